@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from icmbench.analyse.points import evaluate_folder
+from icmbench.analyse.records import COLUMNS, read_records, write_records
+from icmbench.analyse.statistics import MeanStatistics, save_statistics
+from icmbench.errors import UserError
+
+
+def test_rates_and_metrics(make_point: Any) -> None:
+    pixels = np.arange(100, 120)
+    point = make_point("a", 0, np.arange(20) * 10 + 10, 0.5, pixels=pixels, psnr=range(20))
+    evaluation = evaluate_folder(point.folder, 50, 0)
+    bits = np.arange(20) * 10 + 10
+    assert evaluation.rates == {
+        "bpp": pytest.approx(bits.sum() / pixels.sum()),
+        "bpp_coded": pytest.approx(bits.sum() / (20 * 128)),
+        "bpp_estimated": pytest.approx(99 * 20 / pixels.sum()),
+        "bpp_mean": pytest.approx((bits / pixels).mean()),
+    }
+    assert evaluation.values == pytest.approx({"accuracy": 0.5, "psnr": 9.5, "ms_ssim": 0.9})
+    assert evaluation.rate_samples.shape == (50,)
+    assert evaluation.rate_samples.std() > 0
+
+
+def test_statistics_are_matched_to_records_by_image_id(make_point: Any) -> None:
+    """Bits and accuracy are equal per image, though stored in opposite orders."""
+    bits = np.arange(1, 21) * 7
+    evaluation = evaluate_folder(make_point("a", 0, bits, bits / 100).folder, 30, 0)
+    assert evaluation.value_samples["accuracy"] == pytest.approx(evaluation.rate_samples)
+
+
+def test_metric_without_values_is_absent(make_point: Any) -> None:
+    point = make_point("uncoded", 0, 2400, 0.5, psnr=np.nan, bits_estimated=np.nan)
+    evaluation = evaluate_folder(point.folder, 10, 0)
+    assert sorted(evaluation.values) == ["accuracy", "ms_ssim"]
+    assert evaluation.rates["bpp"] == 24.0
+    assert np.isnan(evaluation.rates["bpp_estimated"])
+
+
+def test_partly_missing_psnr_is_an_error(make_point: Any) -> None:
+    point = make_point("a", 0, 100, 0.5, psnr=[np.nan] + [30.0] * 19)
+    with pytest.raises(UserError, match=r"records\.parquet: .*'psnr': NaN for 1 of 20 images"):
+        evaluate_folder(point.folder, 10, 0)
+
+
+def test_statistics_file_goes_before_the_records(make_point: Any) -> None:
+    point = make_point("a", 0, 100, 0.5)
+    pictures = MeanStatistics(np.arange(20), {"psnr": np.full(20, 33.0)})
+    save_statistics(point.folder / "statistics-pixels.npz", pictures)
+    assert evaluate_folder(point.folder, 10, 0).values["psnr"] == 33.0
+    save_statistics(point.folder / "statistics-z.npz", pictures)
+    with pytest.raises(UserError, match=r"statistics-z\.npz: metric 'psnr' is in another file"):
+        evaluate_folder(point.folder, 10, 0)
+
+
+def test_other_images_are_an_error(make_point: Any) -> None:
+    point = make_point("a", 0, 100, 0.5)
+    save_statistics(
+        point.folder / "statistics-acc.npz", MeanStatistics(range(1, 21), {"accuracy": range(20)})
+    )
+    with pytest.raises(UserError, match=r"statistics-acc\.npz: 20 images.*'0' is not in both"):
+        evaluate_folder(point.folder, 10, 0)
+
+
+def test_records_are_checked(make_point: Any) -> None:
+    point = make_point("a", 0, 100, 0.5)
+    path = point.folder / "records.parquet"
+    good = read_records(path)
+    assert list(good.columns) == list(COLUMNS)
+    with pytest.raises(UserError, match="column 'bits' is missing"):
+        write_records(path, good.drop(columns="bits"))
+    with pytest.raises(UserError, match="column 'bits' has 0; allowed: > 0"):
+        write_records(path, good.assign(bits=0))
+    with pytest.raises(UserError, match="column 'psnr' must be float64"):
+        write_records(path, good.assign(psnr="high"))
+    with pytest.raises(UserError, match="image '3' stands twice"):
+        write_records(path, pd.concat([good, good[good["image_id"] == "3"]]))
+    with pytest.raises(UserError, match="no such file"):
+        read_records(point.folder / "other.parquet")
+    assert read_records(path).equals(good)
+
+
+def test_folder_of_two_operating_points_is_an_error(make_point: Any) -> None:
+    point = make_point("a", 0, 100, 0.5)
+    path = point.folder / "records.parquet"
+    good = read_records(path)
+    write_records(path, pd.concat([good, good.assign(rate_index=1)]))
+    with pytest.raises(UserError, match="a folder holds one operating point"):
+        evaluate_folder(point.folder, 10, 0)

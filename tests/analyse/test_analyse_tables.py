@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from icmbench.analyse.points import PointFiles
+from icmbench.analyse.tables import analyse
+from icmbench.errors import UserError
+
+VERSUS = [("study", "test", "anchor")]
+
+
+def run(
+    out: Path, points: Sequence[PointFiles], comparisons: Any = VERSUS, **options: Any
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    analyse(points, comparisons, out, **{"resamples": 200} | options)
+    curves, bd = (
+        # Empty flags stay empty strings; only ``nan`` is a missing number.
+        pd.read_csv(out / f"tables/{name}.csv", keep_default_na=False, na_values=["nan"])
+        for name in ("curves", "bd")
+    )
+    return curves, bd
+
+
+def one(bd: pd.DataFrame, metric: str = "accuracy") -> pd.Series:
+    rows = bd[bd["metric"] == metric]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_tables_and_curves(tmp_path: Path, make_curve: Any) -> None:
+    points = make_curve("anchor") + make_curve("test", noise=2)
+    curves, bd = run(tmp_path / "out", points[::-1])
+    assert list(curves.columns[:15]) == [
+        *("study", "variant", "codec", "task", "mode", "rate_index", "seed"),
+        *("bpp", "bpp_coded", "bpp_estimated", "metric", "value", "low", "high", "n_images"),
+    ]
+    assert len(curves) == 8 * 3
+    assert curves["variant"].is_monotonic_increasing
+    assert (curves["n_images"] == 20).all()
+    noisy = curves[curves["metric"] == "accuracy"]
+    assert (noisy["low"] < noisy["value"]).all()
+    assert (noisy["value"] < noisy["high"]).all()
+    assert bd["metric"].tolist() == ["accuracy", "ms_ssim", "psnr"]
+    assert (one(bd)["n_points"], one(bd)["n_points_anchor"], one(bd)["n_seeds"]) == (4, 4, 1)
+    records = pd.read_parquet(tmp_path / "out/tables/records.parquet")
+    assert len(records) == 8 * 20
+    # Labels come from the list of points, not from the files.
+    assert set(records["variant"]) == {"anchor", "test"}
+    assert sorted(p.name for p in (tmp_path / "out/curves/study").iterdir()) == [
+        "anchor.json",
+        "test.json",
+    ]
+
+
+def test_bd_of_noisy_curves_agrees_with_the_scalar_functions(
+    tmp_path: Path, make_curve: Any
+) -> None:
+    from icmbench.metrics.bd import bd_accuracy, bd_rate_pct
+
+    points = make_curve("anchor") + make_curve("test", factor=0.9, noise=2)
+    curves, bd = run(tmp_path / "out", points)
+    curves = curves[curves["metric"] == "accuracy"]
+    parts = []
+    for variant in ("anchor", "test"):
+        own = curves[curves["variant"] == variant]
+        parts += [own["bpp"].to_numpy(float), own["value"].to_numpy(float) * 100]
+    row = one(bd)
+    assert row["bd_rate_pct"] == pytest.approx(bd_rate_pct(*parts).value, rel=1e-6)
+    assert row["bd_accuracy_points"] == pytest.approx(bd_accuracy(*parts).value, rel=1e-6)
+    assert row["overlap"] == pytest.approx(bd_rate_pct(*parts).overlap, rel=1e-6)
+    assert row["low"] < row["bd_rate_pct"] < row["high"]
+    assert row["accuracy_low"] < row["bd_accuracy_points"] < row["accuracy_high"]
+    assert row["n_resamples_used"] == row["n_resamples"] == 200
+
+
+@pytest.mark.parametrize("method", ["pchip", "akima", "cubic"])
+def test_resamples_are_paired(tmp_path: Path, make_curve: Any, method: str) -> None:
+    """The same accuracies at exactly 1.5 times the bits: 50 % in every resample."""
+    points = make_curve("anchor", factor=2.0) + make_curve("test", factor=3.0)
+    _, bd = run(tmp_path / "out", points, method=method, resamples=40, metrics=["accuracy"])
+    row = one(bd)
+    assert [row["bd_rate_pct"], row["low"], row["high"]] == pytest.approx([50.0] * 3, abs=1e-6)
+    assert row["method"] == method
+    assert row["n_resamples_used"] == 40
+
+
+def test_accuracy_is_in_points_and_psnr_in_db(tmp_path: Path, make_point: Any) -> None:
+    points = []
+    for r in range(4):
+        bits, psnr = 1e4 * 2**r, 30.0 + r
+        points.append(make_point("anchor", r, bits, 0.3 + 0.1 * r, psnr=psnr))
+        points.append(make_point("test", r, bits, 0.32 + 0.1 * r, psnr=psnr + 0.5))
+    _, bd = run(tmp_path / "out", points, resamples=5)
+    for metric, gain in (("accuracy", 2.0), ("psnr", 0.5)):
+        row = one(bd, metric)
+        assert row["bd_accuracy_points"] == pytest.approx(gain)
+        assert [row["accuracy_low"], row["accuracy_high"]] == pytest.approx([gain, gain])
+    # Constant MS-SSIM is no curve: the envelope has one point.
+    assert "too-few-points" in one(bd, "ms_ssim")["flags"]
+    assert np.isnan(one(bd, "ms_ssim")["bd_rate_pct"])
+    assert one(bd, "ms_ssim")["n_resamples_used"] == 0
+
+
+def test_seeds_are_averaged_and_resampled(tmp_path: Path, make_curve: Any) -> None:
+    anchor = make_curve("anchor")
+    gains = {0: 0.0, 1: 0.02, 2: 0.04}
+    test = [p for seed, gain in gains.items() for p in make_curve("test", 1.0, gain, seed=seed)]
+    _, bd = run(tmp_path / "out", anchor + test)
+    row = one(bd)
+    # The same images in both curves, so only the seeds vary: 2 +- 2 sd(4, 2, 0)/sqrt(3) points.
+    assert row["bd_accuracy_points"] == pytest.approx(2.0, abs=0.01)
+    assert (row["n_seeds"], row["n_points"]) == (3, 4)
+    assert row["accuracy_low"] == pytest.approx(2 / 3, abs=0.7)
+    assert row["accuracy_high"] == pytest.approx(10 / 3, abs=0.7)
+    _, alone = run(tmp_path / "alone", anchor + test[4:8])
+    width = one(alone)["accuracy_high"] - one(alone)["accuracy_low"]
+    assert width == pytest.approx(0.0, abs=1e-6)
+
+
+def test_undefined_resamples_are_counted(tmp_path: Path, make_point: Any) -> None:
+    """Curves that barely overlap: some resamples have no common range."""
+    rng = np.random.default_rng(0)
+    points = []
+    for r in range(4):
+        noise = rng.normal(0, 0.05, 20)
+        points.append(make_point("anchor", r, 1e4 * 2**r, 0.3 + 0.05 * r + noise))
+        points.append(make_point("test", r, 1e4 * 2**r, 0.44 + 0.05 * r + noise[::-1]))
+    _, bd = run(tmp_path / "out", points)
+    row = one(bd)
+    assert 0 < row["n_resamples_used"] < row["n_resamples"] == 200
+    assert row["accuracy_n_resamples_used"] == 200
+    assert "low-overlap" in row["flags"].split(";")
+    assert np.isfinite([row["low"], row["high"]]).all()
+
+
+def test_lossless_points_are_left_out_of_bd(tmp_path: Path, make_point: Any) -> None:
+    points = []
+    for r in range(5):
+        psnr = 30.0 + r + np.arange(20) / 20
+        if r == 4:
+            psnr[3] = np.inf
+        for variant, factor in (("anchor", 1.0), ("test", 1.2)):
+            points.append(make_point(variant, r, factor * 1e4 * 2**r, 0.3 + r / 10, psnr=psnr))
+    curves, bd = run(tmp_path / "out", points)
+    assert np.isinf(
+        curves[(curves["metric"] == "psnr") & (curves["rate_index"] == 4)]["value"]
+    ).all()
+    row = one(bd, "psnr")
+    assert row["n_points"] == 4
+    assert row["flags"] == "non-finite:2"
+    assert row["bd_rate_pct"] == pytest.approx(20.0)
+    assert one(bd)["n_points"] == 5
+
+
+def test_rerun_is_byte_identical(tmp_path: Path, make_curve: Any) -> None:
+    points = make_curve("anchor") + make_curve("test", 0.8, noise=2)
+    run(tmp_path / "one", points)
+    run(tmp_path / "two", points[::-1])
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert [str(f) for f in files] == [
+        "curves/study/anchor.json",
+        "curves/study/test.json",
+        "tables/bd.csv",
+        "tables/curves.csv",
+        "tables/records.parquet",
+    ]
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    run(tmp_path / "other", points, seed=1)
+    assert (tmp_path / "one/tables/bd.csv").read_bytes() != (
+        tmp_path / "other/tables/bd.csv"
+    ).read_bytes()
+
+
+def test_one_folder_may_serve_two_studies(tmp_path: Path, make_curve: Any) -> None:
+    points = make_curve("anchor")
+    again = [dataclasses.replace(point, study="second", variant="jpeg/x") for point in points]
+    curves, bd = run(tmp_path / "out", points + again, [])
+    assert len(curves) == 24
+    assert bd.empty
+    first, second = (curves[curves["study"] == s] for s in ("study", "second"))
+    assert first["value"].tolist() == second["value"].tolist()
+    assert (tmp_path / "out/curves/second/jpeg/x.json").is_file()
+
+
+def test_errors_name_the_cause(tmp_path: Path, make_point: Any, make_curve: Any) -> None:
+    points = make_curve("anchor")
+    with pytest.raises(UserError, match="study has no points of 'test'; variants: anchor"):
+        run(tmp_path, points)
+    with pytest.raises(UserError, match="study/anchor rate 0 seed 0 is in"):
+        run(tmp_path, [*points, points[0]], [])
+    with pytest.raises(UserError, match="no operating points"):
+        run(tmp_path, [], [])
+    with pytest.raises(UserError, match="resamples is 0; allowed: 1 or more"):
+        run(tmp_path, points, [], resamples=0)
+    with pytest.raises(UserError, match="BD metric 'maps' is in no operating point"):
+        run(tmp_path, points, [("study", "anchor", "anchor")], metrics=["maps"])
+    other = make_point("test", 0, 100, 0.5)
+    renamed = pd.read_parquet(other.folder / "records.parquet")
+    renamed["image_id"] = [f"x{i}" for i in range(20)]
+    renamed.to_parquet(other.folder / "records.parquet")
+    (other.folder / "statistics-acc.npz").unlink()
+    with pytest.raises(UserError, match=r"comparison in study: 'test' .*on different images"):
+        run(tmp_path, [*points, other])
+
+
+def test_torch_is_not_imported(tmp_path: Path, make_curve: Any) -> None:
+    points = make_curve("anchor") + make_curve("test", 0.8, noise=2)
+    code = (
+        "import sys; from pathlib import Path; from icmbench.analyse.tables import *\n"
+        "folders = sys.argv[2:]\n"
+        "points = [PointFiles('s', Path(f).parent.name, 'c', 't', 'm', i % 4, 0, Path(f))"
+        " for i, f in enumerate(folders)]\n"
+        "analyse(points, [('s', 'test', 'anchor')], sys.argv[1], resamples=5)\n"
+        "assert not {'torch', 'compressai', 'mlflow'} & set(sys.modules)\n"
+    )
+    arguments = [str(tmp_path / "out"), *(str(point.folder) for point in points)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/tables/bd.csv").is_file()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from icmbench.analyse.compressai_json import read_curve, result_key, write_curves
+from icmbench.analyse.points import evaluate_folder
+from icmbench.errors import UserError
+
+KODAK = json.loads((Path(__file__).parents[1] / "reference/kodak_points.json").read_text())
+
+
+def test_published_curve_is_sorted(tmp_path: Path) -> None:
+    published = KODAK["curves"]["jpeg2000"]
+    assert published["results"]["bpp"] == sorted(published["results"]["bpp"], reverse=True)
+    path = tmp_path / "jpeg2000.json"
+    path.write_text(json.dumps(published))
+    curve = read_curve(path)
+    assert curve.name == "JPEG2000"
+    assert curve.results["bpp"].tolist() == sorted(published["results"]["bpp"])
+    assert (np.diff(curve.results["psnr-rgb"]) > 0).all()
+    assert set(curve.results["psnr-rgb"]) == set(published["results"]["psnr-rgb"])
+    assert "ms-ssim-rgb" not in curve.results
+
+
+def test_missing_name_and_null_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"results": {"bpp": [2, 1], "psnr-rgb": [null, 30]}}')
+    curve = read_curve(path)
+    assert (curve.name, curve.description) == ("", "")
+    assert np.array_equal(curve.results["psnr-rgb"], [30, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", r"no 'results\.bpp'"),
+        ("[1]", r"no 'results\.bpp'"),
+        ('{"results": {"bpp": [1, 2], "psnr-rgb": [1]}}', r"'results\.psnr-rgb' has shape \(1,\)"),
+        ('{"results": {"bpp": ["a"]}}', r"'results\.bpp' is not a list of numbers"),
+    ],
+)
+def test_malformed_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_curve(path)
+
+
+def test_keys_are_compressais() -> None:
+    names = ["psnr", "ms_ssim", "box_map", "mask_map50"]
+    assert [result_key(n) for n in names] == ["psnr-rgb", "ms-ssim-rgb", "box-map", "mask-map50"]
+
+
+def test_written_curve(tmp_path: Path, make_point: Any) -> None:
+    psnr = np.full(20, 40.0)
+    psnr[0] = np.inf
+    points = [
+        make_point("a/b.c", 0, 400, 0.7, psnr=psnr),
+        make_point("a/b.c", 1, 100, 0.4, seed=0),
+        make_point("a/b.c", 1, 200, 0.6, seed=1),
+    ]
+    evaluated = [(point, evaluate_folder(point.folder, 5, 0)) for point in points]
+    paths = write_curves(tmp_path / "curves", evaluated)
+    assert paths == {("study", "a/b.c"): tmp_path / "curves/study/a/b.c.json"}
+    content = json.loads(paths["study", "a/b.c"].read_text())
+    assert sorted(content) == ["description", "name", "results"]
+    assert content["results"] == {
+        "bpp": pytest.approx([1.5, 4.0]),
+        "accuracy": pytest.approx([0.5, 0.7]),
+        "ms-ssim-rgb": pytest.approx([0.9, 0.9]),
+        "psnr-rgb": [30.0, None],
+    }
+    assert read_curve(paths["study", "a/b.c"]).results["bpp"] == pytest.approx([1.5, 4.0])

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icmbench.analyse.statistics import (
+    AveragePrecisionStatistics,
+    MeanStatistics,
+    load_statistics,
+    register,
+    save_statistics,
+)
+from icmbench.errors import UserError
+from icmbench.metrics.average_precision import average_precision, match_detections
+
+
+def test_mean_is_weighted(tmp_path: Path) -> None:
+    path = tmp_path / "statistics-x.npz"
+    save_statistics(path, MeanStatistics(["a", "b", "c"], {"psnr": [30, 32, 40], "s": [0, 1, 0]}))
+    loaded = load_statistics(path)
+    assert loaded.image_ids.tolist() == ["a", "b", "c"]
+    assert loaded.metrics() == {"psnr": 34.0, "s": pytest.approx(1 / 3)}
+    assert loaded.metrics(np.array([2, 1, 0])) == {
+        "psnr": pytest.approx(92 / 3),
+        "s": pytest.approx(1 / 3),
+    }
+
+
+def test_infinite_value_counts_only_where_it_is_drawn() -> None:
+    statistics = MeanStatistics([1, 2, 3], {"psnr": [30.0, np.inf, 40.0]})
+    weights = np.array([[1, 1, 1], [2, 0, 1], [0, 0, 0]])
+    values = statistics.metrics_resampled(weights)["psnr"]
+    assert values[0] == np.inf
+    assert values[1] == pytest.approx(100 / 3)
+    assert np.isnan(values[2])
+
+
+def test_mean_needs_every_value() -> None:
+    with pytest.raises(UserError, match="'psnr': NaN for 1 of 2 images, first b"):
+        MeanStatistics(["a", "b"], {"psnr": [30.0, np.nan]})
+    with pytest.raises(UserError, match="'psnr': 1 values for 2 images"):
+        MeanStatistics(["a", "b"], {"psnr": [30.0]})
+
+
+@pytest.mark.parametrize(("iou_type", "prefix"), [("bbox", "box"), ("segm", "mask")])
+def test_average_precision(tmp_path: Path, iou_type: str, prefix: str) -> None:
+    square = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
+    coco = {
+        "images": [{"id": i, "width": 100, "height": 100} for i in (3, 8)],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1,
+                "bbox": [10, 10, 50, 50],
+                "segmentation": [square],
+                "area": 2500,
+                "iscrowd": 0,
+            }
+            for i in (3, 8)
+        ],
+    }
+    detection = {"category_id": 1, "score": 0.9, "image_id": 3, "bbox": [10, 10, 50, 50]}
+    if iou_type == "segm":
+        from pycocotools import mask as coder
+
+        pixels = np.zeros((100, 100), np.uint8, order="F")
+        pixels[10:60, 10:60] = 1
+        detection = {**detection, "segmentation": coder.encode(pixels)}
+    matches = match_detections(coco, [detection], iou_type)  # type: ignore[arg-type]
+    path = tmp_path / "statistics-box.npz"
+    save_statistics(path, AveragePrecisionStatistics(matches))
+    loaded = load_statistics(path)
+    assert loaded.image_ids.tolist() == [3, 8]
+    expected = average_precision(matches)
+    assert loaded.metrics() == {f"{prefix}_{k}": expected[k] for k in ("map", "map50", "map75")}
+    assert loaded.metrics()[f"{prefix}_map"] == pytest.approx(51 / 101)
+    assert loaded.metrics(np.array([2, 0]))[f"{prefix}_map"] == pytest.approx(1.0)
+
+
+def test_unknown_kind_and_double_registration(tmp_path: Path) -> None:
+    path = tmp_path / "statistics-x.npz"
+    np.savez(path, kind=np.array("confusing"))
+    with pytest.raises(UserError, match="'confusing' is unknown; allowed: average_precision"):
+        load_statistics(path)
+    with pytest.raises(ValueError, match="registered twice"):
+        register("mean")(MeanStatistics)

@@ -1,0 +1,1 @@
+"""icmbench: how many bits does a machine need to see?"""

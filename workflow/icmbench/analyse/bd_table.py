@@ -1,0 +1,221 @@
+"""The table of BD results: each variant against its anchor, with bootstrap intervals.
+
+A curve has one point for each rate index; the runs (seeds) of a rate index are averaged, in rate
+and in quality. A resample draws images with replacement (the same images for both curves) and,
+where a rate index has several seeds, seeds with replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from icmbench.analyse.bootstrap import interval, seed_draws
+from icmbench.analyse.points import Evaluation, PointFiles
+from icmbench.errors import UserError
+from icmbench.metrics.bd import Method, bd_accuracy, bd_rate_pct
+from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
+
+Floats = npt.NDArray[np.float64]
+
+#: bd_rate_pct: percent of the anchor's rate at equal quality, negative is better; low and high are
+#: its 95 % interval. bd_accuracy_points: difference of quality at equal rate, positive is better:
+#: percentage points (100 times a metric in [0, 1]), but dB for ``psnr``; accuracy_low and
+#: accuracy_high are its interval. overlap: share of the quality range that both curves cover;
+#: accuracy_overlap: of the log-rate range. flags: see :mod:`icmbench.metrics.bd`, joined by ``;``,
+#: those of the BD-accuracy with the prefix ``accuracy:``. n_points: rate points of the variant;
+#: n_resamples_used (accuracy_n_resamples_used): resamples out of n_resamples whose BD is defined.
+COLUMNS = [
+    "study",
+    "variant",
+    "anchor",
+    "metric",
+    "bd_rate_pct",
+    "bd_accuracy_points",
+    "low",
+    "high",
+    "accuracy_low",
+    "accuracy_high",
+    "method",
+    "overlap",
+    "accuracy_overlap",
+    "flags",
+    "n_points",
+    "n_points_anchor",
+    "n_seeds",
+    "n_resamples",
+    "n_resamples_used",
+    "accuracy_n_resamples_used",
+]
+
+# Metrics whose unit is their own; all others lie in [0, 1] and are shown in percentage points.
+_OWN_UNIT = frozenset({"psnr"})
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One variant's rate against one metric, averaged over seeds.
+
+    N rate points, R resamples. Points whose metric is not finite (PSNR of a lossless image) cannot
+    be on a BD curve and are left out.
+    """
+
+    rate: Floats  # (N,) bpp
+    quality: Floats  # (N,) percentage points or dB
+    rate_samples: Floats  # (R, N)
+    quality_samples: Floats  # (R, N)
+    seeds: int
+    left_out: int
+
+
+def quality_scale(metric: str) -> float:
+    """Return the factor from a metric's unit to that of ``bd_accuracy_points``: 100, or 1 (dB)."""
+    return 1.0 if metric in _OWN_UNIT else 100.0
+
+
+def curve_of(
+    label: str, points: Sequence[tuple[PointFiles, Evaluation]], metric: str, seed: int
+) -> Curve:
+    """Return the curve of one variant's points; ``label`` keys the draws of seeds."""
+    by_rate: dict[int, list[Evaluation]] = {}
+    for point, evaluation in sorted(points, key=lambda p: (p[0].rate_index, p[0].seed)):
+        by_rate.setdefault(point.rate_index, []).append(evaluation)
+    seeds = max(len(runs) for runs in by_rate.values())
+    resamples = points[0][1].rate_samples.size
+    scale = quality_scale(metric)
+    columns: list[tuple[float, float, Floats, Floats]] = []
+    for runs in by_rate.values():
+        quality = float(np.mean([run.values[metric] for run in runs])) * scale
+        if not np.isfinite(quality):
+            continue
+        drawn = seed_draws(label, len(runs), resamples, seed)
+        rates = np.stack([run.rate_samples for run in runs], axis=1)
+        qualities = np.stack([run.value_samples[metric] for run in runs], axis=1) * scale
+        columns.append(
+            (
+                float(np.mean([run.rates["bpp"] for run in runs])),
+                quality,
+                np.take_along_axis(rates, drawn, axis=1).mean(axis=1),
+                np.take_along_axis(qualities, drawn, axis=1).mean(axis=1),
+            )
+        )
+    return Curve(
+        rate=np.array([column[0] for column in columns]),
+        quality=np.array([column[1] for column in columns]),
+        rate_samples=np.array([column[2] for column in columns]).reshape(-1, resamples).T,
+        quality_samples=np.array([column[3] for column in columns]).reshape(-1, resamples).T,
+        seeds=seeds,
+        left_out=len(by_rate) - len(columns),
+    )
+
+
+def bd_table(
+    points: Sequence[tuple[PointFiles, Evaluation]],
+    comparisons: Sequence[tuple[str, str, str]],
+    *,
+    metrics: Sequence[str] | None = None,
+    method: Method = "pchip",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return one row for each comparison and metric, with ``COLUMNS``, sorted.
+
+    Args:
+        points: all evaluated operating points.
+        comparisons: (study, variant, anchor variant of the same study).
+        metrics: metrics to compare; None: all that both variants have.
+        method: see :mod:`icmbench.metrics.bd`.
+        seed: of the draws of training seeds.
+
+    Raises:
+        UserError: for a variant without points, a metric that no point has, or curves over
+            different images.
+    """
+    known = {name for _, evaluation in points for name in evaluation.values}
+    unknown = sorted(set(metrics or ()) - known)
+    if unknown:
+        raise UserError(
+            f"BD metric {unknown[0]!r} is in no operating point; known: {', '.join(sorted(known))}"
+        )
+    by_variant: dict[tuple[str, str], list[tuple[PointFiles, Evaluation]]] = {}
+    for point, evaluation in points:
+        by_variant.setdefault((point.study, point.variant), []).append((point, evaluation))
+    rows = []
+    for study, variant, anchor in comparisons:
+        sides = [_points_of(by_variant, study, name) for name in (anchor, variant)]
+        _require_same_images(study, sides[0] + sides[1])
+        common = set.intersection(*(set(e.values) for _, e in sides[0] + sides[1]))
+        for metric in sorted(common if metrics is None else common & set(metrics)):
+            anchor_curve, test_curve = (
+                curve_of(f"{study}/{name}", side, metric, seed)
+                for name, side in zip((anchor, variant), sides, strict=True)
+            )
+            row = {"study": study, "variant": variant, "anchor": anchor, "metric": metric}
+            rows.append(row | _compare(anchor_curve, test_curve, method))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    order = ["study", "variant", "anchor", "metric"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _points_of(
+    by_variant: dict[tuple[str, str], list[tuple[PointFiles, Evaluation]]], study: str, variant: str
+) -> list[tuple[PointFiles, Evaluation]]:
+    if (study, variant) not in by_variant:
+        known = ", ".join(sorted(name for of, name in by_variant if of == study)) or "none"
+        raise UserError(f"comparison: {study} has no points of {variant!r}; variants: {known}")
+    return by_variant[study, variant]
+
+
+def _require_same_images(study: str, points: Sequence[tuple[PointFiles, Evaluation]]) -> None:
+    first, expected = points[0][0], points[0][1].image_ids
+    for point, evaluation in points:
+        if evaluation.image_ids != expected:
+            raise UserError(
+                f"comparison in {study}: {point.variant!r} (rate {point.rate_index}, "
+                f"{len(evaluation.image_ids)} images) and {first.variant!r} ({len(expected)}) were "
+                "evaluated on different images; evaluate both on the same ones"
+            )
+
+
+def _compare(anchor: Curve, test: Curve, method: Method) -> dict[str, object]:
+    curves = (anchor.rate, anchor.quality, test.rate, test.quality)
+    samples = (
+        anchor.rate_samples,
+        anchor.quality_samples,
+        test.rate_samples,
+        test.quality_samples,
+    )
+    rate = bd_rate_pct(*curves, method=method)
+    accuracy = bd_accuracy(*curves, method=method)
+    flags = [*rate.flags, *(f"accuracy:{flag}" for flag in accuracy.flags)]
+    if anchor.left_out + test.left_out:
+        flags.append(f"non-finite:{anchor.left_out + test.left_out}")
+    # Where the result is undefined its resamples say nothing.
+    undefined = np.full(samples[0].shape[0], np.nan)
+    rates = undefined if np.isnan(rate.value) else bd_rate_pct_resampled(*samples, method=method)
+    accuracies = (
+        undefined if np.isnan(accuracy.value) else bd_accuracy_resampled(*samples, method=method)
+    )
+    low, high = interval(rates)
+    accuracy_low, accuracy_high = interval(accuracies)
+    return {
+        "bd_rate_pct": rate.value,
+        "bd_accuracy_points": accuracy.value,
+        "low": low,
+        "high": high,
+        "accuracy_low": accuracy_low,
+        "accuracy_high": accuracy_high,
+        "method": method,
+        "overlap": rate.overlap,
+        "accuracy_overlap": accuracy.overlap,
+        "flags": ";".join(flags),
+        "n_points": test.rate.size,
+        "n_points_anchor": anchor.rate.size,
+        "n_seeds": test.seeds,
+        "n_resamples": undefined.size,
+        "n_resamples_used": int(np.isfinite(rates).sum()),
+        "accuracy_n_resamples_used": int(np.isfinite(accuracies).sum()),
+    }

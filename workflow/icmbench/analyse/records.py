@@ -1,0 +1,101 @@
+"""The records of an operating point: one row per image, in ``records.parquet``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from icmbench.errors import UserError
+from icmbench.files import atomic_path
+
+#: Column name to pandas dtype. pixels: native count; pixels_coded: what the codec was given;
+#: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
+#: bits_estimated: by the entropy model, NaN without one; psnr: dB, inf where lossless, NaN where
+#: no picture is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds; roundtrip_ok:
+#: whether the decoder's output equals the encoder's reconstruction.
+COLUMNS: dict[str, str] = {
+    "study": "string",
+    "variant": "string",
+    "codec": "string",
+    "task": "string",
+    "mode": "string",
+    "rate_index": "int64",
+    "seed": "int64",
+    "dataset": "string",
+    "split": "string",
+    "image_id": "string",
+    "pixels": "int64",
+    "pixels_coded": "int64",
+    "bits": "int64",
+    "bits_estimated": "float64",
+    "psnr": "float64",
+    "ms_ssim": "float64",
+    "encode_s": "float64",
+    "decode_s": "float64",
+    "roundtrip_ok": "bool",
+    "implementation": "string",
+}
+
+SORTED_BY = ["study", "variant", "rate_index", "seed", "image_id"]
+
+
+def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Return ``frame`` with exactly ``COLUMNS`` and their types, sorted.
+
+    Raises:
+        UserError: naming ``what`` and the column, for a missing column, a value of the wrong type,
+            an image that stands twice, or counts that no coded image can have.
+    """
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise UserError(f"{what}: column {missing[0]!r} is missing; columns are {list(COLUMNS)}")
+    columns = {}
+    for name, dtype in COLUMNS.items():
+        try:
+            columns[name] = frame[name].astype(pd.api.types.pandas_dtype(dtype))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{what}: column {name!r} must be {dtype} ({error})") from error
+    typed = pd.DataFrame(columns)
+    for name in ("pixels", "pixels_coded", "bits"):
+        if (typed[name] <= 0).any():
+            raise UserError(f"{what}: column {name!r} has {typed[name].min()}; allowed: > 0")
+    twice = typed.duplicated(SORTED_BY)
+    if twice.any():
+        raise UserError(
+            f"{what}: image {typed['image_id'][twice].iloc[0]!r} stands twice in one operating "
+            "point; write one row per image"
+        )
+    return typed.sort_values(SORTED_BY, kind="stable", ignore_index=True)
+
+
+def write_records(path: Path | str, frame: pd.DataFrame) -> None:
+    """Check ``frame`` with :func:`conform` and write it as Parquet, atomically."""
+    checked = conform(frame, str(path))
+    with atomic_path(path) as temporary:
+        checked.to_parquet(temporary, index=False)
+
+
+def read_records(path: Path | str) -> pd.DataFrame:
+    """Read a Parquet file of records and check it with :func:`conform`."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; evaluate the operating point first")
+    return conform(pd.read_parquet(path), str(path))
+
+
+def bits_per_pixel(frame: pd.DataFrame) -> dict[str, float]:
+    """Return the rates of one operating point, in bits per pixel.
+
+    ``bpp``: all bits over all native pixels; ``bpp_coded``: over all coded pixels;
+    ``bpp_estimated``: estimated bits over native pixels, NaN unless known for every image;
+    ``bpp_mean``: mean over images of each image's bits per native pixel.
+    """
+    bits = frame["bits"].to_numpy(np.float64)
+    pixels = frame["pixels"].to_numpy(np.float64)
+    return {
+        "bpp": float(bits.sum() / pixels.sum()),
+        "bpp_coded": float(bits.sum() / frame["pixels_coded"].to_numpy(np.float64).sum()),
+        "bpp_estimated": float(frame["bits_estimated"].to_numpy(np.float64).sum() / pixels.sum()),
+        "bpp_mean": float((bits / pixels).mean()),
+    }

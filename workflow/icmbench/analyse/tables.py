@@ -1,0 +1,90 @@
+"""From evaluated operating points to the result tables; see :func:`analyse`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from icmbench.analyse.bd_table import bd_table
+from icmbench.analyse.compressai_json import write_curves
+from icmbench.analyse.curves import curves_table
+from icmbench.analyse.points import Evaluation, PointFiles, evaluate_folder
+from icmbench.analyse.records import write_records
+from icmbench.errors import UserError
+from icmbench.files import write_text
+from icmbench.metrics.bd import Method
+
+__all__ = ["PointFiles", "analyse"]
+
+LABELS = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
+
+
+def analyse(
+    points: Sequence[PointFiles],
+    comparisons: Sequence[tuple[str, str, str]],
+    out_dir: Path | str,
+    *,
+    metrics: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    method: Method = "pchip",
+) -> None:
+    """Write the tables and curves of a set of operating points.
+
+    Writes ``tables/records.parquet``, ``tables/curves.csv``, ``tables/bd.csv`` and
+    ``curves/<study>/<variant>.json`` under ``out_dir``. The same input gives the same bytes.
+
+    Args:
+        points: the operating points; a folder may serve several studies or variants.
+        comparisons: (study, variant, anchor variant of the same study), a row of ``bd.csv`` for
+            each metric.
+        out_dir: ``results/<scale>``.
+        metrics: metrics of ``bd.csv``; None: all that both sides have. The curves hold all metrics.
+        resamples: bootstrap resamples, at least 1; the images are drawn anew in each.
+        seed: of the bootstrap.
+        method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
+
+    Raises:
+        UserError: for no points, two points of one name, or files that do not fit together.
+    """
+    if not points:
+        raise UserError("analyse: no operating points; name at least one evaluated folder")
+    if resamples < 1:
+        raise UserError(f"analyse: resamples is {resamples}; allowed: 1 or more")
+    named: dict[tuple[str, str, int, int], PointFiles] = {}
+    for point in points:
+        name = (point.study, point.variant, point.rate_index, point.seed)
+        if name in named:
+            raise UserError(
+                f"analyse: {point.study}/{point.variant} rate {point.rate_index} seed {point.seed} "
+                f"is in {named[name].folder} and {point.folder}; name each operating point once"
+            )
+        named[name] = point
+    folders = {Path(point.folder) for point in points}
+    evaluations = {folder: evaluate_folder(folder, resamples, seed) for folder in sorted(folders)}
+    evaluated = [(named[name], evaluations[Path(named[name].folder)]) for name in sorted(named)]
+
+    tables = Path(out_dir) / "tables"
+    write_records(tables / "records.parquet", _all_records(evaluated))
+    _write_csv(tables / "curves.csv", curves_table(evaluated))
+    _write_csv(
+        tables / "bd.csv",
+        bd_table(evaluated, comparisons, metrics=metrics, method=method, seed=seed),
+    )
+    write_curves(Path(out_dir) / "curves", evaluated)
+
+
+def _all_records(evaluated: Sequence[tuple[PointFiles, Evaluation]]) -> pd.DataFrame:
+    labelled = [
+        evaluation.records.assign(**{name: getattr(point, name) for name in LABELS})
+        for point, evaluation in evaluated
+    ]
+    return pd.concat(labelled, ignore_index=True)
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write with 10 significant digits, ``nan`` for undefined numbers and Unix line ends."""
+    text = table.to_csv(index=False, float_format="%.10g", na_rep="nan", lineterminator="\n")
+    write_text(path, text)

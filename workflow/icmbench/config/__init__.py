@@ -1,0 +1,1 @@
+"""Configuration: typed models, loading and merging, and the plan that follows from them."""

@@ -1,0 +1,71 @@
+"""config.yaml: what to run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from icmbench.config.base import Strict
+
+
+class DataSettings(Strict):
+    """Where real data sets are kept and taken from."""
+
+    directory: str = Field(
+        "data", description="Folder of the DVC pointers, the catalogue and the fetched data sets."
+    )
+    mirror: str | None = Field(
+        None,
+        description="Folder laid out like the data folder, tried before any download. "
+        "The environment variable ICMBENCH_MIRROR has the same effect where this is null.",
+    )
+
+
+class TrackingSettings(Strict):
+    """MLflow, an observer: it can be off or broken without harm to a run."""
+
+    mlflow: bool = Field(True, description="Import every run into MLflow at the end.")
+    uri: str | None = Field(
+        None,
+        description="Tracking address; null takes MLFLOW_TRACKING_URI, else "
+        "sqlite:///<results>/mlflow.db.",
+    )
+    experiment: str = Field(
+        "icmbench", description="Prefix of the MLflow experiments, one per study and scale."
+    )
+
+
+class AnalysisSettings(Strict):
+    """How curves are compared."""
+
+    resamples: int = Field(
+        1000, ge=0, description="Bootstrap resamples over images; 0 leaves intervals out."
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of every interval.")
+    bd_method: Literal["pchip", "akima", "cubic"] = Field(
+        "pchip", description="Interpolation behind the BD metrics; it is part of their name."
+    )
+
+
+class RunConfig(Strict):
+    """The top level configuration file."""
+
+    scale: str = Field("mini", description="Name of a file in workflow/scales: smoke, mini, paper.")
+    studies: list[str] = Field(
+        ["chamain2021"], min_length=1, description="Names of files in workflow/studies."
+    )
+    anchors: list[str] = Field(
+        ["jpeg"],
+        description="Classical codecs to run; a study's variants on other anchors are left out.",
+    )
+    seeds: list[int] = Field(
+        [0], min_length=1, description="Every trained operating point is repeated for each seed."
+    )
+    modules: list[str] = Field(
+        [], description="Python modules of yours that register codecs or tasks."
+    )
+    results: str = Field("results", description="Folder of everything that is produced.")
+    data: DataSettings = DataSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    analysis: AnalysisSettings = AnalysisSettings()

@@ -1,0 +1,93 @@
+"""workflow/scales/<name>.yaml: how big."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from icmbench.config.base import Strict
+
+
+class EmbeddedScenes(Strict):
+    """Generated scenes with boxes and masks; needs no download."""
+
+    source: Literal["embedded-scenes"]
+    size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
+    train: int = Field(ge=1, description="Images of the train split.")
+    val: int = Field(ge=1, description="Images of the val split.")
+    test: int = Field(ge=1, description="Images of the test split.")
+    seed: int = Field(2021, ge=0, description="Seed of the generator.")
+
+
+class ImageSplit(Strict):
+    """Where one split of a fetched data set lies inside its folder."""
+
+    images: str = Field(description="Folder of the images, relative to the data set.")
+    annotations: str | None = Field(
+        None, description="COCO-format annotation file, relative to the data set."
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Use only the first images, by sorted id; null takes all."
+    )
+
+
+class FetchedImages(Strict):
+    """A data set of the catalogue, fetched into the data folder."""
+
+    source: Literal["catalogue"]
+    name: str = Field(description="Name in data/catalogue.yaml.")
+    splits: dict[Literal["train", "val", "test"], ImageSplit]
+    short_side: int | None = Field(
+        None,
+        ge=16,
+        description="Resize to this short side before the codec, as detectors do; null codes "
+        "native pixels. Rates are recorded for both pixel counts.",
+    )
+    long_side: int | None = Field(None, ge=16, description="Bound on the resized long side.")
+    allow_subset: bool = Field(
+        False,
+        description="Accept a mirror that holds only a part of the data set. Never compare such "
+        "a result with a published one.",
+    )
+
+
+Dataset = Annotated[EmbeddedScenes | FetchedImages, Field(discriminator="source")]
+
+
+class RuntimeSettings(Strict):
+    """How jobs run on this scale's hardware."""
+
+    threads: int = Field(1, ge=1, description="CPU threads of one training or evaluation job.")
+    gpu: int = Field(0, ge=0, description="GPUs of one training or evaluation job.")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "auto",
+        description="Arithmetic of transforms and task networks; entropy models are always fp32. "
+        "auto is bf16 on a GPU or a CPU with native bf16 instructions, else fp32.",
+    )
+    memory_mb: int = Field(3000, ge=500, description="Memory of one network job, in MB.")
+    runtime_min: int = Field(60, ge=1, description="Time limit of one network job, in minutes.")
+    checkpoint_s: float = Field(30.0, gt=0, description="Seconds between side-car checkpoints.")
+    log_every: int = Field(10, ge=1, description="Steps between two rows of the metrics log.")
+
+
+class Scale(Strict):
+    """One scale: data sets by role, network sizes and the studies' overrides."""
+
+    name: str
+    description: str
+    datasets: dict[str, Dataset] = Field(
+        description="Data set of each role that studies name, e.g. detection, photographs."
+    )
+    codecs: dict[str, dict[str, Any]] = Field(
+        {}, description="Parameters of codecs by name, checked by the codec's own model."
+    )
+    tasks: dict[str, dict[str, Any]] = Field(
+        {}, description="Parameters of tasks by name, checked by the task's own model."
+    )
+    runtime: RuntimeSettings = RuntimeSettings()
+    studies: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Any keys of a study's file, laid over it at this scale (mappings are merged, "
+        "everything else replaces).",
+    )

@@ -1,0 +1,173 @@
+"""workflow/studies/<name>.yaml: what one paper compares."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from icmbench.config.base import Origin, Strict
+
+
+class Reference(Strict):
+    """Where the paper is."""
+
+    authors: str
+    venue: str
+    year: int
+    address: str | None = None
+
+
+class Ladder(Strict):
+    """The rate settings of a curve: one operating point per value, lowest rate first."""
+
+    parameter: str = Field(
+        description="Name of the rate setting: lambda, beta, quality, qp. Loss weights refer to it "
+        "as $<parameter>."
+    )
+    values: list[float] = Field(min_length=1)
+    origin: Origin = Field(description="Who chose the values.")
+    note: str = ""
+
+
+class Optimiser(Strict):
+    """One optimiser over a group of parts."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; Adam's beta 1.")
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Validation(Strict):
+    """Loss on the val split while training; it is logged and chooses nothing."""
+
+    every: int = Field(ge=1, description="Steps between two validations.")
+    images: int = Field(ge=1, description="Images of each validation.")
+
+
+class Schedule(Strict):
+    """How long and how fast a training goes."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimisers: dict[Literal["codec", "task", "auxiliary"], Optimiser] = Field(
+        description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "
+        "model's factorised prior."
+    )
+    decay: Literal["constant", "cosine", "one-cycle"] = Field(
+        "constant", description="Course of every main learning rate after the warm-up."
+    )
+    warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Bound on the gradient norm of a group.")
+    crop: int | None = Field(None, ge=16, description="Side of random crops; null takes images.")
+    flip: bool = Field(True, description="Mirror images at random.")
+    validation: Validation | None = None
+    origin: Origin = Field(description="Who chose these numbers.")
+    note: str = ""
+
+
+class Weights(Strict):
+    """Weights that another variant's training left."""
+
+    variant: str = Field(description="Name of a variant.")
+    study: str | None = Field(None, description="Its study; null means this one.")
+    rate: int | Literal["same"] = Field(
+        "same", description="Its rate index, or the index of the point itself."
+    )
+
+
+WeightSource = Literal["random", "pretrained"] | Weights
+
+
+class Chain(Strict):
+    """Warm starts along the ladder: each point begins where its neighbour ended."""
+
+    order: Literal["high-to-low", "low-to-high"]
+    schedule: str = Field(description="Schedule of every point after the first.")
+
+
+class Training(Strict):
+    """What a variant trains, towards what."""
+
+    parts: list[str] = Field(
+        min_length=1,
+        description="codec, task, or codec.<part> (analysis, synthesis, entropy); everything else "
+        "stays frozen.",
+    )
+    loss: dict[str, float | str] = Field(
+        min_length=1,
+        description="Weight of each loss term: a number, or $<parameter> of the variant's ladder.",
+    )
+    schedule: str = Field(description="Name under schedules.")
+    chain: Chain | None = None
+    origin: Origin = Field(description="Who chose the loss and what is trained.")
+    note: str = ""
+
+
+class Variant(Strict):
+    """Codec x task x training mode."""
+
+    label: str = Field(description="Name in the report.")
+    codec: str
+    task: str
+    mode: str = Field(description="baseline, t-ft, c-ft, j-ft, ...")
+    dataset: str = Field(description="Role of the data set, for training and evaluation.")
+    ladder: str | None = Field(
+        None, description="Name under ladders; null makes a single operating point."
+    )
+    codec_from: WeightSource | None = Field(
+        None, description="Initial or fixed weights of a learned codec."
+    )
+    task_from: WeightSource | None = Field(
+        None, description="Initial or fixed weights of the task network."
+    )
+    train: Training | None = Field(None, description="null: everything is used as it comes.")
+    evaluate: bool = Field(True, description="Whether it is a curve of the study.")
+    note: str = ""
+
+
+class Comparison(Strict):
+    """BD metrics of variants against one anchor."""
+
+    anchor: str = Field(description="Variant that the others are compared with.")
+    variants: list[str] = Field(min_length=1)
+    metrics: list[str] = Field(min_length=1)
+
+
+class Picture(Strict):
+    """Variants shown side by side at about equal rate."""
+
+    title: str
+    variants: list[str] = Field(min_length=1)
+    bpp: float = Field(gt=0, description="Rate at which the nearest operating points are shown.")
+    images: int = Field(3, ge=1, le=12)
+
+
+class PublishedCell(Strict):
+    """One published number."""
+
+    variant: str | None = Field(None, description="Variant it stands beside, where there is one.")
+    label: str = Field(description="The paper's name of the row.")
+    metric: str = Field(description="bpp, box_map, psnr, ...; accuracies in [0, 1].")
+    value: float
+    group: str = Field(description="The table or figure it comes from; cells of a group share it.")
+    source: str
+    confidence: Literal["high", "medium", "low"]
+    note: str = ""
+
+
+class Study(Strict):
+    """One paper."""
+
+    name: str
+    title: str
+    reference: Reference
+    summary: str
+    ladders: dict[str, Ladder] = {}
+    schedules: dict[str, Schedule] = {}
+    variants: dict[str, Variant] = Field(min_length=1)
+    comparisons: list[Comparison] = []
+    pictures: list[Picture] = []
+    published: list[PublishedCell] = []
+    notes: list[str] = Field([], description="What a reader must know; shown on the page.")

@@ -1,0 +1,1 @@
+"""Data sets: catalogue, fetching, and the images and annotations that tasks read."""

@@ -1,0 +1,9 @@
+"""The one exception that users see as a single line."""
+
+
+class UserError(Exception):
+    """Something the user can mend: a setting, a file, a missing program.
+
+    The message names the key or file, the bad value, what is allowed and what to do.
+    The command line prints it without a traceback and exits with status 1.
+    """

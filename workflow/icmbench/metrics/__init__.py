@@ -1,0 +1,1 @@
+"""Figures of merit: Bjøntegaard deltas, average precision, picture quality."""

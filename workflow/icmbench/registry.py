@@ -1,0 +1,117 @@
+"""Registries of codecs and tasks: what a study file may name.
+
+An entry says everything that checking a configuration needs (parameters, parts, loss terms) without
+importing a network library; ``implementation`` is imported only by the job that runs it. A module
+outside this repository registers its own entries the same way: list it under ``modules`` in
+config.yaml and it is imported before the configuration is checked.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from icmbench.config.base import Strict
+from icmbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class CodecEntry:
+    """What the configuration may say of one codec.
+
+    Attributes:
+        name: the field's name of the codec, e.g. ``bmshj2018-hyperprior``.
+        kind: ``learned`` (has weights), ``anchor`` (classical, rate set by one number) or
+            ``none`` (the original pixels, 24 bits each).
+        parameters: typed model of the settings under ``codecs.<name>`` of a scale.
+        implementation: ``package.module:Class``, imported when a job runs it.
+        parts: names of the parts that a study may train, as ``codec.<part>``.
+        loss_terms: names of the loss terms the codec yields.
+        rate_parameter: an anchor's rate setting, which its ladder must name.
+    """
+
+    name: str
+    kind: Literal["learned", "anchor", "none"]
+    parameters: type[Strict]
+    implementation: str
+    parts: tuple[str, ...] = ()
+    loss_terms: tuple[str, ...] = ()
+    rate_parameter: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """What the configuration may say of one task.
+
+    Attributes:
+        name: e.g. ``faster-rcnn``.
+        parameters: typed model of the settings under ``tasks.<name>`` of a scale.
+        implementation: ``package.module:Class``, imported when a job runs it.
+        trainable: whether the task has a network of its own.
+        loss_terms: names of the loss terms the task yields; ``task`` is their sum.
+        metrics: the metrics it is judged by, the first one leading.
+    """
+
+    name: str
+    parameters: type[Strict]
+    implementation: str
+    trainable: bool
+    loss_terms: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+Entry = TypeVar("Entry", CodecEntry, TaskEntry)
+
+
+class Registry(Generic[Entry]):
+    """A table of entries by name."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, entry: Entry) -> Entry:
+        """Add ``entry``; the same name twice is an error."""
+        if entry.name in self._entries and self._entries[entry.name] != entry:
+            raise UserError(f"{self.what} {entry.name!r} is registered twice; rename one of them")
+        self._entries[entry.name] = entry
+        return entry
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """Return the registered names, sorted."""
+        return sorted(self._entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            allowed = ", ".join(self.names())
+            raise UserError(f"unknown {self.what} {name!r}; allowed: {allowed}") from None
+
+
+CODECS: Registry[CodecEntry] = Registry("codec")
+TASKS: Registry[TaskEntry] = Registry("task")
+
+
+def implementation(entry: CodecEntry | TaskEntry) -> Any:
+    """Import and return the class that ``entry.implementation`` names."""
+    module, _, attribute = entry.implementation.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def load_modules(modules: list[str]) -> None:
+    """Import the built-in registrations and the user's modules."""
+    importlib.import_module("icmbench.codecs")
+    importlib.import_module("icmbench.tasks")
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"config key 'modules': cannot import {module!r} ({error}); "
+                "install it or put its folder on PYTHONPATH"
+            ) from error

@@ -1,0 +1,129 @@
+"""Codec and task as one network that turns a batch into named loss terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from icmbench.train.batches import Batch
+
+
+class System(nn.Module):
+    """A codec followed by a task network; either may be absent.
+
+    Args:
+        codec: a learned codec, or None where the pictures come decoded or uncoded.
+        task: a task network with ``losses(images, targets)``, or None for reconstruction.
+        codec_trains: False runs the codec as in use: rounding, no gradient.
+    """
+
+    def __init__(self, codec: Any | None, task: Any | None, codec_trains: bool) -> None:
+        super().__init__()
+        self.codec, self.task = codec, task
+        self.codec_trains = codec_trains
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return every loss term of a batch as a scalar.
+
+        ``bpp``: estimated bits per coded pixel. ``mse``: 255^2 times the mean squared error, so that
+        lambda means what it means in CompressAI. ``task``: the sum of the task's own terms, which
+        are there by name too.
+        """
+        images, terms = batch.images, {}
+        if self.codec is not None:
+            images, terms = self._code(images)
+        if self.task is not None:
+            losses = self.task.losses(images, batch.targets)
+            terms["task"] = torch.stack([loss.float() for loss in losses.values()]).sum()
+            terms.update({name: loss.float() for name, loss in losses.items()})
+        return terms
+
+    def _code(self, images: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        assert self.codec is not None
+        with torch.set_grad_enabled(self.codec_trains and torch.is_grad_enabled()):
+            stacked = stack_padded(images, self.codec.multiple)
+            out = self.codec(stacked.contiguous(memory_format=torch.channels_last))
+            decoded = [
+                picture[:, : image.shape[-2], : image.shape[-1]]
+                for picture, image in zip(out.images, images, strict=True)
+            ]
+            squared = torch.stack(
+                [(a - b).square().sum() for a, b in zip(decoded, images, strict=True)]
+            )
+            samples = sum(image.numel() for image in images)
+            terms = {"bpp": out.bits / out.pixels, "mse": 255**2 * squared.sum() / samples}
+        return decoded, terms
+
+
+def stack_padded(images: list[Tensor], multiple: int) -> Tensor:
+    """Stack images [3, H, W] into [B, 3, H', W'], repeating edges up to common multiples."""
+    height = max(image.shape[-2] for image in images)
+    width = max(image.shape[-1] for image in images)
+    height += -height % multiple
+    width += -width % multiple
+    padded = []
+    for image in images:
+        below, right = height - image.shape[-2], width - image.shape[-1]
+        if below or right:
+            image = functional.pad(image[None], (0, right, 0, below), mode="replicate")[0]
+        padded.append(image)
+    return torch.stack(padded)
+
+
+def part_parameters(codec: Any | None, task: Any | None, parts: list[str]) -> dict[str, list[Any]]:
+    """Return the parameters to train by optimiser group: codec, task, auxiliary.
+
+    The quantiles of a factorised prior have a loss and an optimiser of their own.
+    """
+    groups: dict[str, list[nn.Parameter]] = {}
+    modules = trained_modules(codec, task, parts)
+    auxiliary = set(codec.auxiliary_parameters()) if codec is not None else set()
+    for owner, own_modules in modules.items():
+        own = [p for module in own_modules for p in module.parameters() if p not in auxiliary]
+        if own:
+            groups[owner] = own
+        held = [p for module in own_modules for p in module.parameters() if p in auxiliary]
+        if held:
+            groups["auxiliary"] = held
+    return groups
+
+
+def trained_modules(
+    codec: Any | None, task: Any | None, parts: list[str]
+) -> dict[str, list[nn.Module]]:
+    """Return the modules that ``parts`` name, by owner (codec or task)."""
+    modules: dict[str, list[nn.Module]] = {}
+    for part in parts:
+        owner, _, name = part.partition(".")
+        if owner == "task":
+            assert task is not None
+            modules.setdefault("task", []).append(task)
+        else:
+            assert codec is not None
+            table = codec.part_modules()
+            for key in [name] if name else list(table):
+                modules.setdefault("codec", []).extend(table[key])
+    return modules
+
+
+def set_modes(system: System, parts: list[str]) -> None:
+    """Freeze what is not trained.
+
+    Frozen parameters take no gradient, and frozen batch norm stays in evaluation mode: a detector
+    that teaches a codec must not move its statistics. A task stays in training mode otherwise,
+    because that is when detectors return losses; a codec that trains in part quantises with noise.
+    """
+    modules = trained_modules(system.codec, system.task, parts)
+    trained = {id(m) for owned in modules.values() for top in owned for m in top.modules()}
+    kept = {id(p) for owned in modules.values() for top in owned for p in top.parameters()}
+    system.train()
+    if system.codec is not None and not system.codec_trains:
+        system.codec.eval()
+    for module in system.modules():
+        if id(module) not in trained and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    for parameter in system.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
