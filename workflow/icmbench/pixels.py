@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from icmbench.codecs.base import Picture
 
 def to_tensor(picture: Picture) -> Tensor:
     """Return a uint8 picture [H, W, 3] as a float32 batch [1, 3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def to_picture(image: Tensor) -> Picture:

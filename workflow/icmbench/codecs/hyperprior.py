@@ -8,8 +8,6 @@ the parts a study may train, and a bitstream of its own.
 from __future__ import annotations
 
 import math
-from typing import Any
-
 import compressai
 import torch
 from compressai.models.google import ScaleHyperprior
@@ -21,6 +19,7 @@ from icmbench.codecs import HyperpriorParameters
 from icmbench.codecs.base import CodecOutput, Encoded, Picture
 from icmbench.codecs.bitstream import pack, unpack
 from icmbench.pixels import to_picture, to_tensor
+from icmbench.train.checkpoint import load_resized
 
 _STRINGS = 2  # y, then z
 
@@ -56,8 +55,17 @@ class Hyperprior(nn.Module):
         n, m = parameters.n, parameters.m
         if pretrained:
             n, m = pretrained_size(parameters, rate_index)
+        self.settings = parameters
         self.network = ScaleHyperprior(n, m)
         self.bounded = Bounded()
+
+    def load_pretrained(self, rate_index: int) -> None:
+        """Take CompressAI's published weights for the quality at ``rate_index``."""
+        from compressai.zoo import bmshj2018_hyperprior
+
+        quality = self.settings.qualities[rate_index]
+        model = bmshj2018_hyperprior(quality, self.settings.metric, pretrained=True, progress=False)
+        load_resized(self.network, model.state_dict())
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
@@ -143,14 +151,3 @@ def pretrained_size(parameters: HyperpriorParameters, rate_index: int) -> tuple[
 
     n, m = cfgs["bmshj2018-hyperprior"][parameters.qualities[rate_index]]
     return n, m
-
-
-def pretrained_state(parameters: HyperpriorParameters, rate_index: int) -> dict[str, Any]:
-    """Return CompressAI's published weights as a state of :class:`Hyperprior`'s network."""
-    from compressai.zoo import bmshj2018_hyperprior
-
-    quality = parameters.qualities[rate_index]
-    model = bmshj2018_hyperprior(quality, metric=parameters.metric, pretrained=True, progress=False)
-    return model.state_dict()
-
-

@@ -232,7 +232,7 @@ class Plan:
             "dataset": self._dataset(self.variant(point).dataset),
             "decoded": decoded,
             "runtime": self.scale.runtime.model_dump(
-                include={"threads", "precision", "checkpoint_s", "log_every"}
+                include={"threads", "gpu", "precision", "checkpoint_s", "log_every", "workers"}
             ),
             "modules": self.run.modules,
         }
@@ -245,6 +245,7 @@ class Plan:
             "dataset": self._dataset(self.variant(point).dataset),
             "split": split,
             "threads": self.scale.runtime.threads,
+            "gpu": self.scale.runtime.gpu,
             "modules": self.run.modules,
         }
 
@@ -254,11 +255,13 @@ class Plan:
         return {
             **self._description(point),
             "output": str(self.run_folder(point)),
+            "codec": self.variant(point).codec,
             "task": self._task(point, "owner"),
             "dataset": self._dataset(self.variant(point).dataset),
             "split": "test",
             "encoded": None if key is None else str(self.encoded_folder(key)),
             "threads": self.scale.runtime.threads,
+            "gpu": self.scale.runtime.gpu,
             "precision": self.scale.runtime.precision,
             "modules": self.run.modules,
         }
@@ -368,7 +371,8 @@ class Plan:
 
         put(self.root / "plan.json", self.summary())
         for role in self.roles:
-            put(self.job_path("data", role), self._dataset(role))
+            job = {**self._dataset(role), "mirror": self.run.data.mirror}
+            put(self.job_path("data", role), job)
         for point in self.trained:
             put(self.job_path("train", point.key), self.train_job(point))
         for key, job in self.encodings.items():

@@ -40,9 +40,8 @@ class AnalysisSettings(Strict):
     """How curves are compared."""
 
     resamples: int = Field(
-        1000, ge=0, description="Bootstrap resamples over images; 0 leaves intervals out."
+        1000, ge=1, description="Bootstrap resamples over images behind every 95 % interval."
     )
-    confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of every interval.")
     bd_method: Literal["pchip", "akima", "cubic"] = Field(
         "pchip", description="Interpolation behind the BD metrics; it is part of their name."
     )

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,10 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
     return Scene(image, [labels[i] for i in keep], kept)
 
 
-def generate(config: EmbeddedScenes, folder: Path) -> Path:
+def generate(config: EmbeddedScenes, folder: Path, processes: int = 1) -> Path:
     """Write the data set into ``folder`` and return the path of its manifest.
+
+    The result does not depend on the number of processes.
 
     Leaves, per split, ``<split>.zip`` (PNG images named ``<id>.png``) and
     ``instances_<split>.json`` (COCO format, masks as uncompressed RLE), then ``manifest.json``.
@@ -94,7 +97,8 @@ def generate(config: EmbeddedScenes, folder: Path) -> Path:
     }
     for number, split in enumerate(SPLITS):
         count = getattr(config, split)
-        annotations = _write_split(config, split, number, count, folder)
+        scenes = _scenes(config, number, count, processes)
+        annotations = _write_split(config, split, number, scenes, folder)
         write_json(folder / f"instances_{split}.json", annotations)
         manifest["splits"][split] = {
             "images": count,
@@ -110,8 +114,32 @@ def generate(config: EmbeddedScenes, folder: Path) -> Path:
     return path
 
 
+def _scenes(
+    config: EmbeddedScenes, number: int, count: int, processes: int
+) -> Iterator[tuple[bytes, Scene]]:
+    """Yield the PNG and the content of every image of a split, in order."""
+    draw = partial(_draw, config.seed, number, config.size)
+    if processes == 1:
+        yield from map(draw, range(count))
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(draw, range(count), chunksize=16)
+
+
+def _draw(seed: int, number: int, size: int, index: int) -> tuple[bytes, Scene]:
+    # A generator per image: splits keep their images when their sizes change.
+    scene = make_scene(np.random.default_rng([seed, number, index]), size)
+    buffer = io.BytesIO()
+    Image.fromarray(scene.image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue(), scene
+
+
 def _write_split(
-    config: EmbeddedScenes, split: str, number: int, count: int, folder: Path
+    config: EmbeddedScenes,
+    split: str,
+    number: int,
+    scenes: Iterator[tuple[bytes, Scene]],
+    folder: Path,
 ) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -119,16 +147,11 @@ def _write_split(
         atomic_path(folder / f"{split}.zip") as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
     ):
-        for index in range(count):
-            # A generator per image: splits keep their images when their sizes change.
-            rng = np.random.default_rng([config.seed, number, index])
-            scene = make_scene(rng, config.size)
+        for index, (png, scene) in enumerate(scenes):
             identity = (number + 1) * 1_000_000 + index
             name = f"{identity}.png"
-            buffer = io.BytesIO()
-            Image.fromarray(scene.image).save(buffer, "PNG", compress_level=1)
             # A fixed date makes equal data sets equal files.
-            archive.writestr(zipfile.ZipInfo(name, (2021, 1, 1, 0, 0, 0)), buffer.getvalue())
+            archive.writestr(zipfile.ZipInfo(name, (2021, 1, 1, 0, 0, 0)), png)
             images.append(
                 {"id": identity, "file_name": name, "width": config.size, "height": config.size}
             )
@@ -209,8 +232,8 @@ def _background(rng: np.random.Generator, size: int) -> Array:
     weight = 1 / (1 + np.exp(-(y - edge) * rng.uniform(8, 60)))
     grounds = []
     for _ in range(2):
-        mix = 1 / (1 + np.exp(-1.2 * _noise(rng, size, rng.uniform(1.3, 2.2))))[..., None]
-        fine = rng.uniform(0.004, 0.03) * _noise(rng, size, rng.uniform(0.5, 1.0))[..., None]
+        mix = 1 / (1 + np.exp(-1.2 * _noise(rng, size, rng.uniform(1.5, 2.3))))[..., None]
+        fine = rng.uniform(0.003, 0.015) * _noise(rng, size, rng.uniform(0.5, 1.0))[..., None]
         base, other = (_colour(rng, 0.25, 0.75, 0.4) for _ in range(2))
         grounds.append(other + (base - other) * mix + fine)
     image = grounds[0] + (grounds[1] - grounds[0]) * weight[..., None]

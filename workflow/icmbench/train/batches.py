@@ -70,7 +70,7 @@ class _Steps(Dataset[Batch]):
             picture = picture[top : top + crop, left : left + crop]
         if mirrored:
             picture = picture[:, ::-1]
-        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float().div_(255)
+        image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float().div_(255)
         if not self.with_targets:
             return image, {}
         boxes, labels = self.split.target(index, width, height)

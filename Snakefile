@@ -1,0 +1,38 @@
+# icmbench: the accuracy that vision tasks keep at a given bitrate.
+# Reads and checks the configuration, draws the DAG from it, includes the rules by phase.
+from snakemake.utils import min_version
+
+from icmbench.workflow import open_workflow
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+W = open_workflow(config)
+ROOT = W.root
+
+
+wildcard_constraints:
+    key=".+",
+    role="[^/]+",
+    dataset="[^/]+",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/anchors.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        W.targets(),

@@ -1,0 +1,215 @@
+"""The command line: one verb per rule. Every verb runs without Snakemake, too."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from icmbench import __version__
+from icmbench.errors import UserError
+
+# Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
+# job never pays for torch.
+
+
+def _job(arguments: argparse.Namespace) -> dict[str, Any]:
+    from icmbench.files import read_json
+    from icmbench.registry import load_modules
+
+    try:
+        job: dict[str, Any] = read_json(arguments.job)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{arguments.job}: cannot read this job's settings ({error}); "
+            "`python -m icmbench plan` writes them"
+        ) from error
+    load_modules(job.get("modules", []))
+    # Set before torch or NumPy start their thread pools: oversubscription was measured to cost 6x.
+    threads = str(job.get("threads") or job.get("runtime", {}).get("threads") or 1)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = threads
+    return job
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from icmbench.config.plan import load_plan
+
+    overrides: dict[str, Any] = {}
+    if arguments.scale:
+        overrides["scale"] = arguments.scale
+    if arguments.studies:
+        overrides["studies"] = arguments.studies
+    plan = load_plan(arguments.config, overrides)
+    plan.write()
+    print(
+        f"{plan.root / 'plan.json'}: {len(plan.points)} operating points, {len(plan.trained)} "
+        f"trainings, {len(plan.encodings)} encodings, {len(plan.evaluated)} evaluations"
+    )
+    return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from icmbench.data.prepare import prepare
+
+    print(prepare(_job(arguments), arguments.threads))
+    return 0
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from icmbench.data.fetch import fetch
+
+    mirror = arguments.mirror or os.environ.get("ICMBENCH_MIRROR")
+    for name in arguments.names:
+        manifest = fetch(
+            name,
+            data_dir=arguments.directory,
+            mirror=None if mirror is None else Path(mirror),
+            catalogue=arguments.directory / "catalogue.yaml",
+            verify=arguments.verify,
+        )
+        print(manifest)
+    return 0
+
+
+def _datasets(arguments: argparse.Namespace) -> int:
+    from icmbench.data.catalogue import list_catalogue
+
+    print(list_catalogue(arguments.directory / "catalogue.yaml"))
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    job = _job(arguments)
+    from icmbench.train.run import Interrupted, train
+
+    try:
+        print(train(job))
+    except Interrupted as stop:
+        print(f"icmbench: {stop}", file=sys.stderr)
+        return 143
+    return 0
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    job = _job(arguments)
+    from icmbench.evaluate.coding import encode
+
+    encode(job)
+    return 0
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    job = _job(arguments)
+    from icmbench.evaluate.coding import decode
+
+    decode(job)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    job = _job(arguments)
+    from icmbench.evaluate.point import evaluate
+
+    evaluate(job)
+    return 0
+
+
+def _analyse(arguments: argparse.Namespace) -> int:
+    from icmbench.analyse.run import analyse_run
+
+    analyse_run(arguments.root)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from icmbench.report.build import build_report
+
+    for path in build_report(arguments.root):
+        print(path)
+    return 0
+
+
+def _track(arguments: argparse.Namespace) -> int:
+    from icmbench.track import track
+
+    return track(arguments.root, arguments.uri, arguments.watch, arguments.strict)
+
+
+def _reference(arguments: argparse.Namespace) -> int:
+    from icmbench.config.reference import write_reference
+
+    write_reference(arguments.output)
+    print(arguments.output)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    top = argparse.ArgumentParser(prog="icmbench", description=__doc__)
+    top.add_argument("--version", action="version", version=f"icmbench {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = verb("plan", _plan, "check the configuration and write every job's settings")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub.add_argument("--scale", help="in place of the configuration's scale")
+    sub.add_argument("--studies", nargs="+", help="in place of the configuration's studies")
+
+    sub = verb("data", _data, "make or fetch the data set of a role")
+    sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/data/")
+    sub.add_argument("--threads", type=int, default=1)
+
+    for name, run, text in (
+        ("train", _train, "train one operating point; goes on where it was interrupted"),
+        ("encode", _encode, "encode a split to real bitstreams"),
+        ("decode", _decode, "decode the bitstreams and check them against the encoder"),
+        ("evaluate", _evaluate, "run a task on decoded pictures"),
+    ):
+        sub = verb(name, run, text)
+        sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")
+
+    for name, run, text in (
+        ("analyse", _analyse, "curves, BD metrics and intervals from the records"),
+        ("report", _report, "the HTML report and its figures"),
+        ("track", _track, "bring the runs into MLflow"),
+    ):
+        sub = verb(name, run, text)
+        sub.add_argument("root", type=Path, help="<results>/<scale>")
+    sub.add_argument("--uri", help="tracking address, in place of the configured one")
+    sub.add_argument("--watch", type=float, help="repeat every WATCH seconds while runs go on")
+    sub.add_argument("--strict", action="store_true", help="fail where MLflow cannot be reached")
+
+    sub = verb("fetch", _fetch, "fetch data sets of the catalogue, verified and resumable")
+    sub.add_argument("names", nargs="+", metavar="NAME")
+    sub.add_argument("--directory", type=Path, default=Path("data"))
+    sub.add_argument("--mirror", help="folder tried first; also ICMBENCH_MIRROR")
+    sub.add_argument("--verify", action="store_true", help="check every file, not only sizes")
+    sub = verb("datasets", _datasets, "list the catalogue: size, licence, what to place where")
+    sub.add_argument("--directory", type=Path, default=Path("data"))
+
+    sub = verb("reference", _reference, "write the configuration reference page")
+    sub.add_argument("output", type=Path, nargs="?", default=Path("docs/configuration.md"))
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status. User errors are one line, without a traceback."""
+    parsed = parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"icmbench: error: {line}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Zip archives of bitstreams and pictures: one output file of a rule, readable by anyone."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from icmbench.codecs.base import Picture
+from icmbench.files import atomic_path
+
+_DATE = (2021, 1, 1, 0, 0, 0)  # equal content makes equal archives
+
+
+class ArchiveWriter:
+    """Adds members without compression: bitstreams have none left to gain."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    def add(self, name: str, data: bytes) -> None:
+        """Add one member."""
+        self._archive.writestr(zipfile.ZipInfo(name, _DATE), data)
+
+    def add_picture(self, name: str, picture: Picture) -> None:
+        """Add a uint8 RGB picture as PNG."""
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
+        self.add(name, buffer.getvalue())
+
+
+@contextmanager
+def new_archive(path: Path) -> Iterator[ArchiveWriter]:
+    """Yield a writer; the archive appears under its name when the block succeeds."""
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        yield ArchiveWriter(archive)

@@ -1,0 +1,103 @@
+"""Evaluate one operating point: run its task on the decoded pictures, join everything we know."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from icmbench.analyse.records import write_records
+from icmbench.analyse.statistics import save_statistics
+from icmbench.data.dataset import Split, data_digest
+from icmbench.environment import describe_environment
+from icmbench.files import write_json
+from icmbench.metrics.pixels import ms_ssim
+from icmbench.registry import TASKS, implementation
+
+
+def evaluate(job: dict[str, Any]) -> None:
+    """Evaluate a point and leave records.parquet, statistics-*.npz, predictions, evaluate.json.
+
+    Args:
+        job: resolved settings, see ``Plan.evaluate_job``.
+    """
+    wall, cpu = time.monotonic(), time.process_time()
+    folder = Path(job["output"])
+    decoded = None if job["encoded"] is None else Path(job["encoded"]) / "decoded.zip"
+    split = Split(job["dataset"], job["split"], decoded)
+    records = _records(job, split)
+    records["ms_ssim"] = [
+        float("nan") if decoded is None else ms_ssim(split.original(i), split.picture(i))
+        for i in range(len(split))
+    ]
+    write_records(folder / "records.parquet", records)
+
+    evaluator = implementation(TASKS[job["task"]["name"]])
+    outcome = evaluator.evaluate(job, split)
+    for name, statistics in outcome.statistics.items():
+        save_statistics(folder / f"statistics-{name}.npz", statistics)
+    if outcome.predictions is not None:
+        write_json(folder / "predictions.json", outcome.predictions)
+
+    metrics = {
+        "bpp": float(records["bits"].sum() / records["pixels"].sum()),
+        "psnr": float(records["psnr"].mean()),
+        **outcome.metrics,
+    }
+    write_json(
+        folder / "evaluate.json",
+        {
+            "key": job["key"],
+            "metrics": metrics,
+            "n_images": len(split),
+            "implementation": str(records["implementation"].iloc[0]),
+            "dataset": {
+                "role": job["dataset"]["role"],
+                "name": job["dataset"].get("name", job["dataset"]["source"]),
+                "digest": data_digest(job["dataset"]),
+                "split": job["split"],
+            },
+            "wall_seconds": time.monotonic() - wall,
+            "cpu_seconds": time.process_time() - cpu,
+            "environment": {**describe_environment(), "device": outcome.device},
+        },
+    )
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    print(f"{job['key']}: {shown}", file=sys.stderr)
+
+
+def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
+    """Return the rows that coding left, or those of original pixels at 24 bits each."""
+    if job["encoded"] is None:
+        sizes = [split.native_size(i) for i in range(len(split))]
+        pixels = [width * height for width, height in sizes]
+        coded = [split.picture(i).shape[0] * split.picture(i).shape[1] for i in range(len(split))]
+        frame = pd.DataFrame(
+            {
+                "image_id": [str(identity) for identity in split.ids],
+                "pixels": pixels,
+                "pixels_coded": coded,
+                "bits": [24 * count for count in coded],
+                "bits_estimated": float("nan"),
+                "psnr": float("nan"),
+                "encode_s": 0.0,
+                "decode_s": 0.0,
+                "roundtrip_ok": True,
+                "implementation": "original pixels, 24 bits each",
+            }
+        )
+    else:
+        folder = Path(job["encoded"])
+        encoded = pd.read_parquet(folder / "encoded.parquet").drop(columns="reconstruction")
+        frame = encoded.merge(
+            pd.read_parquet(folder / "decoded.parquet"), on="image_id", validate="one_to_one"
+        )
+    for name in ("study", "variant", "codec", "mode", "rate_index", "seed"):
+        frame[name] = job[name]
+    frame["task"] = job["task"]["name"]
+    frame["dataset"] = job["dataset"].get("name", job["dataset"]["source"])
+    frame["split"] = job["split"]
+    return frame

@@ -1,0 +1,112 @@
+"""Puts the report together: reads the results, draws, fills the page, writes the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from icmbench.files import write_bytes, write_text
+from icmbench.report import charts
+from icmbench.report.drawing import data_uri
+from icmbench.report.outputs import (
+    FIGURES,
+    PAGE,
+    PICTURES,
+    figure_name,
+    leading_metrics,
+    study_metrics,
+)
+from icmbench.report.page import Page, Plot, StudyPage, render
+from icmbench.report.pictures import MIN_SCORE, Pictures
+from icmbench.report.provenance import cost_table, dataset_table, environments, totals
+from icmbench.report.published import comparable, published_groups, published_points
+from icmbench.report.results import Results, load_results
+from icmbench.report.style import Metric, VariantStyle, metric_style, variant_styles
+from icmbench.report.tables import bd_table, curve_table, key_figures
+from icmbench.report.training import training_tables
+
+
+def assemble(root: Path) -> list[Path]:
+    """Write the report of ``results/<scale>``; see :func:`icmbench.report.build.build_report`."""
+    results = load_results(root)
+    pictures = Pictures(results)
+    figures: list[Path] = []
+    studies = [
+        _study_page(results, name, pictures, figures) for name in results.plan["run"]["studies"]
+    ]
+    page = Page(
+        scale=results.plan["scale"],
+        studies=studies,
+        datasets=dataset_table(results),
+        environments=environments(results),
+        missing=results.missing,
+        confidence=results.confidence,
+        date=results.date,
+        seeds=results.plan["run"]["seeds"],
+        min_score=MIN_SCORE,
+    )
+    write_text(root / PAGE, render(page, charts.javascript()))
+    written = sorted([root / PAGE, *figures, *pictures.files])
+    _remove_stale(root, set(written))
+    return written
+
+
+def _study_page(results: Results, name: str, pictures: Pictures, figures: list[Path]) -> StudyPage:
+    study = results.plan["studies"][name]
+    styles = variant_styles(results.plan, name)
+    leading = leading_metrics(results.plan, name)
+    plots = {
+        metric: _plot(results, name, metric_style(metric), styles, figures)
+        for metric in study_metrics(results.plan, name)
+    }
+    return StudyPage(
+        name=name,
+        study=study,
+        key_figures=key_figures(results, name, [metric_style(m) for m in leading], styles),
+        plots=[plots[metric] for metric in leading],
+        more_plots=[plot for metric, plot in plots.items() if metric not in leading],
+        bd=bd_table(results, name, styles),
+        published=published_groups(results, name, styles),
+        comparable=comparable(results),
+        galleries=pictures.galleries(name, styles),
+        training=training_tables(study, styles),
+        cost=cost_table(results, name, styles),
+        totals=totals(results, name),
+    )
+
+
+def _plot(
+    results: Results,
+    study: str,
+    metric: Metric,
+    styles: dict[str, VariantStyle],
+    figures: list[Path],
+) -> Plot:
+    # Published numbers hold for the published set-up; elsewhere they stand in a table only.
+    published = published_points(results, study, metric.name) if comparable(results) else []
+    chart = charts.rate_chart(results, study, metric, styles, published)
+    name = figure_name(study, metric.name)
+    files = charts.figure_files(charts.vega_lite(chart, legend=True, width=charts.FILE_WIDTH))
+    for suffix, content in files.items():
+        path = results.root / FIGURES / f"{name}.{suffix}"
+        write_bytes(path, content)
+        figures.append(path)
+    shown = bool(chart.points or chart.references)
+    curves = ", ".join(series.label for series in chart.series) or "no variant"
+    references = "".join(f"; reference: {row['text']}" for row in chart.references)
+    return Plot(
+        name=name,
+        metric=metric,
+        summary=f"{metric.heading} over rate in bits per pixel, for {curves}{references}.",
+        series=chart.series,
+        spec=charts.vega_lite(chart, legend=False, width="container") if shown else None,
+        svg_uri=data_uri("image/svg+xml", files["svg"]),
+        table=curve_table(results, study, metric, styles),
+    )
+
+
+def _remove_stale(root: Path, written: set[Path]) -> None:
+    """Remove pictures and figures that an earlier report left and this one does not have."""
+    for folder in (root / PICTURES, root / FIGURES):
+        for path in folder.glob("*"):
+            if path.suffix in (".png", ".svg") and path not in written:
+                path.unlink()

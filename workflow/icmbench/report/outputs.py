@@ -1,0 +1,68 @@
+"""Names of the report's files, without any import that costs time: Snakefiles call this."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from icmbench.registry import CODECS, TASKS, load_modules
+
+PAGE = "report/index.html"
+FIGURES = "report/figures"
+PICTURES = "report/pictures"
+FIGURE_FORMATS = ("svg", "png")
+
+_PIXEL_METRICS = ("psnr", "ms_ssim")  # of every codec, whatever the task
+
+
+def expected_outputs(plan: dict[str, Any]) -> list[str]:
+    """Return the report's files of fixed names, relative to ``results/<scale>``.
+
+    Args:
+        plan: content of ``plan.json``, which is ``Plan.summary()``.
+    """
+    figures = [
+        f"{FIGURES}/{figure_name(study, metric)}.{suffix}"
+        for study in plan["studies"]
+        for metric in study_metrics(plan, study)
+        for suffix in FIGURE_FORMATS
+    ]
+    return [PAGE, *figures]
+
+
+def figure_name(study: str, metric: str) -> str:
+    """Return the file name, without suffix, of the plot of rate against ``metric``."""
+    return f"{study}-rate-{metric}"
+
+
+def study_metrics(plan: dict[str, Any], study: str) -> list[str]:
+    """Return every metric that an evaluated variant of ``study`` has, leading metrics first."""
+    leading = leading_metrics(plan, study)
+    every = [metric for task in _tasks(plan, study) for metric in TASKS[task].metrics]
+    if _decodes(plan, study):
+        every.extend(_PIXEL_METRICS)
+    return list(dict.fromkeys([*leading, *every]))
+
+
+def leading_metrics(plan: dict[str, Any], study: str) -> list[str]:
+    """Return the first metric of each task of ``study``, and PSNR where a picture is decoded."""
+    leading = [TASKS[task].metrics[0] for task in _tasks(plan, study)]
+    if _decodes(plan, study):
+        leading.append(_PIXEL_METRICS[0])
+    # PSNR comes last also where reconstruction is the first task.
+    ordered = sorted(leading, key=lambda metric: metric in _PIXEL_METRICS)
+    return list(dict.fromkeys(ordered))
+
+
+def _evaluated(plan: dict[str, Any], study: str) -> list[dict[str, Any]]:
+    load_modules(plan["run"]["modules"])
+    variants: dict[str, dict[str, Any]] = plan["studies"][study]["variants"]
+    return [variant for variant in variants.values() if variant["evaluate"]]
+
+
+def _tasks(plan: dict[str, Any], study: str) -> list[str]:
+    return list(dict.fromkeys(variant["task"] for variant in _evaluated(plan, study)))
+
+
+def _decodes(plan: dict[str, Any], study: str) -> bool:
+    kinds = (CODECS[variant["codec"]].kind for variant in _evaluated(plan, study))
+    return any(kind != "none" for kind in kinds)

@@ -1,0 +1,171 @@
+"""What ran: data, versions, cost and the checks on the bitstreams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from icmbench.files import digest_json, read_json
+from icmbench.report.results import Results, Row
+from icmbench.report.style import VariantStyle, number
+from icmbench.report.tables import Cell, Table, figure, setting, text
+
+_SHOWN_DIGEST = 12
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One combination of code, machine and libraries, and how many jobs ran in it."""
+
+    jobs: int
+    facts: list[tuple[str, str]]
+
+
+def environments(results: Results) -> list[Environment]:
+    """Return every distinct environment of the trainings and evaluations, most used first."""
+    found: dict[str, tuple[int, Row]] = {}
+    for record in [*results.runs.values(), *results.evaluations.values()]:
+        environment = record.get("environment")
+        if environment:
+            key = digest_json(environment)
+            found[key] = (found.get(key, (0, {}))[0] + 1, environment)
+    ordered = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
+    return [Environment(jobs, _facts(environment)) for _, (jobs, environment) in ordered]
+
+
+def _facts(environment: Row) -> list[tuple[str, str]]:
+    commit = environment.get("git_commit") or "not in a git repository"
+    if environment.get("git_dirty"):
+        commit += " with uncommitted changes"
+    facts = [("git commit", commit)]
+    facts.extend(
+        (name, str(environment[name]))
+        for name in ("python", "platform", "device")
+        if environment.get(name)
+    )
+    versions: dict[str, Any] = environment.get("versions") or {}
+    facts.extend((name, str(version)) for name, version in sorted(versions.items()))
+    return facts
+
+
+def dataset_table(results: Results) -> Table:
+    """Return the data sets by role, with their digests."""
+    rows = []
+    for role, dataset in results.plan["datasets"].items():
+        rows.append(
+            [
+                Cell(role, "head"),
+                text(dataset.get("name") or "embedded scenes (generated)"),
+                text(_sizes(dataset)),
+                text(_digest(results, role)),
+            ]
+        )
+    columns = ["Role", "Data set", "Images", "Digest"]
+    return Table("Data sets by the role that studies name.", columns, rows)
+
+
+def _sizes(dataset: Row) -> str:
+    if dataset["source"] == "embedded-scenes":
+        counts = ", ".join(f"{split} {dataset[split]}" for split in ("train", "val", "test"))
+        return f"{counts}, {dataset['size']} x {dataset['size']} pixels, seed {dataset['seed']}"
+    splits = dataset["splits"].items()
+    words = ", ".join(f"{name} {split['limit'] or 'all'}" for name, split in splits)
+    return words + (", may be a subset" if dataset["allow_subset"] else "")
+
+
+def _digest(results: Results, role: str) -> str:
+    digests = {
+        record["dataset"]["digest"]
+        for record in [*results.runs.values(), *results.evaluations.values()]
+        if (record.get("dataset") or {}).get("role") == role
+    }
+    manifest = results.root / "data" / role / "manifest.json"
+    if not digests and manifest.is_file():
+        digests = {read_json(manifest)["digest"]}
+    if not digests:
+        return "not recorded"
+    return " and ".join(str(digest)[:_SHOWN_DIGEST] for digest in sorted(digests))
+
+
+def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> Table:
+    """Return state, CPU time and bitstream checks of every operating point of a study."""
+    columns = [
+        "Operating point",
+        "Rate setting",
+        "Training",
+        "Steps",
+        "CPU s, training",
+        "CPU s, evaluation",
+        "Round trip",
+        "Real against estimated bits",
+    ]
+    rows = []
+    for variant, style in styles.items():
+        points = [point for point in results.points(study) if point["variant"] == variant]
+        for place, point in enumerate(points):
+            head = [Cell(style.label, "head", len(points), marker=style)] if place == 0 else []
+            run = results.runs.get(point["key"], {})
+            evaluation = results.evaluations.get(point["key"], {})
+            state = run.get("status") or ("not started" if point["trained"] else "none")
+            steps = f"{run['steps_done']} of {run['steps']}" if run else "\N{EN DASH}"
+            trip, difference = _bit_checks(results, point)
+            rows.append(
+                [
+                    *head,
+                    text(f"{setting(point)}, seed {point['seed']}"),
+                    text(state),
+                    figure(steps),
+                    figure(number(run.get("cpu_seconds"), 1)),
+                    figure(number(evaluation.get("cpu_seconds"), 1)),
+                    figure(trip),
+                    figure(difference),
+                ]
+            )
+    caption = (
+        "Cost and checks of every operating point. Round trip: images whose decoded bitstream "
+        "differs from the encoder's reconstruction. Real against estimated bits: the size of the "
+        "bitstreams relative to the entropy model's estimate."
+    )
+    return Table(caption, columns, rows)
+
+
+def _bit_checks(results: Results, point: Row) -> tuple[str, str]:
+    records = results.records_of(point)
+    if records is None or point["encoding"] is None:
+        return "\N{EN DASH}", "\N{EN DASH}"
+    wrong = int((~records["roundtrip_ok"]).sum())
+    estimated = records["bits_estimated"]
+    difference = "\N{EN DASH}"
+    if estimated.notna().all():
+        percent = 100 * (float(records["bits"].sum()) / float(estimated.sum()) - 1)
+        difference = ("+" if percent > 0 else "") + number(percent, 2) + " %"
+    return f"{wrong} of {len(records)}", difference
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over a study for its summary sentence."""
+
+    training_cpu: str
+    evaluation_cpu: str
+    mismatches: int | None
+    images_checked: int
+
+
+def totals(results: Results, study: str) -> Totals:
+    """Return the sums over the operating points of a study."""
+    keys = [point["key"] for point in results.points(study)]
+    # Variants that only train the task share their encodings: each one counts once.
+    coded = {p["encoding"]: p for p in results.points(study) if p["encoding"] is not None}
+    frames = [f for point in coded.values() if (f := results.records_of(point)) is not None]
+    return Totals(
+        training_cpu=number(_sum(results.runs, keys), 0),
+        evaluation_cpu=number(_sum(results.evaluations, keys), 0),
+        mismatches=sum(int((~f["roundtrip_ok"]).sum()) for f in frames) if frames else None,
+        images_checked=sum(len(frame) for frame in frames),
+    )
+
+
+def _sum(records: dict[str, Row], keys: list[str]) -> float:
+    values = [records[key].get("cpu_seconds") for key in keys if key in records]
+    return float(sum(value for value in values if value is not None))

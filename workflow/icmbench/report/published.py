@@ -1,0 +1,144 @@
+"""Published numbers beside what was measured here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from icmbench.report.results import Results, Row, is_number
+from icmbench.report.style import VariantStyle, metric_style, number
+from icmbench.report.tables import Cell, Table, figure, text
+
+COMPARABLE_SCALE = "paper"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One published table or figure and the table that sets it beside the measurements."""
+
+    name: str
+    table: Table
+    notes: list[str]
+
+
+def comparable(results: Results) -> bool:
+    """Return whether measured numbers stand on the published set-up: the scale is ``paper``."""
+    return bool(results.plan["scale"]["name"] == COMPARABLE_SCALE)
+
+
+def published_points(results: Results, study: str, metric: str) -> list[Row]:
+    """Return the published rows that have both a rate and ``metric``, for a plot."""
+    points = []
+    for row in _rows(results, study):
+        if "bpp" in row.cells and metric in row.cells:
+            points.append(
+                {
+                    "label": row.label,
+                    "variant": row.variant,
+                    "bpp": row.cells["bpp"]["value"],
+                    "value": row.cells[metric]["value"],
+                }
+            )
+    return points
+
+
+@dataclass(frozen=True)
+class _PublishedRow:
+    group: str
+    label: str
+    variant: str | None
+    cells: dict[str, Row]
+
+
+def _rows(results: Results, study: str) -> list[_PublishedRow]:
+    rows: dict[tuple[str, str, str | None], _PublishedRow] = {}
+    for cell in results.plan["studies"][study]["published"]:
+        key = (cell["group"], cell["label"], cell["variant"])
+        row = rows.setdefault(key, _PublishedRow(*key, {}))
+        row.cells[cell["metric"]] = cell
+    return list(rows.values())
+
+
+def published_groups(results: Results, study: str, styles: dict[str, VariantStyle]) -> list[Group]:
+    """Return one table for each published table or figure that a study quotes."""
+    rows = _rows(results, study)
+    groups = []
+    for name in dict.fromkeys(row.group for row in rows):
+        mine = [row for row in rows if row.group == name]
+        cells = [cell for row in mine for cell in row.cells.values()]
+        table = Table(
+            f"{name}: published and measured here.",
+            ["Published as", "Metric", "Published", "Measured here", "Measured at", "Confidence"],
+            [line for row in mine for line in _lines(results, study, row, styles)],
+        )
+        sources = dict.fromkeys(cell["source"] for cell in cells)
+        notes = dict.fromkeys(
+            f"{cell['label']}, {metric_style(cell['metric']).title}: {cell['note']}"
+            for cell in cells
+            if cell["note"]
+        )
+        groups.append(Group(name, table, [f"Source: {source}" for source in sources] + [*notes]))
+    return groups
+
+
+def _lines(
+    results: Results, study: str, row: _PublishedRow, styles: dict[str, VariantStyle]
+) -> list[list[Cell]]:
+    style = styles.get(row.variant or "")
+    at, rate_index = _nearest(results, study, row)
+    lines = []
+    for place, (name, cell) in enumerate(row.cells.items()):
+        metric = metric_style(name)
+        head = [Cell(row.label, "head", len(row.cells), marker=style)] if place == 0 else []
+        lines.append(
+            [
+                *head,
+                text(metric.heading),
+                figure(metric.show(cell["value"])),
+                _measured(results, study, row.variant, name, rate_index),
+                text(at),
+                text(cell["confidence"]),
+            ]
+        )
+    return lines
+
+
+def _nearest(results: Results, study: str, row: _PublishedRow) -> tuple[str, int | None]:
+    """Return where the measured curve is read: at the rate nearest to the published one."""
+    curve = [r for r in results.curves if r["study"] == study and r["variant"] == row.variant]
+    rates: dict[int, list[float]] = {}
+    for measured in curve:
+        rates.setdefault(measured["rate_index"], []).append(measured["bpp"])
+    if not rates:
+        return "\N{EN DASH}", None
+    means = {index: sum(values) / len(values) for index, values in rates.items()}
+    if len(means) == 1:
+        index = next(iter(means))
+    elif "bpp" in row.cells:
+        wanted = row.cells["bpp"]["value"]
+        index = min(means, key=lambda i: abs(math.log(means[i] / wanted)))
+    else:
+        return "range of the curve", None
+    return f"rate index {index}, {metric_style('bpp').show(means[index])} bpp", index
+
+
+def _measured(
+    results: Results, study: str, variant: str | None, name: str, rate_index: int | None
+) -> Cell:
+    """Return the mean over seeds at a rate index; without one, the range of the curve."""
+    rows = [r for r in results.curves if r["study"] == study and r["variant"] == variant]
+    if name == "bpp":
+        rows = [{**row, "value": row["bpp"], "low": None, "high": None} for row in rows]
+    else:
+        rows = [row for row in rows if row["metric"] == name]
+    rows = [row for row in rows if is_number(row["value"])]
+    metric = metric_style(name)
+    if rate_index is None and rows:
+        values = [row["value"] for row in rows]
+        return figure(f"{metric.show(min(values))} to {metric.show(max(values))}")
+    rows = [row for row in rows if row["rate_index"] == rate_index]
+    if not rows:
+        return figure(number(None, 0))
+    mean = sum(row["value"] for row in rows) / len(rows)
+    bounds = metric.show_interval(rows[0]["low"], rows[0]["high"]) if len(rows) == 1 else ""
+    return figure(metric.show(mean), bounds)

@@ -1,0 +1,171 @@
+"""What a results folder holds, read once for the whole report."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from icmbench.analyse.bootstrap import LEVEL
+from icmbench.analyse.records import read_records
+from icmbench.errors import UserError
+from icmbench.files import read_json
+
+CURVE_COLUMNS = (
+    "study",
+    "variant",
+    "rate_index",
+    "seed",
+    "bpp",
+    "bpp_estimated",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n_images",
+)
+BD_COLUMNS = ("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The files of ``results/<scale>``.
+
+    Attributes:
+        root: ``results/<scale>``.
+        plan: content of ``plan.json``.
+        curves: rows of ``tables/curves.csv``; a NaN stays a NaN.
+        bd: rows of ``tables/bd.csv``.
+        records: ``tables/records.parquet`` (one row per image and operating point), if any.
+        runs: ``run.json`` of the trained points, by key.
+        evaluations: ``evaluate.json`` of the evaluated points, by key.
+        missing: what the report would show but cannot, in sentences.
+    """
+
+    root: Path
+    plan: dict[str, Any]
+    curves: list[Row]
+    bd: list[Row]
+    records: pd.DataFrame | None
+    runs: dict[str, Row]
+    evaluations: dict[str, Row]
+    missing: list[str] = field(default_factory=list)
+
+    def points(self, study: str) -> list[Row]:
+        """Return the plan's operating points of a study, in the plan's order."""
+        return [point for point in self.plan["points"] if point["study"] == study]
+
+    def curve(self, study: str, metric: str, variant: str | None = None) -> list[Row]:
+        """Return the curve rows of a study and metric, of one variant if it is given."""
+        return [
+            row
+            for row in self.curves
+            if row["study"] == study
+            and row["metric"] == metric
+            and variant in (None, row["variant"])
+        ]
+
+    def records_of(self, point: Row) -> pd.DataFrame | None:
+        """Return the records of one operating point of the plan, or None."""
+        if self.records is None:
+            return None
+        wanted = pd.Series(True, index=self.records.index)
+        for column in ("study", "variant", "rate_index", "seed"):
+            wanted &= self.records[column] == point[column]
+        chosen = self.records[wanted]
+        return None if chosen.empty else chosen
+
+    @property
+    def confidence(self) -> str:
+        """The coverage of intervals, e.g. ``95 %``."""
+        return f"{100 * LEVEL:g} %"
+
+    @property
+    def date(self) -> str | None:
+        """When the newest run ended (or began, if it has not ended); None where none is dated."""
+        times = [
+            stamp
+            for run in self.runs.values()
+            for stamp in (run.get("finished"), run.get("started"))
+            if stamp
+        ]
+        if not times:
+            return None
+        newest = datetime.datetime.fromtimestamp(max(times), datetime.UTC)
+        return newest.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def load_results(root: Path) -> Results:
+    """Read a results folder; what is missing is listed, not an error.
+
+    Raises:
+        UserError: if ``plan.json`` is missing, or a file is not what it should be.
+    """
+    plan_path = root / "plan.json"
+    if not plan_path.is_file():
+        raise UserError(f"{plan_path}: no such file; give a folder results/<scale> of a run")
+    plan = _json(plan_path)
+    missing: list[str] = []
+    curves = _csv(root / "tables/curves.csv", CURVE_COLUMNS, missing)
+    bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)
+    records = None
+    if (root / "tables/records.parquet").is_file():
+        records = read_records(root / "tables/records.parquet")
+    else:
+        missing.append("tables/records.parquet is missing: no figures of single images.")
+    runs: dict[str, Row] = {}
+    evaluations: dict[str, Row] = {}
+    for point in plan["points"]:
+        folder = root / "runs" / point["key"]
+        for name, wanted, into in (
+            ("run.json", point["trained"], runs),
+            ("evaluate.json", point["evaluated"], evaluations),
+        ):
+            if wanted and (folder / name).is_file():
+                into[point["key"]] = _json(folder / name)
+    for what, found in (("trained", runs), ("evaluated", evaluations)):
+        absent = [p["key"] for p in plan["points"] if p[what] and p["key"] not in found]
+        if absent:
+            missing.append(
+                f"{len(absent)} planned operating points are not {what} yet, first {absent[0]}."
+            )
+    unfinished = [key for key, run in runs.items() if run.get("status") != "finished"]
+    if unfinished:
+        first = unfinished[0]
+        missing.append(
+            f"{len(unfinished)} trainings have not finished, first {first} "
+            f"({runs[first].get('status')})."
+        )
+    return Results(root, plan, curves, bd, records, runs, evaluations, missing)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of a table is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); repeat its job") from None
+
+
+def _csv(path: Path, columns: tuple[str, ...], missing: list[str]) -> list[Row]:
+    if not path.is_file():
+        missing.append(f"{path.parent.name}/{path.name} is missing: repeat the analysis.")
+        return []
+    table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise UserError(
+            f"{path}: column {absent[0]!r} is missing; needed: {', '.join(columns)}; "
+            "repeat the analysis"
+        )
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

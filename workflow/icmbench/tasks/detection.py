@@ -1,0 +1,85 @@
+"""Run a detector over a split and match its boxes (and masks) with the ground truth."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import torch
+
+from icmbench.analyse.statistics import AveragePrecisionStatistics
+from icmbench.data.dataset import Split
+from icmbench.device import device_name, make_fabric
+from icmbench.errors import UserError
+from icmbench.metrics.average_precision import match_detections
+from icmbench.pixels import to_tensor
+from icmbench.tasks.base import Outcome
+
+_BATCH = 8
+_GROUPS = {"bbox": "box", "segm": "mask"}
+
+
+def detect(job: dict[str, Any], split: Split, iou_types: tuple[str, ...]) -> Outcome:
+    """Return COCO average precision of a job's detector on a split.
+
+    Boxes are returned to native pixels before they are compared, whatever size was coded.
+
+    Raises:
+        UserError: where the split has no annotations.
+    """
+    from icmbench.train.build import build_task
+
+    if split.annotations is None:
+        raise UserError(
+            f"{job['key']}: split {job['split']!r} of role {job['dataset']['role']!r} has no "
+            "annotations, which detection needs; name them in the scale"
+        )
+    fabric = make_fabric(job)
+    detector = fabric.to_device(build_task(job["task"]).eval())
+    predictions: list[dict[str, Any]] = []
+    start = told = time.monotonic()
+    for first in range(0, len(split), _BATCH):
+        indices = range(first, min(first + _BATCH, len(split)))
+        images = [to_tensor(split.picture(i))[0].to(fabric.device) for i in indices]
+        with torch.no_grad(), fabric.autocast():
+            results = detector.predict(images)
+        for index, image, result in zip(indices, images, results, strict=True):
+            predictions += _native(split, index, image.shape[-2:], result)
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            rate = (first + _BATCH) / (told - start)
+            print(f"{job['key']}: {first + _BATCH}/{len(split)} images, {rate:.1f}/s, "
+                  f"{(len(split) - first) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
+    ids = [int(identity) for identity in split.ids]
+    statistics = {}
+    metrics: dict[str, float] = {}
+    for iou_type in iou_types:
+        matches = match_detections(split.annotations, predictions, iou_type, ids)
+        group = AveragePrecisionStatistics(matches)
+        statistics[_GROUPS[iou_type]] = group
+        metrics.update(group.metrics())
+    return Outcome(dict(statistics), metrics, predictions, device_name(fabric))
+
+
+def _native(
+    split: Split, index: int, size: tuple[int, int], result: dict[str, torch.Tensor]
+) -> list[dict[str, Any]]:
+    """Return one image's detections as COCO results in native pixels."""
+    width, height = split.native_size(index)
+    scale = torch.tensor([width / size[1], height / size[0]] * 2)
+    boxes = result["boxes"].float().cpu() * scale
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = []
+    for box, label, score in zip(
+        boxes.tolist(), result["labels"].tolist(), result["scores"].float().tolist(), strict=True
+    ):
+        rows.append(
+            {
+                "image_id": split.ids[index],
+                "category_id": label,
+                "bbox": [round(value, 2) for value in box],
+                "score": round(score, 5),
+            }
+        )
+    return rows

@@ -1,0 +1,51 @@
+"""What the workflow's rule and the verb ``track`` run: an import that cannot fail a workflow."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from icmbench.errors import UserError
+from icmbench.files import write_json
+from icmbench.track.sync import sync
+
+
+def track(
+    root: Path, *, uri: str | None = None, watch: float | None = None, strict: bool = False
+) -> int:
+    """Import results into MLflow, say what happened and return an exit status.
+
+    Writes ``<root>/tracking.json``: ``{"status": "done", ...SyncResult}`` or
+    ``{"status": "failed", "reason": ...}``. A failure is a warning and the status is 0, because the
+    results do not depend on MLflow; with ``strict`` it is 1.
+
+    Args:
+        root: ``results/<scale>``.
+        uri: see :func:`icmbench.track.sync.sync`.
+        watch: see there.
+        strict: whether a failure counts.
+    """
+    try:
+        result = sync(root, uri=uri, watch=watch)
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()  # a defect of ours, to be reported; still no reason to fail
+        reason = str(error) or type(error).__name__
+        return _end(root, {"status": "failed", "reason": reason}, reason, strict)
+    print(
+        f"MLflow at {result.uri}: {result.runs} runs ({result.created} new, {result.replaced} "
+        f"replaced, {result.updated} updated), {result.values} values sent"
+    )
+    for problem in result.problems:
+        print(f"warning: not imported: {problem}", file=sys.stderr)
+    write_json(root / "tracking.json", {"status": "done", **asdict(result)})
+    return int(strict and bool(result.problems))
+
+
+def _end(root: Path, marker: dict[str, Any], reason: str, strict: bool) -> int:
+    print(f"{'error' if strict else 'warning'}: {reason}", file=sys.stderr)
+    write_json(root / "tracking.json", marker)
+    return int(strict)

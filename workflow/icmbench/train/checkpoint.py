@@ -1,0 +1,112 @@
+"""The side-car checkpoint: everything that a killed training needs to go on, bit for bit.
+
+It lies beside the declared output, undeclared, because Snakemake deletes a failed job's outputs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icmbench.errors import UserError
+from icmbench.files import atomic_path
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    fingerprint: str,
+    step: int,
+    model: Mapping[str, Any],
+    optimisers: dict[str, torch.optim.Optimizer],
+    totals: dict[str, float],
+) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: where.
+        fingerprint: of settings, data and code; another one is refused on loading.
+        step: steps done.
+        model: state of codec and task.
+        optimisers: by group.
+        totals: seconds and other sums that go on after a resume.
+
+    Random numbers need no state: every step seeds them by (seed, step).
+    """
+    with atomic_path(path) as temporary:
+        torch.save(
+            {
+                "format": FORMAT,
+                "fingerprint": fingerprint,
+                "step": step,
+                "model": dict(model),
+                "optimisers": {name: o.state_dict() for name, o in optimisers.items()},
+                "totals": totals,
+            },
+            temporary,
+        )
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Return a checkpoint, or None where there is none.
+
+    Raises:
+        UserError: where it belongs to other settings, data or code.
+    """
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("format") != FORMAT or state.get("fingerprint") != fingerprint:
+        raise UserError(
+            f"{path}: this checkpoint belongs to other settings, data or code; "
+            "delete it to train anew, or restore what it was made with"
+        )
+    return state
+
+
+def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str, Any]) -> None:
+    """Write the weights that a training leaves; parts that were not trained are None."""
+    with atomic_path(path) as temporary:
+        torch.save(
+            {
+                "format": FORMAT,
+                "codec": None if codec is None else codec.state_dict(),
+                "task": None if task is None else task.state_dict(),
+                "meta": meta,
+            },
+            temporary,
+        )
+
+
+def load_part(module: Any, path: Path | str, part: str) -> None:
+    """Load the weights of ``part`` (codec or task) from a weights file into ``module``.
+
+    Entropy coding tables change size when a model is updated; they are resized to fit the file's,
+    which is what makes published checkpoints fail to load elsewhere.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights; run the training they come from first")
+    state = torch.load(path, map_location="cpu", weights_only=True)[part]
+    if state is None:
+        raise UserError(f"{path}: holds no weights of the {part}; it was not trained there")
+    load_resized(module, state)
+
+
+def load_resized(module: Any, state: Mapping[str, Any]) -> None:
+    """Load ``state`` into ``module``, resizing buffers (not parameters) where their shapes differ."""
+    own = dict(module.named_buffers())
+    for name, value in state.items():
+        buffer = own.get(name)
+        if buffer is not None and buffer.shape != value.shape:
+            owner = module.get_submodule(name.rpartition(".")[0])
+            setattr(owner, name.rpartition(".")[2], torch.empty_like(value))
+    module.load_state_dict(state)

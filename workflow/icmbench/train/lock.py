@@ -1,0 +1,136 @@
+"""A lock with a heartbeat: one process per training, also across hosts.
+
+SLURM was seen leaving an orphan beside its requeued twin, and ``snakemake --unlock`` starting a
+second job beside the first. ``flock`` alone is not enough on network file systems, so the owner
+touches its file and others watch whether it still does. They compare what they see with what they
+saw, never with their own clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from icmbench.errors import UserError
+
+
+class TrainingLock:
+    """Context manager that owns ``path`` while it is entered.
+
+    A second process waits as long as the owner's heart beats, and takes over when it stopped or
+    when its process on the same host is gone.
+
+    Args:
+        path: the lock file.
+        beat: seconds between two beats.
+        patience: beats without change after which an owner counts as dead.
+    """
+
+    def __init__(self, path: Path, beat: float = 5.0, patience: int = 6) -> None:
+        self.path, self.beat, self.patience = path, beat, patience
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._count = 0
+        self.lost = False
+
+    def __enter__(self) -> TrainingLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while not self._create():
+            self._wait_for_owner()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self.lost:
+            self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise where another process has taken the lock over."""
+        if self.lost:
+            raise UserError(f"{self.path}: another process took this training over; stopping here")
+
+    def _content(self) -> str:
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
+        return json.dumps({**owner, "beat": self._count})
+
+    def _create(self) -> bool:
+        try:
+            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "w") as stream:
+            stream.write(self._content())
+        return True
+
+    def _wait_for_owner(self) -> None:
+        print(f"{self.path}: another process trains this; waiting for it", file=sys.stderr)
+        seen, unchanged = self._read(), 0
+        while seen is not None:
+            if unchanged >= self.patience or _gone(seen):
+                self._break(seen)
+                return
+            time.sleep(self.beat)
+            now = self._read()
+            unchanged = unchanged + 1 if now == seen else 0
+            seen = now
+
+    def _break(self, seen: str) -> None:
+        """Remove a dead owner's file, unless somebody else did so first."""
+        grave = self.path.with_name(f"{self.path.name}.{self._token}")
+        try:
+            os.rename(self.path, grave)  # atomic: only one process gets it
+        except FileNotFoundError:
+            return
+        if grave.read_text() != seen and not self.path.exists():
+            os.rename(grave, self.path)  # a living owner's file: put it back
+            return
+        grave.unlink(missing_ok=True)
+
+    def _read(self) -> str | None:
+        try:
+            return self.path.read_text()
+        except FileNotFoundError:
+            return None
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.beat):
+            current = self._read()
+            if current is None or self._token not in current:
+                self.lost = True
+                return
+            self._count += 1
+            temporary = self.path.with_name(f"{self.path.name}.{self._token}")
+            temporary.write_text(self._content())
+            os.replace(temporary, self.path)
+
+
+def _gone(content: str) -> bool:
+    """Return whether the owner ran on this host and its process is no more."""
+    try:
+        owner = json.loads(content)
+    except json.JSONDecodeError:
+        return False  # half written: its heart will tell
+    if owner.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(owner["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,404 @@
+"""Train one operating point: read its settings, loop, leave weights.
+
+Reading order: ``train`` -> ``_prepare`` -> ``_loop`` -> ``_step``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from icmbench.data.dataset import Split, data_digest
+from icmbench.device import device_name, make_fabric, resolve_precision
+from icmbench.environment import describe_environment, version
+from icmbench.errors import UserError
+from icmbench.files import digest_json, sha256_file
+from icmbench.registry import CODECS, TASKS
+from icmbench.train import TRAINING_VERSION
+from icmbench.train.batches import Batch, batches, validation_batches
+from icmbench.train.build import build_codec, build_task
+from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from icmbench.train.lock import TrainingLock
+from icmbench.train.progress import MetricsLog, RunFile, report_progress
+from icmbench.train.schedule import learning_rate_factor, make_optimiser
+from icmbench.train.system import System, part_parameters, set_modes
+
+_PROGRESS_EVERY_S = 10.0
+
+
+class Interrupted(Exception):
+    """The training was told to stop and has saved its checkpoint."""
+
+
+def train(job: dict[str, Any]) -> Path:
+    """Train one operating point and return the path of its weights.
+
+    Args:
+        job: resolved settings, see ``Plan.train_job``.
+
+    A finished training with the same fingerprint returns at once; an interrupted one goes on where
+    it stopped and ends with the weights it would have had.
+
+    Raises:
+        UserError: impossible settings, missing data or weights, a loss that is not finite.
+        Interrupted: after SIGTERM or SIGINT, with the checkpoint saved.
+    """
+    folder = Path(job["output"])
+    fingerprint = fingerprint_of(job)
+    with TrainingLock(folder / "training.lock") as lock:
+        kept = folder / f"finished-{fingerprint[:16]}.pt"
+        weights = folder / "weights.pt"
+        if kept.is_file():
+            _link(kept, weights)
+            return weights
+        state = _prepare(job, fingerprint)
+        try:
+            _loop(state, lock)
+        except Interrupted:
+            state.run.update(status="interrupted", finished=time.time())
+            raise
+        except BaseException as error:
+            state.run.update(status="failed", finished=time.time(), error=str(error))
+            raise
+        finally:
+            state.log.close()
+        _finish(state, kept, weights)
+    return weights
+
+
+def fingerprint_of(job: dict[str, Any]) -> str:
+    """Return a digest of all that decides how a training ends: settings, data, weights, code."""
+    names = ("codec", "task", "parts", "loss", "schedule", "seed")
+    settings = {name: job[name] for name in names}
+    dataset = {k: v for k, v in job["dataset"].items() if k not in ("folder", "manifest")}
+    files = [job[part]["weights"] for part in ("codec", "task")] + [job["decoded"]]
+    runtime = job["runtime"]
+    return digest_json(
+        {
+            "settings": settings,
+            "dataset": dataset,
+            "data": data_digest(job["dataset"]),
+            "files": [_content(path) for path in files],
+            "precision": resolve_precision(
+                runtime["precision"], runtime["gpu"] > 0 and torch.cuda.is_available()
+            ),
+            "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
+        }
+    )
+
+
+def _content(source: str | None) -> str | None:
+    if source in (None, "random", "pretrained"):
+        return source
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the job that makes it first")
+    return sha256_file(path)
+
+
+def _link(kept: Path, weights: Path) -> None:
+    """Make ``weights`` the same file as ``kept``.
+
+    Snakemake deletes a rule's outputs before it runs it; the second name keeps a finished training.
+    """
+    temporary = weights.with_suffix(".link")
+    temporary.unlink(missing_ok=True)
+    os.link(kept, temporary)
+    os.replace(temporary, weights)
+
+
+@dataclass
+class _State:
+    """Everything a running training holds."""
+
+    job: dict[str, Any]
+    folder: Path
+    fingerprint: str
+    fabric: Fabric
+    system: System
+    model: Any  # the system as Fabric wraps it
+    groups: dict[str, list[Any]]
+    optimisers: dict[str, Any]
+    split: Split
+    log: MetricsLog
+    run: RunFile
+    first_step: int
+    totals: dict[str, float]
+    final: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        return self.job["schedule"]
+
+    @property
+    def with_targets(self) -> bool:
+        return self.system.task is not None
+
+
+def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
+    folder = Path(job["output"])
+    fabric = make_fabric(job["runtime"])
+    torch.manual_seed(job["seed"])
+    learned = CODECS[job["codec"]["name"]].kind == "learned"
+    codec = build_codec(job["codec"]) if learned else None
+    task = build_task(job["task"]) if TASKS[job["task"]["name"]].trainable else None
+    codec_trains = any(part.split(".")[0] == "codec" for part in job["parts"])
+    system = System(codec, task, codec_trains)
+    set_modes(system, job["parts"])
+    groups = part_parameters(codec, task, job["parts"])
+    settings = job["schedule"]["optimisers"]
+    optimisers = {name: make_optimiser(settings[name], groups[name]) for name in groups}
+
+    resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
+    if resumed is not None:
+        system.load_state_dict(resumed["model"])
+        for name, optimiser in optimisers.items():
+            optimiser.load_state_dict(resumed["optimisers"][name])
+    first_step = resumed["step"] if resumed else 0
+    totals = resumed["totals"] if resumed else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+
+    wrapped = fabric.setup(system, *optimisers.values())
+    model, wrapped_optimisers = wrapped[0], dict(zip(optimisers, wrapped[1:], strict=True))
+    run = RunFile(
+        folder / "run.json",
+        {
+            "key": job["key"],
+            "fingerprint": fingerprint,
+            "steps": job["schedule"]["steps"],
+            "steps_done": first_step,
+            "parameters": {
+                name: sum(p.numel() for p in part.parameters())
+                for name, part in (("codec", codec), ("task", task))
+                if part is not None
+            },
+            "job": job,
+            "dataset": {
+                "role": job["dataset"]["role"],
+                "name": job["dataset"].get("name", job["dataset"]["source"]),
+                "digest": data_digest(job["dataset"]),
+            },
+            "environment": {**describe_environment(), "device": device_name(fabric)},
+            **totals,
+        },
+    )
+    run.update()
+    return _State(
+        job=job,
+        folder=folder,
+        fingerprint=fingerprint,
+        fabric=fabric,
+        system=system,
+        model=model,
+        groups=groups,
+        optimisers=wrapped_optimisers,
+        split=Split(job["dataset"], "train", job["decoded"]),
+        log=MetricsLog(folder / "metrics.jsonl", first_step),
+        run=run,
+        first_step=first_step,
+        totals=totals,
+    )
+
+
+class _Signals:
+    """Remembers that SIGTERM or SIGINT came, so that the loop can stop between two steps."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+
+def _loop(state: _State, lock: TrainingLock) -> None:
+    """Run the steps that are left, with checkpoints in between."""
+    runtime, schedule = state.job["runtime"], state.schedule
+    steps = range(state.first_step, schedule["steps"])
+    source = batches(
+        state.split,
+        state.job["seed"],
+        schedule,
+        steps,
+        state.with_targets,
+        workers=runtime["workers"],
+    )
+    clock = _Clock(state)
+    saved = told = time.monotonic()
+    with _Signals() as signals:
+        for step, batch in zip(steps, source, strict=True):
+            values = _step(state, step, batch.to(state.fabric.device))
+            done = step + 1
+            if done % runtime["log_every"] == 0 or done == schedule["steps"]:
+                state.final = _floats(values, state, step)
+                row = {**state.final, "images_per_second": clock.rate() * schedule["batch_size"]}
+                state.log.write(done, "train", row)
+            validation = schedule["validation"]
+            if validation is not None and done % validation["every"] == 0:
+                state.log.write(done, "val", validate(state, validation["images"]))
+            now = time.monotonic()
+            if now - told > _PROGRESS_EVERY_S and state.final:
+                report_progress(
+                    state.job["key"], done, schedule["steps"], clock.rate(), state.final
+                )
+                told = now
+            if signals.received is not None or now - saved > runtime["checkpoint_s"]:
+                _save(state, done, clock)
+                saved = time.monotonic()
+            lock.check()
+            if signals.received is not None:
+                name = signal.Signals(signals.received).name
+                raise Interrupted(f"{state.job['key']}: {name} at step {done}; checkpoint saved")
+            clock.tick()
+    state.totals = clock.totals()
+
+
+def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
+    """One optimisation step of every group; returns terms and gradient norms as tensors."""
+    # All randomness of a step (noise of quantisation, sampled proposals) follows from its number.
+    torch.manual_seed((state.job["seed"] << 32) + step)
+    terms = state.model(batch)
+    _check_finite(terms, step, state.job["key"])
+    loss = torch.stack([w * terms[term] for term, w in state.job["loss"].items()]).sum()
+    factor = learning_rate_factor(step, state.schedule)
+    values: dict[str, Tensor] = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
+    main = [name for name in state.optimisers if name != "auxiliary"]
+    for name in main:
+        state.optimisers[name].zero_grad()
+    state.fabric.backward(loss)
+    for name in main:
+        limit = state.schedule["clip_norm"]
+        norm = torch.nn.utils.clip_grad_norm_(
+            state.groups[name], math.inf if limit is None else limit
+        )
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"{state.job['key']}: gradient of {name} is not finite at step {step}; lower its "
+                "learning rate or set clip_norm"
+            )
+        values[f"grad_norm.{name}"] = norm.detach()
+        for group in state.optimisers[name].param_groups:
+            group["lr"] = state.schedule["optimisers"][name]["lr"] * factor
+        state.optimisers[name].step()
+    if "auxiliary" in state.optimisers:
+        auxiliary = state.system.codec.auxiliary_loss()  # type: ignore[union-attr]
+        state.optimisers["auxiliary"].zero_grad()
+        state.fabric.backward(auxiliary)
+        state.optimisers["auxiliary"].step()
+        values["auxiliary"] = auxiliary.detach()
+    return values
+
+
+def _check_finite(terms: dict[str, Tensor], step: int, key: str) -> None:
+    """Stop at the first step whose loss is not finite, and say which term it was."""
+    if bool(torch.isfinite(torch.stack([t.detach() for t in terms.values()])).all()):
+        return
+    bad = {name: float(value) for name, value in terms.items() if not torch.isfinite(value)}
+    listing = ", ".join(f"{name} = {value}" for name, value in bad.items())
+    raise UserError(
+        f"{key}: loss is not finite at step {step}: {listing}; lower the learning rate, set "
+        "clip_norm, or look at the data"
+    )
+
+
+@torch.no_grad()
+def validate(state: _State, images: int) -> dict[str, float]:
+    """Return the mean loss terms on the first ``images`` of the val split."""
+    split = Split(state.job["dataset"], "val")
+    schedule, sums, count = state.schedule, {}, 0
+    torch.manual_seed(state.job["seed"])
+    for batch in validation_batches(
+        split, images, schedule["batch_size"], schedule["crop"], state.with_targets
+    ):
+        terms = state.model(batch.to(state.fabric.device))
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(batch.images)
+        count += len(batch.images)
+    return {name: total / count for name, total in sums.items()}
+
+
+def _floats(values: dict[str, Tensor], state: _State, step: int) -> dict[str, float]:
+    row = {name: float(value) for name, value in values.items()}
+    factor = learning_rate_factor(step, state.schedule)
+    for name in state.optimisers:
+        settings = state.schedule["optimisers"][name]
+        row[f"lr.{name}"] = settings["lr"] * (1.0 if name == "auxiliary" else factor)
+    return row
+
+
+class _Clock:
+    """Wall and CPU seconds of a training, over all its resumptions."""
+
+    def __init__(self, state: _State) -> None:
+        self._before = dict(state.totals)
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._steps = 0
+
+    def tick(self) -> None:
+        self._steps += 1
+
+    def rate(self) -> float:
+        return (self._steps + 1) / max(time.monotonic() - self._wall, 1e-9)
+
+    def totals(self) -> dict[str, float]:
+        return {
+            "wall_seconds": self._before["wall_seconds"] + time.monotonic() - self._wall,
+            "cpu_seconds": self._before["cpu_seconds"] + time.process_time() - self._cpu,
+        }
+
+
+def _save(state: _State, done: int, clock: _Clock) -> None:
+    totals = clock.totals()
+    save_checkpoint(
+        state.folder / "checkpoint.pt",
+        fingerprint=state.fingerprint,
+        step=done,
+        model=state.system.state_dict(),
+        optimisers=state.optimisers,
+        totals=totals,
+    )
+    state.run.update(steps_done=done, **totals)
+
+
+def _finish(state: _State, kept: Path, weights: Path) -> None:
+    owners = {part.split(".")[0] for part in state.job["parts"]}
+    system = state.system.to("cpu")
+    if system.codec is not None and "codec" in owners:
+        system.codec.prepare_coding()
+    meta = {"key": state.job["key"], "fingerprint": state.fingerprint}
+    for old in state.folder.glob("finished-*.pt"):
+        old.unlink()
+    save_weights(
+        kept,
+        system.codec if "codec" in owners else None,
+        system.task if "task" in owners else None,
+        meta,
+    )
+    _link(kept, weights)
+    state.run.update(
+        status="finished",
+        finished=time.time(),
+        steps_done=state.schedule["steps"],
+        final=state.final,
+        weights_sha256=sha256_file(weights),
+        **state.totals,
+    )
+    (state.folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""What the Snakefile asks: the inputs of each rule's jobs. Rule files hold no logic of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.config.scale import FetchedImages, RuntimeSettings
+from icmbench.errors import UserError
+from icmbench.files import read_json
+
+
+def open_workflow(config: dict[str, Any]) -> Workflow:
+    """Check the configuration, write the plan's files and return what the rules ask.
+
+    Args:
+        config: Snakemake's merged configuration.
+
+    Raises:
+        WorkflowError: with the one-line errors of the configuration, before any job runs.
+    """
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    try:
+        plan = load_plan("config.yaml", config)
+        plan.write()
+    except UserError as error:
+        raise WorkflowError(*str(error).splitlines()) from None
+    return Workflow(plan)
+
+
+class Workflow:
+    """Input functions over a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @property
+    def root(self) -> str:
+        """Return ``<results>/<scale>``."""
+        return str(self._plan.root)
+
+    @property
+    def data(self) -> str:
+        """Return the folder of fetched data sets."""
+        return self._plan.run.data.directory
+
+    @property
+    def runtime(self) -> RuntimeSettings:
+        """Return threads, GPUs, memory and time of network jobs."""
+        return self._plan.scale.runtime
+
+    def memory(self, wildcards: Any, attempt: int) -> int:
+        """Return the memory of a network job in MB, half as much again for each retry."""
+        return round(self.runtime.memory_mb * (1 + 0.5 * (attempt - 1)))
+
+    def minutes(self, wildcards: Any, attempt: int) -> int:
+        """Return the time limit of a network job; a retry resumes, and gets more."""
+        return self.runtime.runtime_min * attempt
+
+    # --- inputs -------------------------------------------------------------------------------
+
+    def fetch_job(self, wildcards: Any) -> str:
+        """Return the settings of the first role that uses a data set of the catalogue."""
+        for role in self._plan.roles:
+            dataset = self._plan.scale.datasets[role]
+            if isinstance(dataset, FetchedImages) and dataset.name == wildcards.dataset:
+                return str(self._plan.job_path("data", role))
+        raise ValueError(f"no role of this scale uses data set {wildcards.dataset!r}")
+
+    def pointer_state(self, wildcards: Any) -> str:
+        """Return ``current``, or the md5 of a DVC pointer that differs from what was fetched.
+
+        A parameter of the fetch rule: a pointer that names other data fetches anew, while the
+        pointer that a first fetch writes does not.
+        """
+        folder = Path(self.data)
+        pointer = folder / f"{wildcards.dataset}.dvc"
+        manifest = folder / f"{wildcards.dataset}.manifest.json"
+        if not (pointer.is_file() and manifest.is_file()):
+            return "current"
+        wanted = yaml.safe_load(pointer.read_text())["outs"][0].get("md5")
+        fetched = read_json(manifest)["dvc_md5"]
+        return "current" if fetched in (None, wanted) else str(wanted)
+
+    def train_inputs(self, wildcards: Any) -> list[str]:
+        """Return manifest, initial weights and decoded train pictures of a training."""
+        plan, point = self._plan, self._point(wildcards.key)
+        inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
+        inputs += self._weights(plan.source(point, "codec"), plan.source(point, "task"))
+        decoded = plan.train_job(point)["decoded"]
+        return inputs if decoded is None else [*inputs, decoded]
+
+    def encode_inputs(self, wildcards: Any) -> list[str]:
+        """Return manifest and codec weights of an encoding."""
+        key = f"{wildcards.dataset}/{wildcards.key}"
+        if key not in self._plan.encodings:
+            key = f"{wildcards.dataset}/anchors/{wildcards.key}"
+        job = self._plan.encodings[key]
+        inputs = [job["dataset"]["manifest"]]
+        weights = job["codec"]["weights"]
+        return inputs if weights in (None, "random", "pretrained") else [*inputs, weights]
+
+    def evaluate_inputs(self, wildcards: Any) -> list[str]:
+        """Return decoded pictures, their tables and the task's weights of a point."""
+        plan, point = self._plan, self._point(wildcards.key)
+        inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
+        key = plan.encode_key(point, "test")
+        if key is not None:
+            folder = plan.encoded_folder(key)
+            names = ("decoded.zip", "decoded.parquet", "encoded.parquet")
+            inputs += [str(folder / name) for name in names]
+        return inputs + self._weights(plan.owner(point, "task"))
+
+    def records(self) -> list[str]:
+        """Return the evaluations that the analysis joins."""
+        names = ("records.parquet", "evaluate.json")
+        folders = [self._plan.run_folder(point) for point in self._plan.evaluated]
+        return [str(folder / name) for folder in folders for name in names]
+
+    def figures(self, suffix: str) -> list[str]:
+        """Return the report's figures of one format."""
+        from icmbench.report.build import expected_outputs
+
+        outputs = expected_outputs(self._plan.summary())
+        return [f"{self.root}/{name}" for name in outputs if name.endswith(f".{suffix}")]
+
+    def targets(self) -> list[str]:
+        """Return what ``rule all`` asks for."""
+        targets = [f"{self.root}/report/index.html", f"{self.root}/tables/bd.csv"]
+        if self._plan.run.tracking.mlflow:
+            targets.append(f"{self.root}/tracking.json")
+        return targets
+
+    def _point(self, key: str) -> Point:
+        try:
+            return self._plan.by_key[key]
+        except KeyError:
+            raise ValueError(f"no operating point {key!r} in this configuration") from None
+
+    def _weights(self, *sources: Point | str | None) -> list[str]:
+        return [str(self._plan.weights_path(s)) for s in sources if isinstance(s, Point)]

@@ -1,0 +1,28 @@
+# Records to curves, BD metrics and intervals.
+
+
+rule analyse:
+    input:
+        W.records(),
+        plan=f"{ROOT}/plan.json",
+    output:
+        records=f"{ROOT}/tables/records.parquet",
+        curves=report(
+            f"{ROOT}/tables/curves.csv",
+            caption="../report/curves.rst",
+            category="Tables",
+        ),
+        bd=report(
+            f"{ROOT}/tables/bd.csv", caption="../report/bd.rst", category="Tables"
+        ),
+    log:
+        f"{ROOT}/logs/analyse.log",
+    benchmark:
+        f"{ROOT}/benchmarks/analyse.tsv"
+    conda:
+        "../../envs/icmbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python -m icmbench analyse {ROOT} > {log} 2>&1"

@@ -1,0 +1,40 @@
+# Data sets: generated from a seed, or fetched through the catalogue and its DVC pointers.
+
+
+localrules:
+    fetch_dataset,
+
+
+rule generate_dataset:
+    input:
+        job=f"{ROOT}/plan/data/{{role}}.json",
+    output:
+        manifest=f"{ROOT}/data/{{role}}/manifest.json",
+    log:
+        f"{ROOT}/logs/data/{{role}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/data/{{role}}.tsv"
+    conda:
+        "../../envs/icmbench.yaml"
+    threads: 2
+    resources:
+        mem_mb=1500,
+        runtime=20,
+    shell:
+        "python -m icmbench data {input.job} --threads {threads} > {log} 2>&1"
+
+
+rule fetch_dataset:
+    input:
+        job=W.fetch_job,
+    output:
+        manifest=f"{W.data}/{{dataset}}.manifest.json",
+    params:
+        pointer=W.pointer_state,
+    log:
+        f"{ROOT}/logs/data/{{dataset}}.log",
+    conda:
+        "../../envs/icmbench.yaml"
+    retries: 2
+    shell:
+        "python -m icmbench data {input.job} 2>&1 | tee -a {log}"

@@ -1,0 +1,26 @@
+# The page to read and its figures, a view of the tables.
+
+
+rule report:
+    input:
+        rules.analyse.output,
+        plan=f"{ROOT}/plan.json",
+    output:
+        W.figures("svg"),
+        W.figures("png"),
+        page=report(
+            f"{ROOT}/report/index.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    log:
+        f"{ROOT}/logs/report.log",
+    benchmark:
+        f"{ROOT}/benchmarks/report.tsv"
+    conda:
+        "../../envs/icmbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python -m icmbench report {ROOT} > {log} 2>&1"

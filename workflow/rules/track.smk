@@ -1,0 +1,24 @@
+# MLflow, an observer: the only job that imports it, and one that cannot fail the workflow.
+
+
+localrules:
+    track,
+
+
+rule track:
+    input:
+        rules.analyse.output,
+        page=rules.report.output.page,
+        plan=f"{ROOT}/plan.json",
+    output:
+        state=f"{ROOT}/tracking.json",
+    log:
+        f"{ROOT}/logs/track.log",
+    conda:
+        "../../envs/icmbench.yaml"
+    resources:
+        mlflow=1,
+        mem_mb=1500,
+        runtime=30,
+    shell:
+        "python -m icmbench track {ROOT} > {log} 2>&1"

@@ -1,0 +1,23 @@
+# One job trains one operating point. Its side-car checkpoint, run.json and metrics.jsonl lie beside
+# the output, undeclared on purpose: Snakemake deletes the declared outputs of a failed job.
+
+
+rule train:
+    input:
+        W.train_inputs,
+        job=f"{ROOT}/plan/train/{{key}}.json",
+    output:
+        weights=f"{ROOT}/runs/{{key}}/weights.pt",
+    log:
+        f"{ROOT}/logs/train/{{key}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/train/{{key}}.tsv"
+    conda:
+        "../../envs/icmbench.yaml"
+    threads: W.runtime.threads
+    resources:
+        gpu=W.runtime.gpu,
+        mem_mb=W.memory,
+        runtime=W.minutes,
+    shell:
+        "python -m icmbench train {input.job} 2> >(tee -a {log} >&2)"
