@@ -21,6 +21,8 @@ wildcard_constraints:
     key=".+",
     role="[^/]+",
     dataset="[^/]+",
+    split="[^/]+",
+    curve=".+",
 
 
 include: "workflow/rules/data.smk"

@@ -92,7 +92,9 @@ class ResultsFolder:
             self.log(key, step)
         self.record(key, status, **changes)
 
-    def log(self, key: str, step: int, loss: float | None = None, time: float | None = None) -> None:
+    def log(
+        self, key: str, step: int, loss: float | None = None, time: float | None = None
+    ) -> None:
         """Append a row of each split to the log of a training."""
         path = self.folder(key) / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -95,26 +95,26 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _encode(arguments: argparse.Namespace) -> int:
-    job = _job(arguments)
-    from icmbench.evaluate.coding import encode
+    curve = _job(arguments)
+    from icmbench.evaluate.curve import encode_curve
 
-    encode(job)
+    print(encode_curve(curve["jobs"]))
     return 0
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    job = _job(arguments)
-    from icmbench.evaluate.coding import decode
+    curve = _job(arguments)
+    from icmbench.evaluate.curve import decode_curve
 
-    decode(job)
+    print(decode_curve(curve["jobs"]))
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    job = _job(arguments)
-    from icmbench.evaluate.point import evaluate
+    curve = _job(arguments)
+    from icmbench.evaluate.curve import evaluate_curve
 
-    evaluate(job)
+    print(evaluate_curve(curve["jobs"]))
     return 0
 
 
@@ -169,9 +169,9 @@ def parser() -> argparse.ArgumentParser:
 
     for name, run, text in (
         ("train", _train, "train one operating point; goes on where it was interrupted"),
-        ("encode", _encode, "encode a split to real bitstreams"),
+        ("encode", _encode, "encode a split at every rate of a curve, to real bitstreams"),
         ("decode", _decode, "decode the bitstreams and check them against the encoder"),
-        ("evaluate", _evaluate, "run a task on decoded pictures"),
+        ("evaluate", _evaluate, "run a task on the decoded pictures of a curve"),
     ):
         sub = verb(name, run, text)
         sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")

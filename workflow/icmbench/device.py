@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
-def make_fabric(runtime: dict[str, Any]) -> Fabric:
-    """Return Fabric for a job's runtime settings: threads, gpu, precision.
+@dataclass(frozen=True)
+class Compute:
+    """Where and in which arithmetic a job computes."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which networks run."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+        )
+
+    @property
+    def name(self) -> str:
+        """Return the device as people name it."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"cpu, {torch.get_num_threads()} threads"
+
+
+def choose_compute(runtime: dict[str, Any]) -> Compute:
+    """Return device and precision for a job's runtime settings: threads, gpu, precision.
 
     A job that asks for a GPU where there is none runs on the CPU and says so.
     """
@@ -18,11 +42,18 @@ def make_fabric(runtime: dict[str, Any]) -> Fabric:
     cuda = runtime["gpu"] > 0 and torch.cuda.is_available()
     if runtime["gpu"] > 0 and not cuda:
         print("icmbench: no GPU here; running on the CPU, which is slow", file=sys.stderr)
-    precision = resolve_precision(runtime["precision"], cuda)
+    device = torch.device("cuda" if cuda else "cpu")
+    return Compute(device, resolve_precision(runtime["precision"], cuda))
+
+
+def make_fabric(compute: Compute) -> Fabric:
+    """Return Lightning Fabric for a training; its import costs a second, which only trainings pay."""
+    from lightning_fabric import Fabric
+
     return Fabric(
-        accelerator="cuda" if cuda else "cpu",
+        accelerator=compute.device.type,
         devices=1,
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        precision="bf16-mixed" if compute.precision == "bf16" else "32-true",
     )
 
 
@@ -34,10 +65,3 @@ def resolve_precision(wanted: str, cuda: bool) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
-
-
-def device_name(fabric: Fabric) -> str:
-    """Return the device as people name it."""
-    if fabric.device.type == "cuda":
-        return torch.cuda.get_device_name(fabric.device)
-    return f"cpu, {torch.get_num_threads()} threads"

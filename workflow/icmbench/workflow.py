@@ -90,36 +90,37 @@ class Workflow:
         """Return manifest, initial weights and decoded train pictures of a training."""
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
-        inputs += self._weights(plan.source(point, "codec"), plan.source(point, "task"))
-        decoded = plan.train_job(point)["decoded"]
-        return inputs if decoded is None else [*inputs, decoded]
+        inputs += self._weights([plan.source(point, "codec"), plan.source(point, "task")])
+        if plan.train_job(point)["decoded"] is not None:
+            curve = plan.coding_curve(point, "train") or ""
+            inputs.append(str(plan.coding_manifest(curve, "decoded")))
+        return inputs
 
-    def encode_inputs(self, wildcards: Any) -> list[str]:
-        """Return manifest and codec weights of an encoding."""
-        key = f"{wildcards.dataset}/{wildcards.key}"
-        if key not in self._plan.encodings:
-            key = f"{wildcards.dataset}/anchors/{wildcards.key}"
-        job = self._plan.encodings[key]
-        inputs = [job["dataset"]["manifest"]]
-        weights = job["codec"]["weights"]
-        return inputs if weights in (None, "random", "pretrained") else [*inputs, weights]
+    def coding_inputs(self, wildcards: Any) -> list[str]:
+        """Return manifest and codec weights of a coding curve."""
+        jobs = self._plan.coding_curves[f"{wildcards.split}/{wildcards.curve}"]
+        weights = [job["codec"]["weights"] for job in jobs]
+        files = [w for w in weights if w not in (None, "random", "pretrained")]
+        return [jobs[0]["dataset"]["manifest"], *files]
+
+    def anchor_inputs(self, wildcards: Any) -> list[str]:
+        """Return the manifest of an anchor's pictures."""
+        jobs = self._plan.coding_curves[f"{wildcards.split}/anchors/{wildcards.curve}"]
+        return [jobs[0]["dataset"]["manifest"]]
 
     def evaluate_inputs(self, wildcards: Any) -> list[str]:
-        """Return decoded pictures, their tables and the task's weights of a point."""
-        plan, point = self._plan, self._point(wildcards.key)
-        inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
-        key = plan.encode_key(point, "test")
-        if key is not None:
-            folder = plan.encoded_folder(key)
-            names = ("decoded.zip", "decoded.parquet", "encoded.parquet")
-            inputs += [str(folder / name) for name in names]
-        return inputs + self._weights(plan.owner(point, "task"))
+        """Return manifest, decoded pictures and task weights of a variant's points."""
+        plan = self._plan
+        points = plan.evaluation_curves[wildcards.curve]
+        inputs = [str(plan.manifest_path(plan.variant(points[0]).dataset))]
+        curves = {plan.coding_curve(point, "test") for point in points} - {None}
+        inputs += sorted(str(plan.coding_manifest(str(curve), "decoded")) for curve in curves)
+        return inputs + self._weights([plan.owner(point, "task") for point in points])
 
-    def records(self) -> list[str]:
+    def evaluated(self) -> list[str]:
         """Return the evaluations that the analysis joins."""
-        names = ("records.parquet", "evaluate.json")
-        folders = [self._plan.run_folder(point) for point in self._plan.evaluated]
-        return [str(folder / name) for folder in folders for name in names]
+        points = self._plan.evaluated
+        return sorted({str(self._plan.evaluation_manifest(p.study, p.variant)) for p in points})
 
     def figures(self, suffix: str) -> list[str]:
         """Return the report's figures of one format."""
@@ -141,5 +142,6 @@ class Workflow:
         except KeyError:
             raise ValueError(f"no operating point {key!r} in this configuration") from None
 
-    def _weights(self, *sources: Point | str | None) -> list[str]:
-        return [str(self._plan.weights_path(s)) for s in sources if isinstance(s, Point)]
+    def _weights(self, sources: list[Point | str | None]) -> list[str]:
+        paths = {str(self._plan.weights_path(s)) for s in sources if isinstance(s, Point)}
+        return sorted(paths)

@@ -3,7 +3,7 @@
 
 rule analyse:
     input:
-        W.records(),
+        W.evaluated(),
         plan=f"{ROOT}/plan.json",
     output:
         records=f"{ROOT}/tables/records.parquet",

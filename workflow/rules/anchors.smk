@@ -1,17 +1,16 @@
-# Classical codecs: bitstreams of a split at one quality. No job here imports torch.
+# Classical codecs: bitstreams of a split at every quality of a ladder. No job here imports torch.
 
 
 rule encode_anchor:
     input:
-        W.encode_inputs,
-        job=f"{ROOT}/plan/encode/{{dataset}}/anchors/{{key}}.json",
+        W.anchor_inputs,
+        job=f"{ROOT}/plan/code/{{split}}/anchors/{{curve}}.json",
     output:
-        bitstreams=f"{ROOT}/encoded/{{dataset}}/anchors/{{key}}/bitstreams.zip",
-        table=f"{ROOT}/encoded/{{dataset}}/anchors/{{key}}/encoded.parquet",
+        manifest=f"{ROOT}/encoded/{{split}}/anchors/{{curve}}/encoded.json",
     log:
-        f"{ROOT}/logs/encode/{{dataset}}/anchors/{{key}}.log",
+        f"{ROOT}/logs/encode/{{split}}/anchors/{{curve}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/encode/{{dataset}}/anchors/{{key}}.tsv"
+        f"{ROOT}/benchmarks/encode/{{split}}/anchors/{{curve}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     resources:
@@ -23,16 +22,14 @@ rule encode_anchor:
 
 rule decode_anchor:
     input:
-        job=f"{ROOT}/plan/encode/{{dataset}}/anchors/{{key}}.json",
-        bitstreams=rules.encode_anchor.output.bitstreams,
-        table=rules.encode_anchor.output.table,
+        job=f"{ROOT}/plan/code/{{split}}/anchors/{{curve}}.json",
+        encoded=rules.encode_anchor.output.manifest,
     output:
-        pictures=f"{ROOT}/encoded/{{dataset}}/anchors/{{key}}/decoded.zip",
-        table=f"{ROOT}/encoded/{{dataset}}/anchors/{{key}}/decoded.parquet",
+        manifest=f"{ROOT}/encoded/{{split}}/anchors/{{curve}}/decoded.json",
     log:
-        f"{ROOT}/logs/decode/{{dataset}}/anchors/{{key}}.log",
+        f"{ROOT}/logs/decode/{{split}}/anchors/{{curve}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/decode/{{dataset}}/anchors/{{key}}.tsv"
+        f"{ROOT}/benchmarks/decode/{{split}}/anchors/{{curve}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     resources:

@@ -1,19 +1,19 @@
 # Learned codecs: real bitstreams, decoded by another process; then the task on the decoded pictures.
+# One job serves all points of a curve: starting a process costs more than a small point.
 
 
 rule encode:
     input:
-        W.encode_inputs,
-        job=f"{ROOT}/plan/encode/{{dataset}}/{{key}}.json",
+        W.coding_inputs,
+        job=f"{ROOT}/plan/code/{{split}}/{{curve}}.json",
     output:
-        bitstreams=f"{ROOT}/encoded/{{dataset}}/{{key}}/bitstreams.zip",
-        table=f"{ROOT}/encoded/{{dataset}}/{{key}}/encoded.parquet",
+        manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/encoded.json",
     wildcard_constraints:
-        key="(?!anchors/).+",
+        curve="(?!anchors/).+",
     log:
-        f"{ROOT}/logs/encode/{{dataset}}/{{key}}.log",
+        f"{ROOT}/logs/encode/{{split}}/{{curve}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/encode/{{dataset}}/{{key}}.tsv"
+        f"{ROOT}/benchmarks/encode/{{split}}/{{curve}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
@@ -26,19 +26,17 @@ rule encode:
 
 rule decode:
     input:
-        W.encode_inputs,
-        job=f"{ROOT}/plan/encode/{{dataset}}/{{key}}.json",
-        bitstreams=rules.encode.output.bitstreams,
-        table=rules.encode.output.table,
+        W.coding_inputs,
+        job=f"{ROOT}/plan/code/{{split}}/{{curve}}.json",
+        encoded=rules.encode.output.manifest,
     output:
-        pictures=f"{ROOT}/encoded/{{dataset}}/{{key}}/decoded.zip",
-        table=f"{ROOT}/encoded/{{dataset}}/{{key}}/decoded.parquet",
+        manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/decoded.json",
     wildcard_constraints:
-        key="(?!anchors/).+",
+        curve="(?!anchors/).+",
     log:
-        f"{ROOT}/logs/decode/{{dataset}}/{{key}}.log",
+        f"{ROOT}/logs/decode/{{split}}/{{curve}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/decode/{{dataset}}/{{key}}.tsv"
+        f"{ROOT}/benchmarks/decode/{{split}}/{{curve}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
@@ -52,14 +50,13 @@ rule decode:
 rule evaluate:
     input:
         W.evaluate_inputs,
-        job=f"{ROOT}/plan/evaluate/{{key}}.json",
+        job=f"{ROOT}/plan/evaluate/{{curve}}.json",
     output:
-        records=f"{ROOT}/runs/{{key}}/records.parquet",
-        summary=f"{ROOT}/runs/{{key}}/evaluate.json",
+        manifest=f"{ROOT}/runs/{{curve}}/evaluated.json",
     log:
-        f"{ROOT}/logs/evaluate/{{key}}.log",
+        f"{ROOT}/logs/evaluate/{{curve}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/evaluate/{{key}}.tsv"
+        f"{ROOT}/benchmarks/evaluate/{{curve}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads

@@ -4,10 +4,14 @@ Snakemake's DAG is drawn from this object; the same jobs can be run by hand. Eac
 settings are one small JSON file, so a job is repeated only when its own settings change.
 
     <results>/<scale>/plan.json                      everything the report and MLflow need
-    <results>/<scale>/plan/{train,encode,evaluate}/<key>.json
+    <results>/<scale>/plan/train/<key>.json          one training
+    <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
     <results>/<scale>/data/<role>/                   embedded data sets
     <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point
     <results>/<scale>/encoded/<role>-<split>/<codec key>/   bitstreams and decoded images
+
+One job trains one operating point, but codes or evaluates a whole curve: starting a process costs
+more than the work of a small point. Finished points of a curve are skipped when a job is repeated.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
 the point that trained it, or ``anchors/<name>/<parameter>-<value>``.
@@ -190,6 +194,19 @@ class Plan:
         """Return the folder of an encoding."""
         return self.root / "encoded" / key
 
+    def coding_curve(self, point: Point, split: str) -> str | None:
+        """Return the curve that the point's encoding is made with, or None for original pixels."""
+        key = self.encode_key(point, split)
+        return None if key is None else str(Path(key).parent)
+
+    def coding_manifest(self, curve: str, what: Literal["encoded", "decoded"]) -> Path:
+        """Return the small file that says that a curve is encoded, or decoded."""
+        return self.root / "encoded" / curve / f"{what}.json"
+
+    def evaluation_manifest(self, study: str, variant: str) -> Path:
+        """Return the small file that says that a variant is evaluated."""
+        return self.root / "runs" / study / variant / "evaluated.json"
+
     # --- jobs ---------------------------------------------------------------------------------
 
     @cached_property
@@ -205,6 +222,22 @@ class Plan:
                 if key is not None and key not in jobs:
                     jobs[key] = self._encode_job(point, split, key)
         return jobs
+
+    @cached_property
+    def coding_curves(self) -> dict[str, list[dict[str, Any]]]:
+        """Settings of every encoding, by curve."""
+        curves: dict[str, list[dict[str, Any]]] = {}
+        for key, job in self.encodings.items():
+            curves.setdefault(str(Path(key).parent), []).append(job)
+        return curves
+
+    @cached_property
+    def evaluation_curves(self) -> dict[str, list[Point]]:
+        """Evaluated points by ``<study>/<variant>``."""
+        curves: dict[str, list[Point]] = {}
+        for point in self.evaluated:
+            curves.setdefault(f"{point.study}/{point.variant}", []).append(point)
+        return curves
 
     def _trains_on_decoded(self, point: Point) -> bool:
         return self.variant(point).train is not None and (
@@ -375,10 +408,14 @@ class Plan:
             put(self.job_path("data", role), job)
         for point in self.trained:
             put(self.job_path("train", point.key), self.train_job(point))
-        for key, job in self.encodings.items():
-            put(self.job_path("encode", key), job)
-        for point in self.evaluated:
-            put(self.job_path("evaluate", point.key), self.evaluate_job(point))
+        for curve, jobs in self.coding_curves.items():
+            put(self.job_path("code", curve), {"jobs": jobs, **self._shared()})
+        for curve, points in self.evaluation_curves.items():
+            jobs = [self.evaluate_job(point) for point in points]
+            put(self.job_path("evaluate", curve), {"jobs": jobs, **self._shared()})
+
+    def _shared(self) -> dict[str, Any]:
+        return {"threads": self.scale.runtime.threads, "modules": self.run.modules}
 
 
 def _without_anchors(study: Study, run: RunConfig) -> Study:

@@ -11,6 +11,7 @@ from icmbench.report.outputs import (
     FIGURES,
     PAGE,
     PICTURES,
+    PIXEL_METRICS,
     figure_name,
     leading_metrics,
     study_metrics,
@@ -100,8 +101,21 @@ def _plot(
         series=chart.series,
         spec=charts.vega_lite(chart, legend=False, width="container") if shown else None,
         svg_uri=data_uri("image/svg+xml", files["svg"]),
+        same_codec=_same_codec(results, study, styles) if metric.name in PIXEL_METRICS else [],
         table=curve_table(results, study, metric, styles),
     )
+
+
+def _same_codec(results: Results, study: str, styles: dict[str, VariantStyle]) -> list[str]:
+    """Return the labels of variants that share every encoding, so also their picture quality."""
+    encodings: dict[str, list[str]] = {}
+    for point in results.points(study):
+        if point["evaluated"] and point["encoding"] is not None:
+            encodings.setdefault(point["variant"], []).append(point["encoding"])
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for variant, keys in encodings.items():
+        groups.setdefault(tuple(keys), []).append(styles[variant].label)
+    return [" = ".join(labels) for labels in groups.values() if len(labels) > 1]
 
 
 def _remove_stale(root: Path, written: set[Path]) -> None:

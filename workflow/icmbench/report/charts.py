@@ -256,7 +256,7 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
                     y=alt.Y("low:Q", title=chart.metric.heading),
                     y2="high:Q",
                     stroke=stroke,
-                    opacity=shown(0.5),
+                    opacity=shown(0.65),
                 )
             )
         layers.append(

@@ -11,7 +11,7 @@ FIGURES = "report/figures"
 PICTURES = "report/pictures"
 FIGURE_FORMATS = ("svg", "png")
 
-_PIXEL_METRICS = ("psnr", "ms_ssim")  # of every codec, whatever the task
+PIXEL_METRICS = ("psnr", "ms_ssim")  # of every codec, whatever the task
 
 
 def expected_outputs(plan: dict[str, Any]) -> list[str]:
@@ -39,7 +39,7 @@ def study_metrics(plan: dict[str, Any], study: str) -> list[str]:
     leading = leading_metrics(plan, study)
     every = [metric for task in _tasks(plan, study) for metric in TASKS[task].metrics]
     if _decodes(plan, study):
-        every.extend(_PIXEL_METRICS)
+        every.extend(PIXEL_METRICS)
     return list(dict.fromkeys([*leading, *every]))
 
 
@@ -47,9 +47,9 @@ def leading_metrics(plan: dict[str, Any], study: str) -> list[str]:
     """Return the first metric of each task of ``study``, and PSNR where a picture is decoded."""
     leading = [TASKS[task].metrics[0] for task in _tasks(plan, study)]
     if _decodes(plan, study):
-        leading.append(_PIXEL_METRICS[0])
+        leading.append(PIXEL_METRICS[0])
     # PSNR comes last also where reconstruction is the first task.
-    ordered = sorted(leading, key=lambda metric: metric in _PIXEL_METRICS)
+    ordered = sorted(leading, key=lambda metric: metric in PIXEL_METRICS)
     return list(dict.fromkeys(ordered))
 
 

@@ -31,6 +31,7 @@ class Plot:
         series: entries of its legend.
         spec: Vega-Lite specification; None where there is nothing to draw.
         svg_uri: the figure as a data URI, shown without JavaScript and in print.
+        same_codec: labels of variants whose curves must coincide, one text per group.
         table: the numbers.
     """
 
@@ -40,6 +41,7 @@ class Plot:
     series: list[Series]
     spec: dict[str, Any] | None
     svg_uri: str
+    same_codec: list[str]
     table: Table
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from icmbench.files import read_json, write_bytes
 from icmbench.report.drawing import Box, annotated, page_uri, png_bytes
-from icmbench.report.outputs import PICTURES
+from icmbench.report.outputs import PICTURES, PIXEL_METRICS
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, metric_style, number
 
@@ -271,7 +271,7 @@ class _Shown:
 
     def point_figures(self) -> str:
         """Return the accuracy of the whole operating point, as a line."""
-        own = [row for row in self._rows if row["metric"] not in ("psnr", "ms_ssim")]
+        own = [row for row in self._rows if row["metric"] not in PIXEL_METRICS]
         leading = next((row for row in own if row["metric"] == "box_map"), own[0] if own else None)
         if leading is None:
             return ""

@@ -42,7 +42,7 @@ def published_points(results: Results, study: str, metric: str) -> list[Row]:
     return points
 
 
-@dataclass(frozen=True)
+@dataclass
 class _PublishedRow:
     group: str
     label: str
@@ -56,6 +56,8 @@ def _rows(results: Results, study: str) -> list[_PublishedRow]:
         key = (cell["group"], cell["label"], cell["variant"])
         row = rows.setdefault(key, _PublishedRow(*key, {}))
         row.cells[cell["metric"]] = cell
+    for row in rows.values():
+        row.cells = dict(sorted(row.cells.items(), key=lambda item: item[0] != "bpp"))
     return list(rows.values())
 
 
@@ -86,17 +88,20 @@ def _lines(
 ) -> list[list[Cell]]:
     style = styles.get(row.variant or "")
     at, rate_index = _nearest(results, study, row)
+    if style and rate_index is not None:
+        at = f"{style.label}, {at}"
     lines = []
     for place, (name, cell) in enumerate(row.cells.items()):
         metric = metric_style(name)
-        head = [Cell(row.label, "head", len(row.cells), marker=style)] if place == 0 else []
+        span = len(row.cells)
+        head = [Cell(row.label, "head", span, marker=style)] if place == 0 else []
         lines.append(
             [
                 *head,
                 text(metric.heading),
                 figure(metric.show(cell["value"])),
                 _measured(results, study, row.variant, name, rate_index),
-                text(at),
+                *([Cell(at, rows=span)] if place == 0 else []),
                 text(cell["confidence"]),
             ]
         )

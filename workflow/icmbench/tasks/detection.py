@@ -10,7 +10,7 @@ import torch
 
 from icmbench.analyse.statistics import AveragePrecisionStatistics
 from icmbench.data.dataset import Split
-from icmbench.device import device_name, make_fabric
+from icmbench.device import choose_compute
 from icmbench.errors import UserError
 from icmbench.metrics.average_precision import match_detections
 from icmbench.pixels import to_tensor
@@ -35,14 +35,14 @@ def detect(job: dict[str, Any], split: Split, iou_types: tuple[str, ...]) -> Out
             f"{job['key']}: split {job['split']!r} of role {job['dataset']['role']!r} has no "
             "annotations, which detection needs; name them in the scale"
         )
-    fabric = make_fabric(job)
-    detector = fabric.to_device(build_task(job["task"]).eval())
+    compute = choose_compute(job)
+    detector = build_task(job["task"]).eval().to(compute.device)
     predictions: list[dict[str, Any]] = []
     start = told = time.monotonic()
     for first in range(0, len(split), _BATCH):
         indices = range(first, min(first + _BATCH, len(split)))
-        images = [to_tensor(split.picture(i))[0].to(fabric.device) for i in indices]
-        with torch.no_grad(), fabric.autocast():
+        images = [to_tensor(split.picture(i))[0].to(compute.device) for i in indices]
+        with torch.no_grad(), compute.autocast():
             results = detector.predict(images)
         for index, image, result in zip(indices, images, results, strict=True):
             predictions += _native(split, index, image.shape[-2:], result)
@@ -59,7 +59,7 @@ def detect(job: dict[str, Any], split: Split, iou_types: tuple[str, ...]) -> Out
         group = AveragePrecisionStatistics(matches)
         statistics[_GROUPS[iou_type]] = group
         metrics.update(group.metrics())
-    return Outcome(dict(statistics), metrics, predictions, device_name(fabric))
+    return Outcome(dict(statistics), metrics, predictions, compute.name)
 
 
 def _native(

@@ -68,8 +68,8 @@ def curve_contents(plan: dict[str, Any], study: str, tables: Tables) -> list[Con
     """Return a run for each curve: metrics over the rate, and BD against its anchor.
 
     MLflow's steps are whole numbers, so the step of ``curve/box_map_vs_millibpp`` is the rate
-    in thousandths of a bit per pixel. Original pixels have no rate to compare: their value is drawn as
-    a level line over the range of the other curves.
+    in thousandths of a bit per pixel. Original pixels have no rate to compare: their value is drawn
+    as a level line over the range of the other curves.
     """
     variants = plan["studies"][study]["variants"]
     rated = {p["variant"]: p["encoding"] is not None for p in plan["points"]}

@@ -18,7 +18,7 @@ from icmbench.track.push import RUN_KEY, discard, push
 from icmbench.track.store import Address, open_store, resolve_address
 from icmbench.track.study import curve_contents, study_content
 from icmbench.track.tables import Tables
-from icmbench.track.views import view_tags
+from icmbench.track.views import experiment_tags
 
 _PAGE = 1000
 
@@ -166,7 +166,7 @@ def _push_study(client: Any, address: Address, study: _Study) -> Counter[str]:
             discard(client, run.info.run_id, "imported twice")
         elif key is not None:
             known[key] = run
-    _set_views(client, experiment, study)
+    _tag_experiment(client, experiment, study)
     counts: Counter[str] = Counter()
     parent: str | None = None
     for content in (study.own, *study.children):
@@ -183,12 +183,7 @@ def _experiment(client: Any, address: Address, study: _Study) -> str:
         location = address.artifact_root
         if location is not None:
             location = f"{location}/{study.experiment}"
-        tags = {
-            "mlflow.note.content": study.own.tags["mlflow.note.content"],
-            # Else the interface asks what kind of experiment this is.
-            "mlflow.experimentKind": "custom_model_development",
-        }
-        created = client.create_experiment(study.experiment, location, tags)
+        created = client.create_experiment(study.experiment, location)
         return str(created)
     if found.lifecycle_stage == "deleted":
         raise UserError(
@@ -198,11 +193,12 @@ def _experiment(client: Any, address: Address, study: _Study) -> str:
     return str(found.experiment_id)
 
 
-def _set_views(client: Any, experiment: str, study: _Study) -> None:
+def _tag_experiment(client: Any, experiment: str, study: _Study) -> None:
     held = client.get_experiment(experiment).tags
-    for name, view in view_tags(study.children).items():
-        if held.get(name) != view:
-            client.set_experiment_tag(experiment, name, view)
+    note = study.own.tags["mlflow.note.content"]
+    for name, value in experiment_tags(experiment, note, study.children).items():
+        if held.get(name) != value:
+            client.set_experiment_tag(experiment, name, value)
 
 
 def _runs(client: Any, experiment: str) -> Iterator[Any]:

@@ -12,37 +12,66 @@ from typing import Any
 
 from icmbench.track.content import Content
 
-_TAG = "mlflow.sharedViewState.icmbench-"
+_KEY = "icmbench-"
+_TAG = f"mlflow.sharedViewState.{_KEY}"
+_TITLES = {
+    "curves": "Rate-accuracy curves",
+    "points": "Operating points",
+    "training": "Training",
+}
 _RATE = "bpp"
-#: Sections that are not results of an operating point.
+_LAYOUT = {"deleted": False, "isGenerated": False, "columns": 2, "cardHeight": 400}
 _LOSS = ("train/loss", "val/loss")
 
 
-def view_tags(children: list[Content]) -> dict[str, str]:
-    """Return the experiment's tags for the views ``points``, ``curves`` and ``training``.
+def experiment_tags(experiment: str, note: str, children: list[Content]) -> dict[str, str]:
+    """Return the experiment's tags: its kind, the views, and a description that links them.
 
     Args:
+        experiment: identifier of the experiment.
+        note: what the experiment is, in Markdown.
         children: the runs of the operating points and curves.
     """
+    links = " | ".join(
+        f"[{title}](#/experiments/{experiment}/runs?viewStateShareKey={_KEY}{name}"
+        "&compareRunsMode=CHART)"
+        for name, title in _TITLES.items()
+    )
+    return {
+        "mlflow.note.content": f"{links}\n\n{note}",
+        # Else the interface asks what kind of experiment this is.
+        "mlflow.experimentKind": "custom_model_development",
+        **_view_tags(children),
+    }
+
+
+def _view_tags(children: list[Content]) -> dict[str, str]:
     points = sorted({name for run in children for name in run.values if "/" not in name})
     quality = [name for name in points if not name.startswith(_RATE) and name != "n_images"]
     series = sorted({name for run in children for name in run.series})
     views = {
-        "points": _view("operating point", [_RATE, *quality], [_scatter(q) for q in quality]),
-        "curves": _view("curve", [], [_line(name, points=True) for name in series]),
-        "training": _view("operating point", [], [_line(name, points=False) for name in _LOSS]),
+        "points": _view(
+            "points", "operating point", [_RATE, *quality], [_scatter(q) for q in quality]
+        ),
+        "curves": _view("curves", "curve", [], [_line(name, points=True) for name in series]),
+        "training": _view(
+            "training", "operating point", [], [_line(name, points=False) for name in _LOSS]
+        ),
     }
     return {f"{_TAG}{name}": json.dumps(view, sort_keys=True) for name, view in views.items()}
 
 
-def _view(kind: str, columns: list[str], charts: list[dict[str, Any]]) -> dict[str, Any]:
-    section = {"uuid": "icmbench", "name": "icmbench", "display": True, "isReordered": True}
+def _view(name: str, kind: str, columns: list[str], charts: list[dict[str, Any]]) -> dict[str, Any]:
+    section = {"uuid": "icmbench", "name": _TITLES[name], "display": True, "isReordered": True}
     return {
         "searchFilter": f"tags.kind = '{kind}'",
+        # Sorted by date, the interface would fold child runs under their parent again.
+        "orderByKey": f"metrics.`{columns[0]}`" if columns else "tags.`variant`",
+        "orderByAsc": True,
         "selectedColumns": [f"metrics.`{name}`" for name in columns] + ["tags.`label`"],
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": [{**chart, "metricSectionId": "icmbench"} for chart in charts],
-        "compareRunSections": [{**section, "deleted": False, "isGenerated": False}],
+        "compareRunSections": [{**section, **_LAYOUT}],
         "isAccordionReordered": True,
     }
 

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from icmbench.data.dataset import Split, data_digest
-from icmbench.device import device_name, make_fabric, resolve_precision
+from icmbench.device import choose_compute, make_fabric, resolve_precision
 from icmbench.environment import describe_environment, version
 from icmbench.errors import UserError
 from icmbench.files import digest_json, sha256_file
@@ -147,7 +147,8 @@ class _State:
 
 def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
     folder = Path(job["output"])
-    fabric = make_fabric(job["runtime"])
+    compute = choose_compute(job["runtime"])
+    fabric = make_fabric(compute)
     torch.manual_seed(job["seed"])
     learned = CODECS[job["codec"]["name"]].kind == "learned"
     codec = build_codec(job["codec"]) if learned else None
@@ -187,7 +188,7 @@ def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
                 "name": job["dataset"].get("name", job["dataset"]["source"]),
                 "digest": data_digest(job["dataset"]),
             },
-            "environment": {**describe_environment(), "device": device_name(fabric)},
+            "environment": {**describe_environment(), "device": compute.name},
             **totals,
         },
     )
