@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from icmbench.config.study import Study
 from icmbench.data.embedded import generate
 from icmbench.files import read_json, write_bytes, write_json
 from icmbench.registry import load_modules
+from icmbench.report.build import build_report
 
 IMAGES = 6
 STUDY = """
@@ -255,6 +257,9 @@ def _evaluate(
     (folder / "predictions.json").write_text(json.dumps(detections))
 
 
+MakeResults = Callable[..., Path]
+
+
 @pytest.fixture(scope="session")
 def made_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder that is never changed; most tests copy it."""
@@ -265,3 +270,21 @@ def made_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(made_results: Path, tmp_path: Path) -> Path:
     """A results folder of this test alone."""
     return Path(shutil.copytree(made_results, tmp_path / "moved"))
+
+
+@pytest.fixture(scope="session")
+def built(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with its report, which is never changed."""
+    root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("built") / "tiny"))
+    build_report(root)
+    return root
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> MakeResults:
+    """Make a results folder of another scale or with more seeds."""
+
+    def make(scale_name: str, seeds: list[int]) -> Path:
+        return make_results(tmp_path / "results", scale_name, seeds)
+
+    return make

@@ -18,13 +18,13 @@ PIXEL_METRICS = ("psnr", "ms_ssim")  # every codec has them, whatever the task
 
 def codec_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of codec ``name`` at a scale."""
-    where = f"scale {scale.name!r}, section 'codecs.{name}'"
+    where = f"workflow/scales/{scale.name}.yaml, section 'codecs.{name}'"
     return check(CODECS[name].parameters, scale.codecs.get(name, {}), where)
 
 
 def task_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of task ``name`` at a scale."""
-    where = f"scale {scale.name!r}, section 'tasks.{name}'"
+    where = f"workflow/scales/{scale.name}.yaml, section 'tasks.{name}'"
     return check(TASKS[name].parameters, scale.tasks.get(name, {}), where)
 
 
@@ -36,7 +36,7 @@ def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
     for study in studies.values():
         for name, variant in study.variants.items():
             _Check(scale, studies, study, name, variant, faults).run()
-        _check_references(study, faults)
+        _check_references(scale, study, faults)
     faults.raise_any()
 
 
@@ -60,14 +60,14 @@ def _check_run(run: RunConfig, faults: _Faults) -> None:
     anchors = [name for name in CODECS.names() if CODECS[name].kind == "anchor"]
     for name in run.anchors:
         if name not in anchors:
-            faults.unknown("config", "anchors", name, "anchor", anchors)
+            faults.unknown("config.yaml", "anchors", name, "anchor", anchors)
     for key, values in (("studies", run.studies), ("seeds", run.seeds)):
         if len(set(values)) != len(values):
-            faults.add("config", key, values, "names something twice")
+            faults.add("config.yaml", key, values, "names something twice")
 
 
 def _check_scale(scale: Scale, faults: _Faults) -> None:
-    where = f"scale {scale.name!r}"
+    where = f"workflow/scales/{scale.name}.yaml"
     tables: list[tuple[str, dict[str, Any], Registry[Any]]] = [
         ("codecs", scale.codecs, CODECS),
         ("tasks", scale.tasks, TASKS),
@@ -78,8 +78,12 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
                 faults.unknown(where, section, name, registry.what, registry.names())
 
 
-def _check_references(study: Study, faults: _Faults) -> None:
-    where = f"study {study.name!r}"
+def _where(scale: Scale, study: Study) -> str:
+    return f"workflow/studies/{study.name}.yaml at scale {scale.name!r}"
+
+
+def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
+    where = _where(scale, study)
     evaluated = [name for name, variant in study.variants.items() if variant.evaluate]
     for index, comparison in enumerate(study.comparisons):
         for name in [comparison.anchor, *comparison.variants]:
@@ -122,7 +126,7 @@ class _Check:
     ) -> None:
         self.scale, self.studies, self.study = scale, studies, study
         self.name, self.variant, self.faults = name, variant, faults
-        self.where = f"study {study.name!r}"
+        self.where = _where(scale, study)
 
     def key(self, *parts: str) -> str:
         return ".".join(["variants", self.name, *parts])

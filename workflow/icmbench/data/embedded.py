@@ -374,7 +374,7 @@ def _object(
     v = -x * math.sin(angle) + y * math.cos(angle)
     pattern = pattern_of(u, v, rng.random(2))
     base, mark = _colour(rng, 0.25, 0.6, 0.8), _colour(rng, 0.4, 0.8, 0.8)
-    mix = (0.5 + 0.5 * np.clip(pattern, -1, 1) * rng.uniform(0.7, 1.0))[..., None]
+    mix = (0.5 + 0.5 * np.clip(pattern, -1, 1) * rng.uniform(0.6, 0.9))[..., None]
     light_angle = rng.uniform(0, 2 * math.pi)
     strength = 0.55 if name == "ball" else 0.2  # only balls are round enough to shade strongly
     shade = 1 + strength * (x * math.cos(light_angle) + y * math.sin(light_angle))

@@ -18,7 +18,13 @@ from icmbench.report.outputs import (
 )
 from icmbench.report.page import Page, Plot, StudyPage, render
 from icmbench.report.pictures import MIN_SCORE, Pictures
-from icmbench.report.provenance import cost_table, dataset_table, environments, totals
+from icmbench.report.provenance import (
+    cost_table,
+    dataset_table,
+    environments,
+    implementations,
+    totals,
+)
 from icmbench.report.published import comparable, published_groups, published_points
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Metric, VariantStyle, metric_style, variant_styles
@@ -38,6 +44,7 @@ def assemble(root: Path) -> list[Path]:
         scale=results.plan["scale"],
         studies=studies,
         datasets=dataset_table(results),
+        implementations=implementations(results),
         environments=environments(results),
         missing=results.missing,
         confidence=results.confidence,

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -326,6 +327,7 @@ def figure_files(spec: Spec) -> dict[str, bytes]:
     }
 
 
+@cache
 def javascript() -> str:
     """Return Vega, Vega-Lite and Vega-Embed (BSD-3-Clause) as one script for the page."""
     script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")

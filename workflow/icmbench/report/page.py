@@ -70,6 +70,7 @@ class Page:
     scale: dict[str, Any]
     studies: list[StudyPage]
     datasets: Table
+    implementations: Table
     environments: list[RunEnvironment]
     missing: list[str]
     confidence: str

@@ -87,6 +87,16 @@ def _digest(results: Results, role: str) -> str:
     return " and ".join(str(digest)[:_SHOWN_DIGEST] for digest in sorted(digests))
 
 
+def implementations(results: Results) -> Table:
+    """Return which program coded the images of each codec, as the records say."""
+    pairs: set[tuple[str, str]] = set()
+    if results.records is not None:
+        columns = results.records[["codec", "implementation"]].drop_duplicates()
+        pairs = set(columns.itertuples(index=False, name=None))
+    rows = [[Cell(codec, "head"), text(implementation)] for codec, implementation in sorted(pairs)]
+    return Table("What coded the images.", ["Codec", "Implementation"], rows)
+
+
 def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> Table:
     """Return state, CPU time and bitstream checks of every operating point of a study."""
     columns = [
@@ -100,6 +110,7 @@ def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) ->
         "Real against estimated bits",
     ]
     rows = []
+    many_seeds = len(results.plan["run"]["seeds"]) > 1
     for variant, style in styles.items():
         points = [point for point in results.points(study) if point["variant"] == variant]
         for place, point in enumerate(points):
@@ -112,7 +123,7 @@ def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) ->
             rows.append(
                 [
                     *head,
-                    text(f"{setting(point)}, seed {point['seed']}"),
+                    text(setting(point) + (f", seed {point['seed']}" if many_seeds else "")),
                     text(state),
                     figure(steps),
                     figure(number(run.get("cpu_seconds"), 1)),

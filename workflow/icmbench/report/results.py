@@ -14,6 +14,7 @@ from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.records import read_records
 from icmbench.errors import UserError
 from icmbench.files import read_json
+from icmbench.registry import load_modules
 
 CURVE_COLUMNS = (
     "study",
@@ -111,6 +112,7 @@ def load_results(root: Path) -> Results:
     if not plan_path.is_file():
         raise UserError(f"{plan_path}: no such file; give a folder results/<scale> of a run")
     plan = _json(plan_path)
+    load_modules(plan["run"]["modules"])  # the plan names codecs and tasks of the registries
     missing: list[str] = []
     curves = _csv(root / "tables/curves.csv", CURVE_COLUMNS, missing)
     bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)

@@ -9,17 +9,18 @@ from typing import Any
 from icmbench.registry import CODECS
 
 # Mid-tones that keep a contrast of 3:1 against white and against the page's dark ground. The first
-# four are Okabe and Ito's; the shapes tell apart what a colour-blind reader may not.
+# four follow Okabe and Ito; the others are chosen for distance under protanopia, deuteranopia and
+# tritanopia (Machado et al., 2009), and the shapes repeat what the colours say.
 COLOURS = (
     "#0072B2",
     "#D55E00",
     "#00946B",
-    "#BC5FA0",
-    "#767676",
-    "#8C6239",
-    "#6F5BD0",
-    "#7F8A00",
-    "#2A8FCC",
+    "#CC77AA",
+    "#7733FF",
+    "#995544",
+    "#998844",
+    "#FF4477",
+    "#FF22DD",
 )
 # SVG paths in [-1, 1] x [-1, 1]; the diamond is left to published numbers.
 SHAPES = (

@@ -40,7 +40,7 @@ def _schedules(study: Row) -> Table:
             [
                 Cell(name, "head"),
                 text(f"{schedule['steps']} steps of {schedule['batch_size']} images"),
-                text("; ".join(_optimiser(g, o) for g, o in schedule["optimisers"].items())),
+                text("\n".join(_optimiser(g, o) for g, o in schedule["optimisers"].items())),
                 text(_course(schedule)),
                 text(_images(schedule)),
                 _origin(schedule),
@@ -52,7 +52,7 @@ def _schedules(study: Row) -> Table:
 
 
 def _optimiser(group: str, optimiser: Row) -> str:
-    words = f"{group}: {optimiser['name']}, rate {plain(optimiser['lr'])}"
+    words = f"{group}: {optimiser['name']}, lr {plain(optimiser['lr'])}"
     words += f", momentum {plain(optimiser['momentum'])}"
     if optimiser["weight_decay"]:
         words += f", weight decay {plain(optimiser['weight_decay'])}"
@@ -89,7 +89,7 @@ def _trainings(study: Row, styles: dict[str, VariantStyle]) -> Table:
                 Cell(styles[name].label, "head", marker=styles[name]),
                 text(", ".join(training["parts"])),
                 text(" + ".join(_term(term, weight) for term, weight in training["loss"].items())),
-                text(_starts(variant)),
+                text(_starts(variant, styles)),
                 text(schedule),
                 _origin(training),
                 text(" ".join(filter(None, (training["note"], variant["note"])))),
@@ -105,18 +105,19 @@ def _term(term: str, weight: float | str) -> str:
     return term if weight == 1 else f"{plain(weight)} \N{MULTIPLICATION SIGN} {term}"
 
 
-def _starts(variant: Row) -> str:
+def _starts(variant: Row, styles: dict[str, VariantStyle]) -> str:
     sources = {"codec": variant["codec_from"], "task": variant["task_from"]}
-    words = [f"{part}: {_source(source)}" for part, source in sources.items() if source is not None]
-    return "; ".join(words)
+    words = [f"{part}: {_source(s, styles)}" for part, s in sources.items() if s is not None]
+    return "\n".join(words)
 
 
-def _source(source: Any) -> str:
+def _source(source: Any, styles: dict[str, VariantStyle]) -> str:
     if isinstance(source, str):
         return source
-    study = f"{source['study']}/" if source["study"] else ""
+    name = source["variant"]
+    name = f"{source['study']}/{name}" if source["study"] else styles[name].label
     rate = "" if source["rate"] == "same" else f", rate index {source['rate']}"
-    return f"{study}{source['variant']}{rate}"
+    return f"{name}{rate}"
 
 
 def _origin(entry: Row) -> Cell:

@@ -5,6 +5,6 @@ the command behind the workflow's rule. MLflow is imported only when one of them
 """
 
 from icmbench.track.command import track
-from icmbench.track.sync import SyncResult, sync
+from icmbench.track.importer import SyncResult, sync
 
 __all__ = ["SyncResult", "sync", "track"]

@@ -10,42 +10,44 @@ from typing import Any
 
 from icmbench.errors import UserError
 from icmbench.files import write_json
-from icmbench.track.sync import sync
+from icmbench.track.importer import sync
 
 
 def track(
-    root: Path, *, uri: str | None = None, watch: float | None = None, strict: bool = False
+    root: Path, uri: str | None = None, watch: float | None = None, strict: bool = False
 ) -> int:
     """Import results into MLflow, say what happened and return an exit status.
 
-    Writes ``<root>/tracking.json``: ``{"status": "done", ...SyncResult}`` or
+    Writes ``<root>/tracking.json``, unless it watches: ``{"status": "done", ...SyncResult}`` or
     ``{"status": "failed", "reason": ...}``. A failure is a warning and the status is 0, because the
     results do not depend on MLflow; with ``strict`` it is 1.
 
     Args:
         root: ``results/<scale>``.
-        uri: see :func:`icmbench.track.sync.sync`.
+        uri: see :func:`icmbench.track.importer.sync`.
         watch: see there.
         strict: whether a failure counts.
     """
     try:
         result = sync(root, uri=uri, watch=watch)
     except Exception as error:
+        reason = str(error)
         if not isinstance(error, UserError):
             traceback.print_exc()  # a defect of ours, to be reported; still no reason to fail
-        reason = str(error) or type(error).__name__
-        return _end(root, {"status": "failed", "reason": reason}, reason, strict)
+            reason = f"{type(error).__name__}: {error}"
+        print(f"{'error' if strict else 'warning'}: {reason}", file=sys.stderr)
+        _mark(root, {"status": "failed", "reason": reason}, watch)
+        return int(strict)
     print(
         f"MLflow at {result.uri}: {result.runs} runs ({result.created} new, {result.replaced} "
         f"replaced, {result.updated} updated), {result.values} values sent"
     )
     for problem in result.problems:
         print(f"warning: not imported: {problem}", file=sys.stderr)
-    write_json(root / "tracking.json", {"status": "done", **asdict(result)})
+    _mark(root, {"status": "done", **asdict(result)}, watch)
     return int(strict and bool(result.problems))
 
 
-def _end(root: Path, marker: dict[str, Any], reason: str, strict: bool) -> int:
-    print(f"{'error' if strict else 'warning'}: {reason}", file=sys.stderr)
-    write_json(root / "tracking.json", marker)
-    return int(strict)
+def _mark(root: Path, marker: dict[str, Any], watch: float | None) -> None:
+    if watch is None:  # the file is the rule's output; a watch beside the workflow leaves it alone
+        write_json(root / "tracking.json", marker)

@@ -185,7 +185,10 @@ def _one_line_errors(address: Address) -> Iterator[None]:
 
 
 def _failure(address: Address, error: Exception) -> UserError:
-    text = " ".join(str(error).split()) or type(error).__name__
+    first: BaseException = error  # what started it: "Connection refused" under three wrappings
+    while first.__cause__ or first.__context__:
+        first = first.__cause__ or first.__context__ or first
+    text = " ".join(str(first).split()) or type(first).__name__
     if address.uri != address.shown:
         text = text.replace(urlsplit(address.uri).netloc.rpartition("@")[0], "***")
     if len(text) > 300:

@@ -48,7 +48,7 @@ def experiment_tags(experiment: str, note: str, children: list[Content]) -> dict
 def _view_tags(children: list[Content]) -> dict[str, str]:
     points = sorted({name for run in children for name in run.values if "/" not in name})
     quality = [name for name in points if not name.startswith(_RATE) and name != "n_images"]
-    series = sorted({name for run in children for name in run.series})
+    series = sorted({name for run in children for name in run.series}, key=_metric)
     views = {
         "points": _view(
             "points", "operating point", [_RATE, *quality], [_scatter(q) for q in quality]
@@ -59,6 +59,10 @@ def _view_tags(children: list[Content]) -> dict[str, str]:
         ),
     }
     return {f"{_TAG}{name}": json.dumps(view, sort_keys=True) for name, view in views.items()}
+
+
+def _metric(series: str) -> str:
+    return series.removesuffix("_vs_millibpp")
 
 
 def _view(name: str, kind: str, columns: list[str], charts: list[dict[str, Any]]) -> dict[str, Any]:

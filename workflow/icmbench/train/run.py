@@ -312,7 +312,8 @@ def _check_finite(terms: dict[str, Tensor], step: int, key: str) -> None:
     """Stop at the first step whose loss is not finite, and say which term it was."""
     if bool(torch.isfinite(torch.stack([t.detach() for t in terms.values()])).all()):
         return
-    bad = {name: float(value) for name, value in terms.items() if not torch.isfinite(value)}
+    values = {name: float(value.detach()) for name, value in terms.items()}
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     listing = ", ".join(f"{name} = {value}" for name, value in bad.items())
     raise UserError(
         f"{key}: loss is not finite at step {step}: {listing}; lower the learning rate, set "

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from results_folder import ResultsFolder
+from track_results import ResultsFolder
 
 from icmbench.errors import UserError
 from icmbench.track import sync, track
@@ -47,7 +47,7 @@ def test_a_dead_server_is_one_line_soon_and_touches_nothing(
     results, uri = dead
     before = _files(results.root.parent)
     start = time.monotonic()
-    with pytest.raises(UserError, match="MLflow at .* failed") as error:
+    with pytest.raises(UserError, match=r"MLflow at .* failed") as error:
         sync(results.root, uri=uri)
     assert time.monotonic() - start < 10
     assert "\n" not in str(error.value)
@@ -59,7 +59,7 @@ def test_a_silent_server_is_given_up_within_about_ten_seconds(
     dead: tuple[ResultsFolder, str], silent: str
 ) -> None:
     start = time.monotonic()
-    with pytest.raises(UserError, match="MLflow at .* failed"):
+    with pytest.raises(UserError, match=r"MLflow at .* failed"):
         sync(dead[0].root, uri=silent)
     assert time.monotonic() - start < 14
 

@@ -1,0 +1,65 @@
+# make results: set everything up and run the default configuration.
+# make test:    set everything up and pass the tests.
+# Both bring uv where it is missing.
+
+PYTHON ?= 3.11
+CORES ?= all
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := .venv/bin
+
+# Without compiled bytecode every job would compile all that it imports, each time.
+export UV_COMPILE_BYTECODE := 1
+# A user's own settings must not leak into the locked environment.
+unexport PYTHONPATH
+
+.PHONY: help results smoke test lint unit install ui report reference lock clean
+
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+results: install ## run the default configuration; open results/mini/report/index.html
+	$(RUN)/snakemake --cores $(CORES)
+
+smoke: install ## run everything at the smallest scale, a minute or two
+	$(RUN)/snakemake --cores $(CORES) --config scale=smoke
+
+test: install lint unit ## linters, type checker and all tests
+
+lint: install ## ruff, mypy, snakefmt, snakemake --lint
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/snakefmt --check Snakefile workflow/rules
+	$(RUN)/snakemake --lint --config scale=smoke
+
+unit: install ## the tests alone
+	$(RUN)/pytest
+
+install: .venv/.installed ## the locked environment in .venv
+
+.venv/.installed: uv.lock pyproject.toml | $(UV)
+	$(UV) sync --locked --python $(PYTHON)
+	@touch $@
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+ui: install ## browse the runs in MLflow on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1 \
+	$(RUN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(CURDIR)/results/mlflow.db
+
+report: install ## Snakemake's own report of the last run
+	$(RUN)/snakemake --report results/snakemake-report.html
+
+reference: install ## regenerate docs/configuration.md
+	$(RUN)/python -m icmbench reference
+
+lock: | $(UV) ## update uv.lock and what is generated from it
+	$(UV) lock
+	$(UV) export --quiet --locked --no-dev --no-emit-project --format requirements-txt \
+	  --output-file envs/requirements.lock
+	python3 envs/stamp.py
+
+clean: ## delete results, not data
+	find results -mindepth 1 ! -name README.md -delete

@@ -1,0 +1,154 @@
+"""Real bitstreams: their rate, their decoding elsewhere, odd sizes."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from icmbench.codecs import HyperpriorParameters, JpegParameters
+from icmbench.codecs.jpeg import Jpeg
+from icmbench.data.embedded import make_scene
+from icmbench.errors import UserError
+from icmbench.files import read_json
+from icmbench.metrics.pixels import ms_ssim, psnr
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return make_scene(np.random.default_rng(3), 128).image
+
+
+def test_jpeg_rate_is_the_size_of_the_file_pillow_writes(picture: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=20)
+    encoded = Jpeg(JpegParameters(), 20).encode(picture)
+    assert encoded.data == buffer.getvalue()
+    assert np.array_equal(encoded.reconstruction, np.asarray(Image.open(buffer)))
+
+
+@pytest.mark.parametrize("quality", [None, 0, 96, 12.5])
+def test_jpeg_refuses_other_qualities(quality: float | None) -> None:
+    with pytest.raises(UserError, match="jpeg quality"):
+        Jpeg(JpegParameters(), quality)
+
+
+@pytest.mark.parametrize("quality", [5, 50, 95])
+def test_jpeg_reproduces_the_published_kodak_curve(mirror: Path, quality: int) -> None:
+    published = read_json(mirror / "published/kodak/jpeg.json")["results"]
+    index = list(range(5, 100, 5)).index(quality)
+    codec = Jpeg(JpegParameters(), quality)
+    rates, levels = [], []
+    for path in sorted((mirror / "kodak").glob("*.png")):
+        original = np.asarray(Image.open(path).convert("RGB"))
+        encoded = codec.encode(original)
+        rates.append(8 * len(encoded.data) / (original.shape[0] * original.shape[1]))
+        levels.append(psnr(original, encoded.reconstruction))
+    by_rate = sorted(zip(published["bpp"], published["psnr-rgb"], strict=True))
+    assert np.mean(rates) == pytest.approx(by_rate[index][0], rel=0.003)
+    # libjpeg-turbo's newer upsampling gives up to 0.14 dB more than Pillow 7.1.2 did
+    assert -0.01 < np.mean(levels) - by_rate[index][1] < 0.14
+
+
+def test_psnr_against_hand_computed_cases() -> None:
+    black = np.zeros((4, 4, 3), np.uint8)
+    assert psnr(black, black) == math.inf
+    assert psnr(black, black + 255) == 0
+    one = black.copy()
+    one[0, 0, 0] = 48  # 48^2 / 48 samples = 48
+    assert psnr(black, one) == pytest.approx(10 * math.log10(255**2 / 48))
+    with pytest.raises(UserError):
+        psnr(black, black[:2])
+
+
+def test_ms_ssim_is_defined_from_161_pixels() -> None:
+    small = np.zeros((160, 200, 3), np.uint8)
+    assert math.isnan(ms_ssim(small, small))
+    noise = np.random.default_rng(0).integers(0, 255, (176, 176, 3), np.uint8)
+    assert ms_ssim(noise, noise) == pytest.approx(1)
+    assert ms_ssim(noise, 255 - noise) < 0.5
+
+
+@pytest.fixture(scope="module")
+def hyperprior():  # noqa: ANN201
+    import torch
+
+    from icmbench.codecs.hyperprior import Hyperprior
+
+    torch.manual_seed(1)
+    codec = Hyperprior(HyperpriorParameters(n=16, m=24))
+    with torch.no_grad():  # an untrained transform codes next to nothing: give it something to code
+        last = codec.network.g_a[6]
+        last.weight.mul_(8)
+    codec.prepare_coding()
+    return codec
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (1, 1), (65, 63), (100, 200)])
+def test_hyperprior_round_trip_at_any_size(hyperprior, shape: tuple[int, int]) -> None:  # noqa: ANN001
+    picture = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    encoded = hyperprior.encode(picture)
+    decoded = hyperprior.decode(encoded.data)
+    assert decoded.shape == picture.shape and decoded.dtype == np.uint8
+    assert np.array_equal(decoded, encoded.reconstruction)
+    assert encoded.pixels_coded == math.prod(math.ceil(side / 64) * 64 for side in shape)
+
+
+def test_real_rate_is_close_to_the_estimate(hyperprior) -> None:  # noqa: ANN001
+    picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    encoded = hyperprior.encode(picture)
+    overhead = 8 * 16  # header and the coder's last words
+    assert encoded.bits_estimated > 2000
+    assert 8 * len(encoded.data) == pytest.approx(encoded.bits_estimated, rel=0.02, abs=overhead)
+
+
+def test_a_fresh_process_decodes_the_same_picture(hyperprior, tmp_path: Path) -> None:  # noqa: ANN001
+    import torch
+
+    picture = make_scene(np.random.default_rng(5), 128).image
+    encoded = hyperprior.encode(picture)
+    torch.save({"codec": hyperprior.state_dict()}, tmp_path / "weights.pt")
+    (tmp_path / "picture.bin").write_bytes(encoded.data)
+    program = """
+import sys, numpy as np, torch
+from icmbench.codecs import HyperpriorParameters
+from icmbench.codecs.hyperprior import Hyperprior
+from icmbench.train.checkpoint import load_part
+codec = Hyperprior(HyperpriorParameters(n=16, m=24))
+load_part(codec, sys.argv[1] + "/weights.pt", "codec")
+codec.prepare_coding()
+np.save(sys.argv[1] + "/out.npy", codec.decode(open(sys.argv[1] + "/picture.bin", "rb").read()))
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert np.array_equal(np.load(tmp_path / "out.npy"), encoded.reconstruction)
+
+
+def test_bounded_output_lets_gradients_back_in() -> None:
+    import torch
+
+    from icmbench.codecs.hyperprior import Bounded
+
+    x = torch.tensor([-0.5, 0.5, 1.5], requires_grad=True)
+    bounded = Bounded()(x)
+    assert bounded.tolist() == [0, 0.5, 1]
+    bounded.backward(torch.tensor([-1.0, 1.0, 1.0]))  # downhill leads inside on both sides
+    assert x.grad is not None and x.grad.tolist() == [-1, 1, 1]
+    x.grad = None
+    Bounded()(x).backward(torch.tensor([1.0, 1.0, -1.0]))  # and here it leads further out
+    assert x.grad.tolist() == [0, 1, 0]
+
+
+def test_zoo_quality_decides_the_size_of_pretrained_networks() -> None:
+    from icmbench.codecs.hyperprior import Hyperprior
+
+    parameters = HyperpriorParameters(qualities=[1, 6])
+    sizes = [Hyperprior(parameters, rate_index=i, pretrained=True).network.M for i in (0, 1)]
+    assert sizes == [192, 320]
+    count = sum(p.numel() for p in Hyperprior(parameters, 0, True).parameters())
+    assert count == pytest.approx(5.08e6, rel=0.01)  # CompressAI's zoo, qualities 1 to 5

@@ -1,0 +1,70 @@
+"""What every test may use: a tiny data set, a tiny training, the mirror of real data."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icmbench.config.plan import Plan, load_plan
+from icmbench.config.scale import EmbeddedScenes
+from icmbench.data.embedded import generate
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The directory of real images and annotations, where there is one."""
+    name = os.environ.get("ICMBENCH_MIRROR")
+    if not name:
+        pytest.skip("ICMBENCH_MIRROR names no directory of real data")
+    return Path(name)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A tiny embedded data set, as the ``dataset`` section of a job."""
+    folder = tmp_path_factory.mktemp("scenes")
+    config = EmbeddedScenes(source="embedded-scenes", size=128, train=8, val=2, test=4)
+    manifest = generate(config, folder)
+    return {
+        "role": "detection",
+        "folder": str(folder),
+        "manifest": str(manifest),
+        **config.model_dump(),
+    }
+
+
+@pytest.fixture
+def smoke_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan of the smoke scale, with results under a temporary folder."""
+    monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
+    overrides = {"scale": "smoke", "results": str(tmp_path / "results")}
+    return load_plan(REPOSITORY / "config.yaml", overrides)
+
+
+@pytest.fixture
+def train_job(smoke_plan: Plan, scenes: dict[str, Any]) -> Any:
+    """Return a function that gives the training job of a variant on the tiny data set."""
+
+    def make(variant: str, rate: int = 0, **schedule: Any) -> dict[str, Any]:
+        from icmbench.config.plan import Point
+
+        job = smoke_plan.train_job(Point("chamain2021", variant, rate, 0))
+        job["dataset"] = scenes
+        job["schedule"].update(schedule)
+        for part in ("codec", "task"):
+            if job[part]["weights"] not in (None, "random"):
+                job[part]["weights"] = "random"
+        return json.loads(json.dumps(job))
+
+    return make

@@ -1,0 +1,69 @@
+"""The page in a real browser: plots are drawn, buttons highlight, nothing is fetched or fails."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+# Presses the first button of the first legend, as the keyboard does, and opens the folded plots.
+PRESS = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  const button = document.querySelector(".legend button");
+  button.focus();
+  button.click();
+}, 500));
+</script>
+"""
+
+
+def dump(page: Path, profile: Path) -> tuple[str, str]:
+    """Return the document after its scripts ran, and the browser's log."""
+    command = [
+        str(CHROMIUM),
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+        *("--disable-component-update", "--disable-sync", "--no-first-run"),
+        *("--enable-logging=stderr", "--virtual-time-budget=8000", "--dump-dom"),
+        f"--user-data-dir={profile}",
+        page.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, done.stderr
+
+
+def test_plots_are_drawn_and_buttons_highlight(built: Path, tmp_path: Path) -> None:
+    page = (built / "report/index.html").read_text(encoding="utf-8")
+    copy = tmp_path / "page.html"
+    copy.write_text(page + PRESS, encoding="utf-8")
+    document, log = dump(copy, tmp_path / "profile")
+    problems = [line for line in log.splitlines() if "CONSOLE" in line]
+    assert problems == []
+    figures = re.findall(r'<figure class="plot[^>]*>.*?</figure>', document, re.S)
+    assert len(figures) == 5 + 2
+    for figure in figures:
+        assert "is-live" in figure[:60]
+        assert figure.count('aria-roledescription="point"') in (12, 2)
+    pressed = re.findall(r'aria-pressed="true" data-label="([^"]*)"', document)
+    assert pressed == ["JPEG"] * 5  # in every legend of that study, and in no other
+    first, others = figures[:5], figures[5:]
+    for figure in first:
+        # Symbols of the two other variants fade, those of the chosen one do not.
+        opacities = re.findall(
+            r'<path aria-label="[^"]*; variant: ([^;]*);[^>]* opacity="([^"]*)"', figure
+        )
+        assert len(opacities) == 12
+        assert {label for label, opacity in opacities if float(opacity) == 1} == {"JPEG"}
+        assert {float(opacity) for label, opacity in opacities if label != "JPEG"} == {0.1}
+    for figure in others:
+        assert 'opacity="0.1"' not in figure

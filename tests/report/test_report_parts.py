@@ -1,0 +1,312 @@
+"""The parts of the report against the tables they are made from."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from icmbench.report.charts import rate_chart, rate_ticks, vega_lite
+from icmbench.report.drawing import annotated
+from icmbench.report.outputs import leading_metrics, study_metrics
+from icmbench.report.pictures import Originals, nearest_point, sort_ids
+from icmbench.report.provenance import implementations
+from icmbench.report.published import published_groups, published_points
+from icmbench.report.results import Results, load_results
+from icmbench.report.style import (
+    COLOURS,
+    SHAPES,
+    interval,
+    metric_style,
+    number,
+    plain,
+    variant_styles,
+)
+from icmbench.report.tables import FLAGS, Table, bd_table, curve_table, key_figures
+from icmbench.report.training import training_tables
+
+STUDY = "somewhere2021"
+J_FT = "hyperprior/faster-rcnn/j-ft"
+
+
+@pytest.fixture(scope="module")
+def results(made_results: Path) -> Results:
+    return load_results(made_results)
+
+
+@pytest.fixture(scope="module")
+def curves(made_results: Path) -> pd.DataFrame:
+    return pd.read_csv(made_results / "tables/curves.csv")
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_metrics_of_a_study(results: Results) -> None:
+    assert leading_metrics(results.plan, STUDY) == ["box_map", "psnr"]
+    every = ["box_map", "psnr", "box_map50", "box_map75", "ms_ssim"]
+    assert study_metrics(results.plan, STUDY) == every
+    assert study_metrics(results.plan, "photographs2020") == ["psnr", "ms_ssim"]
+
+
+def test_key_figures_are_those_of_the_curves(results: Results, curves: pd.DataFrame) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    metrics = [metric_style("box_map"), metric_style("psnr")]
+    table = key_figures(results, STUDY, metrics, styles)
+    assert len(table.rows) == 1 + 3 * 4
+    for variant, rate in itertools.product(["jpeg/faster-rcnn/baseline", J_FT], range(4)):
+        chosen = curves[(curves.variant == variant) & (curves.rate_index == rate)]
+        chosen = chosen.set_index("metric")
+        accuracy, psnr = chosen.loc["box_map"], chosen.loc["psnr"]
+        start = next(i for i, row in enumerate(table.rows) if row[0].text == styles[variant].label)
+        cells = table.rows[start + rate][-3:]
+        assert cells[0].text == f"{accuracy.bpp:.4f}"
+        assert cells[1].text == f"{100 * accuracy.value:.1f}"
+        assert cells[1].note == f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
+        assert cells[2].text == f"{psnr.value:.2f}"
+    # Original pixels come first, as in the study's file, and have no PSNR.
+    assert [c.text for c in table.rows[0]][:3] == ["Original images", "\N{EN DASH}", "24.0000"]
+    assert table.rows[0][-1].text == "\N{EN DASH}"
+
+
+def test_table_under_a_plot_has_every_point(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    table = curve_table(results, STUDY, metric_style("box_map"), styles)
+    assert len(table.rows) == 13
+    assert "Rate, estimated (bpp)" in table.columns
+
+
+def test_bd_table(results: Results, made_results: Path) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    shown = bd_table(results, STUDY, styles)
+    assert shown is not None
+    source = pd.read_csv(made_results / "tables/bd.csv").set_index("variant")
+    assert [row[0] for row in texts(shown.table)] == ["JPEG, T-FT", "J-FT"]
+    for row, variant in zip(shown.table.rows, ["jpeg/faster-rcnn/t-ft", J_FT], strict=True):
+        expected = source.loc[variant]
+        assert row[3].text == number(expected.bd_rate_pct, 1) + " %"
+        assert row[3].note == interval(expected.low, expected.high, 1)
+        assert row[4].text == f"+{expected.bd_accuracy_points:.2f} points"
+        assert row[5].text == "pchip"
+        assert row[6].text == f"{100 * expected.overlap:.0f} %"
+    assert set(shown.flags) <= set(FLAGS)
+    assert shown.images == [6] and shown.resamples == [20]
+    assert bd_table(results, "photographs2020", styles) is None
+
+
+def test_bd_table_says_what_is_undefined_and_lost(results: Results) -> None:
+    row = dict(results.bd[0]) | {
+        "metric": "psnr",
+        "bd_rate_pct": float("nan"),
+        "bd_accuracy_points": -0.25,
+        "flags": "no-overlap;accuracy:non-monotone:2",
+        "n_resamples_used": 0,
+    }
+    changed = Results(results.root, results.plan, results.curves, [row], None, {}, {})
+    shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
+    assert shown is not None and shown.incomplete
+    cells = shown.table.rows[0]
+    assert cells[3].text == "\N{EN DASH}" and "0 of 20 resamples" in cells[3].note
+    assert cells[4].text == "\N{MINUS SIGN}0.25 dB"
+    assert list(shown.flags) == ["no-overlap", "non-monotone"]
+
+
+def test_published_stands_beside_the_nearest_rate(results: Results, curves: pd.DataFrame) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    (group,) = published_groups(results, STUDY, styles)
+    assert group.name == "Table 1"
+    rate, accuracy, alone = texts(group.table)
+    mine = curves[(curves.variant == J_FT) & (curves.metric == "box_map")]
+    nearest = mine.iloc[(mine.bpp / 0.5).transform("log").abs().argmin()]
+    assert rate[:4] == ["J-FT", "Rate (bpp)", "0.5000", f"{nearest.bpp:.4f}"]
+    assert f"rate index {nearest.rate_index}" in rate[4]
+    assert accuracy == ["Box mAP (%)", "34.1", f"{100 * nearest.value:.1f}", "high"]
+    dash = "\N{EN DASH}"
+    assert alone == ["Theirs alone", "Box mAP (%)", "20.0", dash, dash, "low"]
+    assert group.notes == ["Source: the talk", "J-FT, Box mAP: +4.6 % over T-FT"]
+    assert published_points(results, STUDY, "box_map") == [
+        {"label": "J-FT", "variant": J_FT, "bpp": 0.5, "value": 0.341}
+    ]
+    assert published_points(results, STUDY, "psnr") == []
+
+
+def test_chart_shows_what_the_table_says(results: Results, curves: pd.DataFrame) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    chart = rate_chart(results, STUDY, metric_style("box_map"), styles)
+    assert [series.label for series in chart.series] == ["JPEG", "JPEG, T-FT", "J-FT"]
+    mine = curves[(curves.metric == "box_map") & (curves.codec != "uncoded")]
+    assert len(chart.points) == len(mine) == 12
+    shown = {(row["label"], round(row["bpp"], 6)): row["value"] for row in chart.points}
+    for row in mine.itertuples():
+        key = (styles[row.variant].label, round(row.bpp, 6))
+        assert shown[key] == pytest.approx(100 * row.value)
+    (reference,) = chart.references
+    original = curves[(curves.metric == "box_map") & (curves.codec == "uncoded")].value.iloc[0]
+    assert reference["value"] == pytest.approx(100 * original)
+    spec = json.dumps(vega_lite(chart, legend=True, width=100))
+    assert '"type": "log"' in spec and '"strokeDash": [6, 4]' in spec
+
+
+def test_lines_join_means_over_seeds(make_folder: Any) -> None:
+    results = load_results(make_folder("tiny", [0, 1]))
+    styles = variant_styles(results.plan, STUDY)
+    chart = rate_chart(results, STUDY, metric_style("box_map"), styles)
+    assert len(chart.points) == 24
+    assert [row["rate_index"] for row in chart.lines] == [0, 1, 2, 3] * 3
+    seeds = [r for r in results.curve(STUDY, "box_map", J_FT) if r["rate_index"] == 1]
+    assert len(seeds) == 2
+    line = next(row for row in chart.lines if row["label"] == "J-FT" and row["rate_index"] == 1)
+    assert line["value"] == pytest.approx(50 * (seeds[0]["value"] + seeds[1]["value"]))
+
+
+@pytest.mark.parametrize(
+    "rates", [[0.1, 1.0], [0.5], [0.44, 0.74], [0.501, 0.502], [0.0012, 30.0], [24.0], [0.099, 0.1]]
+)
+def test_rate_axis_labels_round_values_inside(rates: list[float]) -> None:
+    ticks = rate_ticks(rates)
+    low, high = ticks.domain
+    assert low < min(rates) <= max(rates) < high
+    assert 3 <= len(ticks.values) <= 20
+    assert all(low <= value <= high for value in ticks.values)
+    assert ticks.values == sorted(set(ticks.values))
+
+
+def test_styles_tell_variants_apart_on_both_grounds(results: Results) -> None:
+    assert len({(i % len(COLOURS), i % len(SHAPES)) for i in range(40)}) == 40
+    for colour in COLOURS:
+        for ground in ("#ffffff", "#14171a"):  # of style.css
+            lighter, darker = sorted((luminance(colour), luminance(ground)), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 3, (colour, ground)
+    styles = variant_styles(results.plan, STUDY)
+    curves = [style for style in styles.values() if style.is_curve]
+    assert [style.colour for style in curves] == list(COLOURS[:3])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_equal_labels_are_made_unique(results: Results) -> None:
+    plan = json.loads(json.dumps(results.plan))
+    variants = plan["studies"][STUDY]["variants"]
+    variants["jpeg/faster-rcnn/t-ft"]["label"] = "JPEG"
+    labels = [style.label for style in variant_styles(plan, STUDY).values()]
+    assert labels == [
+        "Original images",
+        "JPEG (jpeg/faster-rcnn/baseline)",
+        "JPEG (jpeg/faster-rcnn/t-ft)",
+        "J-FT",
+    ]
+
+
+def test_nearest_operating_point(results: Results, curves: pd.DataFrame) -> None:
+    mine = curves[(curves.variant == J_FT) & (curves.metric == "psnr")].set_index("rate_index")
+    for index, rate in mine.bpp.items():
+        point = nearest_point(results, STUDY, J_FT, rate * 1.01)
+        assert point is not None and point["rate_index"] == index
+    assert nearest_point(results, STUDY, "no/such/variant", 1.0) is None
+
+
+def test_originals_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
+    """Images in a folder, with ids that are not file names, and a data set without annotations."""
+    folder = tmp_path / "somewhere"
+    (folder / "val").mkdir(parents=True)
+    for name, colour in (("000007.png", "red"), ("kodim01.png", "blue")):
+        Image.new("RGB", (400, 200), colour).save(folder / "val" / name)
+    annotations = {
+        "images": [{"id": 7, "file_name": "000007.png"}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [{"image_id": 7, "category_id": 3, "bbox": [100, 50, 40, 20]}],
+    }
+    (folder / "instances.json").write_text(json.dumps(annotations))
+    dataset = {"source": "catalogue", "folder": str(folder)}
+    plain = dataset | {"splits": {"test": {"images": "val", "annotations": None}}}
+    annotated_ = dataset | {"splits": {"test": {"images": "val", "annotations": "instances.json"}}}
+    plan = results.plan | {"datasets": {"plain": plain, "annotated": annotated_}}
+    changed = Results(results.root, plan, [], [], None, {}, {})
+    assert Originals(changed, "plain").ids() == ["000007", "kodim01"]
+    originals = Originals(changed, "annotated")
+    assert originals.ids() == ["7"] and originals.size("7") == (400, 200)
+    (box,) = originals.boxes("7")
+    assert box.text == "cat"
+    # Reduced to 384 pixels: the box moves with the picture.
+    drawn = annotated(originals.image("7"), [box], (400, 200))
+    assert drawn.size == (384, 192)
+    assert drawn.getpixel((round(140 * 0.96) - 2, 60)) == (0xF0, 0xE4, 0x42)
+    assert drawn.getpixel((115, 60)) == (255, 0, 0)
+
+
+def test_programs_that_coded_are_listed(results: Results) -> None:
+    assert texts(implementations(results)) == [
+        ["bmshj2018-hyperprior", "test"],
+        ["jpeg", "test"],
+        ["uncoded", "test"],
+    ]
+
+
+def test_origins_are_visible(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    tables = training_tables(results.plan["studies"][STUDY], styles)
+    origins = {
+        row[0].text: cell.text
+        for t in tables
+        for row in t.rows
+        for cell in row
+        if cell.kind == "origin"
+    }
+    assert origins == {
+        "beta": "ours",
+        "quality": "read from a figure",
+        "short": "published",
+        "Original images": "ours",
+        "JPEG, T-FT": "published",
+        "J-FT": "published",
+    }
+    words = " ".join(text for t in tables for row in texts(t) for text in row)
+    assert "beta \N{MULTIPLICATION SIGN} bpp" in words
+    assert "task: Original images, rate index 0" in words
+    assert "3, 1, 0.3, 0.1" in words
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (None, 1, "\N{EN DASH}"),
+        (float("nan"), 1, "\N{EN DASH}"),
+        (float("inf"), 1, "\N{INFINITY}"),
+        (-1.25, 2, "\N{MINUS SIGN}1.25"),
+        (-0.001, 2, "0.00"),
+        (12.345, 1, "12.3"),
+    ],
+)
+def test_numbers(value: float | None, digits: int, expected: str) -> None:
+    assert number(value, digits) == expected
+
+
+def test_settings_are_written_as_people_do() -> None:
+    assert [plain(v) for v in (1e-4, 3.0, 180000, 2e-5, None)] == [
+        "0.0001",
+        "3",
+        "180000",
+        "2e-05",
+        "\N{EN DASH}",
+    ]
+
+
+def test_ids_sort_as_numbers() -> None:
+    assert sort_ids(["10", "9", "100"]) == ["9", "10", "100"]
+    assert sort_ids(["kodim10", "kodim09"]) == ["kodim09", "kodim10"]
+
+
+def test_unknown_metric_is_shown_as_it_stands() -> None:
+    metric = metric_style("mask_iou")
+    assert (metric.heading, metric.show(0.5)) == ("mask iou", "0.500")

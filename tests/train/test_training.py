@@ -1,0 +1,289 @@
+"""The trainer: what trains, what stays, what a fault says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from icmbench.data.dataset import Split
+from icmbench.errors import UserError
+from icmbench.files import read_json
+from icmbench.train.batches import batches, indices_of_step
+from icmbench.train.build import build_codec, build_task
+from icmbench.train.checkpoint import load_checkpoint, load_part, save_checkpoint
+from icmbench.train.run import train
+from icmbench.train.schedule import learning_rate_factor
+from icmbench.train.system import System, part_parameters, set_modes
+
+MSE = "hyperprior/reconstruction/mse"
+J_FT = "hyperprior/faster-rcnn/j-ft"
+C_FT = "hyperprior/faster-rcnn/c-ft"
+T_FT = "hyperprior/faster-rcnn/t-ft"
+FIXED = "hyperprior/faster-rcnn/fixed-decoder-1"
+
+
+def build(job: dict[str, Any]) -> System:
+    torch.manual_seed(0)
+    trains = any(part.startswith("codec") for part in job["parts"])
+    system = System(build_codec(job["codec"]), build_task(job["task"]), trains)
+    set_modes(system, job["parts"])
+    return system
+
+
+def one_batch(job: dict[str, Any]) -> Any:
+    split = Split(job["dataset"], "train")
+    return next(batches(split, 0, job["schedule"], range(1), with_targets=True))
+
+
+@pytest.mark.parametrize("variant", [J_FT, C_FT, T_FT, FIXED])
+def test_only_the_named_parts_move(train_job: Any, variant: str, tmp_path: Path) -> None:
+    job = train_job(variant)
+    torch.manual_seed(0)
+    before = {"codec": build_codec(job["codec"]), "task": build_task(job["task"])}
+    for name, module in before.items():
+        torch.save({name: module.state_dict()}, tmp_path / f"{name}.pt")
+        job[name]["weights"] = str(tmp_path / f"{name}.pt")
+    train(job)
+    after = torch.load(Path(job["output"]) / "weights.pt", weights_only=True)
+    moved = {
+        name.split(".")[1] if part == "codec" else "task"
+        for part in ("codec", "task")
+        for name, value in (after[part] or before[part].state_dict()).items()
+        if name in dict(before[part].named_parameters())
+        and not torch.equal(value, before[part].state_dict()[name])
+    }
+    transforms = {"g_a", "h_a", "h_s", "entropy_bottleneck"}
+    expected = {
+        J_FT: {*transforms, "g_s", "task"},
+        C_FT: {*transforms, "g_s"},
+        T_FT: {"task"},
+        FIXED: transforms,
+    }
+    assert moved == expected[variant]
+    assert (after["codec"] is None) == (variant == T_FT)
+    assert (after["task"] is None) == (variant in (C_FT, FIXED))
+
+
+def test_frozen_detector_keeps_its_batch_statistics_and_still_gives_losses(train_job: Any) -> None:
+    job = train_job(C_FT)
+    system = build(job)
+    norms = [m for m in system.task.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)
+    before = [norm.running_mean.clone() for norm in norms]
+    terms = system(one_batch(job))
+    assert {"bpp", "mse", "task", "loss_classifier", "loss_box_reg"} <= set(terms)
+    terms["task"].backward()
+    assert all(torch.equal(a, n.running_mean) for a, n in zip(before, norms, strict=True))
+    assert all(p.grad is None for p in system.task.parameters())
+    assert any(p.grad is not None for p in system.codec.network.g_a.parameters())
+
+
+def test_trained_detector_updates_its_batch_statistics(train_job: Any) -> None:
+    job = train_job(J_FT)
+    system = build(job)
+    norm = next(m for m in system.task.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    system(one_batch(job))
+    assert not torch.equal(before, norm.running_mean)
+
+
+def test_a_frozen_codec_rounds_and_takes_no_gradient(train_job: Any) -> None:
+    job = train_job(T_FT)
+    system = build(job)
+    batch = one_batch(job)
+    first, second = system(batch)["bpp"], system(batch)["bpp"]
+    assert first == second and not first.requires_grad  # no noise, no graph
+    assert not system.codec.training
+
+
+def test_quantiles_have_an_optimiser_of_their_own(train_job: Any) -> None:
+    job = train_job(J_FT)
+    system = build(job)
+    groups = part_parameters(system.codec, system.task, job["parts"])
+    assert set(groups) == {"codec", "task", "auxiliary"}
+    assert [id(p) for p in groups["auxiliary"]] == [
+        id(system.codec.network.entropy_bottleneck.quantiles)
+    ]
+    ids = [id(p) for group in groups.values() for p in group]
+    assert len(ids) == len(set(ids)) == len(list(system.parameters()))
+
+
+def test_mse_term_has_compressais_unit(train_job: Any) -> None:
+    job = train_job(C_FT)
+    system = build(job)
+    batch = one_batch(job)
+    torch.manual_seed(4)
+    terms = system(batch)
+    torch.manual_seed(4)
+    stacked = torch.stack(batch.images)
+    out = system.codec(stacked.contiguous(memory_format=torch.channels_last))
+    expected = 255**2 * torch.nn.functional.mse_loss(out.images, stacked)
+    assert terms["mse"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert terms["bpp"].item() == pytest.approx(out.bits.item() / (4 * 128 * 128), rel=1e-5)
+
+
+def test_unequal_image_sizes_are_padded_and_cropped(train_job: Any) -> None:
+    job = train_job(C_FT)
+    system = build(job)
+    batch = one_batch(job)
+    batch.images = [image[:, : 128 - 9 * i, : 100 + i] for i, image in enumerate(batch.images)]
+    decoded, terms = system._code(batch.images)
+    assert [d.shape for d in decoded] == [i.shape for i in batch.images]
+    assert torch.isfinite(terms["mse"]) and terms["bpp"] > 0
+
+
+def test_bf16_agrees_with_fp32(train_job: Any) -> None:
+    job = train_job(J_FT)
+    system = build(job)
+    batch = one_batch(job)
+    results = []
+    for enabled in (False, True):
+        torch.manual_seed(2)
+        system.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            terms = system(batch)
+        (terms["bpp"] + 0.01 * terms["mse"] + terms["task"]).backward()
+        gradient = torch.cat([p.grad.flatten() for p in system.codec.network.g_s.parameters()])
+        results.append(({k: v.item() for k, v in terms.items()}, gradient))
+    (exact, exact_gradient), (rough, rough_gradient) = results
+    for term in ("bpp", "mse", "task"):
+        assert rough[term] == pytest.approx(exact[term], rel=0.03), term
+    cosine = torch.nn.functional.cosine_similarity(exact_gradient, rough_gradient, 0)
+    assert cosine > 0.98
+
+
+def test_likelihoods_are_fp32_under_autocast(train_job: Any) -> None:
+    system = build(train_job(J_FT))
+    seen = []
+    system.codec.network.gaussian_conditional.register_forward_hook(
+        lambda _, inputs, output: seen.extend([inputs[0].dtype, inputs[1].dtype, output[1].dtype])
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        system.codec(torch.rand(1, 3, 64, 64))
+    assert seen == [torch.float32] * 3
+
+
+def test_nan_stops_with_step_and_term(train_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from icmbench.train import system as module
+
+    original = module.System.forward
+    calls = []
+
+    def broken(self: Any, batch: Any) -> Any:
+        terms = original(self, batch)
+        calls.append(1)
+        if len(calls) == 2:
+            terms["mse"] = terms["mse"] * float("nan")
+        return terms
+
+    monkeypatch.setattr(module.System, "forward", broken)
+    job = train_job(MSE, steps=4)
+    with pytest.raises(UserError, match=r"rate0-seed0: loss is not finite at step 1: mse = nan"):
+        train(job)
+    run = read_json(Path(job["output"]) / "run.json")
+    assert run["status"] == "failed" and "mse" in run["error"]
+    assert not (Path(job["output"]) / "weights.pt").exists()
+
+
+def test_run_leaves_what_others_read(train_job: Any) -> None:
+    job = train_job(MSE, steps=4)
+    folder = train(job).parent
+    run = read_json(folder / "run.json")
+    assert run["status"] == "finished" and run["steps_done"] == 4
+    assert run["weights_sha256"] and run["dataset"]["digest"] and run["cpu_seconds"] > 0
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    trained = [row["step"] for row in rows if row["split"] == "train"]
+    assert trained == [1, 2, 3, 4]
+    assert [row["step"] for row in rows if row["split"] == "val"] == [2, 4]
+    assert {"loss", "bpp", "mse", "lr.codec", "grad_norm.codec"} <= set(rows[0]["values"])
+    assert not (folder / "checkpoint.pt").exists() and not (folder / "training.lock").exists()
+
+
+def test_a_finished_training_is_not_repeated(
+    train_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = train_job(MSE)
+    weights = train(job)
+    content = weights.read_bytes()
+    weights.unlink()  # as Snakemake does before it runs a job
+    from icmbench.train import run as module
+
+    def never(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "_loop", never)
+    assert train(job).read_bytes() == content
+    job["schedule"]["steps"] += 1
+    with pytest.raises(AssertionError, match="trained again"):
+        train(job)
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, fingerprint="a", step=3, model={}, optimisers={}, totals={})
+    assert load_checkpoint(path, "a")["step"] == 3  # type: ignore[index]
+    assert load_checkpoint(tmp_path / "none.pt", "a") is None
+    with pytest.raises(UserError, match=r"checkpoint\.pt: this checkpoint belongs to other"):
+        load_checkpoint(path, "b")
+
+
+def test_weights_load_after_update(train_job: Any, tmp_path: Path) -> None:
+    job = train_job(MSE)
+    codec = build_codec(job["codec"])
+    codec.prepare_coding()  # fills the tables, whose sizes then differ from a fresh network's
+    torch.save({"codec": codec.state_dict()}, tmp_path / "w.pt")
+    fresh = build_codec(job["codec"])
+    load_part(fresh, tmp_path / "w.pt", "codec")
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    codec.eval()
+    fresh.eval()
+    assert fresh.encode(picture).data == codec.encode(picture).data
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine", "one-cycle"])
+def test_learning_rates(decay: str) -> None:
+    schedule = {"steps": 100, "warmup": 10, "decay": decay}
+    factors = [learning_rate_factor(step, schedule) for step in range(100)]
+    assert max(factors) == pytest.approx(1, abs=0.01) and min(factors) > 0
+    assert factors[0] < 0.2
+    assert factors[99] == (1 if decay == "constant" else pytest.approx(0, abs=0.01))
+
+
+def test_an_epoch_visits_every_image_once() -> None:
+    steps = [indices_of_step(3, step, 4, 12) for step in range(6)]
+    for epoch in (steps[:3], steps[3:]):
+        assert sorted(i for step in epoch for i in step) == list(range(12))
+    assert steps[:3] != steps[3:]
+    with pytest.raises(UserError, match="batch_size 13 is larger"):
+        indices_of_step(0, 0, 13, 12)
+
+
+def test_mirrored_boxes_follow_the_picture(scenes: dict[str, Any]) -> None:
+    schedule = {"batch_size": 8, "flip": True, "crop": None}
+    split = Split(scenes, "train")
+    plain = {"batch_size": 8, "flip": False, "crop": None}
+    a = next(batches(split, 0, schedule, range(1), with_targets=True))
+    b = next(batches(split, 0, plain, range(1), with_targets=True))
+    mirrored = 0
+    for x, y, s, t in zip(a.images, b.images, a.targets, b.targets, strict=True):
+        if torch.equal(x, y):
+            assert torch.equal(s["boxes"], t["boxes"])
+            continue
+        mirrored += 1
+        assert torch.equal(x.flip(-1), y)
+        assert torch.equal(128 - s["boxes"][:, [2, 0]], t["boxes"][:, [0, 2]])
+    assert 0 < mirrored < 8
+
+
+def test_loader_workers_give_the_same_batches(scenes: dict[str, Any]) -> None:
+    schedule = {"batch_size": 2, "flip": True, "crop": 64}
+    split = Split(scenes, "train")
+    alone = list(batches(split, 1, schedule, range(3), with_targets=False))
+    shared = list(batches(split, 1, schedule, range(3), with_targets=False, workers=2))
+    for a, b in zip(alone, shared, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a.images, b.images, strict=True))
