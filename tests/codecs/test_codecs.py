@@ -76,7 +76,7 @@ def test_ms_ssim_is_defined_from_161_pixels() -> None:
 
 
 @pytest.fixture(scope="module")
-def hyperprior():  # noqa: ANN201
+def hyperprior():
     import torch
 
     from icmbench.codecs.hyperprior import Hyperprior
@@ -91,7 +91,7 @@ def hyperprior():  # noqa: ANN201
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (1, 1), (65, 63), (100, 200)])
-def test_hyperprior_round_trip_at_any_size(hyperprior, shape: tuple[int, int]) -> None:  # noqa: ANN001
+def test_hyperprior_round_trip_at_any_size(hyperprior, shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
     encoded = hyperprior.encode(picture)
     decoded = hyperprior.decode(encoded.data)
@@ -100,7 +100,7 @@ def test_hyperprior_round_trip_at_any_size(hyperprior, shape: tuple[int, int]) -
     assert encoded.pixels_coded == math.prod(math.ceil(side / 64) * 64 for side in shape)
 
 
-def test_real_rate_is_close_to_the_estimate(hyperprior) -> None:  # noqa: ANN001
+def test_real_rate_is_close_to_the_estimate(hyperprior) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     encoded = hyperprior.encode(picture)
     overhead = 8 * 16  # header and the coder's last words
@@ -108,7 +108,7 @@ def test_real_rate_is_close_to_the_estimate(hyperprior) -> None:  # noqa: ANN001
     assert 8 * len(encoded.data) == pytest.approx(encoded.bits_estimated, rel=0.02, abs=overhead)
 
 
-def test_a_fresh_process_decodes_the_same_picture(hyperprior, tmp_path: Path) -> None:  # noqa: ANN001
+def test_a_fresh_process_decodes_the_same_picture(hyperprior, tmp_path: Path) -> None:
     import torch
 
     picture = make_scene(np.random.default_rng(5), 128).image

@@ -90,7 +90,9 @@ def test_real_coco_targets(mirror: Path) -> None:
     dataset = {
         "role": "detection", "source": "catalogue", "name": "coco2017",
         "folder": str(mirror / "coco2017"), "manifest": "", "short_side": 320, "long_side": 544,
-        "splits": {"val": {"images": "val2017", "annotations": "instances_val2017.json", "limit": 5}},
+        "splits": {
+            "val": {"images": "val2017", "annotations": "instances_val2017.json", "limit": 5}
+        },
     }  # fmt: skip
     split = Split(dataset, "val")
     assert len(split) == 5

@@ -118,17 +118,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _root(arguments: argparse.Namespace) -> Path:
+    root: Path = arguments.root
+    return root.parent if root.name == "plan.json" else root
+
+
 def _analyse(arguments: argparse.Namespace) -> int:
     from icmbench.analyse.run import analyse_run
 
-    analyse_run(arguments.root)
+    analyse_run(_root(arguments))
     return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from icmbench.report.build import build_report
 
-    for path in build_report(arguments.root):
+    for path in build_report(_root(arguments)):
         print(path)
     return 0
 
@@ -136,7 +141,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def _track(arguments: argparse.Namespace) -> int:
     from icmbench.track import track
 
-    return track(arguments.root, arguments.uri, arguments.watch, arguments.strict)
+    return track(_root(arguments), arguments.uri, arguments.watch, arguments.strict)
 
 
 def _reference(arguments: argparse.Namespace) -> int:
@@ -182,7 +187,7 @@ def parser() -> argparse.ArgumentParser:
         ("track", _track, "bring the runs into MLflow"),
     ):
         sub = verb(name, run, text)
-        sub.add_argument("root", type=Path, help="<results>/<scale>")
+        sub.add_argument("root", type=Path, help="<results>/<scale>, or its plan.json")
     sub.add_argument("--uri", help="tracking address, in place of the configured one")
     sub.add_argument("--watch", type=float, help="repeat every WATCH seconds while runs go on")
     sub.add_argument("--strict", action="store_true", help="fail where MLflow cannot be reached")

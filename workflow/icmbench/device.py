@@ -47,7 +47,7 @@ def choose_compute(runtime: dict[str, Any]) -> Compute:
 
 
 def make_fabric(compute: Compute) -> Fabric:
-    """Return Lightning Fabric for a training; its import costs a second, which only trainings pay."""
+    """Return Lightning Fabric; its import costs a second, which only trainings pay."""
     from lightning_fabric import Fabric
 
     return Fabric(

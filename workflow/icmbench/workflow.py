@@ -1,4 +1,4 @@
-"""What the Snakefile asks: the inputs of each rule's jobs. Rule files hold no logic of their own."""
+"""What the Snakefile asks: the inputs of each rule's jobs. Rule files hold no logic."""
 
 from __future__ import annotations
 

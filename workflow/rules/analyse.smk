@@ -25,4 +25,4 @@ rule analyse:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python -m icmbench analyse {ROOT} > {log} 2>&1"
+        "python -m icmbench analyse {input.plan} > {log} 2>&1"

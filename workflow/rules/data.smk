@@ -29,12 +29,12 @@ rule fetch_dataset:
         job=W.fetch_job,
     output:
         manifest=f"{W.data}/{{dataset}}.manifest.json",
-    params:
-        pointer=W.pointer_state,
     log:
         f"{ROOT}/logs/data/{{dataset}}.log",
+    retries: 2
     conda:
         "../../envs/icmbench.yaml"
-    retries: 2
+    params:
+        pointer=W.pointer_state,
     shell:
         "python -m icmbench data {input.job} 2>&1 | tee -a {log}"

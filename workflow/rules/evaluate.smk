@@ -8,12 +8,12 @@ rule encode:
         job=f"{ROOT}/plan/code/{{split}}/{{curve}}.json",
     output:
         manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/encoded.json",
-    wildcard_constraints:
-        curve="(?!anchors/).+",
     log:
         f"{ROOT}/logs/encode/{{split}}/{{curve}}.log",
     benchmark:
         f"{ROOT}/benchmarks/encode/{{split}}/{{curve}}.tsv"
+    wildcard_constraints:
+        curve="(?!anchors/).+",
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
@@ -31,12 +31,12 @@ rule decode:
         encoded=rules.encode.output.manifest,
     output:
         manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/decoded.json",
-    wildcard_constraints:
-        curve="(?!anchors/).+",
     log:
         f"{ROOT}/logs/decode/{{split}}/{{curve}}.log",
     benchmark:
         f"{ROOT}/benchmarks/decode/{{split}}/{{curve}}.tsv"
+    wildcard_constraints:
+        curve="(?!anchors/).+",
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads

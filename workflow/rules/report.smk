@@ -23,4 +23,4 @@ rule report:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python -m icmbench report {ROOT} > {log} 2>&1"
+        "python -m icmbench report {input.plan} > {log} 2>&1"

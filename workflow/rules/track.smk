@@ -21,4 +21,4 @@ rule track:
         mem_mb=1500,
         runtime=30,
     shell:
-        "python -m icmbench track {ROOT} > {log} 2>&1"
+        "python -m icmbench track {input.plan} > {log} 2>&1"

@@ -26,7 +26,8 @@ def analyse_run(root: Path) -> None:
         if point["evaluated"]
     ]
     named = [
-        (name, comparison) for name, study in plan["studies"].items()
+        (name, comparison)
+        for name, study in plan["studies"].items()
         for comparison in study["comparisons"]
     ]
     comparisons = {

@@ -8,6 +8,7 @@ the parts a study may train, and a bitstream of its own.
 from __future__ import annotations
 
 import math
+
 import compressai
 import torch
 from compressai.models.google import ScaleHyperprior

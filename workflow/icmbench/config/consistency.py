@@ -151,9 +151,13 @@ class _Check:
         if variant.train is not None:
             self._check_training(variant.train)
         elif kind == "learned" and variant.codec_from == "random":
-            self._add("codec_from", "random", "on a variant that trains nothing; name trained weights")
+            self._add(
+                "codec_from", "random", "on a variant that trains nothing; name trained weights"
+            )
         elif trainable and variant.task_from == "random":
-            self._add("task_from", "random", "on a variant that trains nothing; name trained weights")
+            self._add(
+                "task_from", "random", "on a variant that trains nothing; name trained weights"
+            )
 
     def _add(self, part: str, value: Any, problem: str) -> None:
         self.faults.add(self.where, self.key(*part.split("/")), value, problem)
@@ -241,9 +245,9 @@ class _Check:
                 continue
             for group in optimiser_groups(training.parts):
                 if group not in schedule.optimisers:
-                    self.faults.add(self.where, f"schedules.{name}.optimisers",
-                                    sorted(schedule.optimisers),
-                                    f"lacks {group!r}, which variant {self.name!r} trains")  # fmt: skip
+                    key = f"schedules.{name}.optimisers"
+                    problem = f"lacks {group!r}, which variant {self.name!r} trains"
+                    self.faults.add(self.where, key, sorted(schedule.optimisers), problem)
 
     def _check_weight(self, term: str, weight: float | str) -> None:
         if not isinstance(weight, str):

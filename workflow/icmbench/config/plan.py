@@ -253,7 +253,9 @@ class Plan:
         name = training.chain.schedule if training.chain and chained else training.schedule
         decoded = None
         if self._trains_on_decoded(point):
-            decoded = str(self.encoded_folder(self.encode_key(point, "train") or "") / "decoded.zip")
+            decoded = str(
+                self.encoded_folder(self.encode_key(point, "train") or "") / "decoded.zip"
+            )
         return {
             **self._description(point),
             "output": str(self.run_folder(point)),

@@ -82,7 +82,13 @@ def _registry_tables() -> list[str]:
         lines.append(
             f"| {name} | {codec.kind} | {parts} | {', '.join(codec.loss_terms)} | {rate} |"
         )
-    lines += ["", "## Tasks", "", "| name | trainable | loss terms | metrics |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "## Tasks",
+        "",
+        "| name | trainable | loss terms | metrics |",
+        "|---|---|---|---|",
+    ]
     for name in TASKS.names():
         task = TASKS[name]
         trainable = "yes" if task.trainable else "no"

@@ -68,7 +68,9 @@ class RuntimeSettings(Strict):
     memory_mb: int = Field(3000, ge=500, description="Memory of one network job, in MB.")
     runtime_min: int = Field(60, ge=1, description="Time limit of one network job, in minutes.")
     checkpoint_s: float = Field(30.0, gt=0, description="Seconds between side-car checkpoints.")
-    workers: int = Field(0, ge=0, description="Loader processes of a training; 0 loads in the job itself.")
+    workers: int = Field(
+        0, ge=0, description="Loader processes of a training; 0 loads in the job itself."
+    )
     log_every: int = Field(10, ge=1, description="Steps between two rows of the metrics log.")
 
 

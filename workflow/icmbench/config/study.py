@@ -164,10 +164,10 @@ class Study(Strict):
     title: str
     reference: Reference
     summary: str
-    ladders: dict[str, Ladder] = {}
-    schedules: dict[str, Schedule] = {}
+    ladders: dict[str, Ladder] = Field({})
+    schedules: dict[str, Schedule] = Field({})
     variants: dict[str, Variant] = Field(min_length=1)
-    comparisons: list[Comparison] = []
-    pictures: list[Picture] = []
-    published: list[PublishedCell] = []
+    comparisons: list[Comparison] = Field([])
+    pictures: list[Picture] = Field([])
+    published: list[PublishedCell] = Field([])
     notes: list[str] = Field([], description="What a reader must know; shown on the page.")

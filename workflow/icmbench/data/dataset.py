@@ -34,7 +34,9 @@ class Pictures:
         self._cache: dict[str, Picture] = {}
         self._room = _CACHE_BYTES
         if not path.exists():
-            raise UserError(f"{path}: no such folder or archive of pictures; run the job it is from")
+            raise UserError(
+                f"{path}: no such folder or archive of pictures; run the job it is from"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # An open archive cannot follow a loader's worker process.

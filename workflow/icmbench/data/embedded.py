@@ -72,9 +72,7 @@ def make_scene(rng: np.random.Generator, size: int) -> Scene:
     canvas += 0.006 * rng.standard_normal(canvas.shape, np.float32)  # sensor noise
     image = np.clip(np.rint(canvas * 255), 0, 255).astype(np.uint8)
     keep = [
-        i
-        for i, mask in enumerate(masks)
-        if mask.sum() >= max(_MIN_PIXELS, _MIN_VISIBLE * areas[i])
+        i for i, mask in enumerate(masks) if mask.sum() >= max(_MIN_PIXELS, _MIN_VISIBLE * areas[i])
     ]
     kept = np.stack([masks[i] for i in keep]) if keep else np.zeros((0, size, size), bool)
     return Scene(image, [labels[i] for i in keep], kept)
@@ -332,9 +330,7 @@ def _stripes(u: Array, v: Array, phase: Array) -> Array:
 
 _SHAPES: dict[
     str,
-    tuple[
-        Callable[[np.random.Generator], list[Outline]], Callable[[Array, Array, Array], Array]
-    ],
+    tuple[Callable[[np.random.Generator], list[Outline]], Callable[[Array, Array, Array], Array]],
 ] = {
     "ball": (_ball, _bands),
     "brick": (_brick, _rows),

@@ -39,7 +39,7 @@ def open_codec(job: dict[str, Any]) -> ImageCodec:
     torch.set_num_threads(job["threads"])
     learned = build_codec(settings)
     learned.prepare_coding()
-    return learned  # type: ignore[no-any-return]
+    return learned
 
 
 def encode(job: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ def encode(job: dict[str, Any]) -> None:
     """
     folder = Path(job["output"])
     split, codec = Split(job["dataset"], job["split"]), open_codec(job)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with new_archive(folder / "bitstreams.zip") as archive:
         for index, identity in enumerate(split.ids):
             picture = split.picture(index)
@@ -58,7 +58,9 @@ def encode(job: dict[str, Any]) -> None:
             try:
                 encoded = codec.encode(picture)
             except Exception as error:
-                raise UserError(f"{job['key']}: image {identity}: encoding failed: {error}") from error
+                raise UserError(
+                    f"{job['key']}: image {identity}: encoding failed: {error}"
+                ) from error
             seconds = time.perf_counter() - start
             archive.add(f"{identity}{SUFFIX}", encoded.data)
             width, height = split.native_size(index)
@@ -87,7 +89,7 @@ def decode(job: dict[str, Any]) -> None:
     folder = Path(job["output"])
     split, codec = Split(job["dataset"], job["split"]), open_codec(job)
     expected = pd.read_parquet(folder / "encoded.parquet").set_index("image_id")["reconstruction"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     with (
         zipfile.ZipFile(folder / "bitstreams.zip") as bitstreams,
         new_archive(folder / "decoded.zip") as archive,
@@ -98,7 +100,9 @@ def decode(job: dict[str, Any]) -> None:
             try:
                 picture = codec.decode(data)
             except Exception as error:
-                raise UserError(f"{job['key']}: image {identity}: decoding failed: {error}") from error
+                raise UserError(
+                    f"{job['key']}: image {identity}: decoding failed: {error}"
+                ) from error
             seconds = time.perf_counter() - start
             archive.add_picture(f"{identity}.png", picture)
             rows.append(
@@ -110,11 +114,11 @@ def decode(job: dict[str, Any]) -> None:
                 }
             )
     _write(folder / "decoded.parquet", rows)
-    wrong = sum(not row["roundtrip_ok"] for row in rows)
+    wrong = [row["image_id"] for row in rows if not row["roundtrip_ok"]]
     _say(job["key"], "decoded", len(rows), sum(row["decode_s"] for row in rows))
     if wrong:
         print(
-            f"{job['key']}: {wrong} of {len(rows)} pictures differ from the encoder's "
+            f"{job['key']}: {len(wrong)} of {len(rows)} pictures differ from the encoder's "
             "reconstruction; see roundtrip_ok in the records",
             file=sys.stderr,
         )

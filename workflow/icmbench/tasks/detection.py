@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,7 +20,9 @@ _BATCH = 8
 _GROUPS = {"bbox": "box", "segm": "mask"}
 
 
-def detect(job: dict[str, Any], split: Split, iou_types: tuple[str, ...]) -> Outcome:
+def detect(
+    job: dict[str, Any], split: Split, iou_types: tuple[Literal["bbox", "segm"], ...]
+) -> Outcome:
     """Return COCO average precision of a job's detector on a split.
 
     Boxes are returned to native pixels before they are compared, whatever size was coded.
@@ -45,7 +47,7 @@ def detect(job: dict[str, Any], split: Split, iou_types: tuple[str, ...]) -> Out
         with torch.no_grad(), compute.autocast():
             results = detector.predict(images)
         for index, image, result in zip(indices, images, results, strict=True):
-            predictions += _native(split, index, image.shape[-2:], result)
+            predictions += _native(split, index, (image.shape[-2], image.shape[-1]), result)
         if time.monotonic() - told > 10:
             told = time.monotonic()
             rate = (first + _BATCH) / (told - start)

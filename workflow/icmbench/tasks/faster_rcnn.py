@@ -37,7 +37,9 @@ class SmallBackbone(nn.Module):
         super().__init__()
         self.out_channels = out_channels
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 7, stride=4, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)
+            nn.Conv2d(3, width, 7, stride=4, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(True),
         )
         widths = [width, 2 * width, 4 * width]
         stages = []

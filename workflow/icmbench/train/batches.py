@@ -1,4 +1,4 @@
-"""Batches whose content follows from (seed, step) alone, so that resuming needs no sampler state."""
+"""Batches whose content follows from (seed, step) alone: resuming needs no sampler state."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def load_part(module: Any, path: Path | str, part: str) -> None:
 
 
 def load_resized(module: Any, state: Mapping[str, Any]) -> None:
-    """Load ``state`` into ``module``, resizing buffers (not parameters) where their shapes differ."""
+    """Load ``state`` into ``module``, resizing buffers, not parameters, to the state's shapes."""
     own = dict(module.named_buffers())
     for name, value in state.items():
         buffer = own.get(name)

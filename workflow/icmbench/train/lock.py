@@ -93,11 +93,11 @@ class TrainingLock:
         """Remove a dead owner's file, unless somebody else did so first."""
         grave = self.path.with_name(f"{self.path.name}.{self._token}")
         try:
-            os.rename(self.path, grave)  # atomic: only one process gets it
+            self.path.rename(grave)  # atomic: only one process gets it
         except FileNotFoundError:
             return
         if grave.read_text() != seen and not self.path.exists():
-            os.rename(grave, self.path)  # a living owner's file: put it back
+            grave.rename(self.path)  # a living owner's file: put it back
             return
         grave.unlink(missing_ok=True)
 

@@ -325,7 +325,8 @@ def _check_finite(terms: dict[str, Tensor], step: int, key: str) -> None:
 def validate(state: _State, images: int) -> dict[str, float]:
     """Return the mean loss terms on the first ``images`` of the val split."""
     split = Split(state.job["dataset"], "val")
-    schedule, sums, count = state.schedule, {}, 0
+    schedule, count = state.schedule, 0
+    sums: dict[str, float] = {}
     torch.manual_seed(state.job["seed"])
     for batch in validation_batches(
         split, images, schedule["batch_size"], schedule["crop"], state.with_targets

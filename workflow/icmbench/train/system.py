@@ -28,11 +28,12 @@ class System(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss term of a batch as a scalar.
 
-        ``bpp``: estimated bits per coded pixel. ``mse``: 255^2 times the mean squared error, so that
-        lambda means what it means in CompressAI. ``task``: the sum of the task's own terms, which
-        are there by name too.
+        ``bpp``: estimated bits per coded pixel. ``mse``: 255^2 times the mean squared error, so
+        that lambda means what it means in CompressAI. ``task``: the sum of the task's own
+        terms, which are there by name too.
         """
-        images, terms = batch.images, {}
+        images = batch.images
+        terms: dict[str, Tensor] = {}
         if self.codec is not None:
             images, terms = self._code(images)
         if self.task is not None:
