@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
+# Before torch starts its pool: tests share the machine, and oversubscription costs a lot.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from icmbench.config.plan import Plan, load_plan
-from icmbench.config.scale import EmbeddedScenes
-from icmbench.data.embedded import generate
+import pytest  # noqa: E402
+
+from icmbench.config.plan import Plan, load_plan  # noqa: E402
+from icmbench.config.scale import EmbeddedScenes  # noqa: E402
+from icmbench.data.embedded import generate  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
