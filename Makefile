@@ -12,7 +12,7 @@ export UV_COMPILE_BYTECODE := 1
 # A user's own settings must not leak into the locked environment.
 unexport PYTHONPATH
 
-.PHONY: help results smoke test lint unit install ui report reference lock clean
+.PHONY: help results smoke test lint unit install ui report reference lock benchmark clean
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -60,6 +60,9 @@ lock: | $(UV) ## update uv.lock and what is generated from it
 	$(UV) export --quiet --locked --no-dev --no-emit-project --format requirements-txt \
 	  --output-file envs/requirements.lock
 	python3 envs/stamp.py
+
+benchmark: install ## what scale mini reaches beside its targets
+	$(RUN)/python benchmarks/targets.py
 
 clean: ## delete results, not data
 	find results -mindepth 1 ! -name README.md -delete

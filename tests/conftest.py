@@ -10,11 +10,11 @@ from typing import Any
 # Before torch starts its pool: tests share the machine, and oversubscription costs a lot.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
-from icmbench.config.plan import Plan, load_plan  # noqa: E402
-from icmbench.config.scale import EmbeddedScenes  # noqa: E402
-from icmbench.data.embedded import generate  # noqa: E402
+from icmbench.config.plan import Plan, load_plan
+from icmbench.config.scale import EmbeddedScenes
+from icmbench.data.embedded import generate
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -108,18 +108,8 @@ def test_real_rate_is_close_to_the_estimate() -> None:
     torch.manual_seed(1)
     codec = Hyperprior(HyperpriorParameters(n=16, m=24))
     codec.network.g_a[6].weight.data.mul_(8)  # enough signal for a rate worth comparing
-    # The tables of the factorised prior cover what its quantiles say: these must be learned.
-    entropy = [*codec.network.entropy_bottleneck.parameters(), *codec.network.h_s.parameters()]
-    main = torch.optim.Adam([p for p in entropy if p.shape[-1] != 3 or p.dim() != 3], 2e-2)
-    auxiliary = torch.optim.Adam(codec.auxiliary_parameters(), 0.3)
-    images = torch.rand(4, 3, 64, 64)
-    for _ in range(120):
-        main.zero_grad()
-        (codec(images).bits / images.numel()).backward()
-        main.step()
-        auxiliary.zero_grad()
-        codec.auxiliary_loss().backward()
-        auxiliary.step()
+    # The factorised prior's tables reach as far as its quantiles, which training would place.
+    codec.network.entropy_bottleneck.quantiles.data[:] = torch.tensor([-80.0, 0.0, 80.0])
     codec.prepare_coding()
     picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     encoded = codec.encode(picture)

@@ -287,3 +287,21 @@ def test_loader_workers_give_the_same_batches(scenes: dict[str, Any]) -> None:
     shared = list(batches(split, 1, schedule, range(3), with_targets=False, workers=2))
     for a, b in zip(alone, shared, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a.images, b.images, strict=True))
+
+
+def test_published_weights_that_cannot_be_had_are_one_line(
+    train_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from urllib.error import URLError
+
+    import torchvision
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
+    settings = train_job(T_FT)["task"]
+    settings["parameters"].update(backbone="resnet50-fpn", classes=91)
+    settings.update(weights="pretrained", pretrained=True)
+    with pytest.raises(UserError, match=r"weights of 'faster-rcnn' cannot be loaded .*no route"):
+        build_task(settings)

@@ -1,4 +1,4 @@
-"""The whole workflow at scale smoke: from nothing to report and MLflow, and again with nothing to do."""
+"""The whole workflow at scale smoke, from nothing to report and MLflow, and then again."""
 
 from __future__ import annotations
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from icmbench.errors import UserError
 from icmbench.registry import CODECS, TASKS, implementation
 from icmbench.train.checkpoint import load_part
+
+
+@contextmanager
+def _published_weights(name: str) -> Iterator[None]:
+    """Turn a failed download into one line; files already in torch's cache need no network."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # URLError is an OSError, a wrong hash a RuntimeError
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"published weights of {name!r} cannot be loaded ({error}); run this job once where "
+            f"there is network, or put the file into {folder} (TORCH_HOME moves it)"
+        ) from error
 
 
 def build_codec(settings: dict[str, Any]) -> Any:
@@ -24,7 +40,8 @@ def build_codec(settings: dict[str, Any]) -> Any:
     )
     source = settings["weights"]
     if source == "pretrained":
-        codec.load_pretrained(settings["rate_index"])
+        with _published_weights(settings["name"]):
+            codec.load_pretrained(settings["rate_index"])
     elif source != "random":
         load_part(codec, Path(source), "codec")
     return codec.to(memory_format=torch.channels_last)
@@ -37,7 +54,8 @@ def build_task(settings: dict[str, Any]) -> Any:
     task = implementation(entry)(parameters, pretrained=settings["pretrained"])
     source = settings["weights"]
     if source == "pretrained":
-        task.load_pretrained()
+        with _published_weights(settings["name"]):
+            task.load_pretrained()
     elif source not in ("random", None):
         load_part(task, Path(source), "task")
     return task.to(memory_format=torch.channels_last)
