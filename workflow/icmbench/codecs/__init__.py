@@ -22,6 +22,12 @@ class HyperpriorParameters(Strict):
 
     n: int = Field(128, ge=8, description="Channels of the transforms (N).")
     m: int = Field(192, ge=8, description="Channels of the latent (M).")
+    quantisation: Literal["noise", "mixed"] = Field(
+        "noise",
+        description="In training: noise is uniform noise for rate and decoder, as in CompressAI; "
+        "mixed gives the decoder rounded latents with a straight-through gradient (Minnen and "
+        "Singh, ICIP 2020), which matters at rates where most latents round to zero.",
+    )
     metric: Literal["mse", "ms-ssim"] = Field(
         "mse", description="Which of CompressAI's pretrained weights 'pretrained' means."
     )

@@ -60,6 +60,11 @@ class Hyperprior(nn.Module):
         self.network = ScaleHyperprior(n, m)
         self.bounded = Bounded()
 
+    @property
+    def rounds_while_training(self) -> bool:
+        """Whether the decoder sees rounded latents while the rate is that of noisy ones."""
+        return self.training and self.settings.quantisation == "mixed"
+
     def load_pretrained(self, rate_index: int) -> None:
         """Take CompressAI's published weights for the quality at ``rate_index``."""
         from compressai.zoo import bmshj2018_hyperprior
@@ -88,7 +93,8 @@ class Hyperprior(nn.Module):
     def forward(self, images: Tensor) -> CodecOutput:
         """Code a batch [B, 3, H, W] in [0, 1] whose sides are multiples of 64.
 
-        In training mode quantisation is additive uniform noise, in evaluation mode rounding.
+        In training mode the rate is that of latents with additive uniform noise; what is decoded
+        carries the noise, too, or is rounded (``quantisation: mixed``). Evaluation mode rounds.
         Likelihoods are computed in float32 whatever the autocast, since they decide the rate.
         """
         net = self.network
@@ -97,7 +103,12 @@ class Hyperprior(nn.Module):
             y = y.float()
             z = net.h_a(torch.abs(y))
             z_hat, z_likelihoods = net.entropy_bottleneck(z)
+            if self.rounds_while_training:
+                medians = net.entropy_bottleneck.quantiles[:, :, 1].reshape(1, -1, 1, 1).detach()
+                z_hat = _round(z - medians) + medians
             y_hat, y_likelihoods = net.gaussian_conditional(y, net.h_s(z_hat))
+            if self.rounds_while_training:
+                y_hat = _round(y)
             bits = -(torch.log2(y_likelihoods).sum() + torch.log2(z_likelihoods).sum())
         decoded = net.g_s(y_hat).float()
         batch, _, height, width = images.shape
@@ -119,14 +130,22 @@ class Hyperprior(nn.Module):
         The reconstruction comes from really decoding the strings, so it is the decoder's.
         """
         height, width = picture.shape[:2]
-        device = next(self.parameters()).device
-        padded = pad_to_multiple(to_tensor(picture).to(device), self.multiple)
-        coded = self.network.compress(padded)
-        strings = [s[0] for s in coded["strings"]]
-        data = pack(width, height, strings)
-        estimated = float(self(padded).bits)
-        coded_pixels = padded.shape[-2] * padded.shape[-1]
-        return Encoded(data, self.decode(data), coded_pixels, estimated)
+        net = self.network
+        padded = pad_to_multiple(
+            to_tensor(picture).to(next(self.parameters()).device), self.multiple
+        )
+        y = net.g_a(padded)
+        z = net.h_a(torch.abs(y))
+        bottleneck, conditional = net.entropy_bottleneck, net.gaussian_conditional
+        z_string = bottleneck.compress(z)[0]
+        # What the decoder will have, and nothing else, decides how y is coded.
+        z_hat = bottleneck.decompress([z_string], z.shape[-2:])
+        scales = net.h_s(z_hat)
+        y_string = conditional.compress(y, conditional.build_indexes(scales))[0]
+        likelihoods = (bottleneck(z)[1], conditional(y, scales)[1])
+        bits = -sum(float(torch.log2(likelihood).sum()) for likelihood in likelihoods)
+        data = pack(width, height, [y_string, z_string])
+        return Encoded(data, self.decode(data), padded.shape[-2] * padded.shape[-1], bits)
 
     @torch.no_grad()
     def decode(self, data: bytes) -> Picture:
@@ -135,6 +154,11 @@ class Hyperprior(nn.Module):
         shape = [math.ceil(side / self.multiple) * self.multiple // 64 for side in (height, width)]
         decoded = self.network.decompress([[s] for s in strings], shape)["x_hat"]
         return to_picture(decoded[0, :, :height, :width])
+
+
+def _round(values: Tensor) -> Tensor:
+    """Round; the gradient passes as if nothing had happened."""
+    return values + (torch.round(values) - values).detach()
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

@@ -98,6 +98,7 @@ class Split:
             entries = sorted(self.annotations["images"], key=lambda entry: entry["id"])
             self.ids: list[int | str] = [entry["id"] for entry in entries]
             self._files = [entry["file_name"] for entry in entries]
+            self._sizes = [(entry["width"], entry["height"]) for entry in entries]
         else:
             self._files = originals.names()[:limit]
             self.ids = [Path(name).stem for name in self._files]
@@ -113,18 +114,10 @@ class Split:
 
     def native_size(self, index: int) -> tuple[int, int]:
         """Return width and height of the picture as it was published."""
-        if self.annotations is None:
-            height, width = self._originals.read(self._files[index]).shape[:2]
-            return width, height
-        entry = self._entries[index]
-        return entry["width"], entry["height"]
-
-    @property
-    def _entries(self) -> list[dict[str, Any]]:
-        assert self.annotations is not None
-        if not hasattr(self, "_sorted_entries"):
-            self._sorted_entries = sorted(self.annotations["images"], key=lambda e: e["id"])
-        return self._sorted_entries
+        if self.annotations is not None:
+            return self._sizes[index]
+        height, width = self._originals.read(self._files[index]).shape[:2]
+        return width, height
 
     def picture(self, index: int) -> Picture:
         """Return the picture that is coded (resized where the scale says so) or was decoded."""
