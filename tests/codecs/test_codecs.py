@@ -104,14 +104,19 @@ def test_real_rate_is_close_to_the_estimate() -> None:
     import torch
 
     from icmbench.codecs.hyperprior import Hyperprior
+    from icmbench.pixels import to_tensor
 
     torch.manual_seed(1)
     codec = Hyperprior(HyperpriorParameters(n=16, m=24))
-    codec.network.g_a[6].weight.data.mul_(8)  # enough signal for a rate worth comparing
+    picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    # Scales near 2 and latents to match, as in a trained codec: a latent far outside its density
+    # is coded by an escape code, which the estimate knows nothing of.
+    codec.network.h_s[4].bias.data.fill_(2.0)
+    last = codec.network.g_a[6]
+    last.weight.data.mul_(2 / codec.network.g_a(to_tensor(picture)).std())
     # The factorised prior's tables reach as far as its quantiles, which training would place.
     codec.network.entropy_bottleneck.quantiles.data[:] = torch.tensor([-80.0, 0.0, 80.0])
     codec.prepare_coding()
-    picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     encoded = codec.encode(picture)
     assert encoded.bits_estimated > 5000
     assert 8 * len(encoded.data) == pytest.approx(encoded.bits_estimated, rel=0.01, abs=8 * 16)
@@ -161,3 +166,22 @@ def test_zoo_quality_decides_the_size_of_pretrained_networks() -> None:
     assert sizes == [192, 320]
     count = sum(p.numel() for p in Hyperprior(parameters, 0, True).parameters())
     assert count == pytest.approx(5.08e6, rel=0.01)  # CompressAI's zoo, qualities 1 to 5
+
+
+def test_mixed_quantisation_decodes_rounded_latents_and_rates_noisy_ones() -> None:
+    import torch
+
+    from icmbench.codecs.hyperprior import Hyperprior
+
+    torch.manual_seed(0)
+    noise = Hyperprior(HyperpriorParameters(n=16, m=24)).train()
+    mixed = Hyperprior(HyperpriorParameters(n=16, m=24, quantisation="mixed")).train()
+    mixed.load_state_dict(noise.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    exact = mixed.eval()(images).images
+    mixed.train()
+    assert torch.allclose(mixed(images).images, exact, atol=1e-6)  # what use will decode
+    assert not torch.allclose(noise(images).images, exact, atol=1e-6)
+    assert mixed(images).bits != mixed(images).bits  # noise, anew each time
+    mixed(images).images.sum().backward()
+    assert all(p.grad is not None for p in mixed.network.g_a.parameters())

@@ -15,6 +15,9 @@ from typing import Any, Generic, Literal, TypeVar
 from icmbench.config.base import Strict
 from icmbench.errors import UserError
 
+# Metrics that every codec has, whatever the task.
+PIXEL_METRICS = ("psnr", "ms_ssim")
+
 
 @dataclass(frozen=True)
 class CodecEntry:

@@ -11,6 +11,7 @@ from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.config.scale import FetchedImages, RuntimeSettings
 from icmbench.errors import UserError
 from icmbench.files import read_json
+from icmbench.registry import PIXEL_METRICS
 
 
 def open_workflow(config: dict[str, Any]) -> Workflow:
@@ -122,12 +123,13 @@ class Workflow:
         points = self._plan.evaluated
         return sorted({str(self._plan.evaluation_manifest(p.study, p.variant)) for p in points})
 
-    def figures(self, suffix: str) -> list[str]:
-        """Return the report's figures of one format."""
+    def figures(self, suffix: str, pixels: bool) -> list[str]:
+        """Return the report's figures of one format: of picture quality, or of tasks."""
         from icmbench.report.build import expected_outputs
 
-        outputs = expected_outputs(self._plan.summary())
-        return [f"{self.root}/{name}" for name in outputs if name.endswith(f".{suffix}")]
+        ends = tuple(f"-rate-{metric}.{suffix}" for metric in PIXEL_METRICS)
+        outputs = [o for o in expected_outputs(self._plan.summary()) if o.endswith(f".{suffix}")]
+        return [f"{self.root}/{name}" for name in outputs if name.endswith(ends) == pixels]
 
     def targets(self) -> list[str]:
         """Return what ``rule all`` asks for."""

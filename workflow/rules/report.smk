@@ -6,8 +6,18 @@ rule report:
         rules.analyse.output,
         plan=f"{ROOT}/plan.json",
     output:
-        W.figures("svg"),
-        W.figures("png"),
+        W.figures("png", pixels=False),
+        W.figures("png", pixels=True),
+        report(
+            W.figures("svg", pixels=False),
+            caption="../report/rate-accuracy.rst",
+            category="Figures",
+        ),
+        report(
+            W.figures("svg", pixels=True),
+            caption="../report/rate-psnr.rst",
+            category="Figures",
+        ),
         page=report(
             f"{ROOT}/report/index.html",
             caption="../report/page.rst",

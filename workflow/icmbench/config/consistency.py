@@ -11,9 +11,7 @@ from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Training, Variant, Weights
 from icmbench.errors import UserError
-from icmbench.registry import CODECS, TASKS, Registry
-
-PIXEL_METRICS = ("psnr", "ms_ssim")  # every codec has them, whatever the task
+from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
 
 
 def codec_parameters(scale: Scale, name: str) -> Strict:

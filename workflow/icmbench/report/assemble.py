@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from icmbench.files import write_bytes, write_text
+from icmbench.registry import PIXEL_METRICS
 from icmbench.report import charts
 from icmbench.report.drawing import data_uri
 from icmbench.report.outputs import (
     FIGURES,
     PAGE,
     PICTURES,
-    PIXEL_METRICS,
     figure_name,
     leading_metrics,
     study_metrics,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from icmbench.registry import CODECS, TASKS, load_modules
+from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, load_modules
 
 PAGE = "report/index.html"
 FIGURES = "report/figures"
 PICTURES = "report/pictures"
 FIGURE_FORMATS = ("svg", "png")
-
-PIXEL_METRICS = ("psnr", "ms_ssim")  # of every codec, whatever the task
 
 
 def expected_outputs(plan: dict[str, Any]) -> list[str]:

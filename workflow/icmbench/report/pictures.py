@@ -13,8 +13,9 @@ from typing import Any
 from PIL import Image
 
 from icmbench.files import read_json, write_bytes
+from icmbench.registry import PIXEL_METRICS
 from icmbench.report.drawing import Box, annotated, page_uri, png_bytes
-from icmbench.report.outputs import PICTURES, PIXEL_METRICS
+from icmbench.report.outputs import PICTURES
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, metric_style, number
 
