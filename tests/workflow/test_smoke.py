@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BIN = Path(sys.executable).parent
 
@@ -117,7 +117,7 @@ def test_a_deleted_training_comes_back_without_being_repeated(run: Path) -> None
     weights, started = point / "weights.pt", json.loads((point / "run.json").read_text())["started"]
     content = weights.read_bytes()
     weights.unlink()
-    done = snakemake(run)
+    done = snakemake(run, "--", str(weights.relative_to(run)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert weights.read_bytes() == content
     assert json.loads((point / "run.json").read_text())["started"] == started

@@ -80,7 +80,7 @@ def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
                 "image_id": [str(identity) for identity in split.ids],
                 "pixels": pixels,
                 "pixels_coded": coded,
-                "bits": [24 * count for count in coded],
+                "bits": [24 * count for count in pixels],
                 "bits_estimated": float("nan"),
                 "psnr": float("nan"),
                 "encode_s": 0.0,
