@@ -24,7 +24,8 @@ def snakemake(
     folder: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ICMBENCH_"))}
-    env["PATH"] = f"{BIN}:{env['PATH']}"
+    # As where nobody activated the environment: the workflow must find its own Python.
+    env["PATH"] = os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if Path(p) != BIN)
     return subprocess.run(
         [str(BIN / "snakemake"), "--cores", "2", "--config", "scale=smoke", *arguments],
         cwd=folder,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ def open_workflow(config: dict[str, Any]) -> Workflow:
     """
     from snakemake_interface_common.exceptions import WorkflowError
 
+    # Jobs call `python`: the one that runs Snakemake, also where its environment is not activated.
+    # An activated conda environment comes before it.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         plan = load_plan("config.yaml", config)
         plan.write()
