@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from icmbench.errors import UserError
+
 _CHUNK = 1 << 20
 
 
@@ -83,3 +85,17 @@ def digest_json(value: Any) -> str:
     """Return a SHA-256 over the canonical JSON of ``value``: equal content, equal digest."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source_digest(source: str | None) -> str | None:
+    """Return the SHA-256 of the file that a job starts from; ``random``, ``pretrained``, None stay.
+
+    Raises:
+        UserError: where the file is not there yet.
+    """
+    if source in (None, "random", "pretrained"):
+        return source
+    path = Path(str(source))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the job that makes it first")
+    return sha256_file(path)

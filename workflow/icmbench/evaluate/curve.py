@@ -13,7 +13,7 @@ from typing import Any
 from icmbench.data.dataset import data_digest
 from icmbench.environment import version
 from icmbench.errors import UserError
-from icmbench.files import digest_json, read_json, sha256_file, write_json
+from icmbench.files import digest_json, read_json, source_digest, write_json
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
 CODING_VERSION = 1
@@ -60,7 +60,7 @@ def evaluate_curve(jobs: list[Job]) -> Path:
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
-            "weights": _content(job["task"]["weights"]),
+            "weights": source_digest(job["task"]["weights"]),
             "decoded": None if encoded is None else _stamp(Path(encoded), "decoded"),
             "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
         }
@@ -72,7 +72,7 @@ def _coding_inputs(job: Job) -> Job:
     return {
         **_common(job),
         "version": CODING_VERSION,
-        "weights": _content(job["codec"]["weights"]),
+        "weights": source_digest(job["codec"]["weights"]),
         "packages": [version(name) for name in ("torch", "compressai", "pillow")],
     }
 
@@ -115,12 +115,3 @@ def _stamp(folder: Path, what: str) -> str:
     if not path.is_file():
         raise UserError(f"{folder}: not {what} yet; run the job that does so first")
     return str(read_json(path)["fingerprint"])
-
-
-def _content(source: str | None) -> str | None:
-    if source in (None, "random", "pretrained"):
-        return source
-    path = Path(str(source))
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights; run the training they come from first")
-    return sha256_file(path)

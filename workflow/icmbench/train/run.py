@@ -22,7 +22,7 @@ from icmbench.data.dataset import Split, data_digest
 from icmbench.device import choose_compute, make_fabric, resolve_precision
 from icmbench.environment import describe_environment, version
 from icmbench.errors import UserError
-from icmbench.files import digest_json, sha256_file
+from icmbench.files import digest_json, sha256_file, source_digest
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
@@ -88,22 +88,13 @@ def fingerprint_of(job: dict[str, Any]) -> str:
             "settings": settings,
             "dataset": dataset,
             "data": data_digest(job["dataset"]),
-            "files": [_content(path) for path in files],
+            "files": [source_digest(path) for path in files],
             "precision": resolve_precision(
                 runtime["precision"], runtime["gpu"] > 0 and torch.cuda.is_available()
             ),
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
         }
     )
-
-
-def _content(source: str | None) -> str | None:
-    if source in (None, "random", "pretrained"):
-        return source
-    path = Path(source)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run the job that makes it first")
-    return sha256_file(path)
 
 
 def _link(kept: Path, weights: Path) -> None:
