@@ -22,6 +22,9 @@ wildcard_constraints:
     role="[^/]+",
     dataset="[^/]+",
     split="[^/]+",
+    point="[^/]+/[^/]+",
+    chunk="[0-9]+",
+    chunks="[0-9]+",
     curve=".+",
 
 

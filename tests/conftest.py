@@ -60,7 +60,7 @@ def train_job(smoke_plan: Plan, scenes: dict[str, Any]) -> Any:
     """Return a function that gives the training job of a variant on the tiny data set."""
 
     def make(variant: str, rate: int = 0, **schedule: Any) -> dict[str, Any]:
-        from icmbench.config.plan import Point
+        from icmbench.config.points import Point
 
         job = smoke_plan.train_job(Point("chamain2021", variant, rate, 0))
         job["dataset"] = scenes

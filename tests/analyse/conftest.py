@@ -35,6 +35,7 @@ def records(**columns: Any) -> pd.DataFrame:
         "bits": 100,
         "bits_estimated": 99.0,
         "psnr": 30.0,
+        "psnr_ycbcr": 31.0,
         "ms_ssim": 0.9,
         "encode_s": 0.1,
         "decode_s": 0.1,

@@ -23,7 +23,9 @@ def test_rates_and_metrics(make_point: Any) -> None:
         "bpp_estimated": pytest.approx(99 * 20 / pixels.sum()),
         "bpp_mean": pytest.approx((bits / pixels).mean()),
     }
-    assert evaluation.values == pytest.approx({"accuracy": 0.5, "psnr": 9.5, "ms_ssim": 0.9})
+    assert evaluation.values == pytest.approx(
+        {"accuracy": 0.5, "psnr": 9.5, "psnr_ycbcr": 31.0, "ms_ssim": 0.9}
+    )
     assert evaluation.rate_samples.shape == (50,)
     assert evaluation.rate_samples.std() > 0
 
@@ -38,7 +40,7 @@ def test_statistics_are_matched_to_records_by_image_id(make_point: Any) -> None:
 def test_metric_without_values_is_absent(make_point: Any) -> None:
     point = make_point("uncoded", 0, 2400, 0.5, psnr=np.nan, bits_estimated=np.nan)
     evaluation = evaluate_folder(point.folder, 10, 0)
-    assert sorted(evaluation.values) == ["accuracy", "ms_ssim"]
+    assert sorted(evaluation.values) == ["accuracy", "ms_ssim", "psnr_ycbcr"]
     assert evaluation.rates["bpp"] == 24.0
     assert np.isnan(evaluation.rates["bpp_estimated"])
 

@@ -43,13 +43,13 @@ def test_tables_and_curves(tmp_path: Path, make_curve: Any) -> None:
         *("study", "variant", "codec", "task", "mode", "rate_index", "seed"),
         *("bpp", "bpp_coded", "bpp_estimated", "metric", "value", "low", "high", "n_images"),
     ]
-    assert len(curves) == 8 * 3
+    assert len(curves) == 8 * 4
     assert curves["variant"].is_monotonic_increasing
     assert (curves["n_images"] == 20).all()
     noisy = curves[curves["metric"] == "accuracy"]
     assert (noisy["low"] < noisy["value"]).all()
     assert (noisy["value"] < noisy["high"]).all()
-    assert bd["metric"].tolist() == ["accuracy", "ms_ssim", "psnr"]
+    assert bd["metric"].tolist() == ["accuracy", "ms_ssim", "psnr", "psnr_ycbcr"]
     assert (one(bd)["n_points"], one(bd)["n_points_anchor"], one(bd)["n_seeds"]) == (4, 4, 1)
     records = pd.read_parquet(tmp_path / "out/tables/records.parquet")
     assert len(records) == 8 * 20
@@ -86,7 +86,7 @@ def test_bd_of_noisy_curves_agrees_with_the_scalar_functions(
 def test_resamples_are_paired(tmp_path: Path, make_curve: Any, method: str) -> None:
     """The same accuracies at exactly 1.5 times the bits: 50 % in every resample."""
     points = make_curve("anchor", factor=2.0) + make_curve("test", factor=3.0)
-    _, bd = run(tmp_path / "out", points, method=method, resamples=40, metrics=["accuracy"])
+    _, bd = run(tmp_path / "out", points, method=method, resamples=40)
     row = one(bd)
     assert [row["bd_rate_pct"], row["low"], row["high"]] == pytest.approx([50.0] * 3, abs=1e-6)
     assert row["method"] == method
@@ -97,10 +97,11 @@ def test_accuracy_is_in_points_and_psnr_in_db(tmp_path: Path, make_point: Any) -
     points = []
     for r in range(4):
         bits, psnr = 1e4 * 2**r, 30.0 + r
-        points.append(make_point("anchor", r, bits, 0.3 + 0.1 * r, psnr=psnr))
-        points.append(make_point("test", r, bits, 0.32 + 0.1 * r, psnr=psnr + 0.5))
+        for variant, gain, more in (("anchor", 0.0, 0.0), ("test", 0.02, 0.5)):
+            quality = {"psnr": psnr + more, "psnr_ycbcr": psnr + 2 * more}
+            points.append(make_point(variant, r, bits, 0.3 + 0.1 * r + gain, **quality))
     _, bd = run(tmp_path / "out", points, resamples=5)
-    for metric, gain in (("accuracy", 2.0), ("psnr", 0.5)):
+    for metric, gain in (("accuracy", 2.0), ("psnr", 0.5), ("psnr_ycbcr", 1.0)):
         row = one(bd, metric)
         assert row["bd_accuracy_points"] == pytest.approx(gain)
         assert [row["accuracy_low"], row["accuracy_high"]] == pytest.approx([gain, gain])
@@ -124,6 +125,20 @@ def test_seeds_are_averaged_and_resampled(tmp_path: Path, make_curve: Any) -> No
     _, alone = run(tmp_path / "alone", anchor + test[4:8])
     width = one(alone)["accuracy_high"] - one(alone)["accuracy_low"]
     assert width == pytest.approx(0.0, abs=1e-6)
+
+
+def test_each_comparison_has_its_own_metrics(tmp_path: Path, make_curve: Any) -> None:
+    points = make_curve("anchor") + make_curve("test", noise=2) + make_curve("other", noise=3)
+    named = [
+        ("study", "test", "anchor", ("accuracy",)),
+        # a metric that was not measured gives no row: MS-SSIM of small pictures
+        ("study", "other", "anchor", ("psnr", "mask_map")),
+    ]
+    _, bd = run(tmp_path / "out", points, named, resamples=5)
+    assert list(zip(bd["variant"], bd["metric"], strict=True)) == [
+        ("other", "psnr"),
+        ("test", "accuracy"),
+    ]
 
 
 def test_undefined_resamples_are_counted(tmp_path: Path, make_point: Any) -> None:
@@ -185,7 +200,7 @@ def test_one_folder_may_serve_two_studies(tmp_path: Path, make_curve: Any) -> No
     points = make_curve("anchor")
     again = [dataclasses.replace(point, study="second", variant="jpeg/x") for point in points]
     curves, bd = run(tmp_path / "out", points + again, [])
-    assert len(curves) == 24
+    assert len(curves) == 8 * 4
     assert bd.empty
     first, second = (curves[curves["study"] == s] for s in ("study", "second"))
     assert first["value"].tolist() == second["value"].tolist()
@@ -202,8 +217,6 @@ def test_errors_name_the_cause(tmp_path: Path, make_point: Any, make_curve: Any)
         run(tmp_path, [], [])
     with pytest.raises(UserError, match="resamples is 0; allowed: 1 or more"):
         run(tmp_path, points, [], resamples=0)
-    with pytest.raises(UserError, match="BD metric 'maps' is in no operating point"):
-        run(tmp_path, points, [("study", "anchor", "anchor")], metrics=["maps"])
     other = make_point("test", 0, 100, 0.5)
     renamed = pd.read_parquet(other.folder / "records.parquet")
     renamed["image_id"] = [f"x{i}" for i in range(20)]

@@ -11,20 +11,19 @@ from icmbench.analyse.compressai_json import read_curve, result_key, write_curve
 from icmbench.analyse.points import evaluate_folder
 from icmbench.errors import UserError
 
-KODAK = json.loads((Path(__file__).parents[1] / "reference/kodak_points.json").read_text())
+PUBLISHED = Path(__file__).parents[2] / "workflow/studies/published"
 
 
-def test_published_curve_is_sorted(tmp_path: Path) -> None:
-    published = KODAK["curves"]["jpeg2000"]
-    assert published["results"]["bpp"] == sorted(published["results"]["bpp"], reverse=True)
-    path = tmp_path / "jpeg2000.json"
-    path.write_text(json.dumps(published))
+def test_published_curve_is_sorted() -> None:
+    path = PUBLISHED / "jpeg2000.json"
+    published = json.loads(path.read_text())["results"]
+    assert published["bpp"] == sorted(published["bpp"], reverse=True)
     curve = read_curve(path)
     assert curve.name == "JPEG2000"
-    assert curve.results["bpp"].tolist() == sorted(published["results"]["bpp"])
+    assert curve.results["bpp"].tolist() == sorted(published["bpp"])
     assert (np.diff(curve.results["psnr-rgb"]) > 0).all()
-    assert set(curve.results["psnr-rgb"]) == set(published["results"]["psnr-rgb"])
-    assert "ms-ssim-rgb" not in curve.results
+    assert set(curve.results["psnr-rgb"]) == set(published["psnr-rgb"])
+    assert "ms-ssim-rgb" not in read_curve(PUBLISHED / "paper-elic2022_mse.json").results
 
 
 def test_missing_name_and_null_are_read(tmp_path: Path) -> None:
@@ -52,8 +51,9 @@ def test_malformed_files_are_refused(tmp_path: Path, text: str, message: str) ->
 
 
 def test_keys_are_compressais() -> None:
-    names = ["psnr", "ms_ssim", "box_map", "mask_map50"]
-    assert [result_key(n) for n in names] == ["psnr-rgb", "ms-ssim-rgb", "box-map", "mask-map50"]
+    names = ["psnr", "psnr_ycbcr", "ms_ssim", "box_map"]
+    keys = ["psnr-rgb", "psnr-ycbcr-611", "ms-ssim-rgb", "box-map"]
+    assert [result_key(n) for n in names] == keys
 
 
 def test_written_curve(tmp_path: Path, make_point: Any) -> None:
@@ -74,5 +74,6 @@ def test_written_curve(tmp_path: Path, make_point: Any) -> None:
         "accuracy": pytest.approx([0.5, 0.7]),
         "ms-ssim-rgb": pytest.approx([0.9, 0.9]),
         "psnr-rgb": [30.0, None],
+        "psnr-ycbcr-611": [31.0, 31.0],
     }
     assert read_curve(paths["study", "a/b.c"]).results["bpp"] == pytest.approx([1.5, 4.0])

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from icmbench.config.load import load_run, merge, read_yaml
-from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.config.plan import Plan, load_plan
+from icmbench.config.points import Point
 from icmbench.config.reference import reference
 from icmbench.errors import UserError
 

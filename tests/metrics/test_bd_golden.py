@@ -12,7 +12,7 @@ from icmbench.metrics.bd import METHODS, bd_accuracy, bd_rate_pct
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 VECTORS = json.loads((REFERENCE / "bd_vectors.json").read_text())["cases"]
-KODAK = json.loads((REFERENCE / "kodak_points.json").read_text())["curves"]
+PUBLISHED = Path(__file__).parents[2] / "workflow/studies/published"
 GOLDEN = json.loads((REFERENCE / "bd_golden.json").read_text())
 
 
@@ -20,7 +20,9 @@ def curve(name: str) -> tuple[list[float], list[float]]:
     """Rates and qualities of e.g. ``kodak:hm`` or ``vectors:VCEG-M33:anchor``."""
     source, _, rest = name.partition(":")
     if source == "kodak":
-        results = KODAK[rest]["results"]
+        results = json.loads((PUBLISHED / f"{GOLDEN['kodak_files'][rest]}.json").read_text())[
+            "results"
+        ]
         return results["bpp"], results["psnr-rgb"]
     if source == "vectors":
         case, side = rest.split(":")

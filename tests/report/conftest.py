@@ -16,12 +16,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from icmbench.analyse.points import PointFiles
+from icmbench.analyse.points import LABELS
 from icmbench.analyse.records import write_records
+from icmbench.analyse.run import analyse_run
 from icmbench.analyse.statistics import MeanStatistics, save_statistics
-from icmbench.analyse.tables import analyse
 from icmbench.config.plan import Plan
-from icmbench.config.run import RunConfig
+from icmbench.config.run import AnalysisSettings, RunConfig
 from icmbench.config.scale import EmbeddedScenes, Scale
 from icmbench.config.study import Study
 from icmbench.data.embedded import generate
@@ -89,6 +89,11 @@ variants:
   jpeg/reconstruction/baseline:
     {label: JPEG, codec: jpeg, task: reconstruction, mode: baseline, dataset: detection,
      ladder: quality}
+published_curves:
+  - {label: JPEG then, file: published/jpeg.json, variant: jpeg/reconstruction/baseline,
+     dataset: kodak, images: 6, source: somebody, note: Another program.}
+  - {label: ELIC, file: published/paper-elic2022_mse.json, dataset: kodak, images: 6,
+     source: somebody}
 """
 ENVIRONMENT = {
     "git_commit": "0123456789abcdef",
@@ -122,6 +127,7 @@ def make_plan(results: Path, scale_name: str = "tiny", seeds: list[int] | None =
         studies=[study.name for study in studies],
         seeds=seeds or [0],
         results=str(results),
+        analysis=AnalysisSettings(resamples=20),
     )
     return Plan(run, scale, {study.name: study for study in studies})
 
@@ -133,22 +139,13 @@ def make_results(results: Path, scale_name: str = "tiny", seeds: list[int] | Non
     generate(plan.scale.datasets["detection"], plan.root / "data/detection")
     originals = _read_originals(plan.root / "data/detection/test.zip")
     truth = read_json(plan.root / "data/detection/instances_test.json")["annotations"]
-    files = []
     for point in plan.summary()["points"]:
         folder = plan.root / "runs" / point["key"]
         if point["trained"]:
             write_json(folder / "run.json", _run(point["key"]))
         sizes, psnrs = _encode(plan.root, point, originals)
         _evaluate(folder, point, sizes, psnrs, truth)
-        names = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
-        files.append(PointFiles(**{name: point[name] for name in names}, folder=folder))
-    comparisons = [
-        (study.name, variant, comparison.anchor)
-        for study in plan.studies.values()
-        for comparison in study.comparisons
-        for variant in comparison.variants
-    ]
-    analyse(files, comparisons, plan.root, metrics=["box_map"], resamples=20)
+    analyse_run(plan.root)
     return plan.root
 
 
@@ -208,11 +205,10 @@ def _evaluate(
     truth: list[dict[str, Any]],
 ) -> None:
     ids = sorted({entry["image_id"] for entry in truth} | set(range(3_000_000, 3_000_000 + IMAGES)))
-    labels = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
     learned = point["codec"] not in ("jpeg", "uncoded")
     bits = np.array(sizes) // (2 if learned else 1)
     table = pd.DataFrame(
-        {name: point[name] for name in labels}
+        {name: point[name] for name in LABELS}
         | {
             "dataset": "detection",
             "split": "test",
@@ -222,11 +218,12 @@ def _evaluate(
             "bits": bits,
             "bits_estimated": bits * 0.98 if learned else np.nan,
             "psnr": psnrs,
+            "psnr_ycbcr": np.array(psnrs) + 1,
             "ms_ssim": 0.9 if point["encoding"] else np.nan,
             "encode_s": 0.1,
             "decode_s": 0.1,
             "roundtrip_ok": [point["rate_index"] != 0 or not learned] + [True] * (IMAGES - 1),
-            "implementation": "test",
+            "implementation": _implementation(point),
         }
     )
     write_records(folder / "records.parquet", table)
@@ -257,6 +254,13 @@ def _evaluate(
     (folder / "predictions.json").write_text(json.dumps(detections))
 
 
+def _implementation(point: dict[str, Any]) -> str:
+    if point["codec"] != "jpeg":
+        return "test"
+    quality = point["rate_value"]
+    return f"Pillow 13.0.0, libjpeg 3.1, quality {quality:g}, intra QP {quality - 3:g}"
+
+
 MakeResults = Callable[..., Path]
 
 
@@ -276,6 +280,37 @@ def root(made_results: Path, tmp_path: Path) -> Path:
 def built(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with its report, which is never changed."""
     root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("built") / "tiny"))
+    build_report(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def comparable(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same results, taken for a whole data set of which curves are published, and the report.
+
+    The anchors' decoded images are in folders, as anchors leave them.
+    """
+    root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("comparable") / "tiny"))
+    plan = read_json(root / "plan.json")
+    scenes = root / "data/detection"
+    with zipfile.ZipFile(scenes / "test.zip") as archive:
+        archive.extractall(scenes / "images")
+    plan["datasets"]["detection"] |= {
+        "source": "catalogue",
+        "name": "kodak",
+        "folder": str(scenes),
+        "allow_subset": False,
+        "short_side": None,
+        "splits": {
+            "test": {"images": "images", "annotations": "instances_test.json", "limit": None}
+        },
+    }
+    write_json(root / "plan.json", plan)
+    for archived in (root / "encoded/detection-test/anchors").rglob("decoded.zip"):
+        with zipfile.ZipFile(archived) as archive:
+            archive.extractall(archived.with_suffix(""))
+        archived.unlink()
+    analyse_run(root)
     build_report(root)
     return root
 

@@ -50,13 +50,13 @@ def test_plots_are_drawn_and_buttons_highlight(built: Path, tmp_path: Path) -> N
     problems = [line for line in log.splitlines() if "CONSOLE" in line]
     assert problems == []
     figures = re.findall(r'<figure class="plot[^>]*>.*?</figure>', document, re.S)
-    assert len(figures) == 5 + 2
+    assert len(figures) == 6 + 3
     for figure in figures:
         assert "is-live" in figure[:60]
         assert figure.count('aria-roledescription="point"') in (12, 2)
     pressed = re.findall(r'aria-pressed="true" data-label="([^"]*)"', document)
-    assert pressed == ["JPEG"] * 5  # in every legend of that study, and in no other
-    first, others = figures[:5], figures[5:]
+    assert pressed == ["JPEG"] * 6  # in every legend of that study, and in no other
+    first, others = figures[:6], figures[6:]
     for figure in first:
         # Symbols of the two other variants fade, those of the chosen one do not.
         opacities = re.findall(
@@ -67,3 +67,13 @@ def test_plots_are_drawn_and_buttons_highlight(built: Path, tmp_path: Path) -> N
         assert {float(opacity) for label, opacity in opacities if label != "JPEG"} == {0.1}
     for figure in others:
         assert 'opacity="0.1"' not in figure
+
+
+def test_published_curves_are_drawn_without_complaint(comparable: Path, tmp_path: Path) -> None:
+    document, log = dump(comparable / "report/index.html", tmp_path / "profile")
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+    figures = re.findall(r'<figure class="plot[^>]*>.*?</figure>', document, re.S)
+    drawn = [figure for figure in figures if "ELIC (published)" in figure.partition("<img")[0]]
+    (psnr,) = (figure for figure in drawn if "is-live" in figure[:60])
+    assert psnr.count('aria-roledescription="point"') == 2 + 19 + 6
+    assert 'stroke-dasharray="3,3"' in psnr

@@ -169,6 +169,34 @@ def test_published_numbers_are_in_plots_only_at_scale_paper(
     assert "Seeds are resampled as well (2 seeds)" in text
 
 
+def test_published_curves_are_on_the_page_where_they_can_be_compared(
+    built: Path, comparable: Path
+) -> None:
+    svg = "report/figures/photographs2020-rate-psnr.svg"
+    assert "ELIC (published)" not in (built / svg).read_text()
+    assert "ELIC (published)" in (comparable / svg).read_text()
+    # A study without networks on the published data set is the published set-up; the other is not.
+    counts = [page_of(root).count("is not the published set-up") for root in (built, comparable)]
+    assert counts == [2, 1]
+    hidden, shown = (Checked(page_of(root)).text for root in (built, comparable))
+    assert "The published curves are not drawn: they are of kodak" in hidden
+    assert "are not drawn" not in shown
+    for words in (
+        "Thin dashed lines with hollow symbols are published curves.",
+        "Measured curves against the published ones, on the same images.",
+        "JPEG then: Another program.",
+        "quality 10 to 40",
+    ):
+        assert words in shown
+        assert words == "quality 10 to 40" or words not in hidden
+    # The pictures of an anchor are found in its folder as in an archive.
+    pictures = "report/pictures"
+    names = sorted(path.name for path in (built / pictures).iterdir())
+    assert names == sorted(path.name for path in (comparable / pictures).iterdir())
+    for name in names:
+        assert (built / pictures / name).read_bytes() == (comparable / pictures / name).read_bytes()
+
+
 def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
     for path in root.glob("tables/*"):
         path.unlink()
@@ -186,6 +214,7 @@ def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
         "tables/curves.csv is missing",
         "tables/bd.csv is missing",
         "tables/records.parquet is missing",
+        "tables/published.csv is missing",
         "operating points are not trained yet",
         "no dated run record",
         "the BD table has no rows for it",
@@ -200,7 +229,7 @@ def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("encoded/**/decoded.zip", "decoded.zip of detection-test"),
+        ("encoded/**/decoded.zip", "decoded images of detection-test"),
         ("data/detection/test.zip", "cannot be shown"),
         ("data/detection/instances_test.json", "original images cannot be read"),
     ],

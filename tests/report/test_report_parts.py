@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -15,8 +16,13 @@ from icmbench.report.charts import rate_chart, rate_ticks, vega_lite
 from icmbench.report.drawing import annotated
 from icmbench.report.outputs import leading_metrics, study_metrics
 from icmbench.report.pictures import Originals, nearest_point, sort_ids
-from icmbench.report.provenance import implementations
+from icmbench.report.provenance import (
+    implementations,
+    merged_settings,
+    study_implementations,
+)
 from icmbench.report.published import published_groups, published_points
+from icmbench.report.published_curves import published_part, published_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import (
     COLOURS,
@@ -50,9 +56,9 @@ def texts(table: Table) -> list[list[str]]:
 
 def test_metrics_of_a_study(results: Results) -> None:
     assert leading_metrics(results.plan, STUDY) == ["box_map", "psnr"]
-    every = ["box_map", "psnr", "box_map50", "box_map75", "ms_ssim"]
+    every = ["box_map", "psnr", "box_map50", "box_map75", "psnr_ycbcr", "ms_ssim"]
     assert study_metrics(results.plan, STUDY) == every
-    assert study_metrics(results.plan, "photographs2020") == ["psnr", "ms_ssim"]
+    assert study_metrics(results.plan, "photographs2020") == ["psnr", "ms_ssim", "psnr_ycbcr"]
 
 
 def test_key_figures_are_those_of_the_curves(results: Results, curves: pd.DataFrame) -> None:
@@ -80,6 +86,9 @@ def test_table_under_a_plot_has_every_point(results: Results) -> None:
     table = curve_table(results, STUDY, metric_style("box_map"), styles)
     assert len(table.rows) == 13
     assert "Rate, estimated (bpp)" in table.columns
+    row = next(row for row in table.rows if row[0].text == "JPEG")
+    assert (row[2].text, row[2].note) == ("quality 5", "intra QP 2")
+    assert texts(table)[0][2] == "\N{EN DASH}"  # original pixels
 
 
 def test_bd_table(results: Results, made_results: Path) -> None:
@@ -134,6 +143,86 @@ def test_published_stands_beside_the_nearest_rate(results: Results, curves: pd.D
         {"label": "J-FT", "variant": J_FT, "bpp": 0.5, "value": 0.341}
     ]
     assert published_points(results, STUDY, "psnr") == []
+
+
+PHOTOGRAPHS = "photographs2020"
+
+
+def test_published_curves_are_drawn_where_they_can_be_compared(comparable: Path) -> None:
+    results = load_results(comparable)
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    then, elic = published_series(results, PHOTOGRAPHS, "psnr", styles)
+    style = styles["jpeg/reconstruction/baseline"]
+    assert (then.series.colour, then.series.shape) == (style.colour, style.shape)
+    assert elic.series.colour not in COLOURS
+    assert elic.series.label == "ELIC (published)"
+    assert elic.rates == [0.1235, 0.1965, 0.3337, 0.4908, 0.7041, 0.8573]
+    assert elic.qualities[0] == 29.113
+    # ELIC has no MS-SSIM, and nobody publishes PSNR YCbCr.
+    assert len(published_series(results, PHOTOGRAPHS, "ms_ssim", styles)) == 1
+    assert published_series(results, PHOTOGRAPHS, "psnr_ycbcr", styles) == []
+
+    chart = rate_chart(results, PHOTOGRAPHS, metric_style("psnr"), styles, (), [then, elic])
+    assert [entry.hollow for entry in chart.series] == [False, True, True]
+    assert len(chart.points) == 2 + 19 + 6
+    spec = vega_lite(chart, legend=True, width=100)
+    widths = [layer["mark"].get("strokeWidth") for layer in spec["layer"]]
+    assert widths == [1.1, 1.2, 1.8, 1.5, 1.6]  # thin lines and small symbols below the measured
+    assert len(spec["layer"][0]["data"]["values"]) == 19 + 6
+    assert spec["layer"][0]["encoding"]["strokeDash"]["scale"]["range"] == [[1, 0], [3, 3], [3, 3]]
+
+
+def test_published_and_measured_curves_stand_in_tables(comparable: Path) -> None:
+    results = load_results(comparable)
+    part = published_part(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
+    (table,) = part.tables  # no anchor, so no gains
+    row = next(r for r in results.published if r["what"] == "bd_rate_pct" and r["metric"] == "psnr")
+    psnr = texts(table)[0]
+    assert psnr[:3] == ["JPEG then", "JPEG", "PSNR"]
+    assert psnr[3].lstrip("+\N{MINUS SIGN}") == f"{abs(row['value']):.1f} %"
+    assert psnr[4:] == ["\N{EN DASH}"] * 2  # 2 points against 19
+    assert part.obstacles == []
+    assert part.notes == ["Source of the published curves: somebody", "JPEG then: Another program."]
+
+
+def test_published_and_measured_gains(comparable: Path) -> None:
+    results = load_results(comparable)
+    row = {"study": PHOTOGRAPHS, "metric": "psnr", "flags": ""}
+    gain = {"what": "published_bd_rate_pct", "against": "JPEG then", "label": "ELIC"}
+    published = [{**row, **gain, "variant": "", "value": -60.04}]
+    changed = dataclasses.replace(results, published=published)
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    (table,) = published_part(changed, PHOTOGRAPHS, styles).tables
+    assert table.caption == "BD-rate against JPEG then: as published, and as measured here."
+    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
+    assert texts(table) == [["ELIC", "PSNR", f"{minus}60.0 %", dash]]
+
+
+def test_published_curves_of_other_data_are_said_not_drawn(results: Results) -> None:
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    assert published_series(results, PHOTOGRAPHS, "psnr", styles) == []
+    part = published_part(results, PHOTOGRAPHS, styles)
+    assert part.tables == part.notes == []
+    assert part.obstacles == [
+        "The published curves are not drawn: they are of kodak, and this run measured generated "
+        "scenes."
+    ]
+
+
+def test_many_curves_are_told_apart() -> None:
+    plan = {
+        "studies": {
+            "many": {
+                "variants": {
+                    str(i): {"label": str(i), "codec": "jpeg", "evaluate": True} for i in range(17)
+                }
+            }
+        },
+        "points": [{"study": "many", "variant": str(i)} for i in range(17)],
+    }
+    styles = variant_styles(plan, "many").values()
+    assert len({(style.colour, style.dash) for style in styles}) == 17
+    assert len({(style.colour, style.shape) for style in styles}) == 17
 
 
 def test_chart_shows_what_the_table_says(results: Results, curves: pd.DataFrame) -> None:
@@ -248,9 +337,27 @@ def test_originals_of_a_fetched_data_set(results: Results, tmp_path: Path) -> No
 def test_programs_that_coded_are_listed(results: Results) -> None:
     assert texts(implementations(results)) == [
         ["bmshj2018-hyperprior", "test"],
-        ["jpeg", "test"],
+        ["jpeg", "Pillow 13.0.0, libjpeg 3.1, quality 5 to 40, intra QP 2 to 37"],
         ["uncoded", "test"],
     ]
+    styles = variant_styles(results.plan, "photographs2020")
+    assert texts(study_implementations(results, "photographs2020", styles)) == [
+        ["JPEG", "Pillow 13.0.0, libjpeg 3.1, quality 10 to 40, intra QP 7 to 37"]
+    ]
+
+
+def test_settings_of_one_curve_are_joined() -> None:
+    lines = ["bpgenc 0.9.8, bpgenc 0a1b2c5d6e8f, chroma 4:4:4, qp 37, intra QP 34"]
+    assert merged_settings(lines * 2) == lines
+    more = [lines[0].replace("37", "7").replace("34", "4"), lines[0].replace("0.9.8", "0.9.9")]
+    assert merged_settings([*lines, *more]) == [
+        "bpgenc 0.9.8, bpgenc 0a1b2c5d6e8f, chroma 4:4:4, qp 7 to 37, intra QP 4 to 34",
+        "bpgenc 0.9.9, bpgenc 0a1b2c5d6e8f, chroma 4:4:4, qp 37, intra QP 34",
+    ]
+    # Another digest or chroma format is another program.
+    others = [lines[0].replace("0a1b2c5d6e8f", "112233556688"), lines[0].replace("4:4:4", "4:2:0")]
+    assert merged_settings([*lines, *others]) == [*lines, *others]
+    assert merged_settings([]) == []
 
 
 def test_origins_are_visible(results: Results) -> None:

@@ -21,6 +21,7 @@ from icmbench.train.schedule import learning_rate_factor
 from icmbench.train.system import System, part_parameters, set_modes
 
 MSE = "hyperprior/reconstruction/mse"
+PRETRAINED = "uncoded/faster-rcnn/pretrained"
 J_FT = "hyperprior/faster-rcnn/j-ft"
 C_FT = "hyperprior/faster-rcnn/c-ft"
 T_FT = "hyperprior/faster-rcnn/t-ft"
@@ -155,6 +156,28 @@ def test_bf16_agrees_with_fp32(train_job: Any) -> None:
         assert rough[term] == pytest.approx(exact[term], rel=0.03), term
     cosine = torch.nn.functional.cosine_similarity(exact_gradient, rough_gradient, 0)
     assert cosine > 0.98
+
+
+@pytest.mark.parametrize("variant", [PRETRAINED, J_FT])
+def test_trains_in_bf16_on_exact_pixels_and_boxes(
+    variant: str, train_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on machines without native bf16: a run elsewhere must not fail at its first step."""
+    from icmbench.train import system as module
+
+    job = train_job(variant)
+    job["runtime"]["precision"] = "bf16"
+    seen: list[torch.dtype] = []
+    original = module.System.forward
+
+    def forward(self: Any, batch: Any) -> Any:
+        seen.extend([batch.images[0].dtype, batch.targets[0]["boxes"].dtype])
+        assert torch.is_autocast_enabled("cpu")
+        return original(self, batch)
+
+    monkeypatch.setattr(module.System, "forward", forward)
+    train(job)
+    assert set(seen) == {torch.float32}
 
 
 def test_likelihoods_are_fp32_under_autocast(train_job: Any) -> None:

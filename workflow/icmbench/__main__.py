@@ -11,6 +11,7 @@ from typing import Any
 
 from icmbench import __version__
 from icmbench.errors import UserError
+from icmbench.registry import PIXEL_METRICS
 
 # Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
 # job never pays for torch.
@@ -29,10 +30,13 @@ def _job(arguments: argparse.Namespace) -> dict[str, Any]:
         ) from error
     load_modules(job.get("modules", []))
     # Set before torch or NumPy start their thread pools: oversubscription was measured to cost 6x.
-    threads = str(job.get("threads") or job.get("runtime", {}).get("threads") or 1)
+    _set_threads(str(job.get("threads") or job.get("runtime", {}).get("threads") or 1))
+    return job
+
+
+def _set_threads(threads: str) -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = threads
-    return job
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -110,6 +114,53 @@ def _decode(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _code(arguments: argparse.Namespace) -> int:
+    job = _job(arguments)
+    from icmbench.anchors.coding import code_chunk
+
+    print(code_chunk(job, arguments.chunk))
+    return 0
+
+
+def _anchors(arguments: argparse.Namespace) -> int:
+    from icmbench.anchors.listing import list_anchors
+
+    print(list_anchors(arguments.config))
+    return 0
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from icmbench.anchors.cache_command import open_cache, prune, show
+
+    cache = open_cache(arguments.config)
+    wanted = (arguments.limit_gb, arguments.unused_days, arguments.implementation)
+    if any(value is not None for value in wanted):
+        print(prune(cache, *wanted))
+    else:
+        print(show(cache))
+    return 0
+
+
+def _rd(arguments: argparse.Namespace) -> int:
+    import json
+
+    _set_threads("1")
+    from icmbench.anchors.choose import anchor_settings
+    from icmbench.anchors.rd import rate_distortion
+    from icmbench.files import write_json
+
+    settings = anchor_settings(arguments.config, arguments.anchor, arguments.set)
+    curve = rate_distortion(
+        settings, arguments.folder, arguments.rates, arguments.metrics, arguments.jobs
+    )
+    if arguments.output is None:
+        print(json.dumps(curve, indent=1))
+    else:
+        write_json(arguments.output, curve)
+        print(arguments.output)
+    return 0
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     curve = _job(arguments)
     from icmbench.evaluate.curve import evaluate_curve
@@ -180,6 +231,27 @@ def parser() -> argparse.ArgumentParser:
     ):
         sub = verb(name, run, text)
         sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")
+
+    sub = verb("code", _code, "code one share of a split with an anchor, through the cache")
+    sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/code/")
+    sub.add_argument("--chunk", type=int, default=0, help="number of the share, from 0")
+
+    sub = verb("anchors", _anchors, "list the classical codecs found, and what is missing")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub = verb("cache", _cache, "show the cache of coded pictures; prune it where options say")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub.add_argument("--limit-gb", type=float, help="keep so many GB, those used last")
+    sub.add_argument("--unused-days", type=float, help="remove what was not used for so long")
+    sub.add_argument("--implementation", help="remove what this text names, e.g. 'bpgenc 0.9.8'")
+    sub = verb("rd", _rd, "rate-distortion curve of an anchor over a folder, CompressAI's JSON")
+    sub.add_argument("anchor", help="a name that `anchors` lists")
+    sub.add_argument("folder", type=Path, help="folder of pictures")
+    sub.add_argument("rates", type=float, nargs="+", help="values of its rate parameter")
+    sub.add_argument("--metrics", nargs="+", default=["psnr"], choices=PIXEL_METRICS)
+    sub.add_argument("--jobs", type=int, default=1, help="processes that share the work")
+    sub.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="its parameters")
+    sub.add_argument("--output", type=Path, help="write here instead of printing")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
 
     for name, run, text in (
         ("analyse", _analyse, "curves, BD metrics and intervals from the records"),

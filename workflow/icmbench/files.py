@@ -81,6 +81,11 @@ def sha256_file(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of ``data``, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def digest_json(value: Any) -> str:
     """Return a SHA-256 over the canonical JSON of ``value``: equal content, equal digest."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

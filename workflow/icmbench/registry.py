@@ -9,14 +9,15 @@ config.yaml and it is imported before the configuration is checked.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from icmbench.config.base import Strict
 from icmbench.errors import UserError
 
 # Metrics that every codec has, whatever the task.
-PIXEL_METRICS = ("psnr", "ms_ssim")
+PIXEL_METRICS = ("psnr", "psnr_ycbcr", "ms_ssim")
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class CodecEntry:
         parameters: typed model of the settings under ``codecs.<name>`` of a scale.
         implementation: ``package.module:Class``, imported when a job runs it.
         parts: names of the parts that a study may train, as ``codec.<part>``.
+        starts_from: other codecs whose weights it may start from, as far as names and shapes agree.
         loss_terms: names of the loss terms the codec yields.
         rate_parameter: an anchor's rate setting, which its ladder must name.
+        defaults: settings that this name stands for, laid over the defaults of ``parameters``.
+        programs: external programs it needs, keys of ``anchors.programs.KNOWN_PROGRAMS``.
+        stand_in: the anchor from packages that comes nearest, for users without the programs.
     """
 
     name: str
@@ -39,8 +44,12 @@ class CodecEntry:
     parameters: type[Strict]
     implementation: str
     parts: tuple[str, ...] = ()
+    starts_from: tuple[str, ...] = ()
     loss_terms: tuple[str, ...] = ()
     rate_parameter: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+    stand_in: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class TaskEntry:
         parameters: typed model of the settings under ``tasks.<name>`` of a scale.
         implementation: ``package.module:Class``, imported when a job runs it.
         trainable: whether the task has a network of its own.
+        parts: names of the parts that a study may train, as ``task.<part>``.
+        starts_from: other tasks whose weights it may start from; parts they lack begin at random.
         loss_terms: names of the loss terms the task yields; ``task`` is their sum.
         metrics: the metrics it is judged by, the first one leading.
     """
@@ -62,6 +73,8 @@ class TaskEntry:
     trainable: bool
     loss_terms: tuple[str, ...]
     metrics: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    starts_from: tuple[str, ...] = ()
 
 
 Entry = TypeVar("Entry", CodecEntry, TaskEntry)
@@ -109,6 +122,7 @@ def implementation(entry: CodecEntry | TaskEntry) -> Any:
 def load_modules(modules: list[str]) -> None:
     """Import the built-in registrations and the user's modules."""
     importlib.import_module("icmbench.codecs")
+    importlib.import_module("icmbench.anchors")
     importlib.import_module("icmbench.tasks")
     for module in modules:
         try:

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
-from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.config.plan import Plan, load_plan
+from icmbench.config.points import Point
 from icmbench.config.scale import FetchedImages, RuntimeSettings
+from icmbench.config.study import published_path
 from icmbench.errors import UserError
 from icmbench.files import read_json
 from icmbench.registry import PIXEL_METRICS
@@ -67,6 +69,10 @@ class Workflow:
         """Return the time limit of a network job; a retry resumes, and gets more."""
         return self.runtime.runtime_min * attempt
 
+    def anchor_minutes(self, wildcards: Any, attempt: int) -> int:
+        """Return the time limit of an anchor's job; a retry goes on from the cache."""
+        return self._plan.scale.runtime.anchor_min * attempt
+
     # --- inputs -------------------------------------------------------------------------------
 
     def fetch_job(self, wildcards: Any) -> str:
@@ -97,10 +103,8 @@ class Workflow:
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
         inputs += self._weights([plan.source(point, "codec"), plan.source(point, "task")])
-        if plan.train_job(point)["decoded"] is not None:
-            curve = plan.coding_curve(point, "train") or ""
-            inputs.append(str(plan.coding_manifest(curve, "decoded")))
-        return inputs
+        coded = plan.train_job(point)["coded"]
+        return inputs + (coded["state"] if coded is not None else [])
 
     def coding_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest and codec weights of a coding curve."""
@@ -111,22 +115,43 @@ class Workflow:
 
     def anchor_inputs(self, wildcards: Any) -> list[str]:
         """Return the manifest of an anchor's pictures."""
-        jobs = self._plan.coding_curves[f"{wildcards.split}/anchors/{wildcards.curve}"]
-        return [jobs[0]["dataset"]["manifest"]]
+        key = f"{wildcards.split}/anchors/{wildcards.point}"
+        return [self._plan.anchor_encodings[key]["dataset"]["manifest"]]
 
     def evaluate_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest, decoded pictures and task weights of a variant's points."""
         plan = self._plan
         points = plan.evaluation_curves[wildcards.curve]
         inputs = [str(plan.manifest_path(plan.variant(points[0]).dataset))]
-        curves = {plan.coding_curve(point, "test") for point in points} - {None}
-        inputs += sorted(str(plan.coding_manifest(str(curve), "decoded")) for curve in curves)
+        inputs += [state for point in points for state in self._coded_states(point)]
         return inputs + self._weights([plan.owner(point, "task") for point in points])
+
+    def _coded_states(self, point: Point) -> list[str]:
+        """Return the small files on which the evaluation of a point depends."""
+        coded = self._plan.coded(point, "test")
+        if coded is None:
+            return []
+        if coded["rows"] == "chunks":
+            states: list[str] = coded["state"]
+            return states
+        # A learned codec's curve is coded by one job, which declares one file for all its points.
+        curve = Path(coded["folder"]).parent.relative_to(self._plan.root / "encoded")
+        return [str(self._plan.coding_manifest(str(curve), "decoded"))]
 
     def evaluated(self) -> list[str]:
         """Return the evaluations that the analysis joins."""
         points = self._plan.evaluated
         return sorted({str(self._plan.evaluation_manifest(p.study, p.variant)) for p in points})
+
+    def published_curves(self) -> list[str]:
+        """Return the files of published curves that the analysis compares with."""
+        return sorted(
+            {
+                str(published_path(curve.file))
+                for study in self._plan.studies.values()
+                for curve in study.published_curves
+            }
+        )
 
     def figures(self, suffix: str, pixels: bool) -> list[str]:
         """Return the report's figures of one format: of picture quality, or of tasks."""

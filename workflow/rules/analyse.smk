@@ -4,6 +4,7 @@
 rule analyse:
     input:
         W.evaluated(),
+        W.published_curves(),
         plan=f"{ROOT}/plan.json",
     output:
         records=f"{ROOT}/tables/records.parquet",
@@ -14,6 +15,11 @@ rule analyse:
         ),
         bd=report(
             f"{ROOT}/tables/bd.csv", caption="../report/bd.rst", category="Tables"
+        ),
+        published=report(
+            f"{ROOT}/tables/published.csv",
+            caption="../report/published.rst",
+            category="Tables",
         ),
     log:
         f"{ROOT}/logs/analyse.log",

@@ -1,39 +1,21 @@
-# Classical codecs: bitstreams of a split at every quality of a ladder. No job here imports torch.
+# Classical codecs: bitstreams and decoded pictures of one share of a split at one quality.
+# No job here imports torch. Finished pictures survive a failed job in the cache.
 
 
-rule encode_anchor:
+rule code_anchor:
     input:
         W.anchor_inputs,
-        job=f"{ROOT}/plan/code/{{split}}/anchors/{{curve}}.json",
+        job=f"{ROOT}/plan/code/{{split}}/anchors/{{point}}.json",
     output:
-        manifest=f"{ROOT}/encoded/{{split}}/anchors/{{curve}}/encoded.json",
+        rows=f"{ROOT}/encoded/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.json",
     log:
-        f"{ROOT}/logs/encode/{{split}}/anchors/{{curve}}.log",
+        f"{ROOT}/logs/code/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/encode/{{split}}/anchors/{{curve}}.tsv"
+        f"{ROOT}/benchmarks/code/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     resources:
         mem_mb=1000,
-        runtime=60,
+        runtime=W.anchor_minutes,
     shell:
-        "python -m icmbench encode {input.job} > {log} 2>&1"
-
-
-rule decode_anchor:
-    input:
-        job=f"{ROOT}/plan/code/{{split}}/anchors/{{curve}}.json",
-        encoded=rules.encode_anchor.output.manifest,
-    output:
-        manifest=f"{ROOT}/encoded/{{split}}/anchors/{{curve}}/decoded.json",
-    log:
-        f"{ROOT}/logs/decode/{{split}}/anchors/{{curve}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/decode/{{split}}/anchors/{{curve}}.tsv"
-    conda:
-        "../../envs/icmbench.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=60,
-    shell:
-        "python -m icmbench decode {input.job} > {log} 2>&1"
+        "python -m icmbench code {input.job} --chunk {wildcards.chunk} 2> >(tee {log} >&2)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 #: bd_rate_pct: percent of the anchor's rate at equal quality, negative is better; low and high are
 #: its 95 % interval. bd_accuracy_points: difference of quality at equal rate, positive is better:
-#: percentage points (100 times a metric in [0, 1]), but dB for ``psnr``; accuracy_low and
+#: percentage points (100 times a metric in [0, 1]), but dB for PSNR; accuracy_low and
 #: accuracy_high are its interval. overlap: share of the quality range that both curves cover;
 #: accuracy_overlap: of the log-rate range. flags: see :mod:`icmbench.metrics.bd`, joined by ``;``,
 #: those of the BD-accuracy with the prefix ``accuracy:``. n_points: rate points of the variant;
@@ -53,7 +54,23 @@ COLUMNS = [
 ]
 
 # Metrics whose unit is their own; all others lie in [0, 1] and are shown in percentage points.
-_OWN_UNIT = frozenset({"psnr"})
+_OWN_UNIT = frozenset({"psnr", "psnr_ycbcr"})
+
+
+class Versus(NamedTuple):
+    """One variant against its anchor.
+
+    Attributes:
+        study: of both.
+        variant: whose gain is measured.
+        anchor: the variant that it is compared with.
+        metrics: to compare by, of those that both have; None takes all.
+    """
+
+    study: str
+    variant: str
+    anchor: str
+    metrics: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +132,8 @@ def curve_of(
 
 def bd_table(
     points: Sequence[tuple[PointFiles, Evaluation]],
-    comparisons: Sequence[tuple[str, str, str]],
+    comparisons: Sequence[Versus],
     *,
-    metrics: Sequence[str] | None = None,
     method: Method = "pchip",
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -125,26 +141,18 @@ def bd_table(
 
     Args:
         points: all evaluated operating points.
-        comparisons: (study, variant, anchor variant of the same study).
-        metrics: metrics to compare; None: all that both variants have.
+        comparisons: what is compared with what, and by which metrics.
         method: see :mod:`icmbench.metrics.bd`.
         seed: of the draws of training seeds.
 
     Raises:
-        UserError: for a variant without points, a metric that no point has, or curves over
-            different images.
+        UserError: for a variant without points, or curves over different images.
     """
-    known = {name for _, evaluation in points for name in evaluation.values}
-    unknown = sorted(set(metrics or ()) - known)
-    if unknown:
-        raise UserError(
-            f"BD metric {unknown[0]!r} is in no operating point; known: {', '.join(sorted(known))}"
-        )
     by_variant: dict[tuple[str, str], list[tuple[PointFiles, Evaluation]]] = {}
     for point, evaluation in points:
         by_variant.setdefault((point.study, point.variant), []).append((point, evaluation))
     rows = []
-    for study, variant, anchor in comparisons:
+    for study, variant, anchor, metrics in (Versus(*entry) for entry in comparisons):
         sides = [_points_of(by_variant, study, name) for name in (anchor, variant)]
         _require_same_images(study, sides[0] + sides[1])
         common = set.intersection(*(set(e.values) for _, e in sides[0] + sides[1]))

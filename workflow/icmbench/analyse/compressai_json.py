@@ -18,7 +18,7 @@ from icmbench.analyse.points import Evaluation, PointFiles
 from icmbench.errors import UserError
 from icmbench.files import read_json, write_json
 
-_NAMES = {"psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb"}
+_NAMES = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim-rgb"}
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from icmbench.analyse.bootstrap import interval
-from icmbench.analyse.points import Evaluation, PointFiles
+from icmbench.analyse.points import LABELS, Evaluation, PointFiles
 
 #: rates in bits per pixel (see :func:`icmbench.analyse.records.bits_per_pixel`); value, low and
-#: high in the metric's unit (dB for ``psnr``, else [0, 1]), the bounds by percentile bootstrap over
+#: high in the metric's unit (dB for PSNR, else [0, 1]), the bounds by percentile bootstrap over
 #: images (95 %).
 COLUMNS = [
-    "study",
-    "variant",
-    "codec",
-    "task",
-    "mode",
-    "rate_index",
-    "seed",
+    *LABELS,
     "bpp",
     "bpp_coded",
     "bpp_estimated",
@@ -36,7 +30,7 @@ def curves_table(points: Sequence[tuple[PointFiles, Evaluation]]) -> pd.DataFram
     """Return one row for each operating point and metric, with ``COLUMNS``, sorted."""
     rows = []
     for point, evaluation in points:
-        labels = {name: getattr(point, name) for name in COLUMNS[:7]}
+        labels = {name: getattr(point, name) for name in LABELS}
         for metric, value in evaluation.values.items():
             low, high = interval(evaluation.value_samples[metric])
             rows.append(

@@ -13,10 +13,12 @@ from icmbench.analyse import bootstrap
 from icmbench.analyse.records import bits_per_pixel, read_records
 from icmbench.analyse.statistics import MeanStatistics, Statistics, load_statistics
 from icmbench.errors import UserError
+from icmbench.registry import PIXEL_METRICS
 
 Floats = npt.NDArray[np.float64]
 
-PICTURE_METRICS = ("psnr", "ms_ssim")
+#: What names an operating point in every table, as in :class:`PointFiles` and in the plan.
+LABELS = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Evaluation:
         records: rows of :data:`icmbench.analyse.records.COLUMNS`, sorted by ``image_id``.
         image_ids: sorted.
         rates: see :func:`icmbench.analyse.records.bits_per_pixel`.
-        values: metric name to value; average precisions in [0, 1], ``psnr`` in dB.
+        values: metric name to value; average precisions in [0, 1], ``psnr`` and ``psnr_ycbcr`` in
+            dB.
         rate_samples: (R,), ``bpp`` of each resample.
         value_samples: metric name to (R,), from the same resamples.
     """
@@ -61,7 +64,7 @@ class Evaluation:
 def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     """Read the files of one operating point and resample them.
 
-    ``psnr`` and ``ms_ssim`` are means over the records, unless a statistics file gives them.
+    The picture metrics are means over the records, unless a statistics file gives them.
 
     Raises:
         UserError: for missing or malformed files, or statistics of other images than the records.
@@ -113,7 +116,7 @@ def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statist
     given = {name for _, statistics in found for name in statistics.metrics()}
     columns = {
         name: records[name].to_numpy(np.float64)
-        for name in PICTURE_METRICS
+        for name in PIXEL_METRICS
         if name not in given and records[name].notna().any()
     }
     if columns:

@@ -12,9 +12,9 @@ from icmbench.files import atomic_path
 
 #: Column name to pandas dtype. pixels: native count; pixels_coded: what the codec was given;
 #: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
-#: bits_estimated: by the entropy model, NaN without one; psnr: dB, inf where lossless, NaN where
-#: no picture is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds; roundtrip_ok:
-#: whether the decoder's output equals the encoder's reconstruction.
+#: bits_estimated: by the entropy model, NaN without one; psnr, psnr_ycbcr (6:1:1): dB, inf where
+#: lossless, NaN where no picture is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds;
+#: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction.
 COLUMNS: dict[str, str] = {
     "study": "string",
     "variant": "string",
@@ -31,6 +31,7 @@ COLUMNS: dict[str, str] = {
     "bits": "int64",
     "bits_estimated": "float64",
     "psnr": "float64",
+    "psnr_ycbcr": "float64",
     "ms_ssim": "float64",
     "encode_s": "float64",
     "decode_s": "float64",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icmbench.analyse.tables import PointFiles, analyse
+import pandas as pd
+
+from icmbench.analyse.points import LABELS
+from icmbench.analyse.published import published_table
+from icmbench.analyse.tables import PointFiles, Versus, analyse, write_csv
 from icmbench.files import read_json
 
 
@@ -12,36 +16,19 @@ def analyse_run(root: Path) -> None:
     """Write tables and curves of the run under ``root`` (``<results>/<scale>``)."""
     plan = read_json(root / "plan.json")
     points = [
-        PointFiles(
-            study=point["study"],
-            variant=point["variant"],
-            codec=point["codec"],
-            task=point["task"],
-            mode=point["mode"],
-            rate_index=point["rate_index"],
-            seed=point["seed"],
-            folder=Path(point["folder"]),
-        )
+        PointFiles(**{name: point[name] for name in LABELS}, folder=Path(point["folder"]))
         for point in plan["points"]
         if point["evaluated"]
     ]
-    named = [
-        (name, comparison)
-        for name, study in plan["studies"].items()
-        for comparison in study["comparisons"]
-    ]
-    comparisons = {
-        (name, variant, comparison["anchor"])
-        for name, comparison in named
-        for variant in comparison["variants"]
-    }
-    metrics = {metric for _, comparison in named for metric in comparison["metrics"]}
+    metrics: dict[tuple[str, str, str], set[str]] = {}
+    for name, study in plan["studies"].items():
+        for comparison in study["comparisons"]:
+            for variant in comparison["variants"]:
+                pair = (name, variant, comparison["anchor"])
+                metrics.setdefault(pair, set()).update(comparison["metrics"])
+    comparisons = [Versus(*pair, tuple(sorted(named))) for pair, named in sorted(metrics.items())]
     settings = plan["run"]["analysis"]
-    analyse(
-        points,
-        sorted(comparisons),
-        root,
-        metrics=sorted(metrics),
-        resamples=settings["resamples"],
-        method=settings["bd_method"],
-    )
+    method = settings["bd_method"]
+    analyse(points, comparisons, root, resamples=settings["resamples"], method=method)
+    curves = pd.read_csv(root / "tables/curves.csv")
+    write_csv(root / "tables/published.csv", published_table(plan, curves, method))

@@ -7,26 +7,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from icmbench.analyse.bd_table import bd_table
+from icmbench.analyse.bd_table import Versus, bd_table
 from icmbench.analyse.compressai_json import write_curves
 from icmbench.analyse.curves import curves_table
-from icmbench.analyse.points import Evaluation, PointFiles, evaluate_folder
+from icmbench.analyse.points import LABELS, Evaluation, PointFiles, evaluate_folder
 from icmbench.analyse.records import write_records
 from icmbench.errors import UserError
 from icmbench.files import write_text
 from icmbench.metrics.bd import Method
 
-__all__ = ["PointFiles", "analyse"]
-
-LABELS = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
+__all__ = ["PointFiles", "Versus", "analyse", "write_csv"]
 
 
 def analyse(
     points: Sequence[PointFiles],
-    comparisons: Sequence[tuple[str, str, str]],
+    comparisons: Sequence[Versus],
     out_dir: Path | str,
     *,
-    metrics: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     method: Method = "pchip",
@@ -38,10 +35,8 @@ def analyse(
 
     Args:
         points: the operating points; a folder may serve several studies or variants.
-        comparisons: (study, variant, anchor variant of the same study), a row of ``bd.csv`` for
-            each metric.
+        comparisons: what ``bd.csv`` compares. The curves hold all variants and metrics.
         out_dir: ``results/<scale>``.
-        metrics: metrics of ``bd.csv``; None: all that both sides have. The curves hold all metrics.
         resamples: bootstrap resamples, at least 1; the images are drawn anew in each.
         seed: of the bootstrap.
         method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
@@ -68,11 +63,8 @@ def analyse(
 
     tables = Path(out_dir) / "tables"
     write_records(tables / "records.parquet", _all_records(evaluated))
-    _write_csv(tables / "curves.csv", curves_table(evaluated))
-    _write_csv(
-        tables / "bd.csv",
-        bd_table(evaluated, comparisons, metrics=metrics, method=method, seed=seed),
-    )
+    write_csv(tables / "curves.csv", curves_table(evaluated))
+    write_csv(tables / "bd.csv", bd_table(evaluated, comparisons, method=method, seed=seed))
     write_curves(Path(out_dir) / "curves", evaluated)
 
 
@@ -84,7 +76,7 @@ def _all_records(evaluated: Sequence[tuple[PointFiles, Evaluation]]) -> pd.DataF
     return pd.concat(labelled, ignore_index=True)
 
 
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write with 10 significant digits, ``nan`` for undefined numbers and Unix line ends."""
     text = table.to_csv(index=False, float_format="%.10g", na_rep="nan", lineterminator="\n")
     write_text(path, text)

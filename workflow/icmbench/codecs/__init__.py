@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from icmbench.config.base import Strict
 from icmbench.registry import CODECS, CodecEntry
@@ -17,16 +17,22 @@ class NoParameters(Strict):
     """A codec without settings."""
 
 
-class HyperpriorParameters(Strict):
-    """Size of the scale hyperprior of Ballé et al. (ICLR 2018), bmshj2018-hyperprior."""
+class LearnedParameters(Strict):
+    """Size of a learned codec, how it is trained and how its rate is counted."""
 
     n: int = Field(128, ge=8, description="Channels of the transforms (N).")
-    m: int = Field(192, ge=8, description="Channels of the latent (M).")
+    m: int = Field(192, ge=8, description="Channels of the latent (M); cheng2020 has M = N.")
     quantisation: Literal["noise", "mixed"] = Field(
         "noise",
         description="In training: noise is uniform noise for rate and decoder, as in CompressAI; "
         "mixed gives the decoder rounded latents with a straight-through gradient (Minnen and "
         "Singh, ICIP 2020), which matters at rates where most latents round to zero.",
+    )
+    rate: Literal["bitstream", "estimate"] = Field(
+        "bitstream",
+        description="What is counted: the length of a real bitstream that another process "
+        "decodes, or the entropy model's estimate where a sequential decoder is too slow for the "
+        "pictures of a scale. Records and report say which.",
     )
     metric: Literal["mse", "ms-ssim"] = Field(
         "mse", description="Which of CompressAI's pretrained weights 'pretrained' means."
@@ -38,13 +44,39 @@ class HyperpriorParameters(Strict):
     )
 
 
-class JpegParameters(Strict):
-    """JPEG as Pillow writes it."""
+class ElicParameters(LearnedParameters):
+    """ELIC's size; its quantisation in training is always the mixed one."""
 
-    subsampling: Literal["4:4:4", "4:2:0"] = Field(
-        "4:2:0", description="Chroma subsampling; 4:2:0 is Pillow's default and CompressAI's."
+    n: int = Field(192, ge=8, description="Channels of the transforms (N).")
+    m: int = Field(320, ge=8, description="Channels of the latent (M).")
+    groups: list[int] = Field(
+        [16, 16, 32, 64, 192], min_length=2, description="Channels of each group; their sum is M."
     )
-    optimize: bool = Field(False, description="Optimised Huffman tables.")
+
+    @model_validator(mode="after")
+    def _groups_make_m(self) -> ElicParameters:
+        if sum(self.groups) != self.m:
+            raise ValueError(f"groups sum to {sum(self.groups)}, but m is {self.m}")
+        return self
+
+
+def _register(
+    name: str,
+    implementation: str,
+    parameters: type[LearnedParameters] = LearnedParameters,
+    starts_from: tuple[str, ...] = (),
+) -> None:
+    CODECS.register(
+        CodecEntry(
+            name=name,
+            kind="learned",
+            parameters=parameters,
+            implementation=f"icmbench.codecs.{implementation}",
+            parts=("analysis", "synthesis", "entropy"),
+            starts_from=starts_from,
+            loss_terms=("bpp", "mse"),
+        )
+    )
 
 
 CODECS.register(
@@ -55,22 +87,12 @@ CODECS.register(
         implementation="icmbench.codecs.uncoded:Uncoded",
     )
 )
-CODECS.register(
-    CodecEntry(
-        name="bmshj2018-hyperprior",
-        kind="learned",
-        parameters=HyperpriorParameters,
-        implementation="icmbench.codecs.hyperprior:Hyperprior",
-        parts=("analysis", "synthesis", "entropy"),
-        loss_terms=("bpp", "mse"),
-    )
-)
-CODECS.register(
-    CodecEntry(
-        name="jpeg",
-        kind="anchor",
-        parameters=JpegParameters,
-        implementation="icmbench.codecs.jpeg:Jpeg",
-        rate_parameter="quality",
-    )
-)
+# The first four share their transforms, and mbt2018 its entropy model with cheng2020.
+_GDN = ("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018")
+_register("bmshj2018-factorized", "factorized:Factorized", starts_from=_GDN)
+_register("bmshj2018-hyperprior", "hyperprior:Hyperprior", starts_from=_GDN)
+_register("mbt2018-mean", "hyperprior:MeanHyperprior", starts_from=_GDN)
+_register("mbt2018", "autoregressive:Autoregressive", starts_from=_GDN)
+_register("cheng2020-anchor", "autoregressive:ChengAnchor")
+_register("cheng2020-attn", "autoregressive:ChengAttention", starts_from=("cheng2020-anchor",))
+_register("elic2022", "elic:Elic", ElicParameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,21 +14,34 @@ if TYPE_CHECKING:
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 
+def picture_digest(picture: Picture) -> str:
+    """Return the SHA-256 of a picture's shape and samples."""
+    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One coded image.
 
     Attributes:
         data: the bitstream, headers included; its length is the rate.
-        reconstruction: what the encoder expects the decoder to return, uint8 [H, W, 3].
+        reconstruction: what the encoder expects the decoder to return, uint8 [H, W, 3]; None where
+            an external encoder does not tell.
         pixels_coded: pixels that were really coded, padding included.
         bits_estimated: the entropy model's own estimate in bits; NaN where there is none.
+        bits_counted: the rate in bits where ``data`` is no bitstream, see ``codecs.estimated``.
     """
 
     data: bytes
-    reconstruction: Picture
+    reconstruction: Picture | None
     pixels_coded: int
     bits_estimated: float = float("nan")
+    bits_counted: int | None = None
+
+    @property
+    def bits(self) -> int:
+        """The rate in bits."""
+        return 8 * len(self.data) if self.bits_counted is None else self.bits_counted
 
 
 class ImageCodec(Protocol):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from icmbench.config.anchors import check_choice
 from icmbench.config.base import Strict
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.study import Study, Training, Variant, Weights
+from icmbench.config.study import Study, Training, Variant, Weights, published_path
 from icmbench.errors import UserError
 from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
 
@@ -17,7 +18,8 @@ from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
 def codec_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of codec ``name`` at a scale."""
     where = f"workflow/scales/{scale.name}.yaml, section 'codecs.{name}'"
-    return check(CODECS[name].parameters, scale.codecs.get(name, {}), where)
+    entry = CODECS[name]
+    return check(entry.parameters, {**entry.defaults, **scale.codecs.get(name, {})}, where)
 
 
 def task_parameters(scale: Scale, name: str) -> Strict:
@@ -55,10 +57,7 @@ class _Faults:
 
 
 def _check_run(run: RunConfig, faults: _Faults) -> None:
-    anchors = [name for name in CODECS.names() if CODECS[name].kind == "anchor"]
-    for name in run.anchors:
-        if name not in anchors:
-            faults.unknown("config.yaml", "anchors", name, "anchor", anchors)
+    faults.lines += check_choice(run)
     for key, values in (("studies", run.studies), ("seeds", run.seeds)):
         if len(set(values)) != len(values):
             faults.add("config.yaml", key, values, "names something twice")
@@ -103,6 +102,16 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
         if cell.variant is not None and cell.variant not in study.variants:
             key = f"published.{index}.variant"
             faults.unknown(where, key, cell.variant, "variant", study.variants)
+    labels = [curve.label for curve in study.published_curves]
+    for index, curve in enumerate(study.published_curves):
+        key = f"published_curves.{index}"
+        if curve.variant is not None and curve.variant not in evaluated:
+            faults.unknown(where, f"{key}.variant", curve.variant, "evaluated variant", evaluated)
+        if labels.count(curve.label) > 1:
+            faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
+        path = published_path(curve.file)
+        if not path.is_file():
+            faults.add(where, f"{key}.file", curve.file, f"is not there; put it at {path}")
 
 
 def _metrics(variant: Variant) -> tuple[str, ...]:
@@ -206,8 +215,13 @@ class _Check:
             self._unknown(f"{part}/variant", source.variant, "variant", study.variants)
             return
         mine, theirs = (getattr(v, what) for v in (self.variant, other))
-        if mine != theirs:
-            self._add(f"{part}/variant", source.variant, f"has {what} {theirs!r}, not {mine!r}")
+        registry: Registry[Any] = CODECS if what == "codec" else TASKS
+        training = self.variant.train
+        trains = training is not None and any(p.split(".")[0] == what for p in training.parts)
+        allowed = (mine, *(registry[mine].starts_from if trains and mine in registry else ()))
+        if theirs not in allowed:
+            self._add(f"{part}/variant", source.variant, f"has {what} {theirs!r}, not one of "
+                      f"{', '.join(allowed)}")  # fmt: skip
         points = len(study.ladders[other.ladder].values) if other.ladder in study.ladders else 1
         wanted = source.rate
         if wanted == "same":
@@ -223,6 +237,7 @@ class _Check:
         allowed = [f"codec.{part}" for part in codec.parts]
         allowed += ["codec"] if codec.kind == "learned" else []
         allowed += ["task"] if task.trainable else []
+        allowed += [f"task.{part}" for part in task.parts]
         for part in training.parts:
             if part not in allowed:
                 self._unknown("train/parts", part, "trainable part of this variant", allowed)
@@ -263,6 +278,6 @@ def optimiser_groups(parts: list[str]) -> list[str]:
         groups.append("codec")
     if any(part in ("codec", "codec.entropy") for part in parts):
         groups.append("auxiliary")
-    if "task" in parts:
+    if any(part.split(".")[0] == "task" for part in parts):
         groups.append("task")
     return groups

@@ -6,12 +6,14 @@ settings are one small JSON file, so a job is repeated only when its own setting
     <results>/<scale>/plan.json                      everything the report and MLflow need
     <results>/<scale>/plan/train/<key>.json          one training
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
+    <results>/<scale>/plan/code/<split>/anchors/<anchor>/<rate>.json    one point of an anchor
     <results>/<scale>/data/<role>/                   embedded data sets
     <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point
     <results>/<scale>/encoded/<role>-<split>/<codec key>/   bitstreams and decoded images
 
 One job trains one operating point, but codes or evaluates a whole curve: starting a process costs
 more than the work of a small point. Finished points of a curve are skipped when a job is repeated.
+Anchors, whose encoders may take minutes a picture, are coded by one job per point and chunk.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
 the point that trained it, or ``anchors/<name>/<parameter>-<value>``.
@@ -21,191 +23,24 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.config.consistency import check_all, codec_parameters, task_parameters
+from icmbench.anchors.names import chunk_name
+from icmbench.config.consistency import codec_parameters, task_parameters
 from icmbench.config.load import load_run, load_scale, load_study
+from icmbench.config.points import Part, Point, Points
 from icmbench.config.run import RunConfig
-from icmbench.config.scale import FetchedImages, Scale
-from icmbench.config.study import Study, Training, Variant, Weights
-from icmbench.errors import UserError
+from icmbench.config.scale import Dataset, FetchedImages, Scale
+from icmbench.config.study import Training
+from icmbench.config.supporting import with_supporting
 from icmbench.files import write_if_changed
 from icmbench.registry import CODECS, TASKS, load_modules
 
-Part = Literal["codec", "task"]
 
-
-@dataclass(frozen=True)
-class Point:
-    """One operating point: a variant at one rate setting and one seed."""
-
-    study: str
-    variant: str
-    rate_index: int
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Return the name of the point, which is also its folder."""
-        return f"{self.study}/{self.variant}/rate{self.rate_index}-seed{self.seed}"
-
-
-class Plan:
-    """A checked configuration and all that follows from it."""
-
-    def __init__(self, run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
-        check_all(run, scale, studies)
-        self.run, self.scale = run, scale
-        self.studies = {name: _without_anchors(study, run) for name, study in studies.items()}
-        self.root = Path(run.results) / scale.name
-
-    # --- operating points ---------------------------------------------------------------------
-
-    @cached_property
-    def points(self) -> list[Point]:
-        """Every operating point of every study."""
-        return [
-            Point(study.name, name, rate, seed)
-            for study in self.studies.values()
-            for name, variant in study.variants.items()
-            for seed in self.run.seeds
-            for rate in range(self.rates(study.name, variant))
-        ]
-
-    @cached_property
-    def by_key(self) -> dict[str, Point]:
-        """Operating points by key."""
-        return {point.key: point for point in self.points}
-
-    def variant(self, point: Point) -> Variant:
-        """Return the variant of a point."""
-        return self.studies[point.study].variants[point.variant]
-
-    def rates(self, study: str, variant: Variant) -> int:
-        """Return how many operating points a curve of ``variant`` has."""
-        if variant.ladder is None:
-            return 1
-        return len(self.studies[study].ladders[variant.ladder].values)
-
-    def rate_value(self, point: Point) -> float | None:
-        """Return the value on the ladder, or None where there is no ladder."""
-        ladder = self.variant(point).ladder
-        if ladder is None:
-            return None
-        return self.studies[point.study].ladders[ladder].values[point.rate_index]
-
-    @property
-    def evaluated(self) -> list[Point]:
-        """The points that are on a curve."""
-        return [point for point in self.points if self.variant(point).evaluate]
-
-    @property
-    def trained(self) -> list[Point]:
-        """The points that train something."""
-        return [point for point in self.points if self.variant(point).train is not None]
-
-    # --- weights ------------------------------------------------------------------------------
-
-    def trains(self, point: Point, part: Part) -> bool:
-        """Return whether the point's training changes (a part of) ``part``."""
-        training = self.variant(point).train
-        return training is not None and any(p.split(".")[0] == part for p in training.parts)
-
-    def source(self, point: Point, part: Part) -> Point | str | None:
-        """Return where the point's initial weights of ``part`` come from.
-
-        That is another point, ``random``, ``pretrained``, or None where there are no weights.
-        """
-        neighbour = self._chain_neighbour(point)
-        if neighbour is not None and self.trains(point, part):
-            return neighbour
-        source = getattr(self.variant(point), f"{part}_from")
-        if not isinstance(source, Weights):
-            return source
-        rate = point.rate_index if source.rate == "same" else source.rate
-        other = Point(source.study or point.study, source.variant, rate, point.seed)
-        if self.trains(other, part):
-            return other
-        return self.source(other, part)
-
-    def owner(self, point: Point, part: Part) -> Point | str | None:
-        """Return the point whose training left the weights that ``point`` is evaluated with."""
-        return point if self.trains(point, part) else self.source(point, part)
-
-    def _chain_neighbour(self, point: Point) -> Point | None:
-        training = self.variant(point).train
-        if training is None or training.chain is None:
-            return None
-        step = 1 if training.chain.order == "high-to-low" else -1
-        rate = point.rate_index + step
-        if not 0 <= rate < self.rates(point.study, self.variant(point)):
-            return None
-        return Point(point.study, point.variant, rate, point.seed)
-
-    # --- paths --------------------------------------------------------------------------------
-
-    def run_folder(self, point: Point) -> Path:
-        """Return the folder of a point."""
-        return self.root / "runs" / point.key
-
-    def weights_path(self, point: Point) -> Path:
-        """Return the weights that the point's training leaves."""
-        return self.run_folder(point) / "weights.pt"
-
-    def job_path(self, verb: str, key: str) -> Path:
-        """Return the settings file of a job."""
-        return self.root / "plan" / verb / f"{key}.json"
-
-    def dataset_folder(self, role: str) -> Path:
-        """Return the folder that holds the data set of a role."""
-        dataset = self.scale.datasets[role]
-        if isinstance(dataset, FetchedImages):
-            return Path(self.run.data.directory) / dataset.name
-        return self.root / "data" / role
-
-    def manifest_path(self, role: str) -> Path:
-        """Return the small file that rules depend on instead of bulk data."""
-        dataset = self.scale.datasets[role]
-        if isinstance(dataset, FetchedImages):
-            return Path(self.run.data.directory) / f"{dataset.name}.manifest.json"
-        return self.dataset_folder(role) / "manifest.json"
-
-    def codec_key(self, point: Point) -> str | None:
-        """Return the key of the point's codec, or None for original pixels."""
-        entry = CODECS[self.variant(point).codec]
-        if entry.kind == "none":
-            return None
-        if entry.kind == "anchor":
-            return f"anchors/{entry.name}/{entry.rate_parameter}-{self.rate_value(point):g}"
-        owner = self.owner(point, "codec")
-        if isinstance(owner, Point):
-            return owner.key
-        return f"pretrained/{entry.name}/rate{point.rate_index}"
-
-    def encode_key(self, point: Point, split: str) -> str | None:
-        """Return the key of the encoding that the point reads, or None for original pixels."""
-        codec = self.codec_key(point)
-        return None if codec is None else f"{self.variant(point).dataset}-{split}/{codec}"
-
-    def encoded_folder(self, key: str) -> Path:
-        """Return the folder of an encoding."""
-        return self.root / "encoded" / key
-
-    def coding_curve(self, point: Point, split: str) -> str | None:
-        """Return the curve that the point's encoding is made with, or None for original pixels."""
-        key = self.encode_key(point, split)
-        return None if key is None else str(Path(key).parent)
-
-    def coding_manifest(self, curve: str, what: Literal["encoded", "decoded"]) -> Path:
-        """Return the small file that says that a curve is encoded, or decoded."""
-        return self.root / "encoded" / curve / f"{what}.json"
-
-    def evaluation_manifest(self, study: str, variant: str) -> Path:
-        """Return the small file that says that a variant is evaluated."""
-        return self.root / "runs" / study / variant / "evaluated.json"
+class Plan(Points):
+    """A checked configuration and all that follows from it: every job's resolved settings."""
 
     # --- jobs ---------------------------------------------------------------------------------
 
@@ -225,11 +60,17 @@ class Plan:
 
     @cached_property
     def coding_curves(self) -> dict[str, list[dict[str, Any]]]:
-        """Settings of every encoding, by curve."""
+        """Settings of every encoding by a learned codec, by curve."""
         curves: dict[str, list[dict[str, Any]]] = {}
         for key, job in self.encodings.items():
-            curves.setdefault(str(Path(key).parent), []).append(job)
+            if job["codec"]["kind"] == "learned":
+                curves.setdefault(str(Path(key).parent), []).append(job)
         return curves
+
+    @cached_property
+    def anchor_encodings(self) -> dict[str, dict[str, Any]]:
+        """Settings of every encoding by an anchor, by key."""
+        return {k: job for k, job in self.encodings.items() if job["codec"]["kind"] == "anchor"}
 
     @cached_property
     def evaluation_curves(self) -> dict[str, list[Point]]:
@@ -251,11 +92,7 @@ class Plan:
         study = self.studies[point.study]
         chained = self._chain_neighbour(point) is not None
         name = training.chain.schedule if training.chain and chained else training.schedule
-        decoded = None
-        if self._trains_on_decoded(point):
-            decoded = str(
-                self.encoded_folder(self.encode_key(point, "train") or "") / "decoded.zip"
-            )
+        coded = self.coded(point, "train") if self._trains_on_decoded(point) else None
         return {
             **self._description(point),
             "output": str(self.run_folder(point)),
@@ -265,28 +102,72 @@ class Plan:
             "loss": self._loss_weights(point, training),
             "schedule": study.schedules[name].model_dump(exclude={"origin", "note"}),
             "dataset": self._dataset(self.variant(point).dataset),
-            "decoded": decoded,
+            "coded": coded,
             "runtime": self.scale.runtime.model_dump(
                 include={"threads", "gpu", "precision", "checkpoint_s", "log_every", "workers"}
             ),
             "modules": self.run.modules,
         }
 
-    def _encode_job(self, point: Point, split: str, key: str) -> dict[str, Any]:
+    def coded(self, point: Point, split: str) -> dict[str, Any] | None:
+        """Return where the point's coded pictures of a split lie, or None for original pixels.
+
+        ``pictures``: archive or folder; ``state``: small files that change with the content, on
+        which rules depend; ``rows``: how the rows are kept, see ``evaluate.coded``.
+        """
+        key = self.encode_key(point, split)
+        if key is None:
+            return None
+        folder = self.encoded_folder(key)
+        if CODECS[self.variant(point).codec].kind == "anchor":
+            chunks = self.chunks(self.variant(point).codec)
+            names = [chunk_name(chunk, chunks) for chunk in range(chunks)]
+            pictures, rows = "decoded", "chunks"
+        else:
+            names, pictures, rows = ["decoded.stamp.json"], "decoded.zip", "tables"
         return {
+            "folder": str(folder),
+            "pictures": str(folder / pictures),
+            "state": [str(folder / name) for name in names],
+            "rows": rows,
+        }
+
+    def chunks(self, codec: str) -> int:
+        """Return how many jobs share the pictures of an anchor's operating point."""
+        return self.scale.chunks.get(codec, 1)
+
+    def _encode_job(self, point: Point, split: str, key: str) -> dict[str, Any]:
+        job: dict[str, Any] = {
             "key": key,
             "output": str(self.encoded_folder(key)),
-            "codec": {**self._codec(point, "owner"), "rate": self._anchor_rate(point)},
+            "codec": self._codec(point, "owner"),
             "dataset": self._dataset(self.variant(point).dataset),
             "split": split,
             "threads": self.scale.runtime.threads,
             "gpu": self.scale.runtime.gpu,
             "modules": self.run.modules,
         }
+        if job["codec"]["kind"] == "anchor":
+            job["codec"] = self._anchor(point)
+            job["threads"], job["gpu"] = 1, 0
+            job["chunks"] = self.chunks(self.variant(point).codec)
+            cache = self.run.cache
+            directory = cache.directory or str(Path(self.run.results) / "cache")
+            job["cache"] = {"directory": directory, "limit_gb": cache.limit_gb}
+        return job
+
+    def _anchor(self, point: Point) -> dict[str, Any]:
+        entry = CODECS[self.variant(point).codec]
+        return {
+            "name": entry.name,
+            "kind": entry.kind,
+            "parameters": codec_parameters(self.scale, entry.name).model_dump(),
+            "rate": self.rate_value(point),
+            "programs": {name: self.programs[name].to_json() for name in entry.programs},
+        }
 
     def evaluate_job(self, point: Point) -> dict[str, Any]:
         """Return the resolved settings of a point's evaluation."""
-        key = self.encode_key(point, "test")
         return {
             **self._description(point),
             "output": str(self.run_folder(point)),
@@ -294,7 +175,7 @@ class Plan:
             "task": self._task(point, "owner"),
             "dataset": self._dataset(self.variant(point).dataset),
             "split": "test",
-            "encoded": None if key is None else str(self.encoded_folder(key)),
+            "coded": self.coded(point, "test"),
             "threads": self.scale.runtime.threads,
             "gpu": self.scale.runtime.gpu,
             "precision": self.scale.runtime.precision,
@@ -316,17 +197,14 @@ class Plan:
             "scale": self.scale.name,
         }
 
-    def _anchor_rate(self, point: Point) -> float | None:
-        is_anchor = CODECS[self.variant(point).codec].kind == "anchor"
-        return self.rate_value(point) if is_anchor else None
-
     def _codec(self, point: Point, which: Literal["source", "owner"]) -> dict[str, Any]:
         name = self.variant(point).codec
         return {
             "name": name,
+            "kind": CODECS[name].kind,
             "parameters": codec_parameters(self.scale, name).model_dump(),
             "rate_index": point.rate_index,
-            "weights": self._weights(getattr(self, which)(point, "codec")),
+            **self._weights(getattr(self, which)(point, "codec"), "codec"),
             "pretrained": self._starts_pretrained(point, "codec"),
         }
 
@@ -335,7 +213,7 @@ class Plan:
         return {
             "name": name,
             "parameters": task_parameters(self.scale, name).model_dump(),
-            "weights": self._weights(getattr(self, which)(point, "task")),
+            **self._weights(getattr(self, which)(point, "task"), "task"),
             "pretrained": self._starts_pretrained(point, "task"),
             "metrics": list(TASKS[name].metrics),
         }
@@ -347,8 +225,12 @@ class Plan:
             source = self.source(source, part)
         return source == "pretrained"
 
-    def _weights(self, source: Point | str | None) -> str | None:
-        return str(self.weights_path(source)) if isinstance(source, Point) else source
+    def _weights(self, source: Point | str | None, part: Part) -> dict[str, Any]:
+        """Return the file (or word) that weights come from, and whose they are."""
+        if not isinstance(source, Point):
+            return {"weights": source, "weights_of": None}
+        owner = getattr(self.variant(source), part)
+        return {"weights": str(self.weights_path(source)), "weights_of": owner}
 
     def _loss_weights(self, point: Point, training: Training) -> dict[str, float]:
         rate = self.rate_value(point)
@@ -412,6 +294,8 @@ class Plan:
             put(self.job_path("train", point.key), self.train_job(point))
         for curve, jobs in self.coding_curves.items():
             put(self.job_path("code", curve), {"jobs": jobs, **self._shared()})
+        for key, job in self.anchor_encodings.items():
+            put(self.job_path("code", key), job)
         for curve, points in self.evaluation_curves.items():
             jobs = [self.evaluate_job(point) for point in points]
             put(self.job_path("evaluate", curve), {"jobs": jobs, **self._shared()})
@@ -420,41 +304,17 @@ class Plan:
         return {"threads": self.scale.runtime.threads, "modules": self.run.modules}
 
 
-def _without_anchors(study: Study, run: RunConfig) -> Study:
-    """Return the study without the variants on anchors that the run leaves out."""
-    left = {
-        name
-        for name, variant in study.variants.items()
-        if CODECS[variant.codec].kind == "anchor" and variant.codec not in run.anchors
-    }
-    if not left:
-        return study
-    variants = {name: v for name, v in study.variants.items() if name not in left}
-    for name, variant in variants.items():
-        for source in (variant.codec_from, variant.task_from):
-            if isinstance(source, Weights) and source.variant in left and source.study is None:
-                raise UserError(
-                    f"config: key 'anchors' leaves out variant {source.variant!r} of study "
-                    f"{study.name!r}, from which {name!r} starts; add its codec to anchors"
-                )
-    comparisons = []
-    for comparison in study.comparisons:
-        others = [name for name in comparison.variants if name not in left]
-        if comparison.anchor not in left and others:
-            comparisons.append(comparison.model_copy(update={"variants": others}))
-    pictures = []
-    for picture in study.pictures:
-        others = [name for name in picture.variants if name not in left]
-        if others:
-            pictures.append(picture.model_copy(update={"variants": others}))
-    published = [cell for cell in study.published if cell.variant not in left]
-    update = {
-        "variants": variants,
-        "comparisons": comparisons,
-        "pictures": pictures,
-        "published": published,
-    }
-    return study.model_copy(update=update)
+def at_hand(scale: Scale, run: RunConfig) -> Scale:
+    """Return the scale with data sets that are not at hand replaced by what it names instead."""
+    datasets: dict[str, Dataset] = {}
+    for role, dataset in scale.datasets.items():
+        datasets[role] = dataset
+        if isinstance(dataset, FetchedImages) and dataset.otherwise is not None:
+            fetched = Path(run.data.directory) / f"{dataset.name}.manifest.json"
+            mirrored = run.data.mirror and (Path(run.data.mirror) / dataset.name).is_dir()
+            if not (fetched.is_file() or mirrored):
+                datasets[role] = dataset.otherwise
+    return scale.model_copy(update={"datasets": datasets})
 
 
 def load_plan(
@@ -478,6 +338,9 @@ def load_plan(
         data = run.data.model_copy(update={"mirror": os.environ["ICMBENCH_MIRROR"]})
         run = run.model_copy(update={"data": data})
     load_modules(run.modules)
-    scale = load_scale(workflow / "scales", run.scale)
-    studies = {name: load_study(workflow / "studies", name, scale) for name in run.studies}
+    scale = at_hand(load_scale(workflow / "scales", run.scale), run)
+    folder = workflow / "studies"
+    studies = {name: load_study(folder, name, scale) for name in run.studies}
+    known = [path.stem for path in folder.glob("*.yaml")]
+    studies = with_supporting(studies, lambda name: load_study(folder, name, scale), known)
     return Plan(run, scale, studies)

@@ -36,6 +36,45 @@ class TrackingSettings(Strict):
     )
 
 
+class ProgramSettings(Strict):
+    """Codec programs that you have: a path, or a command line that runs one.
+
+    A command line may start a container or load a module first, e.g. ``apptainer exec vtm.sif
+    EncoderAppStatic``; the program's own arguments follow it. null looks on PATH.
+    ``python -m icmbench anchors`` lists what is found.
+    """
+
+    bpgenc: str | None = Field(None, description="BPG's encoder.")
+    bpgdec: str | None = Field(None, description="BPG's decoder.")
+    vtm_encoder: str | None = Field(None, description="VTM's EncoderApp.")
+    vtm_decoder: str | None = Field(None, description="VTM's DecoderApp.")
+    vtm_config: str | None = Field(
+        None,
+        description="VTM's encoder_intra_vtm.cfg; null looks in the folder of its source tree.",
+    )
+    hm_encoder: str | None = Field(None, description="HM's TAppEncoder, with range extensions.")
+    hm_decoder: str | None = Field(None, description="HM's TAppDecoder.")
+    hm_config: str | None = Field(
+        None,
+        description="HM's encoder_intra_main_rext.cfg; null looks in the folder of its source "
+        "tree.",
+    )
+    vvencapp: str | None = Field(None, description="VVenC's encoder.")
+    vvdecapp: str | None = Field(None, description="VVdeC's decoder.")
+
+
+class CacheSettings(Strict):
+    """Bitstreams and decoded pictures of anchors, shared by all studies, tasks and scales."""
+
+    directory: str | None = Field(None, description="Its folder; null is <results>/cache.")
+    limit_gb: float = Field(
+        50.0,
+        ge=0,
+        description="Size above which the entries that were not used for longest are removed "
+        "(results that use them keep them); 0 keeps no cache.",
+    )
+
+
 class AnalysisSettings(Strict):
     """How curves are compared."""
 
@@ -58,6 +97,13 @@ class RunConfig(Strict):
         ["jpeg"],
         description="Classical codecs to run; a study's variants on other anchors are left out.",
     )
+    stand_ins: dict[str, str] = Field(
+        {},
+        description="Anchors to code with in place of others, e.g. {vtm-444: vvenc-ffmpeg-420} "
+        "where a program is missing. Results are named after the one that codes.",
+    )
+    programs: ProgramSettings = ProgramSettings()
+    cache: CacheSettings = CacheSettings()
     seeds: list[int] = Field(
         [0], min_length=1, description="Every trained operating point is repeated for each seed."
     )

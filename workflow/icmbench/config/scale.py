@@ -14,8 +14,8 @@ class EmbeddedScenes(Strict):
 
     source: Literal["embedded-scenes"]
     size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
-    train: int = Field(ge=1, description="Images of the train split.")
-    val: int = Field(ge=1, description="Images of the val split.")
+    train: int = Field(ge=0, description="Images of the train split.")
+    val: int = Field(ge=0, description="Images of the val split.")
     test: int = Field(ge=1, description="Images of the test split.")
     seed: int = Field(2021, ge=0, description="Seed of the generator.")
 
@@ -50,6 +50,11 @@ class FetchedImages(Strict):
         description="Accept a mirror that holds only a part of the data set. Never compare such "
         "a result with a published one.",
     )
+    otherwise: EmbeddedScenes | None = Field(
+        None,
+        description="Generated scenes to use where the data set is neither fetched nor in the "
+        "mirror: this scale then never downloads it. The report names what was used.",
+    )
 
 
 Dataset = Annotated[EmbeddedScenes | FetchedImages, Field(discriminator="source")]
@@ -67,6 +72,9 @@ class RuntimeSettings(Strict):
     )
     memory_mb: int = Field(3000, ge=500, description="Memory of one network job, in MB.")
     runtime_min: int = Field(60, ge=1, description="Time limit of one network job, in minutes.")
+    anchor_min: int = Field(
+        60, ge=1, description="Time limit of one job that codes with an anchor, in minutes."
+    )
     checkpoint_s: float = Field(30.0, gt=0, description="Seconds between side-car checkpoints.")
     workers: int = Field(
         0, ge=0, description="Loader processes of a training; 0 loads in the job itself."
@@ -89,6 +97,11 @@ class Scale(Strict):
         {}, description="Parameters of tasks by name, checked by the task's own model."
     )
     runtime: RuntimeSettings = RuntimeSettings()
+    chunks: dict[str, int] = Field(
+        {},
+        description="Jobs that share the pictures of one split at one quality, by anchor; 1 where "
+        "none is given. Give slow encoders many.",
+    )
     studies: dict[str, dict[str, Any]] = Field(
         {},
         description="Any keys of a study's file, laid over it at this scale (mappings are merged, "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from icmbench.config.base import Origin, Strict
+
+_STUDIES = Path(__file__).parents[2] / "studies"
 
 
 class Reference(Strict):
@@ -157,6 +160,25 @@ class PublishedCell(Strict):
     note: str = ""
 
 
+class PublishedCurveFile(Strict):
+    """A published rate-quality curve, in a file of CompressAI's JSON shape."""
+
+    label: str = Field(description="Name of the curve in the report.")
+    file: str = Field(description="The JSON file, relative to workflow/studies.")
+    variant: str | None = Field(None, description="Variant it stands beside, where there is one.")
+    dataset: str = Field(
+        description="Name in data/catalogue.yaml of the data set it was measured on."
+    )
+    images: int = Field(ge=1, description="Images that it is the mean of.")
+    source: str = Field(description="Who published it, and where.")
+    note: str = ""
+
+
+def published_path(file: str) -> Path:
+    """Return where the file of a published curve lies."""
+    return _STUDIES / file
+
+
 class Study(Strict):
     """One paper."""
 
@@ -170,4 +192,9 @@ class Study(Strict):
     comparisons: list[Comparison] = Field([])
     pictures: list[Picture] = Field([])
     published: list[PublishedCell] = Field([])
+    published_curves: list[PublishedCurveFile] = Field(
+        [],
+        description="Curves drawn beside the measured ones where both are of the same whole data "
+        "set.",
+    )
     notes: list[str] = Field([], description="What a reader must know; shown on the page.")

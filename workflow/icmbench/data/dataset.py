@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from icmbench.codecs.base import Picture
+from icmbench.data.pictures import list_pictures, read_picture
 from icmbench.errors import UserError
 from icmbench.files import read_json
 
@@ -45,7 +46,7 @@ class Pictures:
     def names(self) -> list[str]:
         """Return the file names, sorted."""
         if self.path.is_dir():
-            return sorted(p.name for p in self.path.iterdir() if p.suffix.lower() in _SUFFIXES)
+            return [path.name for path in list_pictures(self.path)]
         return sorted(self._zip().namelist())
 
     def read(self, name: str) -> Picture:
@@ -61,8 +62,7 @@ class Pictures:
     def _read(self, name: str) -> Picture:
         try:
             source = self.path / name if self.path.is_dir() else io.BytesIO(self._zip().read(name))
-            with Image.open(source) as image:
-                return np.asarray(image.convert("RGB"))
+            return read_picture(source)
         except (KeyError, OSError) as error:
             raise UserError(f"{self.path}: cannot read picture {name!r} ({error})") from error
 
@@ -70,9 +70,6 @@ class Pictures:
         if self._archive is None:
             self._archive = zipfile.ZipFile(self.path)
         return self._archive
-
-
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 class Split:

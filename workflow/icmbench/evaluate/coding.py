@@ -1,8 +1,7 @@
-"""The two ends of the channel: encode a split, and decode it from nothing but the bitstreams."""
+"""The two ends of a learned codec's channel: encode, and decode from nothing but bitstreams."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 import zipfile
@@ -11,25 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from icmbench.codecs.base import ImageCodec, Picture
+from icmbench.codecs.base import ImageCodec, picture_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.archive import new_archive
 from icmbench.files import atomic_path
-from icmbench.metrics.pixels import psnr
-from icmbench.registry import CODECS, implementation
 
 SUFFIX = ".bin"
 
 
 def open_codec(job: dict[str, Any]) -> ImageCodec:
-    """Return the codec of an encode job, ready to code; torch is imported only if it is learned."""
-    settings = job["codec"]
-    entry = CODECS[settings["name"]]
-    if entry.kind != "learned":
-        parameters = entry.parameters.model_validate(settings["parameters"])
-        codec: ImageCodec = implementation(entry)(parameters, rate=settings["rate"])
-        return codec
+    """Return the learned codec of an encode job, ready to code."""
     import torch
 
     from icmbench.train.build import build_codec
@@ -37,7 +28,7 @@ def open_codec(job: dict[str, Any]) -> ImageCodec:
     # Real bitstreams are made and read on the CPU with one picture at a time, so that both ends
     # compute the same entropy parameters to the last bit.
     torch.set_num_threads(job["threads"])
-    learned = build_codec(settings)
+    learned = build_codec(job["codec"])
     learned.prepare_coding()
     return learned
 
@@ -62,6 +53,7 @@ def encode(job: dict[str, Any]) -> None:
                     f"{job['key']}: image {identity}: encoding failed: {error}"
                 ) from error
             seconds = time.perf_counter() - start
+            assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
             archive.add(f"{identity}{SUFFIX}", encoded.data)
             width, height = split.native_size(index)
             rows.append(
@@ -69,10 +61,10 @@ def encode(job: dict[str, Any]) -> None:
                     "image_id": str(identity),
                     "pixels": width * height,
                     "pixels_coded": encoded.pixels_coded,
-                    "bits": 8 * len(encoded.data),
+                    "bits": encoded.bits,
                     "bits_estimated": encoded.bits_estimated,
                     "encode_s": seconds,
-                    "reconstruction": digest(encoded.reconstruction),
+                    "reconstruction": picture_digest(encoded.reconstruction),
                     "implementation": codec.implementation(),
                 }
             )
@@ -94,7 +86,7 @@ def decode(job: dict[str, Any]) -> None:
         zipfile.ZipFile(folder / "bitstreams.zip") as bitstreams,
         new_archive(folder / "decoded.zip") as archive,
     ):
-        for index, identity in enumerate(split.ids):
+        for identity in split.ids:
             data = bitstreams.read(f"{identity}{SUFFIX}")
             start = time.perf_counter()
             try:
@@ -109,8 +101,7 @@ def decode(job: dict[str, Any]) -> None:
                 {
                     "image_id": str(identity),
                     "decode_s": seconds,
-                    "roundtrip_ok": digest(picture) == expected[str(identity)],
-                    "psnr": psnr(split.original(index), picture),
+                    "roundtrip_ok": picture_digest(picture) == expected[str(identity)],
                 }
             )
     _write(folder / "decoded.parquet", rows)
@@ -122,11 +113,6 @@ def decode(job: dict[str, Any]) -> None:
             "reconstruction; see roundtrip_ok in the records",
             file=sys.stderr,
         )
-
-
-def digest(picture: Picture) -> str:
-    """Return the SHA-256 of a picture's shape and samples."""
-    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 from icmbench.data.dataset import data_digest
 from icmbench.environment import version
 from icmbench.errors import UserError
+from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.files import digest_json, read_json, source_digest, write_json
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
-CODING_VERSION = 1
-EVALUATION_VERSION = 1
+CODING_VERSION = 2
+EVALUATION_VERSION = 2
 
 Job = dict[str, Any]
 
@@ -56,12 +57,11 @@ def evaluate_curve(jobs: list[Job]) -> Path:
         evaluate(job)
 
     def inputs(job: Job) -> Job:
-        encoded = job["encoded"]
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
             "weights": source_digest(job["task"]["weights"]),
-            "decoded": None if encoded is None else _stamp(Path(encoded), "decoded"),
+            "coded": coded_fingerprint(job["coded"]),
             "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
         }
 
@@ -79,7 +79,7 @@ def _coding_inputs(job: Job) -> Job:
 
 def _common(job: Job) -> Job:
     dataset = {k: v for k, v in job["dataset"].items() if k not in ("folder", "manifest")}
-    settings = {k: v for k, v in job.items() if k not in ("output", "dataset", "encoded")}
+    settings = {k: v for k, v in job.items() if k not in ("output", "dataset", "coded")}
     return {"settings": settings, "dataset": dataset, "data": data_digest(job["dataset"])}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ from icmbench.analyse.records import write_records
 from icmbench.analyse.statistics import save_statistics
 from icmbench.data.dataset import Split, data_digest
 from icmbench.environment import describe_environment
+from icmbench.evaluate.coded import coded_rows
 from icmbench.files import write_json
-from icmbench.metrics.pixels import ms_ssim
-from icmbench.registry import TASKS, implementation
+from icmbench.metrics.pixels import quality
+from icmbench.registry import PIXEL_METRICS, TASKS, implementation
 
 
 def evaluate(job: dict[str, Any]) -> None:
@@ -26,13 +28,9 @@ def evaluate(job: dict[str, Any]) -> None:
     """
     wall, cpu = time.monotonic(), time.process_time()
     folder = Path(job["output"])
-    decoded = None if job["encoded"] is None else Path(job["encoded"]) / "decoded.zip"
-    split = Split(job["dataset"], job["split"], decoded)
-    records = _records(job, split)
-    records["ms_ssim"] = [
-        float("nan") if decoded is None else ms_ssim(split.original(i), split.picture(i))
-        for i in range(len(split))
-    ]
+    coded = job["coded"]
+    split = Split(job["dataset"], job["split"], coded and coded["pictures"])
+    records = _records(job, split).join(_quality(split, coded is not None), on="image_id")
     write_records(folder / "records.parquet", records)
 
     evaluator = implementation(TASKS[job["task"]["name"]])
@@ -69,9 +67,20 @@ def evaluate(job: dict[str, Any]) -> None:
     print(f"{job['key']}: {shown}", file=sys.stderr)
 
 
+def _quality(split: Split, coded: bool) -> pd.DataFrame:
+    """Return the picture metrics by image id; undefined for original pixels."""
+    rows = [
+        quality(split.original(index), split.picture(index))
+        if coded
+        else dict.fromkeys(PIXEL_METRICS, math.nan)
+        for index in range(len(split))
+    ]
+    return pd.DataFrame(rows, index=pd.Index(map(str, split.ids), name="image_id"))
+
+
 def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
     """Return the rows that coding left, or those of original pixels at 24 bits each."""
-    if job["encoded"] is None:
+    if job["coded"] is None:
         sizes = [split.native_size(i) for i in range(len(split))]
         pixels = [width * height for width, height in sizes]
         coded = [split.picture(i).shape[0] * split.picture(i).shape[1] for i in range(len(split))]
@@ -82,7 +91,6 @@ def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
                 "pixels_coded": coded,
                 "bits": [24 * count for count in pixels],
                 "bits_estimated": float("nan"),
-                "psnr": float("nan"),
                 "encode_s": 0.0,
                 "decode_s": 0.0,
                 "roundtrip_ok": True,
@@ -90,11 +98,7 @@ def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
             }
         )
     else:
-        folder = Path(job["encoded"])
-        encoded = pd.read_parquet(folder / "encoded.parquet").drop(columns="reconstruction")
-        frame = encoded.merge(
-            pd.read_parquet(folder / "decoded.parquet"), on="image_id", validate="one_to_one"
-        )
+        frame = coded_rows(job["coded"])
     for name in ("study", "variant", "codec", "mode", "rate_index", "seed"):
         frame[name] = job[name]
     frame["task"] = job["task"]["name"]

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from icmbench.codecs.base import Picture
 from icmbench.errors import UserError
+from icmbench.registry import PIXEL_METRICS
 
 _MS_SSIM_MIN_SIDE = 161  # five scales with an 11-pixel window (Wang, Simoncelli, Bovik, 2003)
+
+# Weight, factors of R, G and B, and their divisor, for each of Y, Cb and Cr: BT.709 in integers.
+_YCBCR = (
+    (6, (2126, 7152, 722), 10000),
+    (1, (-2126, -7152, 9278), 2 * 9278),
+    (1, (7874, -7152, -722), 2 * 7874),
+)
+
+
+def quality(
+    original: Picture, decoded: Picture, metrics: Sequence[str] = PIXEL_METRICS
+) -> dict[str, float]:
+    """Return picture metrics of two uint8 RGB pictures [H, W, 3], by name.
+
+    Raises:
+        UserError: where the shapes differ.
+    """
+    functions = {"psnr": psnr, "psnr_ycbcr": psnr_ycbcr, "ms_ssim": ms_ssim}
+    return {name: functions[name](original, decoded) for name in metrics}
 
 
 def psnr(original: Picture, decoded: Picture) -> float:
@@ -21,9 +42,36 @@ def psnr(original: Picture, decoded: Picture) -> float:
         UserError: where the shapes differ.
     """
     _check(original, decoded)
-    error = original.astype(np.float64) - decoded.astype(np.float64)
-    mean = float(np.mean(error * error))
-    return math.inf if mean == 0 else 10 * math.log10(255**2 / mean)
+    error = np.subtract(original, decoded, dtype=np.int16).ravel()
+    squares = int(np.einsum("i,i->", error, error, dtype=np.int64))
+    return _decibels(squares / error.size)
+
+
+def psnr_ycbcr(original: Picture, decoded: Picture) -> float:
+    """Return (6 PSNR of Y + PSNR of Cb + PSNR of Cr) / 8, in dB, of two uint8 RGB pictures.
+
+    The weights are those of Ohm et al., Comparison of the coding efficiency of video coding
+    standards (IEEE TCSVT 22(12), 2012). Y, Cb and Cr are BT.709, full range, taken from the 8-bit
+    RGB samples at full resolution and never rounded. A component without any error, as the chroma
+    of grey pictures, is left out with its weight; infinite for equal pictures.
+
+    Raises:
+        UserError: where the shapes differ.
+    """
+    _check(original, decoded)
+    error = np.subtract(original, decoded, dtype=np.float64).reshape(-1, 3)
+    # The conversion is linear, so the squared errors of its components are sums over products of
+    # RGB errors. These are integers below 2^53, and exact.
+    products = [[int(value) for value in row] for row in error.T @ error]
+    total = weights = 0.0
+    for weight, row, scale in _YCBCR:
+        squares = sum(
+            row[i] * row[j] * products[i][j] for i in range(len(row)) for j in range(len(row))
+        )
+        if squares:
+            total += weight * _decibels(squares / scale**2 / len(error))
+            weights += weight
+    return total / weights if weights else math.inf
 
 
 def ms_ssim(original: Picture, decoded: Picture) -> float:
@@ -39,6 +87,10 @@ def ms_ssim(original: Picture, decoded: Picture) -> float:
     from icmbench.pixels import to_tensor
 
     return float(compute(to_tensor(original), to_tensor(decoded), data_range=1.0))
+
+
+def _decibels(mean: float) -> float:
+    return math.inf if mean == 0 else 10 * math.log10(255**2 / mean)
 
 
 def _check(original: Picture, decoded: Picture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from icmbench.files import write_bytes, write_text
-from icmbench.registry import PIXEL_METRICS
+from icmbench.registry import CODECS, PIXEL_METRICS
 from icmbench.report import charts
 from icmbench.report.drawing import data_uri
 from icmbench.report.outputs import (
@@ -23,9 +23,11 @@ from icmbench.report.provenance import (
     dataset_table,
     environments,
     implementations,
+    study_implementations,
     totals,
 )
 from icmbench.report.published import comparable, published_groups, published_points
+from icmbench.report.published_curves import published_part, published_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Metric, VariantStyle, metric_style, variant_styles
 from icmbench.report.tables import bd_table, curve_table, key_figures
@@ -62,6 +64,9 @@ def _study_page(results: Results, name: str, pictures: Pictures, figures: list[P
     study = results.plan["studies"][name]
     styles = variant_styles(results.plan, name)
     leading = leading_metrics(results.plan, name)
+    curves = published_part(results, name, styles)
+    # Without networks, the data set alone makes the published set-up.
+    classical = all(CODECS[v["codec"]].kind == "anchor" for v in study["variants"].values())
     plots = {
         metric: _plot(results, name, metric_style(metric), styles, figures)
         for metric in study_metrics(results.plan, name)
@@ -74,9 +79,11 @@ def _study_page(results: Results, name: str, pictures: Pictures, figures: list[P
         more_plots=[plot for metric, plot in plots.items() if metric not in leading],
         bd=bd_table(results, name, styles),
         published=published_groups(results, name, styles),
-        comparable=comparable(results),
+        published_curves=curves,
+        comparable=comparable(results) or (classical and bool(curves.tables)),
         galleries=pictures.galleries(name, styles),
         training=training_tables(study, styles),
+        implementations=study_implementations(results, name, styles),
         cost=cost_table(results, name, styles),
         totals=totals(results, name),
     )
@@ -91,7 +98,8 @@ def _plot(
 ) -> Plot:
     # Published numbers hold for the published set-up; elsewhere they stand in a table only.
     published = published_points(results, study, metric.name) if comparable(results) else []
-    chart = charts.rate_chart(results, study, metric, styles, published)
+    curves = published_series(results, study, metric.name, styles)
+    chart = charts.rate_chart(results, study, metric, styles, published, curves)
     name = figure_name(study, metric.name)
     files = charts.figure_files(charts.vega_lite(chart, legend=True, width=charts.FILE_WIDTH))
     for suffix, content in files.items():
@@ -99,15 +107,16 @@ def _plot(
         write_bytes(path, content)
         figures.append(path)
     shown = bool(chart.points or chart.references)
-    curves = ", ".join(series.label for series in chart.series) or "no variant"
+    named = ", ".join(series.label for series in chart.series) or "no variant"
     references = "".join(f"; reference: {row['text']}" for row in chart.references)
     return Plot(
         name=name,
         metric=metric,
-        summary=f"{metric.heading} over rate in bits per pixel, for {curves}{references}.",
+        summary=f"{metric.heading} over rate in bits per pixel, for {named}{references}.",
         series=chart.series,
         spec=charts.vega_lite(chart, legend=False, width="container") if shown else None,
         svg_uri=data_uri("image/svg+xml", files["svg"]),
+        dashed=bool(curves),
         same_codec=_same_codec(results, study, styles) if metric.name in PIXEL_METRICS else [],
         table=curve_table(results, study, metric, styles),
     )

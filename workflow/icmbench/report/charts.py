@@ -13,11 +13,14 @@ import altair as alt
 import vl_convert
 
 from icmbench.report.results import Results, Row, is_number
-from icmbench.report.style import DIAMOND, Metric, VariantStyle
+from icmbench.report.style import DIAMOND, GREY, Dash, Metric, VariantStyle
 
 FONT = "Helvetica, Arial, sans-serif"
-REFERENCE = "#767676"
 HEIGHT = 340
+# Where many curves share a plot.
+TALL = 640
+WIDE = 800
+MANY = 12
 FILE_WIDTH = 560
 PNG_SCALE = 2
 
@@ -35,13 +38,24 @@ class Series:
         label: text in the legend.
         colour: ``#rrggbb``.
         shape: SVG path of the symbol.
-        hollow: whether the symbol is only an outline, as published numbers are.
+        dash: of the line, see ``style.DASHES``.
+        hollow: whether symbols are small outlines and the line is thin, as of published numbers.
     """
 
     label: str
     colour: str
     shape: str
+    dash: Dash = ()
     hollow: bool = False
+
+
+@dataclass(frozen=True)
+class PublishedCurve:
+    """A published curve: its legend entry, rates in bpp and qualities in the tables' unit."""
+
+    series: Series
+    rates: list[float]
+    qualities: list[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +88,7 @@ def rate_chart(
     metric: Metric,
     styles: dict[str, VariantStyle],
     published: Sequence[Row] = (),
+    curves: Sequence[PublishedCurve] = (),
 ) -> RateChart:
     """Collect what the plot of rate against ``metric`` shows.
 
@@ -84,6 +99,7 @@ def rate_chart(
         styles: of the study's variants.
         published: rows with label, variant (or None), bpp and value, in the tables' units; give
             them only where they can be compared with what was measured.
+        curves: published curves, likewise.
     """
     curve = [
         row
@@ -105,13 +121,13 @@ def rate_chart(
                 {"text": f"{style.label}: {metric.show(value / metric.factor)}", "value": value}
             )
             continue
-        series.append(Series(style.label, style.colour, style.shape))
+        series.append(Series(style.label, style.colour, style.shape, style.dash))
         points.extend(_point(row, style.label, metric, settings) for row in mine)
         lines.extend(_means(mine, style.label, metric))
     for row in published:
         style_of = styles.get(row["variant"] or "")
         label = f"{row['label']} (published)"
-        colour = style_of.colour if style_of else REFERENCE
+        colour = style_of.colour if style_of else GREY
         if label not in [entry.label for entry in series]:
             series.append(Series(label, colour, DIAMOND, hollow=True))
         points.append(
@@ -124,7 +140,27 @@ def rate_chart(
                 "setting": "",
             }
         )
+    for published_curve in curves:
+        series.append(published_curve.series)
+        drawn = _published_rows(published_curve, metric)
+        points.extend(drawn)
+        lines.extend(drawn)
     return RateChart(metric, series, points, lines, references)
+
+
+def _published_rows(curve: PublishedCurve, metric: Metric) -> list[Row]:
+    return [
+        {
+            "label": curve.series.label,
+            "rate_index": index,
+            "bpp": rate,
+            "value": quality * metric.factor,
+            "shown": metric.show(quality),
+            "interval": "not published",
+            "setting": "",
+        }
+        for index, (rate, quality) in enumerate(zip(curve.rates, curve.qualities, strict=True))
+    ]
 
 
 def _point(row: Row, label: str, metric: Metric, settings: dict[str, Row]) -> Row:
@@ -166,8 +202,12 @@ def vega_lite(chart: RateChart, *, legend: bool, width: int | str) -> Spec:
     Args:
         chart: what it shows.
         legend: whether it carries its own legend; the page has one of buttons instead.
-        width: of the plotting area in pixels, or ``container``.
+        width: of the plotting area in pixels, or ``container``; plots of many curves in a file
+            are wider.
     """
+    crowded = len(chart.series) > MANY
+    if crowded and width == FILE_WIDTH:
+        width = WIDE
     if chart.empty and not chart.references:
         layers = [_message("No operating point has this metric.")]
     else:
@@ -183,12 +223,19 @@ def vega_lite(chart: RateChart, *, legend: bool, width: int | str) -> Spec:
             titleFontSize=13,
             titleFontWeight="normal",
         ),
-        legend=alt.LegendConfig(labelFontSize=12, labelLimit=320, symbolSize=90, rowPadding=4),
+        legend=alt.LegendConfig(
+            labelFontSize=12,
+            labelLimit=320,
+            symbolSize=90,
+            rowPadding=4,
+            symbolLimit=0,
+        ),
         view=alt.ViewConfig(stroke=None),
     )
     layered: Any = alt.layer(*layers)
     layered = layered.add_params(alt.param(name=PICKED, value=[]))
-    layered = layered.properties(width=width, height=HEIGHT, config=config)
+    height = TALL if crowded else HEIGHT
+    layered = layered.properties(width=width, height=height, config=config)
     spec: Spec = layered.to_dict()
     return spec
 
@@ -201,6 +248,7 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
         range=["transparent" if entry.hollow else entry.colour for entry in chart.series],
     )
     shapes = alt.Scale(domain=labels, range=[entry.shape for entry in chart.series])
+    dashes = alt.Scale(domain=labels, range=[list(entry.dash or (1, 0)) for entry in chart.series])
     key = alt.Legend(title=None, orient="right") if legend else None
     ticks = rate_ticks([row["bpp"] for row in chart.points])
     x = alt.X(
@@ -232,21 +280,51 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
     if chart.references:
         reference = alt.Chart(alt.Data(values=chart.references))
         layers.append(
-            reference.mark_rule(strokeDash=[6, 4], strokeWidth=1.5, color=REFERENCE).encode(
+            reference.mark_rule(strokeDash=[6, 4], strokeWidth=1.5, color=GREY).encode(
                 y=y, tooltip=alt.Tooltip("text:N", title="reference")
             )
         )
         layers.append(
             reference.mark_text(
-                align="right", baseline="bottom", dy=-4, fontSize=12, color=REFERENCE
+                align="right", baseline="bottom", dy=-4, fontSize=12, color=GREY
             ).encode(y=y, x=alt.value("width"), text="text:N")
         )
-    if chart.points:
-        layers.append(
-            alt.Chart(alt.Data(values=chart.lines))
-            .mark_line(strokeWidth=1.8)
-            .encode(x=x, y=y, stroke=stroke, order="rate_index:Q", opacity=shown(0.9))
+    crowded = len(chart.series) > MANY
+    hollow = {entry.label for entry in chart.series if entry.hollow}
+
+    def drawn(rows: Sequence[Row], outlined: bool) -> Any:
+        return alt.Chart(
+            alt.Data(values=[row for row in rows if (row["label"] in hollow) is outlined])
         )
+
+    def lines(outlined: bool) -> Any:
+        chosen = drawn(chart.lines, outlined).mark_line(strokeWidth=1.1 if outlined else 1.8)
+        return chosen.encode(
+            x=x,
+            y=y,
+            stroke=stroke,
+            strokeDash=alt.StrokeDash("label:N", scale=dashes, legend=None),
+            order="rate_index:Q",
+            opacity=shown(0.9),
+        )
+
+    def symbols(outlined: bool) -> Any:
+        size, width = (35, 1.2) if outlined else (45 if crowded else 85, 1.6)
+        chosen = drawn(chart.points, outlined).mark_point(size=size, strokeWidth=width)
+        return chosen.encode(
+            x=x,
+            y=y,
+            stroke=stroke,
+            fill=alt.Fill("label:N", scale=fills, legend=key),
+            shape=alt.Shape("label:N", scale=shapes, legend=key),
+            opacity=shown(1.0),
+            tooltip=tooltip,
+        )
+
+    if hollow:
+        layers += [lines(True), symbols(True)]
+    if chart.points:
+        layers.append(lines(False))
         bounded = [row for row in chart.points if "low" in row]
         if bounded:
             layers.append(
@@ -260,26 +338,14 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
                     opacity=shown(0.65),
                 )
             )
-        layers.append(
-            alt.Chart(alt.Data(values=chart.points))
-            .mark_point(size=85, strokeWidth=1.6)
-            .encode(
-                x=x,
-                y=y,
-                stroke=stroke,
-                fill=alt.Fill("label:N", scale=fills, legend=key),
-                shape=alt.Shape("label:N", scale=shapes, legend=key),
-                opacity=shown(1.0),
-                tooltip=tooltip,
-            )
-        )
+        layers.append(symbols(False))
     return layers
 
 
 def _message(text: str) -> Any:
     return (
         alt.Chart(alt.Data(values=[{"text": text}]))
-        .mark_text(fontSize=14, color=REFERENCE)
+        .mark_text(fontSize=14, color=GREY)
         .encode(text="text:N", x=alt.value(FILE_WIDTH / 2), y=alt.value(HEIGHT / 2))
     )
 

@@ -20,7 +20,7 @@ def expected_outputs(plan: dict[str, Any]) -> list[str]:
     """
     figures = [
         f"{FIGURES}/{figure_name(study, metric)}.{suffix}"
-        for study in plan["studies"]
+        for study in plan["run"]["studies"]
         for metric in study_metrics(plan, study)
         for suffix in FIGURE_FORMATS
     ]

@@ -14,6 +14,7 @@ from icmbench.report.pictures import Gallery
 from icmbench.report.provenance import Environment as RunEnvironment
 from icmbench.report.provenance import Totals
 from icmbench.report.published import Group
+from icmbench.report.published_curves import PublishedPart
 from icmbench.report.style import Metric
 from icmbench.report.tables import BdTables, Table
 
@@ -31,6 +32,7 @@ class Plot:
         series: entries of its legend.
         spec: Vega-Lite specification; None where there is nothing to draw.
         svg_uri: the figure as a data URI, shown without JavaScript and in print.
+        dashed: whether published curves are among its lines.
         same_codec: labels of variants whose curves must coincide, one text per group.
         table: the numbers.
     """
@@ -41,6 +43,7 @@ class Plot:
     series: list[Series]
     spec: dict[str, Any] | None
     svg_uri: str
+    dashed: bool
     same_codec: list[str]
     table: Table
 
@@ -56,9 +59,11 @@ class StudyPage:
     more_plots: list[Plot]
     bd: BdTables | None
     published: list[Group]
+    published_curves: PublishedPart
     comparable: bool
     galleries: list[Gallery]
     training: list[Table]
+    implementations: Table
     cost: Table
     totals: Totals
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from icmbench.data.pictures import list_pictures, read_picture
 from icmbench.files import read_json, write_bytes
 from icmbench.registry import PIXEL_METRICS
 from icmbench.report.drawing import Box, annotated, page_uri, png_bytes
@@ -35,12 +36,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-    """One picture specification of a study: rows of tiles, one row per image."""
+    """One picture specification of a study: rows of tiles, one row per image.
+
+    ``boxes`` says whether the images have objects to be found.
+    """
 
     title: str
     bpp: float
     rows: list[tuple[str, list[Tile]]]
     missing: list[str]
+    boxes: bool
 
 
 @dataclass(eq=False)
@@ -79,14 +84,15 @@ class Pictures:
                 shown.append(_Shown(self.results, point, styles[variant]))
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 missing.append(f"{styles[variant].label}: cannot be shown ({error}).")
-        gallery = Gallery(specification["title"], specification["bpp"], [], missing)
+        title, bpp = specification["title"], specification["bpp"]
         if not shown:
-            return gallery
+            return Gallery(title, bpp, [], missing, boxes=False)
         try:
             originals = Originals(self.results, shown[0].point["dataset"])
         except (OSError, ValueError, KeyError) as error:
             missing.append(f"The original images cannot be read ({error}).")
-            return gallery
+            return Gallery(title, bpp, [], missing, boxes=False)
+        gallery = Gallery(title, bpp, [], missing, originals.annotated)
         for image_id in shown[0].image_ids(originals)[: specification["images"]]:
             if self.embedded > PAGE_BYTES:
                 missing.append("Further images are left out to keep the page small.")
@@ -139,8 +145,8 @@ class Pictures:
         self.files.append(path)
         uri = page_uri(drawn, content)
         self.embedded += len(uri)
-        found = ", ".join(box.text for box in boxes) or "no boxes"
-        return Tile(uri, title, f"{title}: {found}", [line for line in lines if line])
+        words = ", ".join([title, *(box.text for box in boxes)])
+        return Tile(uri, title, words, [line for line in lines if line])
 
 
 def nearest_point(results: Results, study: str, variant: str, bpp: float) -> Row | None:
@@ -166,30 +172,33 @@ def nearest_point(results: Results, study: str, variant: str, bpp: float) -> Row
 
 
 class Originals:
-    """The test images of one data set and their ground truth."""
+    """The test images of one data set and their ground truth.
+
+    Attributes:
+        annotated: whether there is a ground truth.
+    """
 
     def __init__(self, results: Results, role: str) -> None:
         dataset = results.plan["datasets"][role]
         if dataset["source"] == "embedded-scenes":
             # The folder may have been moved with the results.
             folder = results.root / "data" / role
-            self._archive: Path | None = folder / "test.zip"
-            self._folder = folder
+            self._place = folder / "test.zip"
             annotations: Path | None = folder / "instances_test.json"
         else:
             split = dataset["splits"]["test"]
-            self._archive = None
-            self._folder = Path(dataset["folder"]) / split["images"]
+            self._place = Path(dataset["folder"]) / split["images"]
             named = split["annotations"]
             annotations = Path(dataset["folder"]) / named if named else None
         content = {} if annotations is None else read_json(annotations)
+        self.annotated = annotations is not None
         self._files = {str(image["id"]): image["file_name"] for image in content.get("images", [])}
         self._names = {c["id"]: c["name"] for c in content.get("categories", [])}
         self._boxes: dict[str, list[Box]] = {}
         for entry in content.get("annotations", []):
             self._boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
-        if annotations is None and self._folder.is_dir():
-            self._files = {path.stem: path.name for path in sorted(self._folder.iterdir())}
+        if annotations is None:
+            self._files = {path.stem: path.name for path in list_pictures(self._place)}
 
     def ids(self) -> list[str]:
         """Return the image ids, sorted (as numbers where they are numbers)."""
@@ -208,11 +217,7 @@ class Originals:
 
     def image(self, image_id: str) -> Image.Image:
         """Return an original image."""
-        name = self._files[image_id]
-        if self._archive is not None:
-            return _from_zip(self._archive, name)
-        with Image.open(self._folder / name) as image:
-            return image.convert("RGB")
+        return _read(self._place, self._files[image_id])
 
     def size(self, image_id: str) -> tuple[int, int]:
         """Return width and height of an original image."""
@@ -230,11 +235,14 @@ class _Shown:
             for row in results.curves
             if all(row[name] == point[name] for name in ("study", "variant", "rate_index", "seed"))
         ]
-        self._archive = None
+        self._decoded: Path | None = None
         if point["encoding"] is not None:
-            self._archive = results.root / "encoded" / point["encoding"] / "decoded.zip"
-            if not self._archive.is_file():
-                raise FileNotFoundError(f"{self._archive.name} of {point['encoding']} is missing")
+            # An archive of a learned codec, a folder of an anchor.
+            folder = results.root / "encoded" / point["encoding"]
+            places = [folder / "decoded.zip", folder / "decoded"]
+            self._decoded = next((place for place in places if place.exists()), None)
+            if self._decoded is None:
+                raise FileNotFoundError(f"the decoded images of {point['encoding']} are missing")
         self._predictions: dict[str, list[Row]] = {}
         predictions = results.root / "runs" / point["key"] / "predictions.json"
         if predictions.is_file():
@@ -249,9 +257,9 @@ class _Shown:
 
     def image(self, image_id: str, originals: Originals) -> Image.Image:
         """Return the decoded image; the original where nothing is coded."""
-        if self._archive is None:
+        if self._decoded is None:
             return originals.image(image_id)
-        return _from_zip(self._archive, f"{image_id}.png")
+        return _read(self._decoded, f"{image_id}.png")
 
     def boxes(self, image_id: str, originals: Originals) -> list[Box]:
         """Return what the task network found."""
@@ -290,9 +298,12 @@ def sort_ids(ids: Iterable[str]) -> list[str]:
     return sorted(names)
 
 
-def _from_zip(archive: Path, name: str) -> Image.Image:
-    with zipfile.ZipFile(archive) as opened, Image.open(io.BytesIO(opened.read(name))) as image:
-        return image.convert("RGB")
+def _read(place: Path, name: str) -> Image.Image:
+    """Return a picture out of a folder or a zip archive."""
+    if place.suffix != ".zip":
+        return Image.fromarray(read_picture(place / name))
+    with zipfile.ZipFile(place) as opened:
+        return Image.fromarray(read_picture(io.BytesIO(opened.read(name))))
 
 
 def _safe(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,19 +91,74 @@ def _digest(results: Results, role: str) -> str:
 
 def implementations(results: Results) -> Table:
     """Return which program coded the images of each codec, as the records say."""
-    pairs: set[tuple[str, str]] = set()
-    if results.records is not None:
-        columns = results.records[["codec", "implementation"]].drop_duplicates()
-        pairs = set(columns.itertuples(index=False, name=None))
-    rows = [[Cell(codec, "head"), text(implementation)] for codec, implementation in sorted(pairs)]
+    by_codec: dict[str, list[str]] = {}
+    for point in results.plan["points"]:
+        by_codec.setdefault(point["codec"], []).extend(_coded_by(results, point))
+    rows = [
+        [Cell(codec, "head"), text("\n".join(found))]
+        for codec, texts in sorted(by_codec.items())
+        if (found := merged_settings(texts))
+    ]
     return Table("What coded the images.", ["Codec", "Implementation"], rows)
+
+
+def study_implementations(results: Results, study: str, styles: dict[str, VariantStyle]) -> Table:
+    """Return which program coded each curve of a study, as the records say."""
+    rows = []
+    for name, style in styles.items():
+        points = [point for point in results.points(study) if point["variant"] == name]
+        found = merged_settings(t for point in points for t in _coded_by(results, point))
+        if found and style.is_curve:
+            rows.append([Cell(style.label, "head", marker=style), text("\n".join(found))])
+    caption = (
+        "Implementations: what coded the images of each curve, with every setting that changes "
+        "bits; \N{LEFT DOUBLE QUOTATION MARK}to\N{RIGHT DOUBLE QUOTATION MARK} joins the lowest "
+        "and the highest value along a curve."
+    )
+    return Table(caption, ["Variant", "Implementation"], rows)
+
+
+def _coded_by(results: Results, point: Row) -> list[str]:
+    key = tuple(point[name] for name in ("study", "variant", "rate_index", "seed"))
+    return results.implementations.get(key, [])
+
+
+# A setting with a number, as in "qp 37"; longer ones are digests.
+_NUMBERED = re.compile(r"(.+) (-?\d{1,6}(?:\.\d+)?)")
+
+
+def merged_settings(texts: Iterable[str]) -> list[str]:
+    """Return implementations' lines, those joined that differ in the numbers of settings only.
+
+    The first part of a line, name and version of the program, is never joined.
+    """
+    groups: dict[tuple[str, ...], list[list[str]]] = {}
+    for line in dict.fromkeys(texts):
+        first, *parts = line.split(", ")
+        kind = (first, *(m[1] if (m := _NUMBERED.fullmatch(part)) else part for part in parts))
+        groups.setdefault(kind, []).append(parts)
+    return [
+        ", ".join([kind[0], *(_joined(column) for column in zip(*lines, strict=True))])
+        for kind, lines in groups.items()
+    ]
+
+
+def _joined(parts: Iterable[str]) -> str:
+    values = list(dict.fromkeys(parts))
+    if len(values) == 1:
+        return values[0]
+    name = values[0].rpartition(" ")[0]
+    numbers = sorted((value.rpartition(" ")[2] for value in values), key=float)
+    return f"{name} {numbers[0]} to {numbers[-1]}"
 
 
 def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> Table:
     """Return state, CPU time and bitstream checks of every operating point of a study."""
+    many_seeds = len(results.plan["run"]["seeds"]) > 1
     columns = [
         "Operating point",
         "Rate setting",
+        *(["Seed"] if many_seeds else []),
         "Training",
         "Steps",
         "CPU s, training",
@@ -110,7 +167,6 @@ def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) ->
         "Real against estimated bits",
     ]
     rows = []
-    many_seeds = len(results.plan["run"]["seeds"]) > 1
     for variant, style in styles.items():
         points = [point for point in results.points(study) if point["variant"] == variant]
         for place, point in enumerate(points):
@@ -123,7 +179,8 @@ def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) ->
             rows.append(
                 [
                     *head,
-                    text(setting(point) + (f", seed {point['seed']}" if many_seeds else "")),
+                    setting(results, point),
+                    *([text(point["seed"])] if many_seeds else []),
                     text(state),
                     figure(steps),
                     figure(number(run.get("cpu_seconds"), 1)),

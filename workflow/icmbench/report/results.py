@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from icmbench.analyse.bootstrap import LEVEL
+from icmbench.analyse.points import LABELS
 from icmbench.analyse.records import read_records
 from icmbench.errors import UserError
 from icmbench.files import read_json
 from icmbench.registry import load_modules
 
 CURVE_COLUMNS = (
-    "study",
-    "variant",
-    "rate_index",
-    "seed",
+    *LABELS,
     "bpp",
     "bpp_estimated",
     "metric",
@@ -30,6 +30,7 @@ CURVE_COLUMNS = (
     "n_images",
 )
 BD_COLUMNS = ("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points")
+PUBLISHED_COLUMNS = ("study", "label", "variant", "metric", "what", "against", "value", "flags")
 
 Row = dict[str, Any]
 
@@ -47,6 +48,7 @@ class Results:
         runs: ``run.json`` of the trained points, by key.
         evaluations: ``evaluate.json`` of the evaluated points, by key.
         missing: what the report would show but cannot, in sentences.
+        published: rows of ``tables/published.csv``.
     """
 
     root: Path
@@ -57,6 +59,7 @@ class Results:
     runs: dict[str, Row]
     evaluations: dict[str, Row]
     missing: list[str] = field(default_factory=list)
+    published: list[Row] = field(default_factory=list)
 
     def points(self, study: str) -> list[Row]:
         """Return the plan's operating points of a study, in the plan's order."""
@@ -81,6 +84,25 @@ class Results:
             wanted &= self.records[column] == point[column]
         chosen = self.records[wanted]
         return None if chosen.empty else chosen
+
+    @cached_property
+    def implementations(self) -> dict[tuple[Any, ...], list[str]]:
+        """What coded each operating point, by study, variant, rate index and seed."""
+        found: dict[tuple[Any, ...], list[str]] = {}
+        if self.records is not None:
+            names = ["study", "variant", "rate_index", "seed", "implementation"]
+            distinct = self.records[names].drop_duplicates()
+            for *key, implementation in distinct.itertuples(index=False, name=None):
+                found.setdefault(tuple(key), []).append(implementation)
+        return found
+
+    def intra_qp(self, point: Row) -> str | None:
+        """Return the QP that intra pictures were really coded with, where one is recorded."""
+        key = tuple(point[name] for name in ("study", "variant", "rate_index", "seed"))
+        for text in self.implementations.get(key, []):
+            if match := re.search(r"intra QP (-?[\d.]+)", text):
+                return match[1]
+        return None
 
     @property
     def confidence(self) -> str:
@@ -116,6 +138,7 @@ def load_results(root: Path) -> Results:
     missing: list[str] = []
     curves = _csv(root / "tables/curves.csv", CURVE_COLUMNS, missing)
     bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)
+    published = _csv(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
     records = None
     if (root / "tables/records.parquet").is_file():
         records = read_records(root / "tables/records.parquet")
@@ -144,7 +167,7 @@ def load_results(root: Path) -> Results:
             f"{len(unfinished)} trainings have not finished, first {first} "
             f"({runs[first].get('status')})."
         )
-    return Results(root, plan, curves, bd, records, runs, evaluations, missing)
+    return Results(root, plan, curves, bd, records, runs, evaluations, missing, published)
 
 
 def is_number(value: Any) -> bool:

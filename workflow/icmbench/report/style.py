@@ -34,6 +34,15 @@ SHAPES = (
 )
 DIAMOND = "M0,-1L1,0L0,1L-1,0Z"
 
+# Published curves beside no variant, and reference lines.
+GREY = "#767676"
+
+# Lines, as lengths of dashes and gaps in pixels: one pattern for each turn through the colours, so
+# that variants of equal colour differ in more than the shape. Short dashes are published curves.
+Dash = tuple[int, ...]
+DASHES: tuple[Dash, ...] = ((), (10, 3), (10, 3, 2, 3))
+PUBLISHED_DASHES: tuple[Dash, ...] = ((3, 3), (1, 3))
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -75,6 +84,7 @@ METRICS = {
         Metric("box_map50", "Box mAP at IoU 0.50", "%", 100.0, 1),
         Metric("box_map75", "Box mAP at IoU 0.75", "%", 100.0, 1),
         Metric("psnr", "PSNR", "dB", 1.0, 2),
+        Metric("psnr_ycbcr", "PSNR YCbCr 6:1:1", "dB", 1.0, 2),
         Metric("ms_ssim", "MS-SSIM", "", 1.0, 4),
     )
 }
@@ -94,6 +104,7 @@ class VariantStyle:
         label: unique within the study.
         colour: of lines and symbols, ``#rrggbb``.
         shape: SVG path of its symbol in [-1, 1] x [-1, 1].
+        dash: of its line; solid if empty.
         is_curve: whether it has rates of its own; original pixels are a reference line instead.
     """
 
@@ -101,6 +112,7 @@ class VariantStyle:
     label: str
     colour: str
     shape: str
+    dash: Dash
     is_curve: bool
 
 
@@ -120,7 +132,8 @@ def variant_styles(plan: dict[str, Any], study_name: str) -> dict[str, VariantSt
         label = variant["label"] if unique else f"{variant['label']} ({name})"
         is_curve = CODECS[variant["codec"]].kind != "none"
         colour, shape = COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)]
-        styles[name] = VariantStyle(name, label, colour, shape, is_curve)
+        dash = DASHES[place // len(COLOURS) % len(DASHES)]
+        styles[name] = VariantStyle(name, label, colour, shape, dash, is_curve)
         # A variant that is in no plot takes no colour from the others.
         place += is_curve and variant["evaluate"]
     return styles
@@ -136,6 +149,13 @@ def number(value: float | None, digits: int) -> str:
     if float(text) == 0:
         return text.lstrip("-")
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float, digits: int, unit: str) -> str:
+    """Return a number with its sign and unit, a dash where there is none."""
+    if math.isnan(value):
+        return number(value, digits)
+    return ("+" if round(value, digits) > 0 else "") + number(value, digits) + unit
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:

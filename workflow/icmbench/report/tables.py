@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from icmbench.report.outputs import study_metrics
 from icmbench.report.results import Results, Row, is_number
-from icmbench.report.style import Metric, VariantStyle, interval, metric_style, number, plain
+from icmbench.report.style import (
+    Metric,
+    VariantStyle,
+    interval,
+    metric_style,
+    number,
+    plain,
+    signed,
+)
 
 Kind = Literal["text", "number", "head", "origin"]
 
@@ -50,11 +59,16 @@ def figure(shown: str, note: str = "") -> Cell:
     return Cell(shown, "number", note=note)
 
 
-def setting(point: Row) -> str:
-    """Return the rate setting of an operating point as text, e.g. ``lambda 0.013``."""
+def setting(results: Results, point: Row) -> Cell:
+    """Return the rate setting of an operating point, e.g. ``lambda 0.013``.
+
+    A note gives the QP of intra pictures where it is recorded.
+    """
     if point["rate_parameter"] is None:
-        return "\N{EN DASH}"
-    return f"{point['rate_parameter']} {plain(point['rate_value'])}"
+        return text("\N{EN DASH}")
+    intra = results.intra_qp(point)
+    shown = f"{point['rate_parameter']} {plain(point['rate_value'])}"
+    return text(shown, f"intra QP {intra}" if intra else "")
 
 
 def key_figures(
@@ -76,7 +90,7 @@ def key_figures(
             head = [Cell(style.label, "head", len(points), marker=style)] if place == 0 else []
             values = measured.get((variant, point["rate_index"], point["seed"]), {})
             rate = next((row["bpp"] for row in values.values()), None)
-            cells = [text(setting(point))]
+            cells = [setting(results, point)]
             if many_seeds:
                 cells.append(text(point["seed"]))
             cells.append(figure(metric_style("bpp").show(rate)))
@@ -111,6 +125,7 @@ def curve_table(
     columns = [
         "Variant",
         "Rate index",
+        "Rate setting",
         "Seed",
         "Rate (bpp)",
         "Rate, estimated (bpp)",
@@ -119,6 +134,7 @@ def curve_table(
         "Images",
     ]
     rate = metric_style("bpp")
+    points = {(p["variant"], p["rate_index"], p["seed"]): p for p in results.points(study)}
     rows = []
     for variant, style in styles.items():
         mine = results.curve(study, metric.name, variant)
@@ -128,6 +144,7 @@ def curve_table(
                 [
                     *head,
                     figure(str(row["rate_index"])),
+                    setting(results, points[variant, row["rate_index"], row["seed"]]),
                     figure(str(row["seed"])),
                     figure(rate.show(row["bpp"])),
                     figure(rate.show(row["bpp_estimated"])),
@@ -169,8 +186,10 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
     rows = [row for row in results.bd if row["study"] == study and row["variant"] in styles]
     if not rows:
         return None
-    order = list(styles)
-    rows.sort(key=lambda row: (row["metric"], row["anchor"], order.index(row["variant"])))
+    order = {
+        name: place for place, name in enumerate([*study_metrics(results.plan, study), *styles])
+    }
+    rows.sort(key=lambda row: [order.get(row[k], 0) for k in ("metric", "anchor", "variant")])
     cells = []
     flags: dict[str, str] = {}
     for row in rows:
@@ -190,9 +209,9 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
                 Cell(style.label, "head", marker=style),
                 text(anchor),
                 text(metric.title),
-                figure(_signed(row["bd_rate_pct"], 1, " %"), bounds),
+                figure(signed(row["bd_rate_pct"], 1, " %"), bounds),
                 figure(
-                    _signed(row["bd_accuracy_points"], 2, f" {unit}"),
+                    signed(row["bd_accuracy_points"], 2, f" {unit}"),
                     interval(row.get("accuracy_low"), row.get("accuracy_high"), 2),
                 ),
                 text(row.get("method", "")),
@@ -221,12 +240,6 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
 def _lost(row: Row) -> bool:
     used, drawn = row.get("n_resamples_used"), row.get("n_resamples")
     return is_number(used) and is_number(drawn) and used != drawn
-
-
-def _signed(value: float, digits: int, unit: str) -> str:
-    if not is_number(value):
-        return number(value, digits)
-    return ("+" if value > 0 else "") + number(value, digits) + unit
 
 
 def _percent(value: float | None) -> str:

@@ -43,7 +43,7 @@ def build_codec(settings: dict[str, Any]) -> Any:
         with _published_weights(settings["name"]):
             codec.load_pretrained(settings["rate_index"])
     elif source != "random":
-        load_part(codec, Path(source), "codec")
+        load_part(codec, Path(source), "codec", settings["weights_of"] != settings["name"])
     return codec.to(memory_format=torch.channels_last)
 
 
@@ -57,5 +57,5 @@ def build_task(settings: dict[str, Any]) -> Any:
         with _published_weights(settings["name"]):
             task.load_pretrained()
     elif source not in ("random", None):
-        load_part(task, Path(source), "task")
+        load_part(task, Path(source), "task", settings["weights_of"] != settings["name"])
     return task.to(memory_format=torch.channels_last)

@@ -86,8 +86,10 @@ def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str
         )
 
 
-def load_part(module: Any, path: Path | str, part: str) -> None:
+def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -> None:
     """Load the weights of ``part`` (codec or task) from a weights file into ``module``.
+
+    ``partial``: the file is another network's; what agrees in name and shape is taken.
 
     Entropy coding tables change size when a model is updated; they are resized to fit the file's,
     which is what makes published checkpoints fail to load elsewhere.
@@ -98,6 +100,13 @@ def load_part(module: Any, path: Path | str, part: str) -> None:
     state = torch.load(path, map_location="cpu", weights_only=True)[part]
     if state is None:
         raise UserError(f"{path}: holds no weights of the {part}; it was not trained there")
+    if partial:
+        own = module.state_dict()
+        state = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
+        if not state:
+            raise UserError(f"{path}: nothing in it fits this {part}; start it from another")
+        module.load_state_dict(state, strict=False)
+        return
     load_resized(module, state)
 
 

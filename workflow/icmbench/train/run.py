@@ -19,9 +19,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from icmbench.data.dataset import Split, data_digest
-from icmbench.device import choose_compute, make_fabric, resolve_precision
+from icmbench.device import Compute, choose_compute, make_fabric, resolve_precision
 from icmbench.environment import describe_environment, version
 from icmbench.errors import UserError
+from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.files import digest_json, sha256_file, source_digest
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
@@ -81,7 +82,7 @@ def fingerprint_of(job: dict[str, Any]) -> str:
     names = ("codec", "task", "parts", "loss", "schedule", "seed")
     settings = {name: job[name] for name in names}
     dataset = {k: v for k, v in job["dataset"].items() if k not in ("folder", "manifest")}
-    files = [job[part]["weights"] for part in ("codec", "task")] + [job["decoded"]]
+    files = [job[part]["weights"] for part in ("codec", "task")]
     runtime = job["runtime"]
     return digest_json(
         {
@@ -89,6 +90,7 @@ def fingerprint_of(job: dict[str, Any]) -> str:
             "dataset": dataset,
             "data": data_digest(job["dataset"]),
             "files": [source_digest(path) for path in files],
+            "coded": coded_fingerprint(job["coded"]),
             "precision": resolve_precision(
                 runtime["precision"], runtime["gpu"] > 0 and torch.cuda.is_available()
             ),
@@ -115,6 +117,7 @@ class _State:
     job: dict[str, Any]
     folder: Path
     fingerprint: str
+    compute: Compute
     fabric: Fabric
     system: System
     model: Any  # the system as Fabric wraps it
@@ -188,12 +191,13 @@ def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
         job=job,
         folder=folder,
         fingerprint=fingerprint,
+        compute=compute,
         fabric=fabric,
         system=system,
         model=model,
         groups=groups,
         optimisers=wrapped_optimisers,
-        split=Split(job["dataset"], "train", job["decoded"]),
+        split=Split(job["dataset"], "train", job["coded"] and job["coded"]["pictures"]),
         log=MetricsLog(folder / "metrics.jsonl", first_step),
         run=run,
         first_step=first_step,
@@ -267,7 +271,8 @@ def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
     """One optimisation step of every group; returns terms and gradient norms as tensors."""
     # All randomness of a step (noise of quantisation, sampled proposals) follows from its number.
     torch.manual_seed((state.job["seed"] << 32) + step)
-    terms = state.model(batch)
+    with state.compute.autocast():
+        terms = state.model(batch)
     _check_finite(terms, step, state.job["key"])
     loss = torch.stack([w * terms[term] for term, w in state.job["loss"].items()]).sum()
     factor = learning_rate_factor(step, state.schedule)
@@ -322,7 +327,8 @@ def validate(state: _State, images: int) -> dict[str, float]:
     for batch in validation_batches(
         split, images, schedule["batch_size"], schedule["crop"], state.with_targets
     ):
-        terms = state.model(batch.to(state.fabric.device))
+        with state.compute.autocast():
+            terms = state.model(batch.to(state.fabric.device))
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch.images)
         count += len(batch.images)

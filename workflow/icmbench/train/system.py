@@ -99,14 +99,11 @@ def trained_modules(
     modules: dict[str, list[nn.Module]] = {}
     for part in parts:
         owner, _, name = part.partition(".")
-        if owner == "task":
-            assert task is not None
-            modules.setdefault("task", []).append(task)
-        else:
-            assert codec is not None
-            table = codec.part_modules()
-            for key in [name] if name else list(table):
-                modules.setdefault("codec", []).extend(table[key])
+        network = task if owner == "task" else codec
+        assert network is not None
+        table = network.part_modules()
+        for key in [name] if name else list(table):
+            modules.setdefault(owner, []).extend(table[key])
     return modules
 
 

@@ -1,0 +1,218 @@
+"""Published curves: when they may be compared, and the numbers that come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from icmbench.analyse.published import COLUMNS, obstacle, published_table
+from icmbench.config.consistency import check_all
+from icmbench.config.run import RunConfig
+from icmbench.config.scale import EmbeddedScenes, Scale
+from icmbench.config.study import Study
+from icmbench.errors import UserError
+from icmbench.registry import CODECS, load_modules
+
+WORKFLOW = Path(__file__).parents[2] / "workflow"
+BPG, VTM, HM, JPEG = (
+    f"{name}/reconstruction/photographs" for name in ("bpg-444-x265", "vtm-444", "hm-444", "jpeg")
+)
+KODAK = {
+    "source": "catalogue",
+    "name": "kodak",
+    "short_side": None,
+    "allow_subset": False,
+    "splits": {"test": {"images": ".", "limit": None}},
+}
+
+
+def file(name: str) -> dict[str, list[float]]:
+    content = json.loads((WORKFLOW / "studies/published" / f"{name}.json").read_text())
+    return content["results"]
+
+
+@pytest.fixture
+def study() -> dict[str, Any]:
+    content = yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text())
+    dumped = Study.model_validate(content).model_dump()
+    dumped["comparisons"] = [{"anchor": BPG, "variants": [VTM, HM, JPEG], "metrics": ["psnr"]}]
+    return dumped
+
+
+def plan_of(study: dict[str, Any], dataset: dict[str, Any] = KODAK) -> dict[str, Any]:
+    points = [
+        {"study": "anchors", "variant": name, "encoding": "x", "dataset": "photographs"}
+        for name in study["variants"]
+    ]
+    return {
+        "studies": {"anchors": study},
+        "datasets": {"photographs": dataset},
+        "points": points,
+    }
+
+
+def curves_of(variants: dict[str, Any], n_images: int = 24) -> pd.DataFrame:
+    """Rows of curves.csv with PSNR, from (rates, qualities) by variant."""
+    return pd.DataFrame(
+        [
+            {
+                "study": "anchors",
+                "variant": variant,
+                "rate_index": index,
+                "seed": 0,
+                "bpp_mean": rate,
+                "metric": "psnr",
+                "value": quality,
+                "n_images": n_images,
+            }
+            for variant, (rates, qualities) in variants.items()
+            for index, (rate, quality) in enumerate(zip(rates, qualities, strict=True))
+        ]
+    )
+
+
+def value(table: pd.DataFrame, label: str, what: str, metric: str = "psnr") -> Any:
+    chosen = table[(table.label == label) & (table.what == what) & (table.metric == metric)]
+    assert len(chosen) == 1
+    return chosen.iloc[0]
+
+
+def psnr_curve(name: str, points: int | None = None) -> tuple[Any, Any]:
+    results = file(name)
+    return np.array(results["bpp"][:points]), np.array(results["psnr-rgb"][:points])
+
+
+def test_measured_as_published_has_no_difference(study: Any) -> None:
+    measured = {BPG: psnr_curve("bpg_444_x265_ycbcr"), JPEG: psnr_curve("jpeg")}
+    table = published_table(plan_of(study), curves_of(measured))
+    assert list(table.columns) == COLUMNS
+    for label, points in (("BPG 4:4:4", 8), ("JPEG", 19)):
+        row = value(table, label, "bd_rate_pct")
+        assert row.value == pytest.approx(0.0, abs=1e-9)
+        assert (row.n_points, row.n_points_against, row.overlap) == (points, points, 1.0)
+        assert value(table, label, "max_bpp_difference_pct").value == 0
+        assert value(table, label, "max_quality_difference").value == 0
+    # Nothing was measured of MS-SSIM, so only published curves are compared.
+    assert set(table[table.metric == "ms_ssim"].what) == {"published_bd_rate_pct"}
+
+
+def test_known_distances(study: Any) -> None:
+    """Twice the published rate at equal quality is a BD-rate of 100 %."""
+    rates, levels = psnr_curve("hm")
+    table = published_table(plan_of(study), curves_of({HM: (2 * rates, levels)}))
+    assert value(table, "HM 4:4:4", "bd_rate_pct").value == pytest.approx(100)
+    assert value(table, "HM 4:4:4", "max_bpp_difference_pct").value == pytest.approx(100)
+    assert value(table, "HM 4:4:4", "max_quality_difference").value == 0
+    shifted = levels + np.array([0, 0, 0.3, 0, -0.4, 0, 0, 0])
+    table = published_table(plan_of(study), curves_of({HM: (rates, shifted)}))
+    assert value(table, "HM 4:4:4", "max_quality_difference").value == pytest.approx(0.4)
+    # Points that cannot be paired have no distance.
+    table = published_table(plan_of(study), curves_of({HM: (rates[:4], levels[:4])}))
+    assert set(table[table.label == "HM 4:4:4"].what) == {"bd_rate_pct"}
+
+
+def test_published_against_published(study: Any) -> None:
+    """BD-rates over the six lowest points, as computed independently: HM +0.5 %, VTM -21.1 %."""
+    names = {BPG: "bpg_444_x265_ycbcr", HM: "hm", VTM: "vtm"}
+    six = curves_of({variant: psnr_curve(name, 6) for variant, name in names.items()})
+    table = published_table(plan_of(study), six)
+    for label, expected in (("HM 4:4:4", 0.5), ("VTM 4:4:4", -21.1)):
+        row = value(table, label, "published_bd_rate_pct")
+        assert row.value == pytest.approx(expected, abs=0.05)
+        assert (row.against, row.n_points, row.n_points_against) == ("BPG 4:4:4", 6, 6)
+    assert "BPG 4:4:4" not in set(table[table.what == "published_bd_rate_pct"].label)
+    # A learned codec has all its points: they stand beside no measured curve.
+    assert value(table, "Joint autoregressive", "published_bd_rate_pct").n_points == 8
+    assert value(table, "Joint autoregressive", "published_bd_rate_pct").variant == ""
+    # All eight points, where the older PSNR of VTM and HM counts most.
+    eight = curves_of({variant: psnr_curve(name) for variant, name in names.items()})
+    table = published_table(plan_of(study), eight)
+    assert value(table, "VTM 4:4:4", "published_bd_rate_pct").value == pytest.approx(-18.0, abs=0.1)
+
+
+def test_without_a_published_anchor_nothing_is_compared_with_it(study: Any) -> None:
+    study["comparisons"] = []
+    table = published_table(plan_of(study), curves_of({HM: psnr_curve("hm")}))
+    assert "published_bd_rate_pct" not in set(table.what)
+
+
+@pytest.mark.parametrize(
+    ("change", "images", "words"),
+    [
+        ({}, 24, None),
+        ({"source": "embedded-scenes"}, 24, "generated scenes"),
+        ({"name": "coco2017"}, 24, "coco2017"),
+        ({"allow_subset": True}, 24, "a part of the data set"),
+        ({"short_side": 320}, 24, "resized"),
+        ({"splits": {"test": {"images": ".", "limit": 4}}}, 4, "4 of its 24 images"),
+        ({}, 23, "23 of its 24 images"),
+    ],
+)
+def test_only_the_same_whole_data_set_is_comparable(
+    study: Any, change: dict[str, Any], images: int, words: str | None
+) -> None:
+    plan = plan_of(study, KODAK | change)
+    curves = curves_of({HM: psnr_curve("hm")}, images)
+    for label in ("HM 4:4:4", "ELIC"):  # beside a variant, and beside none
+        (entry,) = (e for e in study["published_curves"] if e["label"] == label)
+        reason = obstacle(plan, curves.to_dict("records"), "anchors", entry)
+        assert reason is None if words is None else words in str(reason)
+    table = published_table(plan, curves)
+    assert list(table.columns) == COLUMNS
+    assert table.empty is (words is not None)
+
+
+def test_a_curve_beside_a_variant_that_was_not_measured_is_left_out(study: Any) -> None:
+    (entry,) = (e for e in study["published_curves"] if e["label"] == "VTM 4:4:4")
+    rows = curves_of({HM: psnr_curve("hm")}).to_dict("records")
+    assert obstacle(plan_of(study), rows, "anchors", entry) == "no variant beside it was measured"
+
+
+def check(content: dict[str, Any]) -> None:
+    load_modules([])
+    scenes = EmbeddedScenes(source="embedded-scenes", size=192, train=0, val=0, test=2)
+    scale = Scale(name="tiny", description="", datasets={"photographs": scenes})
+    check_all(RunConfig(), scale, {"anchors": Study.model_validate(content)})
+
+
+def test_faults_in_published_curves() -> None:
+    content = yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text())
+    check(content)
+    for key, bad, words in (
+        ("file", "published/nowhere.json", ["published_curves.2.file", "is not there; put it at"]),
+        ("variant", "nothing", ["published_curves.2.variant", "is no evaluated variant", JPEG]),
+        ("label", "JPEG", ["published_curves.2.label", "names two curves"]),
+    ):
+        changed = json.loads(json.dumps(content))
+        changed["published_curves"][2][key] = bad
+        with pytest.raises(UserError) as caught:
+            check(changed)
+        for word in ["workflow/studies/anchors.yaml", repr(bad), *words]:
+            assert word in str(caught.value)
+
+
+def test_the_study_has_every_anchor_and_every_file() -> None:
+    load_modules([])
+    study = Study.model_validate(yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text()))
+    anchors = [name for name in CODECS.names() if CODECS[name].kind == "anchor"]
+    assert sorted(variant.codec for variant in study.variants.values()) == sorted(anchors)
+    for name, variant in study.variants.items():
+        assert name == f"{variant.codec}/reconstruction/photographs"
+    files = {path.name for path in (WORKFLOW / "studies/published").glob("*.json")}
+    assert {Path(curve.file).name for curve in study.published_curves} == files
+
+
+def test_files_are_the_published_ones(mirror: Path) -> None:
+    for path in (WORKFLOW / "studies/published").glob("*.json"):
+        ours = json.loads(path.read_text())
+        theirs = json.loads((mirror / "published/kodak" / path.name).read_text())
+        assert ours["name"] == theirs["name"]
+        assert "BSD-3-Clause-Clear" in ours["source"]
+        for key, values in ours["results"].items():
+            assert values == theirs["results"][key]

@@ -1,0 +1,39 @@
+"""A picture as the three planes that video codecs take: BT.709, full range, 4:4:4 or 4:2:0."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from icmbench.anchors.colour import Plane, double, halve, rgb_to_ycbcr, ycbcr_to_rgb
+from icmbench.codecs.base import Picture
+
+
+def to_planes(picture: Picture, chroma: str, bit_depth: int) -> list[Plane]:
+    """Return Y, Cb, Cr of a uint8 RGB picture [H, W, 3]; uint8 for 8 bits, else uint16.
+
+    In 4:2:0, H and W are even and Cb and Cr are [H / 2, W / 2].
+    """
+    y, cb, cr = rgb_to_ycbcr(picture, "bt709", bit_depth)
+    return [y, cb, cr] if chroma == "4:4:4" else [y, halve(cb), halve(cr)]
+
+
+def from_planes(planes: list[Plane], bit_depth: int) -> Picture:
+    """Return the uint8 RGB picture [H, W, 3] of Y and of Cb, Cr of its size or of half of it."""
+    y, cb, cr = planes
+    if cb.shape != y.shape:
+        cb, cr = double(cb), double(cr)
+    return ycbcr_to_rgb([y, cb, cr], "bt709", bit_depth)
+
+
+def split_planes(
+    samples: bytes, height: int, width: int, chroma: str, bit_depth: int
+) -> list[Plane]:
+    """Return the planes of raw video, one after the other; 16 bit samples are little endian."""
+    dtype = np.dtype(np.uint8 if bit_depth <= 8 else "<u2")
+    half = (height, width) if chroma == "4:4:4" else (height // 2, width // 2)
+    planes, start = [], 0
+    for rows, columns in ((height, width), half, half):
+        plane = np.frombuffer(samples, dtype, rows * columns, start)
+        planes.append(plane.reshape(rows, columns))
+        start += plane.nbytes
+    return planes

@@ -1,0 +1,47 @@
+"""Pictures as they are published: any format and colour mode to uint8 RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from icmbench.codecs.base import Picture
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures directly inside a folder, whatever the case of their suffix, sorted."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def read_picture(source: Path | IO[bytes]) -> Picture:
+    """Return a picture as uint8 RGB [H, W, 3].
+
+    Grey is repeated, palettes are looked up, CMYK is converted by Pillow, alpha is laid over black
+    (as detectors' loaders drop it), 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        OSError: where the file is damaged or no picture.
+    """
+    with Image.open(source) as image:
+        return np.asarray(_rgb(image))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I"):
+        samples = np.asarray(image)
+        return Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        ground = Image.new("RGBA", opaque.size, (0, 0, 0, 255))
+        return Image.alpha_composite(ground, opaque).convert("RGB")
+    return image.convert("RGB")
