@@ -38,7 +38,7 @@ def build(job: dict[str, Any]) -> System:
 
 def one_batch(job: dict[str, Any]) -> Any:
     split = Split(job["dataset"], "train")
-    return next(batches(split, 0, job["schedule"], range(1), with_targets=True))
+    return next(batches(split, 0, job["schedule"], range(1), targets="boxes"))
 
 
 @pytest.mark.parametrize("variant", [J_FT, C_FT, T_FT, FIXED])
@@ -290,8 +290,8 @@ def test_mirrored_boxes_follow_the_picture(scenes: dict[str, Any]) -> None:
     schedule = {"batch_size": 8, "flip": True, "crop": None}
     split = Split(scenes, "train")
     plain = {"batch_size": 8, "flip": False, "crop": None}
-    a = next(batches(split, 0, schedule, range(1), with_targets=True))
-    b = next(batches(split, 0, plain, range(1), with_targets=True))
+    a = next(batches(split, 0, schedule, range(1), targets="boxes"))
+    b = next(batches(split, 0, plain, range(1), targets="boxes"))
     mirrored = 0
     for x, y, s, t in zip(a.images, b.images, a.targets, b.targets, strict=True):
         if torch.equal(x, y):
@@ -306,8 +306,8 @@ def test_mirrored_boxes_follow_the_picture(scenes: dict[str, Any]) -> None:
 def test_loader_workers_give_the_same_batches(scenes: dict[str, Any]) -> None:
     schedule = {"batch_size": 2, "flip": True, "crop": 64}
     split = Split(scenes, "train")
-    alone = list(batches(split, 1, schedule, range(3), with_targets=False))
-    shared = list(batches(split, 1, schedule, range(3), with_targets=False, workers=2))
+    alone = list(batches(split, 1, schedule, range(3), targets="none"))
+    shared = list(batches(split, 1, schedule, range(3), targets="none", workers=2))
     for a, b in zip(alone, shared, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a.images, b.images, strict=True))
 

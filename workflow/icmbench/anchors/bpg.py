@@ -111,8 +111,11 @@ class Bpg(Anchor):
             decoded = self._decode(folder, stream)
             if self._decode(folder, stream + _BEYOND_END) != decoded:
                 raise UserError(f"bitstream is damaged: its end is missing; {_CODE_AGAIN}")
-        with Image.open(io.BytesIO(decoded), formats=["PPM"]) as image:
-            return crop(np.asarray(image), bottom, right)
+        try:
+            with Image.open(io.BytesIO(decoded), formats=["PPM"]) as image:
+                return crop(np.asarray(image), bottom, right)
+        except (OSError, ValueError) as error:
+            raise UserError(f"bpgdec: wrote no whole picture ({error}); {_DAMAGED}") from None
 
     def _decode(self, folder: Path, stream: bytes) -> bytes:
         """Return the PPM file of a BPG file; as PNG the same samples take five times as long."""

@@ -27,6 +27,12 @@ from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
 
+# What Pillow's readers were seen to raise on damaged files; a header may claim any size.
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError),
+    Image.DecompressionBombError,
+)
+
 
 class PillowAnchor(Anchor):
     """A format that Pillow writes and reads; the rate is the size of the file.
@@ -57,9 +63,16 @@ class PillowAnchor(Anchor):
     def encode(self, picture: Picture) -> Encoded:
         """Code a uint8 RGB picture [H, W, 3]; the rate is the size of the file."""
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, self.file_format, **self.settings())
+        height, width = picture.shape[:2]
+        try:
+            Image.fromarray(picture).save(buffer, self.file_format, **self.settings())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{self.file_format} cannot code a picture of {width} x {height}: "
+                f"{_line(error)}; use smaller pictures or another anchor"
+            ) from None
         data = buffer.getvalue()
-        return Encoded(data, self.decode(data), picture.shape[0] * picture.shape[1])
+        return Encoded(data, self.decode(data), height * width)
 
     def decode(self, data: bytes) -> Picture:
         """Return the uint8 RGB picture [H, W, 3] of a file."""
@@ -70,13 +83,16 @@ class PillowAnchor(Anchor):
                 return np.asarray(image.convert("RGB"))
         except UnidentifiedImageError:
             raise _damaged(self.file_format, "it is no such file") from None
-        except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
-            raise _damaged(self.file_format, str(error)) from None
+        except _DECODER_ERRORS as error:
+            raise _damaged(self.file_format, _line(error)) from None
 
 
 def _damaged(file_format: str, reason: str) -> UserError:
-    line = " ".join(reason.split())[:200]
-    return UserError(f"bitstream is damaged: {file_format}: {line}; code the picture again")
+    return UserError(f"bitstream is damaged: {file_format}: {reason}; code the picture again")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 class Jpeg(PillowAnchor):

@@ -36,9 +36,7 @@ def run_program(
     cwd: Path,
     advice: str = CHECK_PROGRAM,
 ) -> str:
-    """Run a program to its end and return what it wrote to standard output.
-
-    Of that, the first and the last 32 KiB are kept.
+    """Run a program to its end and return the first and last 32 KiB of its standard output.
 
     It has no input, and a process group of its own that is killed as a whole when it takes too
     long or this process is interrupted: a wrapper has children.
@@ -73,9 +71,20 @@ def run_program(
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """Yield a temporary directory that is gone afterwards, whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="icmbench-") as name:
-        yield Path(name)
+    """Yield a temporary directory that is gone afterwards, whatever happens.
+
+    Raises:
+        UserError: for what goes wrong with files inside, a full disk above all.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="icmbench-") as name:
+            yield Path(name)
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise UserError(
+            f"{folder}: cannot keep temporary files there ({error.strerror or error}); free some "
+            "space, or set TMPDIR to another folder"
+        ) from error
 
 
 def read_output(path: Path, what: str, size: int | None = None, advice: str = "") -> bytes:
@@ -107,11 +116,11 @@ def program_version(command: tuple[str, ...], arguments: tuple[str, ...] = ()) -
 
     Its exit code means nothing: some fail without arguments, having said their version.
     """
-    try:
-        with workspace() as folder:
+    with workspace() as folder:
+        try:
             ended = _run([*command, *arguments], _VERSION_LIMIT_S, folder)
-    except OSError:
-        return "unknown version"
+        except OSError:
+            return "unknown version"
     found = _VERSION.search(ended.output) or _VERSION.search(ended.errors)
     return found[1] if found else "unknown version"
 

@@ -80,18 +80,17 @@ class X265(Anchor):
         planes = to_planes(coded, own.chroma, own.bit_depth)
         stream = _encode(planes, _LAYOUTS[own.chroma, own.bit_depth], self._options())
         data = pack(stream, picture.shape, coded.shape)
-        reconstruction = crop(_picture(_decode(stream)), *unpack(data)[1:])
+        reconstruction = crop(from_planes(*_decode(stream)), *unpack(data)[1:])
         return Encoded(data, reconstruction, block_pixels(coded.shape))
 
     def decode(self, data: bytes) -> Picture:
         """Return the uint8 RGB picture [H, W, 3] of a bitstream."""
         stream, bottom, right = unpack(data)
-        frame = _decode(stream)
-        again = _decode(stream + _TAIL)
-        same = (bytes(a) == bytes(b) for a, b in zip(frame.planes, again.planes, strict=True))
-        if not all(same):
+        planes, depth = _decode(stream)
+        again, _ = _decode(stream + _TAIL)
+        if not all(map(np.array_equal, planes, again)):
             raise _damaged("its end is missing")
-        return crop(_picture(frame), bottom, right)
+        return crop(from_planes(planes, depth), bottom, right)
 
 
 def _encode(planes: list[Plane], layout: str, options: dict[str, str]) -> bytes:
@@ -116,8 +115,8 @@ def _encode(planes: list[Plane], layout: str, options: dict[str, str]) -> bytes:
     return b"".join(bytes(packet) for packet in packets)
 
 
-def _decode(stream: bytes) -> VideoFrame:
-    """Return the only frame of a bitstream."""
+def _decode(stream: bytes) -> tuple[list[Plane], int]:
+    """Return the planes Y, Cb, Cr of the only picture of a bitstream, and their bit depth."""
     context = av.CodecContext.create("hevc", "r")
     context.thread_count = 1
     context.options = {"err_detect": "explode"}
@@ -132,17 +131,13 @@ def _decode(stream: bytes) -> VideoFrame:
     layout = frames[0].format.name.replace("yuvj", "yuv")
     if frames[0].is_corrupt or layout not in _LAYOUTS.values():
         raise _damaged(f"it decodes to {layout}, or with errors")
-    return frames[0]
-
-
-def _picture(frame: VideoFrame) -> Picture:
-    depth = frame.format.components[0].bits
+    depth = frames[0].format.components[0].bits
     dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
-    planes = []
-    for plane in frame.planes:
+    planes: list[Plane] = []
+    for plane in frames[0].planes:
         samples = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
-        planes.append(samples[:, : plane.width])  # lines are padded in memory
-    return from_planes(planes, depth)
+        planes.append(samples[:, : plane.width].copy())  # lines are padded in memory
+    return planes, depth
 
 
 def _damaged(reason: str) -> UserError:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from icmbench.codecs import LearnedParameters
 from icmbench.codecs.base import CodecOutput, Encoded, Picture
 from icmbench.codecs.bitstream import pack, unpack
+from icmbench.codecs.compact import use_compact_tables
 from icmbench.codecs.estimated import as_png, from_png
 from icmbench.pixels import to_picture, to_tensor
 from icmbench.train.checkpoint import load_resized
@@ -66,6 +67,7 @@ class LearnedCodec(nn.Module, ABC):
         if pretrained:
             sizes = zoo_sizes(self.zoo, parameters.qualities[rate_index])
         self.network = self.build(*sizes)
+        use_compact_tables(self.network)
         self.bounded = Bounded()
 
     # --- what a subclass says -----------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 The same steps as CompressAI's loops, so the strings are interchangeable, but fast enough for whole
 data sets: what does not depend on decoded elements is computed once, and the range decoder is given
-only the tables it needs (CompressAI passes all 64, padded to thousands of entries, each time).
+only the tables it needs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from compressai.ans import BufferedRansEncoder, RansDecoder
 from torch import Tensor
 from torch.nn import functional
+
+from icmbench.codecs.compact import CodingTables
 
 _KERNEL = 5  # of the masked convolution over decoded elements
 _BORDER = _KERNEL // 2
@@ -43,10 +45,7 @@ class SequentialCoder:
         conditional = network.gaussian_conditional
         self.scale_bound = conditional.lower_bound_scale
         self.scale_steps = conditional.scale_table[:-1].contiguous()
-        lengths = conditional.cdf_length.tolist()
-        tables = conditional.quantized_cdf.tolist()
-        self.tables = [row[:length] for row, length in zip(tables, lengths, strict=True)]
-        self.lengths, self.offsets = lengths, conditional.offset.tolist()
+        self.tables: CodingTables = conditional.tables
 
     def _gaussians(self, padded: Tensor, row: int, column: int) -> tuple[list[int], Tensor]:
         """Return table indices and means of a position's M elements."""
@@ -73,7 +72,8 @@ class SequentialCoder:
             symbols += symbol.int().tolist()
             indices += index
         encoder = BufferedRansEncoder()
-        encoder.encode_with_indexes(symbols, indices, self.tables, self.lengths, self.offsets)
+        places, tables = self.tables.used(indices)
+        encoder.encode_with_indexes(symbols, places, *tables)
         return encoder.flush(), self._inner(padded)
 
     def decode(self, string: bytes, channels: int) -> Tensor:
@@ -84,14 +84,8 @@ class SequentialCoder:
         decoder.set_stream(string)
         for row, column in self._positions():
             index, means = self._gaussians(padded, row, column)
-            used = sorted(set(index))
-            place = {table: number for number, table in enumerate(used)}
-            symbols = decoder.decode_stream(
-                [place[table] for table in index],
-                [self.tables[table] for table in used],
-                [self.lengths[table] for table in used],
-                [self.offsets[table] for table in used],
-            )
+            places, tables = self.tables.used(index)
+            symbols = decoder.decode_stream(places, *tables)
             decoded = torch.tensor(symbols, dtype=torch.float32) + means
             padded[0, :, row + _BORDER, column + _BORDER] = decoded
         return self._inner(padded)

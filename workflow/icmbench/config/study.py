@@ -151,8 +151,14 @@ class PublishedCell(Strict):
     """One published number."""
 
     variant: str | None = Field(None, description="Variant it stands beside, where there is one.")
+    anchor: str | None = Field(
+        None, description="Variant that a BD metric compares with; null for other metrics."
+    )
     label: str = Field(description="The paper's name of the row.")
-    metric: str = Field(description="bpp, box_map, psnr, ...; accuracies in [0, 1].")
+    metric: str = Field(
+        description="bpp, box_map, psnr, ...; accuracies in [0, 1]. A BD metric names the metric "
+        "it integrates: bd_rate_pct:box_map, bd_accuracy_points:box_map."
+    )
     value: float
     group: str = Field(description="The table or figure it comes from; cells of a group share it.")
     source: str

@@ -139,14 +139,23 @@ class Split:
         native_width, native_height = self.native_size(index)
         scale = np.array([width / native_width, height / native_height] * 2, np.float32)
         boxes, labels = [], []
-        for annotation in self._by_image[self.ids[index]]:
+        for annotation in self._trainable(index):
             x, y, w, h = annotation["bbox"]
-            if annotation.get("iscrowd") or w <= 1 or h <= 1:
-                continue
             boxes.append([x, y, x + w, y + h])
             labels.append(annotation["category_id"])
         array = np.array(boxes, np.float32).reshape(-1, 4) * scale
         return array, np.array(labels, np.int64)
+
+    def segmentations(self, index: int) -> list[Any]:
+        """Return the COCO segmentations, in native pixels, of the objects of :meth:`target`."""
+        return [annotation["segmentation"] for annotation in self._trainable(index)]
+
+    def _trainable(self, index: int) -> list[dict[str, Any]]:
+        return [
+            annotation
+            for annotation in self._by_image[self.ids[index]]
+            if not annotation.get("iscrowd") and min(annotation["bbox"][2:]) > 1
+        ]
 
 
 def coded_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from icmbench.errors import UserError
 from icmbench.metrics.average_precision import match_detections
 from icmbench.pixels import to_tensor
 from icmbench.tasks.base import Outcome
+from icmbench.tasks.masks import encode_mask
 
 _BATCH = 8
 _GROUPS = {"bbox": "box", "segm": "mask"}
@@ -72,7 +73,7 @@ def _native(
     scale = torch.tensor([width / size[1], height / size[0]] * 2)
     boxes = result["boxes"].float().cpu() * scale
     boxes[:, 2:] -= boxes[:, :2]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for box, label, score in zip(
         boxes.tolist(), result["labels"].tolist(), result["scores"].float().tolist(), strict=True
     ):
@@ -84,4 +85,7 @@ def _native(
                 "score": round(score, 5),
             }
         )
+    if "masks" in result:
+        for row, mask in zip(rows, result["masks"].float().cpu(), strict=True):
+            row["segmentation"] = encode_mask(mask[0], width, height)
     return rows

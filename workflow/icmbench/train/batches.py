@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.tasks.masks import decode_masks
+
+# What a task's losses need beside the images.
+Targets = Literal["none", "boxes", "masks"]
 
 
 @dataclass
@@ -45,9 +49,9 @@ def indices_of_step(seed: int, step: int, batch_size: int, count: int) -> list[i
 class _Steps(Dataset[Batch]):
     """Step number -> batch; a map-style data set so that a loader's workers can share the steps."""
 
-    def __init__(self, split: Split, seed: int, schedule: dict[str, Any], with_targets: bool):
+    def __init__(self, split: Split, seed: int, schedule: dict[str, Any], targets: Targets):
         self.split, self.seed, self.schedule = split, seed, schedule
-        self.with_targets = with_targets
+        self.targets = targets
 
     def __getitem__(self, step: int) -> Batch:
         schedule = self.schedule
@@ -64,19 +68,26 @@ class _Steps(Dataset[Batch]):
         height, width = picture.shape[:2]
         mirrored = self.schedule["flip"] and rng.random() < 0.5
         crop = self.schedule["crop"]
-        if crop is not None and not self.with_targets:
+        if crop is not None and self.targets == "none":
             top = int(rng.integers(max(height - crop, 0) + 1))
             left = int(rng.integers(max(width - crop, 0) + 1))
             picture = picture[top : top + crop, left : left + crop]
         if mirrored:
             picture = picture[:, ::-1]
         image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float().div_(255)
-        if not self.with_targets:
+        if self.targets == "none":
             return image, {}
         boxes, labels = self.split.target(index, width, height)
         if mirrored:
             boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-        return image, {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}
+        target = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}
+        if self.targets == "masks":
+            native_width, native_height = self.split.native_size(index)
+            masks = decode_masks(
+                self.split.segmentations(index), (native_height, native_width), (height, width)
+            )
+            target["masks"] = masks.flip(-1) if mirrored else masks
+        return image, target
 
 
 def batches(
@@ -84,7 +95,7 @@ def batches(
     seed: int,
     schedule: dict[str, Any],
     steps: range,
-    with_targets: bool,
+    targets: Targets,
     workers: int = 0,
 ) -> Iterator[Batch]:
     """Yield the batches of ``steps`` in order.
@@ -94,10 +105,10 @@ def batches(
         seed: of the operating point.
         schedule: batch size, crop and flip of the study's schedule.
         steps: which steps; a resumed training begins in the middle.
-        with_targets: yield boxes and labels; random crops are only taken without them.
+        targets: what to yield beside the images; random crops are only taken with none.
         workers: loader processes; 0 loads in this one.
     """
-    source = _Steps(split, seed, schedule, with_targets)
+    source = _Steps(split, seed, schedule, targets)
     loader = DataLoader(
         source,
         batch_size=None,
@@ -110,13 +121,13 @@ def batches(
 
 
 def validation_batches(
-    split: Split, images: int, batch_size: int, crop: int | None, with_targets: bool
+    split: Split, images: int, batch_size: int, crop: int | None, targets: Targets
 ) -> Iterator[Batch]:
     """Yield the first ``images`` of the val split, unshuffled and unmirrored."""
     count = min(images, len(split))
     size = min(batch_size, count)
     schedule = {"batch_size": size, "flip": False, "crop": crop}
-    source = _Steps(split, 0, schedule, with_targets)
+    source = _Steps(split, 0, schedule, targets)
     rng = np.random.default_rng(0)
     for start in range(0, count, size):
         pairs = [source._one(i, rng) for i in range(start, min(start + size, count))]

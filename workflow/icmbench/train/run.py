@@ -26,7 +26,7 @@ from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.files import digest_json, sha256_file, source_digest
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
-from icmbench.train.batches import Batch, batches, validation_batches
+from icmbench.train.batches import Batch, Targets, batches, validation_batches
 from icmbench.train.build import build_codec, build_task
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from icmbench.train.lock import TrainingLock
@@ -135,8 +135,9 @@ class _State:
         return self.job["schedule"]
 
     @property
-    def with_targets(self) -> bool:
-        return self.system.task is not None
+    def targets(self) -> Targets:
+        task = self.system.task
+        return "none" if task is None else task.targets
 
 
 def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
@@ -234,7 +235,7 @@ def _loop(state: _State, lock: TrainingLock) -> None:
         state.job["seed"],
         schedule,
         steps,
-        state.with_targets,
+        state.targets,
         workers=runtime["workers"],
     )
     clock = _Clock(state)
@@ -325,7 +326,7 @@ def validate(state: _State, images: int) -> dict[str, float]:
     sums: dict[str, float] = {}
     torch.manual_seed(state.job["seed"])
     for batch in validation_batches(
-        split, images, schedule["batch_size"], schedule["crop"], state.with_targets
+        split, images, schedule["batch_size"], schedule["crop"], state.targets
     ):
         with state.compute.autocast():
             terms = state.model(batch.to(state.fabric.device))
