@@ -106,7 +106,7 @@ np.save(sys.argv[1] + "/out.npy", codec.decode(open(sys.argv[1] + "/picture.bin"
 def test_bounded_output_lets_gradients_back_in() -> None:
     import torch
 
-    from icmbench.codecs.hyperprior import Bounded
+    from icmbench.codecs.learned import Bounded
 
     x = torch.tensor([-0.5, 0.5, 1.5], requires_grad=True)
     bounded = Bounded()(x)

@@ -1,4 +1,4 @@
-"""Every learned codec: what is estimated is what is coded, and what is decoded is what was meant."""
+"""Every learned codec: its estimate is what it codes, and decoding gives what was meant."""
 
 from __future__ import annotations
 

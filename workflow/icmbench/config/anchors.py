@@ -51,7 +51,9 @@ def choose_anchors(study: Study, run: RunConfig) -> Study:
             "variants": variants,
             "comparisons": comparisons,
             "pictures": pictures,
-            "published": [cell for cell in study.published if cell.variant not in left],
+            "published": [
+                cell for cell in study.published if not {cell.variant, cell.anchor} & left
+            ],
             "published_curves": [
                 curve if curve.variant not in left else curve.model_copy(update={"variant": None})
                 for curve in study.published_curves

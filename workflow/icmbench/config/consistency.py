@@ -102,6 +102,13 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
         if cell.variant is not None and cell.variant not in study.variants:
             key = f"published.{index}.variant"
             faults.unknown(where, key, cell.variant, "variant", study.variants)
+        if cell.anchor is not None and cell.anchor not in study.variants:
+            key = f"published.{index}.anchor"
+            faults.unknown(where, key, cell.anchor, "variant", study.variants)
+        if (cell.anchor is None) == cell.metric.startswith("bd_"):
+            key = f"published.{index}.anchor"
+            faults.add(where, key, cell.anchor, f"with metric {cell.metric!r}: BD metrics need an "
+                       "anchor, others have none")  # fmt: skip
     labels = [curve.label for curve in study.published_curves]
     for index, curve in enumerate(study.published_curves):
         key = f"published_curves.{index}"

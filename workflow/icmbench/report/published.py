@@ -100,12 +100,27 @@ def _lines(
                 *head,
                 text(metric.heading),
                 figure(metric.show(cell["value"])),
-                _measured(results, study, row.variant, name, rate_index),
+                _bd(results, study, cell)
+                if cell["anchor"]
+                else _measured(results, study, row.variant, name, rate_index),
                 *([Cell(at, rows=span)] if place == 0 else []),
                 text(cell["confidence"]),
             ]
         )
     return lines
+
+
+def _bd(results: Results, study: str, cell: Row) -> Cell:
+    """Return the BD metric that a published one stands beside, with its interval."""
+    column, _, integrated = cell["metric"].partition(":")
+    low, high = ("low", "high") if column == "bd_rate_pct" else ("accuracy_low", "accuracy_high")
+    wanted = {"study": study, "metric": integrated, "variant": cell["variant"]}
+    wanted["anchor"] = cell["anchor"]
+    metric = metric_style(cell["metric"])
+    for row in results.bd:
+        if all(row[key] == value for key, value in wanted.items()):
+            return figure(metric.show(row[column]), metric.show_interval(row[low], row[high]))
+    return figure(number(None, 0))
 
 
 def _nearest(results: Results, study: str, row: _PublishedRow) -> tuple[str, int | None]:
@@ -122,6 +137,8 @@ def _nearest(results: Results, study: str, row: _PublishedRow) -> tuple[str, int
     elif "bpp" in row.cells:
         wanted = row.cells["bpp"]["value"]
         index = min(means, key=lambda i: abs(math.log(means[i] / wanted)))
+    elif any(cell["anchor"] for cell in row.cells.values()):
+        return "the whole curve", None
     else:
         return "range of the curve", None
     return f"rate index {index}, {metric_style('bpp').show(means[index])} bpp", index

@@ -83,6 +83,9 @@ METRICS = {
         Metric("box_map", "Box mAP", "%", 100.0, 1),
         Metric("box_map50", "Box mAP at IoU 0.50", "%", 100.0, 1),
         Metric("box_map75", "Box mAP at IoU 0.75", "%", 100.0, 1),
+        Metric("mask_map", "Mask mAP", "%", 100.0, 1),
+        Metric("mask_map50", "Mask mAP at IoU 0.50", "%", 100.0, 1),
+        Metric("mask_map75", "Mask mAP at IoU 0.75", "%", 100.0, 1),
         Metric("psnr", "PSNR", "dB", 1.0, 2),
         Metric("psnr_ycbcr", "PSNR YCbCr 6:1:1", "dB", 1.0, 2),
         Metric("ms_ssim", "MS-SSIM", "", 1.0, 4),
@@ -91,7 +94,17 @@ METRICS = {
 
 
 def metric_style(name: str) -> Metric:
-    """Return how a metric is shown; one that is not listed is shown as it stands."""
+    """Return how a metric is shown; one that is not listed is shown as it stands.
+
+    ``bd_rate_pct:box_map`` and the like are what a study quotes of a paper's BD tables.
+    """
+    kind, _, integrated = name.partition(":")
+    if kind == "bd_rate_pct":
+        return Metric(name, f"BD-rate at equal {metric_style(integrated).title}", "%", 1.0, 2)
+    if kind == "bd_accuracy_points":
+        metric = metric_style(integrated)
+        unit = "dB" if metric.unit == "dB" else "points"
+        return Metric(name, f"BD of {metric.title} at equal rate", unit, 1.0, 2)
     return METRICS.get(name) or Metric(name, name.replace("_", " "))
 
 
