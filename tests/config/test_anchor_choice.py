@@ -145,7 +145,7 @@ def test_chunks_become_jobs(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make(anchors=["jpeg"])
     point = plan.points[0]
     assert len(plan.coded(point, "test")["state"]) == 1
-    scale = plan.scale.model_copy(update={"chunks": {"jpeg": 3}})
+    scale = plan.scale.model_copy(update={"chunks": {"photographs": {"jpeg": 3}}})
     monkeypatch.setattr(plan, "scale", scale)
     states = plan.coded(point, "test")["state"]
     assert [Path(s).name for s in states] == [f"chunk{i}of3.json" for i in range(3)]

@@ -49,6 +49,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         overrides["studies"] = arguments.studies
     plan = load_plan(arguments.config, overrides)
     plan.write()
+    for line in plan.left_out:
+        print(f"icmbench: {line}", file=sys.stderr)
     print(
         f"{plan.root / 'plan.json'}: {len(plan.points)} operating points, {len(plan.trained)} "
         f"trainings, {len(plan.encodings)} encodings, {len(plan.evaluated)} evaluations"

@@ -35,6 +35,8 @@ def open_workflow(config: dict[str, Any]) -> Workflow:
     try:
         plan = load_plan("config.yaml", config)
         plan.write()
+        for line in plan.left_out:
+            print(f"icmbench: {line}", file=sys.stderr)
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None
     return Workflow(plan)
@@ -68,6 +70,10 @@ class Workflow:
     def minutes(self, wildcards: Any, attempt: int) -> int:
         """Return the time limit of a network job; a retry resumes, and gets more."""
         return self.runtime.runtime_min * attempt
+
+    def anchor_memory(self, wildcards: Any, attempt: int) -> int:
+        """Return the memory of an anchor's job in MB, half as much again for each retry."""
+        return round(self.runtime.anchor_mb * (1 + 0.5 * (attempt - 1)))
 
     def anchor_minutes(self, wildcards: Any, attempt: int) -> int:
         """Return the time limit of an anchor's job; a retry goes on from the cache."""

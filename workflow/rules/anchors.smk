@@ -15,7 +15,7 @@ rule code_anchor:
     conda:
         "../../envs/icmbench.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=W.anchor_memory,
         runtime=W.anchor_minutes,
     shell:
         "python -m icmbench code {input.job} --chunk {wildcards.chunk} 2> >(tee {log} >&2)"

@@ -15,6 +15,7 @@ rule train:
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
+    retries: W.runtime.retries
     resources:
         gpu=W.runtime.gpu,
         mem_mb=W.memory,

@@ -14,7 +14,8 @@ from icmbench.files import atomic_path
 #: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
 #: bits_estimated: by the entropy model, NaN without one; psnr, psnr_ycbcr (6:1:1): dB, inf where
 #: lossless, NaN where no picture is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds;
-#: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction.
+#: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction; NA where the
+#: encoder tells none.
 COLUMNS: dict[str, str] = {
     "study": "string",
     "variant": "string",
@@ -35,7 +36,7 @@ COLUMNS: dict[str, str] = {
     "ms_ssim": "float64",
     "encode_s": "float64",
     "decode_s": "float64",
-    "roundtrip_ok": "bool",
+    "roundtrip_ok": "boolean",
     "implementation": "string",
 }
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.config.base import Strict
 from icmbench.errors import UserError
+
+# Raised when a change here (colour, padding, headers) makes other bits or other decoded samples.
+ANCHOR_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Implementation:
     def identity(self) -> dict[str, Any]:
         """Return what a cache of bitstreams is keyed by, besides the picture."""
         return {
+            "code": ANCHOR_VERSION,
             "name": self.name,
             "version": self.version,
             "settings": dict(self.settings),
@@ -101,13 +106,26 @@ class Anchor(ABC):
         """
 
 
+class LibraryAnchor(Anchor):
+    """An anchor that a library codes in this process."""
+
+    @abstractmethod
+    def compress(self, picture: Picture) -> Encoded:
+        """Code a uint8 RGB picture [H, W, 3] of any size, and no more: this is what is timed."""
+
+    def encode(self, picture: Picture) -> Encoded:
+        """Code a picture; the reconstruction is what this process decodes."""
+        encoded = self.compress(picture)
+        return replace(encoded, reconstruction=self.decode(encoded.data))
+
+
 def whole_rate(codec: str, parameter: str, rate: float | None, low: int, high: int) -> int:
     """Return ``rate`` as an integer.
 
     Raises:
         UserError: where it is no whole number from ``low`` to ``high``.
     """
-    if rate is None or rate != int(rate) or not low <= rate <= high:
+    if rate is None or not math.isfinite(rate) or rate != int(rate) or not low <= rate <= high:
         raise UserError(
             f"{codec} {parameter} {rate!r}: allowed are whole numbers from {low} to {high}"
         )

@@ -103,9 +103,14 @@ class Cache:
             temporary.chmod(0o777 & ~umask)
             place = self._place(key)
             place.parent.mkdir(exist_ok=True)
-            # Another job may have stored the same picture meanwhile: its entry is as good.
-            with contextlib.suppress(OSError):
+            try:
                 temporary.rename(place)
+            except OSError:
+                # Another job stored the same picture meanwhile; what it says of its files holds.
+                other = self.find(key)
+                if other is None:
+                    raise
+                return other
             return Entry(place, facts)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""RGB to YCbCr and back, full range, rounding both ways; chroma subsampling; even sizes.
+"""RGB to YCbCr and back, full range, rounding both ways; chroma subsampling.
 
 Equations and full-range quantisation of Rec. ITU-T H.273 (tables 4 and 5). A common tool truncates
 in both directions, which alone bounds the PSNR at 43.7 dB on Kodak; rounding gives 53 dB at 8 bits.
@@ -92,14 +92,6 @@ def _unit_planes(picture: Picture, matrix: Matrix) -> list[npt.NDArray[np.float3
     cb = half * (b - y) / np.float32(1 - _WEIGHTS[matrix][1]) + half
     cr = half * (r - y) / np.float32(1 - _WEIGHTS[matrix][0]) + half
     return [np.clip(plane, 0, 1) for plane in (y, cb, cr)]
-
-
-def pad_to_even(picture: Picture) -> Picture:
-    """Repeat the last row or column of a picture [H, W, 3] where a side is odd."""
-    bottom, right = picture.shape[0] % 2, picture.shape[1] % 2
-    if not (bottom or right):
-        return picture
-    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="edge")
 
 
 def halve(plane: Plane) -> Plane:

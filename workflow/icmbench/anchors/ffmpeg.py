@@ -7,21 +7,19 @@ IDR picture) whose VUI says BT.709 and full range, which costs 7 bytes.
 from __future__ import annotations
 
 import re
-import subprocess
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NoReturn
 
 import imageio_ffmpeg  # type: ignore[import-untyped]
-import numpy as np
 
 from icmbench.anchors import VvencFfmpegParameters
 from icmbench.anchors.base import Anchor, Implementation, whole_rate
 from icmbench.anchors.colour import Plane
 from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
-from icmbench.anchors.planar import from_planes, split_planes, to_planes
+from icmbench.anchors.planar import from_planes, join_planes, split_planes, to_planes
+from icmbench.anchors.process import read_output, run_program, workspace
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
@@ -33,6 +31,8 @@ _SMALLEST = 16  # sides that vvenc takes
 _VVENC = "intraperiod=1:IntraQPOffset=0:threads=1:range=full:matrixcoefficients=1"
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
 _NOISE = ("Configuration warning", "Task finished", "Terminating thread", "Nothing was written")
+_CHECK_VVENC = "see that this FFmpeg has libvvenc"
+_DAMAGED = "where this program runs here, the bitstream is damaged: code the picture again"
 
 
 class VvencFfmpeg(Anchor):
@@ -80,16 +80,18 @@ class VvencFfmpeg(Anchor):
     def encode(self, picture: Picture) -> Encoded:
         """Code a uint8 RGB picture [H, W, 3]; the rate is the size of the bare bitstream."""
         coded = pad(picture, 2, _SMALLEST)
-        samples = b"".join(plane.tobytes() for plane in to_planes(coded, "4:2:0", 10))
-        what, limit = f"vvenc qp {self.qp}", self.parameters.time_limit_s
-        # vvenc prints warnings to standard output, where they would pass for bits.
-        with TemporaryDirectory(prefix="icmbench-") as folder:
-            path = Path(folder, "picture.266")
-            command = _encoding(_program(), coded.shape, self.parameters.preset, self.qp, path)
-            done = _run(command, samples, limit, what)
-            stream = b"" if done.returncode or not path.exists() else path.read_bytes()
-        if not stream:
-            _fail(what, command, done)
+        what = f"vvenc qp {self.qp}"
+        with workspace() as folder:
+            (folder / "in.yuv").write_bytes(join_planes(to_planes(coded, "4:2:0", 10)))
+            run_program(
+                _encoding(_program(), coded.shape, self.parameters.preset, self.qp),
+                what=what,
+                time_limit_s=self.parameters.time_limit_s,
+                cwd=folder,
+                advice=_CHECK_VVENC,
+                telling=_said,
+            )
+            stream = read_output(folder / "out.266", what)
         data = pack(stream, picture.shape, coded.shape)
         return Encoded(data, None, block_pixels(coded.shape))
 
@@ -98,23 +100,29 @@ class VvencFfmpeg(Anchor):
         stream, bottom, right = unpack(data)
         command = [_program(), *_QUIET, "-threads", "1", "-xerror", "-err_detect", "explode"]
         # The headers of YUV4MPEG carry the size; rawvideo would not.
-        command += ["-f", "vvc", "-i", "pipe:0", "-f", "yuv4mpegpipe", "-strict", "-1", "pipe:1"]
-        done = _run(command, stream, self.parameters.time_limit_s, "VVC decoder")
-        if done.returncode < 0:
-            _fail("VVC decoder", command, done)
-        if done.returncode:
-            raise _damaged(_said(done.stderr))
-        return crop(from_planes(_y4m_planes(done.stdout), 10), bottom, right)
+        command += ["-f", "vvc", "-i", "in.266", "-f", "yuv4mpegpipe", "-strict", "-1", "out.y4m"]
+        what = "VVC decoder"
+        with workspace() as folder:
+            (folder / "in.266").write_bytes(stream)
+            run_program(
+                command,
+                what=what,
+                time_limit_s=self.parameters.time_limit_s,
+                cwd=folder,
+                advice=_DAMAGED,
+                telling=_said,
+            )
+            planes = _y4m_planes(read_output(folder / "out.y4m", what, advice=_DAMAGED))
+        return crop(from_planes(planes, 10), bottom, right)
 
 
-def _encoding(
-    program: str, shape: Sequence[int], preset: str, qp: int, output: Path | str
-) -> list[str]:
-    """Return the command line that codes planes [H, W] and [H / 2, W / 2] from its input."""
+def _encoding(program: str, shape: Sequence[int], preset: str, qp: int) -> list[str]:
+    """Return the command line that codes planes [H, W] and [H / 2, W / 2], in.yuv to out.266."""
     command = [program, *_QUIET, "-f", "rawvideo", "-pix_fmt", "yuv420p10le"]
-    command += ["-s", f"{shape[1]}x{shape[0]}", "-r", "1", "-i", "pipe:0", "-frames:v", "1"]
+    command += ["-s", f"{shape[1]}x{shape[0]}", "-r", "1", "-i", "in.yuv", "-frames:v", "1"]
     command += ["-c:v", "libvvenc", "-threads", "1", "-preset", preset, "-qp", str(qp)]
-    return [*command, "-qpa", "0", "-vvenc-params", _VVENC, "-f", "vvc", str(output)]
+    # Not to standard output: vvenc prints warnings there, which would pass for bits.
+    return [*command, "-qpa", "0", "-vvenc-params", _VVENC, "-f", "vvc", "out.266"]
 
 
 def _y4m_planes(content: bytes) -> list[Plane]:
@@ -130,37 +138,11 @@ def _y4m_planes(content: bytes) -> list[Plane]:
     return split_planes(samples, height, width, "4:2:0", 10)
 
 
-def _run(
-    command: list[str], given: bytes, limit_s: float, what: str
-) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(
-            command, input=given, capture_output=True, timeout=limit_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"{what}: `{' '.join(command)}` took longer than {limit_s:g} s; raise time_limit_s, "
-            f"allowed are positive numbers"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{what}: `{command[0]}` cannot be run: {error.strerror}; reinstall imageio-ffmpeg"
-        ) from None
-
-
-def _fail(what: str, command: list[str], done: subprocess.CompletedProcess[bytes]) -> NoReturn:
-    raise UserError(
-        f"{what}: `{' '.join(command)}` ended with exit code {done.returncode}: "
-        f"{_said(done.stderr)}; see that this FFmpeg has libvvenc"
-    )
-
-
-def _said(stderr: bytes) -> str:
+def _said(said: str) -> str:
     """Return the first line of what FFmpeg said that tells more than that it failed."""
-    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines()]
+    lines = [" ".join(line.split()) for line in said.splitlines()]
     telling = [line for line in lines if line and not any(noise in line for noise in _NOISE)]
-    line = telling[0] if telling else "no message"
-    return re.sub(r" @ 0x[0-9a-f]+", "", " ".join(line.split()))[:300]
+    return re.sub(r" @ 0x[0-9a-f]+", "", telling[0])[:300] if telling else ""
 
 
 def _damaged(reason: str) -> UserError:
@@ -169,12 +151,14 @@ def _damaged(reason: str) -> UserError:
 
 def _program() -> str:
     try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
+        program = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
         raise UserError(
             "imageio-ffmpeg has no FFmpeg program on this platform; set IMAGEIO_FFMPEG_EXE to one "
             "that has libvvenc, or choose another anchor"
         ) from None
+    # It runs in other directories than this one.
+    return str(Path(shutil.which(program) or program).absolute())
 
 
 @lru_cache(maxsize=4)
@@ -186,13 +170,11 @@ def _digest(program: str) -> str:
 def _version(program: str) -> str:
     """Return the versions of vvenc, which it tells when coding, and of FFmpeg."""
     size = (_SMALLEST, _SMALLEST)
-    words = _encoding(program, size, "faster", 32, "pipe:1")
+    words = _encoding(program, size, "faster", 32)
     command = ["info" if word == "error" else word for word in words if word != "-hide_banner"]
-    blank = np.zeros(_SMALLEST**2 * 3 // 2, np.uint16).tobytes()
-    done = _run(command, blank, 60.0, "vvenc")
-    if done.returncode:
-        _fail("vvenc", command, done)
-    said = done.stderr.decode(errors="replace")
+    with workspace() as folder:
+        (folder / "in.yuv").write_bytes(bytes(_SMALLEST**2 * 3))
+        said = run_program(command, what="vvenc", time_limit_s=60, cwd=folder, advice=_CHECK_VVENC)
     vvenc = re.search(r"libvvenc version: (\S+)", said)
     ffmpeg = re.search(r"ffmpeg version (\S+)", said)
     names = [found[1] if found else "unknown" for found in (vvenc, ffmpeg)]

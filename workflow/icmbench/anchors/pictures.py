@@ -22,7 +22,7 @@ from icmbench.anchors import (
     JpegParameters,
     WebpParameters,
 )
-from icmbench.anchors.base import Anchor, Implementation, whole_rate
+from icmbench.anchors.base import Implementation, LibraryAnchor, whole_rate
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
@@ -34,7 +34,7 @@ _DECODER_ERRORS = (
 )
 
 
-class PillowAnchor(Anchor):
+class PillowAnchor(LibraryAnchor):
     """A format that Pillow writes and reads; the rate is the size of the file.
 
     Attributes:
@@ -60,7 +60,7 @@ class PillowAnchor(Anchor):
         """Return Pillow, the library inside and every option given."""
         return Implementation("Pillow", self.version(), dict(self.settings()))
 
-    def encode(self, picture: Picture) -> Encoded:
+    def compress(self, picture: Picture) -> Encoded:
         """Code a uint8 RGB picture [H, W, 3]; the rate is the size of the file."""
         buffer = io.BytesIO()
         height, width = picture.shape[:2]
@@ -72,7 +72,7 @@ class PillowAnchor(Anchor):
                 f"{_line(error)}; use smaller pictures or another anchor"
             ) from None
         data = buffer.getvalue()
-        return Encoded(data, self.decode(data), height * width)
+        return Encoded(data, None, height * width)
 
     def decode(self, data: bytes) -> Picture:
         """Return the uint8 RGB picture [H, W, 3] of a file."""

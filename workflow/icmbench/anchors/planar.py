@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from icmbench.anchors.colour import Plane, double, halve, rgb_to_ycbcr, ycbcr_to_rgb
+from icmbench.anchors.colour import Plane, Rounding, double, halve, rgb_to_ycbcr, ycbcr_to_rgb
 from icmbench.codecs.base import Picture
 
 
-def to_planes(picture: Picture, chroma: str, bit_depth: int) -> list[Plane]:
+def to_planes(
+    picture: Picture, chroma: str, bit_depth: int, rounding: Rounding = "nearest"
+) -> list[Plane]:
     """Return Y, Cb, Cr of a uint8 RGB picture [H, W, 3]; uint8 for 8 bits, else uint16.
 
-    In 4:2:0, H and W are even and Cb and Cr are [H / 2, W / 2].
+    In 4:2:0, H and W are even and Cb and Cr are [H / 2, W / 2]; their means are always rounded.
     """
-    y, cb, cr = rgb_to_ycbcr(picture, "bt709", bit_depth)
+    y, cb, cr = rgb_to_ycbcr(picture, "bt709", bit_depth, rounding)
     return [y, cb, cr] if chroma == "4:4:4" else [y, halve(cb), halve(cr)]
 
 
-def from_planes(planes: list[Plane], bit_depth: int) -> Picture:
+def from_planes(planes: list[Plane], bit_depth: int, rounding: Rounding = "nearest") -> Picture:
     """Return the uint8 RGB picture [H, W, 3] of Y and of Cb, Cr of its size or of half of it."""
     y, cb, cr = planes
     if cb.shape != y.shape:
         cb, cr = double(cb), double(cr)
-    return ycbcr_to_rgb([y, cb, cr], "bt709", bit_depth)
+    return ycbcr_to_rgb([y, cb, cr], "bt709", bit_depth, rounding)
+
+
+def join_planes(planes: list[Plane]) -> bytes:
+    """Return planes as raw video, one after the other; 16 bit samples are little endian."""
+    return b"".join(
+        plane.astype(plane.dtype.newbyteorder("<"), copy=False).tobytes() for plane in planes
+    )
 
 
 def split_planes(
     samples: bytes, height: int, width: int, chroma: str, bit_depth: int
 ) -> list[Plane]:
-    """Return the planes of raw video, one after the other; 16 bit samples are little endian."""
+    """Return the planes Y, Cb, Cr of raw video, as :func:`join_planes` writes it."""
     dtype = np.dtype(np.uint8 if bit_depth <= 8 else "<u2")
     half = (height, width) if chroma == "4:4:4" else (height // 2, width // 2)
     planes, start = [], 0

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,11 @@ _VERSION_LIMIT_S = 60.0
 CHECK_PROGRAM = "check that this program runs here and knows these arguments"
 
 
+def ending(said: str) -> str:
+    """Return the last 300 characters of what a program said, as one line."""
+    return " ".join(said.split())[-_SHOWN:].strip()
+
+
 def run_program(
     command: Sequence[str],
     *,
@@ -35,11 +40,13 @@ def run_program(
     time_limit_s: float,
     cwd: Path,
     advice: str = CHECK_PROGRAM,
+    telling: Callable[[str], str] = ending,
 ) -> str:
-    """Run a program to its end and return the first and last 32 KiB of its standard output.
+    """Run a program to its end and return its standard output, then its standard error.
 
-    It has no input, and a process group of its own that is killed as a whole when it takes too
-    long or this process is interrupted: a wrapper has children.
+    Of each, the first and last 32 KiB are kept: samples and bitstreams belong in files. It has no
+    input, and a process group of its own that is killed as a whole when it takes too long or this
+    process is interrupted: a wrapper has children.
 
     Args:
         command: words; the first is the program.
@@ -47,9 +54,10 @@ def run_program(
         time_limit_s: seconds of wall clock.
         cwd: directory to run in.
         advice: what to do where it fails, to end a message with.
+        telling: finds what to show of its standard error, or of its output without any.
 
     Raises:
-        UserError: where it cannot start, fails or takes too long, with the end of what it said.
+        UserError: where it cannot start, fails or takes too long, with what it said.
     """
     line = f"{what}: `{shlex.join(command)}`"
     try:
@@ -58,15 +66,17 @@ def run_program(
         raise UserError(f"{line} cannot start ({error.strerror}); {CHECK_PROGRAM}") from None
     if ended.late:
         how = f"took longer than {time_limit_s:g} s"
-        advice = "raise its parameter 'time_limit_s' or free the machine"
+        advice = "raise time_limit_s or free the machine"
     elif ended.code < 0:
         how = f"was killed by signal {_signal_name(-ended.code)}"
     elif ended.code > 0:
         how = f"ended with exit code {ended.code}"
     else:
-        return ended.output
-    said = " ".join((ended.errors.strip() or ended.output).split())[-_SHOWN:].strip()
-    raise UserError(f"{line} {how}: {said or 'it said nothing'}; {advice}")
+        return ended.output + ended.errors
+    said = telling(ended.errors.strip() or ended.output)
+    if said or not ended.late:
+        how = f"{how}: {said or 'it said nothing'}"
+    raise UserError(f"{line} {how}; {advice}")
 
 
 @contextmanager

@@ -118,8 +118,14 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
             f"config.yaml: key 'programs.{name}': {setting!r} is no program that can be run; "
             f"give a path or command line of the {known.what}, or null to look on PATH"
         )
-    command = (str(Path(found).absolute()), *words[1:])
+    # Programs run in folders of their own, from where a relative image of a container is not found.
+    command = (str(Path(found).absolute()), *(_absolute_file(word) for word in words[1:]))
     return Program(name, command, _digest(command))
+
+
+def _absolute_file(word: str) -> str:
+    path = Path(word).expanduser()
+    return str(path.absolute()) if path.is_file() else word
 
 
 def _find_file(

@@ -12,9 +12,9 @@ import av
 
 from icmbench.anchors import Chroma, ProgramParameters
 from icmbench.anchors.base import Anchor, Implementation, whole_rate
-from icmbench.anchors.colour import Rounding, double, halve, rgb_to_ycbcr, ycbcr_to_rgb
+from icmbench.anchors.colour import Rounding
 from icmbench.anchors.cropping import crop, pack, pad, unpack
-from icmbench.anchors.planar import split_planes
+from icmbench.anchors.planar import from_planes, join_planes, split_planes, to_planes
 from icmbench.anchors.process import program_version, read_output, run_program, workspace
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
@@ -101,7 +101,7 @@ class RawVideoAnchor(Anchor):
         what = f"{self.title} encoder, qp {self.qp}"
         reconstruction = None
         with workspace() as folder:
-            raw = self._to_raw(coded)
+            raw = join_planes(to_planes(coded, self.chroma, self.bit_depth, self.rounding))
             (folder / "in.yuv").write_bytes(raw)
             words = [*self.encoder_words(width, height, folder), *self.options]
             run_program(
@@ -145,18 +145,9 @@ class RawVideoAnchor(Anchor):
         chroma = luma if self.chroma == "4:4:4" else (height // 2) * (width // 2)
         return (luma + 2 * chroma) * (1 if self.bit_depth <= 8 else 2)
 
-    def _to_raw(self, picture: Picture) -> bytes:
-        y, cb, cr = rgb_to_ycbcr(picture, "bt709", self.bit_depth, self.rounding)
-        if self.chroma == "4:2:0":
-            cb, cr = halve(cb), halve(cr)
-        order = "<u2" if self.bit_depth > 8 else "u1"
-        return b"".join(plane.astype(order, copy=False).tobytes() for plane in (y, cb, cr))
-
     def _from_raw(self, raw: bytes, height: int, width: int) -> Picture:
-        y, cb, cr = split_planes(raw, height, width, self.chroma, self.bit_depth)
-        if self.chroma == "4:2:0":
-            cb, cr = double(cb), double(cr)
-        return ycbcr_to_rgb([y, cb, cr], "bt709", self.bit_depth, self.rounding)
+        planes = split_planes(raw, height, width, self.chroma, self.bit_depth)
+        return from_planes(planes, self.bit_depth, self.rounding)
 
 
 def stream_size(data: bytes, stream: Literal["hevc", "vvc"]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from icmbench.anchors.base import Anchor
-from icmbench.anchors.coding import open_anchor
+from icmbench.anchors.coding import open_anchor, timed_encode
 from icmbench.codecs.base import Picture
 from icmbench.data.pictures import list_pictures, read_picture
 from icmbench.errors import UserError
@@ -88,33 +89,34 @@ def _code(
     load_modules(settings["modules"])
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
-    picture = read_picture(path)
     for rate in rates:
         try:
+            picture = _read(path)
             anchor = open_anchor({**settings, "rate": rate})
             rows.append(_row(anchor, picture, rate, metrics))
-        except UserError as error:
+        except (UserError, OSError) as error:
             failures.append(f"{settings['name']} {rate:g}: {path.name}: {error}")
     return rows, failures
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path) -> Picture:
+    return read_picture(path)
 
 
 def _row(
     anchor: Anchor, picture: Picture, rate: float, metrics: tuple[str, ...]
 ) -> dict[str, float]:
+    encoded, seconds = timed_encode(anchor, picture)
     start = time.perf_counter()
-    encoded = anchor.encode(picture)
-    middle = time.perf_counter()
-    # A library's encode decodes for its reconstruction already; a program's is run here.
-    decoded = encoded.reconstruction if not anchor.external else None
-    if decoded is None:
-        decoded = anchor.decode(encoded.data)
+    decoded = anchor.decode(encoded.data)
     end = time.perf_counter()
     height, width = picture.shape[:2]
     return {
         "rate": rate,
         "bpp": 8 * len(encoded.data) / (height * width),
-        "encoding_time": middle - start,
-        "decoding_time": end - middle,
+        "encoding_time": seconds,
+        "decoding_time": end - start,
         **quality(picture, decoded, metrics),
     }
 

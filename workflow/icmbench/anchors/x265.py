@@ -16,7 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from icmbench.anchors import X265Parameters
-from icmbench.anchors.base import Anchor, Implementation, whole_rate
+from icmbench.anchors.base import Implementation, LibraryAnchor, whole_rate
 from icmbench.anchors.colour import Plane
 from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.planar import from_planes, to_planes
@@ -32,7 +32,7 @@ _FIXED = "keyint=1:log-level=none:pools=none:frame-threads=1:range=full:colormat
 _TAIL = b"\x55" * 64
 
 
-class X265(Anchor):
+class X265(LibraryAnchor):
     """HEVC intra at one quantisation parameter, on one thread.
 
     HEVC carries no checksum, and FFmpeg conceals what it cannot decode. A bitstream that lacks its
@@ -73,15 +73,14 @@ class X265(Anchor):
             options["tune"] = own.tune
         return {**options, "x265-params": f"{_FIXED}:info=0:ipratio={own.ip_ratio:g}"}
 
-    def encode(self, picture: Picture) -> Encoded:
+    def compress(self, picture: Picture) -> Encoded:
         """Code a uint8 RGB picture [H, W, 3]; the rate is the size of the bare bitstream."""
         own = self.parameters
         coded = pad(picture, 1 if own.chroma == "4:4:4" else 2, _SMALLEST)
         planes = to_planes(coded, own.chroma, own.bit_depth)
         stream = _encode(planes, _LAYOUTS[own.chroma, own.bit_depth], self._options())
         data = pack(stream, picture.shape, coded.shape)
-        reconstruction = crop(from_planes(*_decode(stream)), *unpack(data)[1:])
-        return Encoded(data, reconstruction, block_pixels(coded.shape))
+        return Encoded(data, None, block_pixels(coded.shape))
 
     def decode(self, data: bytes) -> Picture:
         """Return the uint8 RGB picture [H, W, 3] of a bitstream."""

@@ -62,6 +62,31 @@ def choose_anchors(study: Study, run: RunConfig) -> Study:
     )
 
 
+def left_out(studies: dict[str, Study], run: RunConfig) -> list[str]:
+    """Return a line for each study that loses curves because the run does not name their anchors.
+
+    Args:
+        studies: as their files say, before :func:`choose_anchors`.
+        run: the top level configuration.
+    """
+    lines = []
+    for study in studies.values():
+        codecs = {name: v.codec for name, v in study.variants.items() if v.evaluate}
+        absent = sorted(
+            {c for c in codecs.values() if CODECS[c].kind == "anchor" and c not in run.anchors}
+        )
+        if not absent:
+            continue
+        lost = [c for c in study.comparisons if codecs.get(c.anchor) in absent]
+        total = len(study.comparisons)
+        without = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
+        lines.append(
+            f"study {study.name!r}: curves of {', '.join(absent)} are left out, which key "
+            f"'anchors' does not name{without}; `python -m icmbench anchors` says what they need"
+        )
+    return lines
+
+
 def _stand_in(variant: Variant, run: RunConfig) -> Variant:
     codec = run.stand_ins.get(variant.codec)
     if codec is None:

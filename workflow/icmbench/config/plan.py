@@ -27,13 +27,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from icmbench.anchors.base import ANCHOR_VERSION
 from icmbench.anchors.names import chunk_name
 from icmbench.config.consistency import codec_parameters, task_parameters
 from icmbench.config.load import load_run, load_scale, load_study
 from icmbench.config.points import Part, Point, Points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
-from icmbench.config.study import Training
+from icmbench.config.study import Training, Variant
 from icmbench.config.supporting import with_supporting
 from icmbench.files import write_if_changed
 from icmbench.registry import CODECS, TASKS, load_modules
@@ -120,7 +121,7 @@ class Plan(Points):
             return None
         folder = self.encoded_folder(key)
         if CODECS[self.variant(point).codec].kind == "anchor":
-            chunks = self.chunks(self.variant(point).codec)
+            chunks = self.chunks(self.variant(point))
             names = [chunk_name(chunk, chunks) for chunk in range(chunks)]
             pictures, rows = "decoded", "chunks"
         else:
@@ -132,9 +133,9 @@ class Plan(Points):
             "rows": rows,
         }
 
-    def chunks(self, codec: str) -> int:
+    def chunks(self, variant: Variant) -> int:
         """Return how many jobs share the pictures of an anchor's operating point."""
-        return self.scale.chunks.get(codec, 1)
+        return self.scale.chunks.get(variant.dataset, {}).get(variant.codec, 1)
 
     def _encode_job(self, point: Point, split: str, key: str) -> dict[str, Any]:
         job: dict[str, Any] = {
@@ -150,7 +151,7 @@ class Plan(Points):
         if job["codec"]["kind"] == "anchor":
             job["codec"] = self._anchor(point)
             job["threads"], job["gpu"] = 1, 0
-            job["chunks"] = self.chunks(self.variant(point).codec)
+            job["chunks"] = self.chunks(self.variant(point))
             cache = self.run.cache
             directory = cache.directory or str(Path(self.run.results) / "cache")
             job["cache"] = {"directory": directory, "limit_gb": cache.limit_gb}
@@ -163,6 +164,7 @@ class Plan(Points):
             "kind": entry.kind,
             "parameters": codec_parameters(self.scale, entry.name).model_dump(),
             "rate": self.rate_value(point),
+            "version": ANCHOR_VERSION,
             "programs": {name: self.programs[name].to_json() for name in entry.programs},
         }
 
@@ -256,6 +258,7 @@ class Plan(Points):
         """Return all that the report, the analysis and MLflow need to know of the run."""
         return {
             "run": self.run.model_dump(),
+            "left_out": self.left_out,
             "scale": self.scale.model_dump(),
             "studies": {name: study.model_dump() for name, study in self.studies.items()},
             "datasets": {role: self._dataset(role) for role in self.roles},

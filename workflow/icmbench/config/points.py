@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from icmbench.anchors.programs import Program
-from icmbench.config.anchors import choose_anchors, find_programs
+from icmbench.config.anchors import choose_anchors, find_programs, left_out
 from icmbench.config.consistency import check_all
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import FetchedImages, Scale
@@ -40,6 +40,7 @@ class Points:
         run: the top level configuration.
         scale: how big.
         studies: the studies by name, without variants that the run leaves out.
+        left_out: which curves the run leaves out, in sentences.
         programs: external programs that the studies' anchors need.
         root: ``<results>/<scale>``.
     """
@@ -47,6 +48,7 @@ class Points:
     def __init__(self, run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
         check_all(run, scale, studies)
         self.run, self.scale = run, scale
+        self.left_out = left_out(studies, run)
         self.studies = {name: choose_anchors(study, run) for name, study in studies.items()}
         self.programs: dict[str, Program] = find_programs(run, self.studies)
         self.root = Path(run.results) / scale.name

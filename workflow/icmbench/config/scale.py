@@ -72,6 +72,12 @@ class RuntimeSettings(Strict):
     )
     memory_mb: int = Field(3000, ge=500, description="Memory of one network job, in MB.")
     runtime_min: int = Field(60, ge=1, description="Time limit of one network job, in minutes.")
+    anchor_mb: int = Field(
+        1000, ge=200, description="Memory of one job that codes with an anchor, in MB."
+    )
+    retries: int = Field(
+        0, ge=0, description="How often a training is started again; it goes on where it stopped."
+    )
     anchor_min: int = Field(
         60, ge=1, description="Time limit of one job that codes with an anchor, in minutes."
     )
@@ -97,10 +103,10 @@ class Scale(Strict):
         {}, description="Parameters of tasks by name, checked by the task's own model."
     )
     runtime: RuntimeSettings = RuntimeSettings()
-    chunks: dict[str, int] = Field(
+    chunks: dict[str, dict[str, int]] = Field(
         {},
-        description="Jobs that share the pictures of one split at one quality, by anchor; 1 where "
-        "none is given. Give slow encoders many.",
+        description="Jobs that share the pictures of a split at one quality, by data set role and "
+        "anchor; 1 where none is given. Give slow encoders and large sets many.",
     )
     studies: dict[str, dict[str, Any]] = Field(
         {},

@@ -29,11 +29,11 @@ class Pictures:
     A small set stays in memory once read, so that epochs after the first cost no decoding.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: bool = True) -> None:
         self.path = path
         self._archive: zipfile.ZipFile | None = None
         self._cache: dict[str, Picture] = {}
-        self._room = _CACHE_BYTES
+        self._room = _CACHE_BYTES if keep else 0
         if not path.exists():
             raise UserError(
                 f"{path}: no such folder or archive of pictures; run the job it is from"
@@ -79,16 +79,26 @@ class Split:
         ids: image ids, in the order of every record and prediction.
         annotations: COCO-format ground truth in native pixels, restricted to ``ids``; None for a
             set of bare pictures.
+
+    Args:
+        dataset: a job's ``dataset`` section.
+        split: train, val or test.
+        decoded: archive or folder of decoded pictures to give in place of the originals.
+        keep: hold pictures in memory once read, for those who read them often.
     """
 
     def __init__(
-        self, dataset: dict[str, Any], split: str, decoded: Path | str | None = None
+        self,
+        dataset: dict[str, Any],
+        split: str,
+        decoded: Path | str | None = None,
+        keep: bool = True,
     ) -> None:
         self.dataset = dataset
         images, annotations, limit = _locate(dataset, split)
         self._decoded = decoded is not None
-        originals = Pictures(images)
-        self._pictures = Pictures(Path(decoded)) if decoded is not None else originals
+        originals = Pictures(images, keep)
+        self._pictures = Pictures(Path(decoded), keep) if decoded is not None else originals
         self.annotations: dict[str, Any] | None = None
         if annotations is not None:
             self.annotations = _restricted(read_json(annotations), limit)
@@ -99,6 +109,12 @@ class Split:
         else:
             self._files = originals.names()[:limit]
             self.ids = [Path(name).stem for name in self._files]
+            if len(set(self.ids)) < len(self.ids):
+                twice = next(i for i in self.ids if self.ids.count(i) > 1)
+                raise UserError(
+                    f"{images}: two pictures are called {twice!r}; names must differ before the "
+                    "suffix"
+                )
         if not self.ids:
             raise UserError(f"{images}: split {split!r} holds no picture")
         self._originals = originals

@@ -93,7 +93,7 @@ def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
                 "bits_estimated": float("nan"),
                 "encode_s": 0.0,
                 "decode_s": 0.0,
-                "roundtrip_ok": True,
+                "roundtrip_ok": None,
                 "implementation": "original pixels, 24 bits each",
             }
         )

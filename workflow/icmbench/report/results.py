@@ -135,7 +135,7 @@ def load_results(root: Path) -> Results:
         raise UserError(f"{plan_path}: no such file; give a folder results/<scale> of a run")
     plan = _json(plan_path)
     load_modules(plan["run"]["modules"])  # the plan names codecs and tasks of the registries
-    missing: list[str] = []
+    missing: list[str] = [f"{line[0].upper()}{line[1:]}." for line in plan.get("left_out", [])]
     curves = _csv(root / "tables/curves.csv", CURVE_COLUMNS, missing)
     bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)
     published = _csv(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)

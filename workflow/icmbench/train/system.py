@@ -28,7 +28,7 @@ class System(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss term of a batch as a scalar.
 
-        ``bpp``: estimated bits per coded pixel. ``mse``: 255^2 times the mean squared error, so
+        ``bpp``: estimated bits per pixel. ``mse``: 255^2 times the mean squared error, so
         that lambda means what it means in CompressAI. ``task``: the sum of the task's own
         terms, which are there by name too.
         """
@@ -54,8 +54,10 @@ class System(nn.Module):
             squared = torch.stack(
                 [(a - b).square().sum() for a, b in zip(decoded, images, strict=True)]
             )
-            samples = sum(image.numel() for image in images)
-            terms = {"bpp": out.bits / out.pixels, "mse": 255**2 * squared.sum() / samples}
+            # Both over the images' own pixels: padding, repeated edges, costs few bits.
+            pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
+            mse = squared.sum() / (3 * pixels)
+            terms = {"bpp": out.bits / pixels, "mse": 255**2 * mse}
         return decoded, terms
 
 

@@ -1,0 +1,77 @@
+"""Every study that is shipped makes a plan at every scale, alone and with the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compressai.zoo.image import cfgs
+
+from icmbench.config.plan import load_plan
+from icmbench.config.points import Point
+from icmbench.registry import CODECS
+
+WORKFLOW = Path(__file__).parents[2] / "workflow"
+SCALES = sorted(path.stem for path in (WORKFLOW / "scales").glob("*.yaml"))
+STUDIES = sorted(path.stem for path in (WORKFLOW / "studies").glob("*.yaml"))
+
+
+@pytest.fixture
+def make(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
+
+    def plan(scale: str, studies: list[str]) -> Any:
+        overrides = {"scale": scale, "studies": studies, "results": str(tmp_path)}
+        return load_plan(repository / "config.yaml", overrides)
+
+    return plan
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("studies", [*([study] for study in STUDIES), STUDIES], ids="+".join)
+def test_plans(make: Any, scale: str, studies: list[str]) -> None:
+    plan = make(scale, studies)
+    plan.write()
+    assert plan.evaluated
+    for point in plan.trained:
+        plan.train_job(point)
+
+
+def test_published_weights_fit_where_they_go(make: Any) -> None:
+    """CompressAI's networks change size with the quality; a warm start must not cross that."""
+    plan = make("paper", STUDIES)
+    checked = 0
+    for point in plan.points:
+        codec = plan.variant(point).codec
+        source = plan.source(point, "codec")
+        if CODECS[codec].kind != "learned" or not isinstance(source, Point):
+            continue
+        job = plan._codec(point, "source")
+        if job["pretrained"]:
+            qualities = job["parameters"]["qualities"]
+            own, theirs = qualities[point.rate_index], qualities[source.rate_index]
+            assert cfgs[codec][own] == cfgs[codec][theirs], (point.key, source.key)
+            checked += 1
+    assert checked > 10
+
+
+def test_the_method_of_zhu2024_has_the_papers_loss_and_parts(make: Any) -> None:
+    plan = make("paper", ["zhu2024"])
+    joint = Point("zhu2024", "ours/adapted-mask-rcnn/joint", 1, 0)
+    job = plan.train_job(joint)
+    assert job["loss"] == {"bpp": 1.0, "mse": 0.0035, "task": 0.5}
+    assert job["parts"] == ["codec", "task.adaptation"]
+    # One bitstream: the ablation and people decode what the method coded.
+    without = Point("zhu2024", "ours/mask-rcnn/without-adaptation", 1, 0)
+    assert plan.encode_key(without, "test") == plan.encode_key(joint, "test")
+    people = Point("zhu2024", "ours/reconstruction/photographs", 1, 0)
+    assert plan.codec_key(people) == plan.codec_key(joint)
+    assert job["dataset"]["short_side"] is None  # rates are per native pixel
+
+
+def test_what_the_run_leaves_out_is_said(make: Any) -> None:
+    (line,) = make("paper", ["zhu2024"]).left_out
+    for part in ("'zhu2024'", "hm-444, vtm-444", "'anchors'", "2 of its 4 comparisons"):
+        assert part in line
+    assert not make("mini", ["zhu2024", "chamain2021"]).left_out
