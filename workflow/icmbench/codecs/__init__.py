@@ -34,6 +34,13 @@ class LearnedParameters(Strict):
         "decodes, or the entropy model's estimate where a sequential decoder is too slow for the "
         "pictures of a scale. Records and report say which.",
     )
+    latent_gain: float = Field(
+        1.0,
+        gt=0,
+        description="Factor on the random initial weights of the last analysis layer. Initial "
+        "latents are so small that all round to zero; a short training from random weights loses "
+        "most of its steps until they do not (ours).",
+    )
     metric: Literal["mse", "ms-ssim"] = Field(
         "mse", description="Which of CompressAI's pretrained weights 'pretrained' means."
     )

@@ -68,6 +68,9 @@ class LearnedCodec(nn.Module, ABC):
             sizes = zoo_sizes(self.zoo, parameters.qualities[rate_index])
         self.network = self.build(*sizes)
         use_compact_tables(self.network)
+        last = [m for m in self.network.g_a.modules() if isinstance(m, nn.Conv2d)][-1]
+        with torch.no_grad():
+            last.weight *= parameters.latent_gain
         self.bounded = Bounded()
 
     # --- what a subclass says -----------------------------------------------------------------
