@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from compressai.layers import AttentionBlock
 from compressai.zoo.image import model_architectures
 from pydantic import ValidationError
 from torch import nn
@@ -16,6 +18,7 @@ from icmbench.codecs import ElicParameters, LearnedParameters
 from icmbench.data.embedded import make_scene
 from icmbench.errors import UserError
 from icmbench.registry import CODECS, implementation, load_modules
+from icmbench.train.checkpoint import load_part, save_weights
 
 load_modules([])
 LEARNED = [name for name in CODECS.names() if CODECS[name].kind == "learned"]
@@ -162,3 +165,31 @@ def test_estimated_rate_is_said_and_counted(picture: np.ndarray) -> None:
     assert "estimated" in codec.implementation()
     real = small("mbt2018").encode(picture)
     assert encoded.bits == pytest.approx(real.bits, rel=0.05)
+
+
+def test_attention_codec_adopts_every_layer_of_the_one_without(tmp_path: Path) -> None:
+    anchor = small("cheng2020-anchor")
+    save_weights(tmp_path / "weights.pt", anchor, None, {})
+    attention = implementation(CODECS["cheng2020-attn"])(LearnedParameters(n=16))
+    load_part(attention, tmp_path / "weights.pt", "codec", partial=True)
+    own = attention.state_dict()
+    for name, value in anchor.state_dict().items():
+        there = attention.name_here(name)
+        if own[there].shape == value.shape:  # tables are made anew
+            assert torch.equal(own[there], value), name
+    # With its attention blocks bridged, the transform is the other's.
+    blocks = [m for m in attention.network.g_a if not isinstance(m, AttentionBlock)]
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(nn.Sequential(*blocks)(images), anchor.network.g_a(images))
+
+
+def test_small_initial_latents_can_be_enlarged() -> None:
+    images = torch.rand(1, 3, 64, 64)
+    spreads = []
+    for gain in (1.0, 30.0):
+        torch.manual_seed(1)
+        parameters = LearnedParameters(n=16, latent_gain=gain)
+        codec = implementation(CODECS["cheng2020-anchor"])(parameters)
+        spreads.append(float(codec.network.g_a(images).std()))
+    assert spreads[0] < 0.5 < 3 < spreads[1]

@@ -163,9 +163,12 @@ class Workflow:
         """Return the report's figures of one format: of picture quality, or of tasks."""
         from icmbench.report.build import expected_outputs
 
-        ends = tuple(f"-rate-{metric}.{suffix}" for metric in PIXEL_METRICS)
         outputs = [o for o in expected_outputs(self._plan.summary()) if o.endswith(f".{suffix}")]
-        return [f"{self.root}/{name}" for name in outputs if name.endswith(ends) == pixels]
+        return [
+            f"{self.root}/{name}"
+            for name in outputs
+            if (name.partition("-rate-")[2].split(".")[0].split("-")[0] in PIXEL_METRICS) == pixels
+        ]
 
     def targets(self) -> list[str]:
         """Return what ``rule all`` asks for."""

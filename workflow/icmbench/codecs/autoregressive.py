@@ -82,6 +82,10 @@ class ChengAnchor(Autoregressive):
         return (parameters.n,)
 
 
+# Where the layers of ChengAnchor's transforms stand between the attention blocks.
+_PLACES = {"g_a": (0, 1, 2, 4, 5, 6, 7), "g_s": (1, 2, 3, 4, 6, 7, 8, 9)}
+
+
 class ChengAttention(ChengAnchor):
     """The same with attention blocks."""
 
@@ -90,3 +94,12 @@ class ChengAttention(ChengAnchor):
     def build(self, *sizes: int) -> nn.Module:
         """Return CompressAI's network with N channels."""
         return Cheng2020Attention(*sizes)
+
+    @staticmethod
+    def name_here(name: str) -> str:
+        """Return what a parameter of :class:`ChengAnchor` is called here."""
+        parts = name.split(".")
+        places = _PLACES.get(parts[1], ()) if len(parts) > 2 else ()
+        if places:
+            parts[2] = str(places[int(parts[2])])
+        return ".".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from icmbench.files import write_bytes, write_text
@@ -14,7 +15,7 @@ from icmbench.report.outputs import (
     PICTURES,
     figure_name,
     leading_metrics,
-    study_metrics,
+    study_plots,
 )
 from icmbench.report.page import Page, Plot, StudyPage, render
 from icmbench.report.pictures import MIN_SCORE, Pictures
@@ -67,16 +68,16 @@ def _study_page(results: Results, name: str, pictures: Pictures, figures: list[P
     curves = published_part(results, name, styles)
     # Without networks, the data set alone makes the published set-up.
     classical = all(CODECS[v["codec"]].kind == "anchor" for v in study["variants"].values())
-    plots = {
-        metric: _plot(results, name, metric_style(metric), styles, figures)
-        for metric in study_metrics(results.plan, name)
-    }
+    plots = [
+        (metric, _plot(results, name, metric_style(metric), role, styles, figures))
+        for metric, role in study_plots(results.plan, name)
+    ]
     return StudyPage(
         name=name,
         study=study,
         key_figures=key_figures(results, name, [metric_style(m) for m in leading], styles),
-        plots=[plots[metric] for metric in leading],
-        more_plots=[plot for metric, plot in plots.items() if metric not in leading],
+        plots=[plot for metric, plot in plots if metric in leading],
+        more_plots=[plot for metric, plot in plots if metric not in leading],
         bd=bd_table(results, name, styles),
         published=published_groups(results, name, styles),
         published_curves=curves,
@@ -93,14 +94,19 @@ def _plot(
     results: Results,
     study: str,
     metric: Metric,
+    role: str | None,
     styles: dict[str, VariantStyle],
     figures: list[Path],
 ) -> Plot:
+    if role is not None:
+        variants = results.plan["studies"][study]["variants"]
+        styles = {name: s for name, s in styles.items() if variants[name]["dataset"] == role}
+        metric = replace(metric, title=f"{metric.title}, {role}")
     # Published numbers hold for the published set-up; elsewhere they stand in a table only.
     published = published_points(results, study, metric.name) if comparable(results) else []
     curves = published_series(results, study, metric.name, styles)
     chart = charts.rate_chart(results, study, metric, styles, published, curves)
-    name = figure_name(study, metric.name)
+    name = figure_name(study, metric.name, role)
     files = charts.figure_files(charts.vega_lite(chart, legend=True, width=charts.FILE_WIDTH))
     for suffix, content in files.items():
         path = results.root / FIGURES / f"{name}.{suffix}"
@@ -126,7 +132,8 @@ def _same_codec(results: Results, study: str, styles: dict[str, VariantStyle]) -
     """Return the labels of variants that share every encoding, so also their picture quality."""
     encodings: dict[str, list[str]] = {}
     for point in results.points(study):
-        if point["evaluated"] and point["encoding"] is not None:
+        shown = point["evaluated"] and point["variant"] in styles
+        if shown and point["encoding"] is not None:
             encodings.setdefault(point["variant"], []).append(point["encoding"])
     groups: dict[tuple[str, ...], list[str]] = {}
     for variant, keys in encodings.items():

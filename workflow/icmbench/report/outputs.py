@@ -19,17 +19,31 @@ def expected_outputs(plan: dict[str, Any]) -> list[str]:
         plan: content of ``plan.json``, which is ``Plan.summary()``.
     """
     figures = [
-        f"{FIGURES}/{figure_name(study, metric)}.{suffix}"
+        f"{FIGURES}/{figure_name(study, metric, role)}.{suffix}"
         for study in plan["run"]["studies"]
-        for metric in study_metrics(plan, study)
+        for metric, role in study_plots(plan, study)
         for suffix in FIGURE_FORMATS
     ]
     return [PAGE, *figures]
 
 
-def figure_name(study: str, metric: str) -> str:
+def figure_name(study: str, metric: str, role: str | None = None) -> str:
     """Return the file name, without suffix, of the plot of rate against ``metric``."""
-    return f"{study}-rate-{metric}"
+    return f"{study}-rate-{metric}" + (f"-{role}" if role else "")
+
+
+def study_plots(plan: dict[str, Any], study: str) -> list[tuple[str, str | None]]:
+    """Return the plots of ``study``: metric, and the data set's role where it decides.
+
+    Picture quality on one set of pictures says nothing beside that on another: each has a plot.
+    """
+    decoded = [v for v in _evaluated(plan, study) if CODECS[v["codec"]].kind != "none"]
+    roles: list[str | None] = list(dict.fromkeys(variant["dataset"] for variant in decoded))
+    plots: list[tuple[str, str | None]] = []
+    for metric in study_metrics(plan, study):
+        split = metric in PIXEL_METRICS and len(roles) > 1
+        plots += [(metric, role) for role in (roles if split else [None])]
+    return plots
 
 
 def study_metrics(plan: dict[str, Any], study: str) -> list[str]:

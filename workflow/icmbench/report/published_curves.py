@@ -62,6 +62,8 @@ def published_series(
     shapes = (*SHAPES, DIAMOND)
     for entry in _sorted_out(results, study)[0]:
         style = styles.get(entry["variant"] or "")
+        if entry["variant"] and not style:
+            continue  # it stands beside a variant of another plot
         if style:
             colour, shape, dash = style.colour, style.shape, PUBLISHED_DASHES[0]
         else:
