@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what uv.lock locks, with hashes, and this package. Runs in the working directory with
 # CONDA_PREFIX set. The next line is generated (make lock): it gives a new lock a new environment.
-# lock sha256 da1597d02256ba86cc8a3eb1922486d27bab01d8b378fd89e9dbd3b38e0b72b2
+# lock sha256 ef943475f6eb9d9b994b0cca3a66fd2137f0239ff2ee11b061e35145a397d935
 set -euo pipefail
 export UV_COMPILE_BYTECODE=1
 python="$CONDA_PREFIX/bin/python"
