@@ -136,9 +136,7 @@ def vtm(folder: Path, alternations: int) -> None:
     from icmbench.anchors.programs import find_program
 
     found = {name: find_program(name, {}) for name in ("vtm_encoder", "vtm_decoder", "vtm_config")}
-    encoder, decoder, config = (
-        program.command[0] if program else "" for program in found.values()
-    )
+    encoder, decoder, config = (program.command[0] if program else "" for program in found.values())
 
     def commands(path: Path, into: Path, rate: str) -> list[list[str]]:
         from icmbench.anchors.colour import rgb_to_ycbcr
