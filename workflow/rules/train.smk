@@ -12,10 +12,10 @@ rule train:
         f"{ROOT}/logs/train/{{key}}.log",
     benchmark:
         f"{ROOT}/benchmarks/train/{{key}}.tsv"
+    retries: W.runtime.retries
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
-    retries: W.runtime.retries
     resources:
         gpu=W.runtime.gpu,
         mem_mb=W.memory,
