@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from PIL import Image
 
 from icmbench.anchors import BpgParameters
 from icmbench.anchors.base import Anchor, Implementation, whole_rate
-from icmbench.anchors.cropping import crop, pack, pad, unpack
+from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.process import program_version, read_output, run_program, workspace
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
@@ -22,8 +21,6 @@ from icmbench.errors import UserError
 
 # x265 inside bpgenc crashes on narrower pictures; the second is for 4:2:0 in more than 8 bits.
 _NARROWEST = (25, 57)
-# Both encoders code whole blocks of this size.
-_SMALLEST_BLOCK = 8
 # x265's ipratio of 1.4 puts intra pictures this far below the nominal QP.
 _X265_QP_OFFSET = -3
 # Read by the decoder only where the coded samples end too early.
@@ -99,10 +96,7 @@ class Bpg(Anchor):
                 cwd=folder,
             )
             data = read_output(target, what)
-        pixels = math.prod(
-            -(-side // _SMALLEST_BLOCK) * _SMALLEST_BLOCK for side in coded.shape[:2]
-        )
-        return Encoded(pack(data, picture.shape, coded.shape), None, pixels)
+        return Encoded(pack(data, picture.shape, coded.shape), None, block_pixels(coded.shape))
 
     def decode(self, data: bytes) -> Picture:
         """Return the uint8 RGB picture [H, W, 3] of a BPG file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from collections.abc import Iterator
@@ -13,13 +12,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image
-
 from icmbench.anchors.base import Anchor, LibraryAnchor
 from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key, link
 from icmbench.anchors.names import chunk_name
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture, picture_digest
+from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.files import digest_json, sha256_bytes, write_bytes, write_json
@@ -215,9 +213,7 @@ class _Coding:
             "bitstream": sha256_bytes(encoded.data),
             "decoded": digest,
         }
-        buffer = io.BytesIO()
-        Image.fromarray(decoded).save(buffer, "PNG", compress_level=1)
-        return encoded.data, buffer.getvalue(), facts
+        return encoded.data, as_png(decoded), facts
 
 
 class _Progress:

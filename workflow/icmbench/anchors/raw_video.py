@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import av
 from icmbench.anchors import Chroma, ProgramParameters
 from icmbench.anchors.base import Anchor, Implementation, whole_rate
 from icmbench.anchors.colour import Rounding
-from icmbench.anchors.cropping import crop, pack, pad, unpack
+from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.planar import from_planes, join_planes, split_planes, to_planes
 from icmbench.anchors.process import program_version, read_output, run_program, workspace
 from icmbench.anchors.programs import Program
@@ -22,8 +21,6 @@ from icmbench.errors import UserError
 
 Words = list[str]
 
-# All of them code whole blocks of this size.
-_SMALLEST_BLOCK = 8
 _DAMAGED = "the bitstream may be damaged: code the picture again"
 
 
@@ -117,10 +114,9 @@ class RawVideoAnchor(Anchor):
         if reconstruction is not None:
             rows, columns = picture.shape[:2]
             reconstruction = crop(reconstruction, height - rows, width - columns)
-        pixels = math.prod(
-            -(-side // _SMALLEST_BLOCK) * _SMALLEST_BLOCK for side in coded.shape[:2]
+        return Encoded(
+            pack(data, picture.shape, coded.shape), reconstruction, block_pixels(coded.shape)
         )
-        return Encoded(pack(data, picture.shape, coded.shape), reconstruction, pixels)
 
     def decode(self, data: bytes) -> Picture:
         """Return the uint8 RGB picture [H, W, 3] of a bitstream."""

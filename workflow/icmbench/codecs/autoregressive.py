@@ -44,7 +44,7 @@ class Autoregressive(HyperpriorCodec):
         before; coding subtracts them.
         """
         conditional = self.network.gaussian_conditional
-        z_hat, z_bits = self.model_hyper_latent(self.hyper_latent(y))
+        z_hat, z_bits = self.model_factorised(self.hyper_latent(y))
         if self.rounds_while_training:
             y_hat = rounded(y)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from compressai.models.google import FactorizedPrior
 from torch import Tensor, nn
 
-from icmbench.codecs.learned import LearnedCodec, bits_of, rounded
+from icmbench.codecs.learned import LearnedCodec, bits_of
 
 
 class Factorized(LearnedCodec):
@@ -26,12 +26,7 @@ class Factorized(LearnedCodec):
 
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent and its bits."""
-        bottleneck = self.network.entropy_bottleneck
-        y_hat, likelihoods = bottleneck(y)
-        if self.rounds_while_training:
-            medians = bottleneck.quantiles[:, :, 1].reshape(1, -1, 1, 1).detach()
-            y_hat = rounded(y - medians) + medians
-        return y_hat, bits_of(likelihoods)
+        return self.model_factorised(y)
 
     def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
         """Return the string, the decoded latent and the estimated bits."""

@@ -23,15 +23,6 @@ class HyperpriorCodec(LearnedCodec):
         """Return z of a latent."""
         return self.network.h_a(y)
 
-    def model_hyper_latent(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the quantised z and its bits."""
-        bottleneck = self.network.entropy_bottleneck
-        z_hat, likelihoods = bottleneck(z)
-        if self.rounds_while_training:
-            medians = bottleneck.quantiles[:, :, 1].reshape(1, -1, 1, 1).detach()
-            z_hat = rounded(z - medians) + medians
-        return z_hat, bits_of(likelihoods)
-
     def compress_hyper_latent(self, z: Tensor) -> tuple[bytes, Tensor, float]:
         """Return the string of z, its decoded value and its estimated bits."""
         bottleneck = self.network.entropy_bottleneck
@@ -65,7 +56,7 @@ class Hyperprior(HyperpriorCodec):
 
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent and the bits of y and z."""
-        z_hat, z_bits = self.model_hyper_latent(self.hyper_latent(y))
+        z_hat, z_bits = self.model_factorised(self.hyper_latent(y))
         scales, means = self.statistics(z_hat)
         y_hat, likelihoods = self.network.gaussian_conditional(y, scales, means=means)
         if self.rounds_while_training:

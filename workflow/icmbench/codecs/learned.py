@@ -143,6 +143,15 @@ class LearnedCodec(nn.Module, ABC):
         batch, _, height, width = images.shape
         return CodecOutput(self.bounded(decoded), bits, batch * height * width)
 
+    def model_factorised(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values [B, C, h, w] quantised under the factorised prior, and their bits."""
+        bottleneck = self.network.entropy_bottleneck
+        quantised, likelihoods = bottleneck(values)
+        if self.rounds_while_training:
+            medians = bottleneck.quantiles[:, :, 1].reshape(1, -1, 1, 1).detach()
+            quantised = rounded(values - medians) + medians
+        return quantised, bits_of(likelihoods)
+
     # --- coding -------------------------------------------------------------------------------
 
     def prepare_coding(self) -> None:

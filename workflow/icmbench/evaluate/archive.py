@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
-
 from icmbench.codecs.base import Picture
+from icmbench.codecs.estimated import as_png
 from icmbench.files import atomic_path
 
 _DATE = (2021, 1, 1, 0, 0, 0)  # equal content makes equal archives
@@ -28,9 +26,7 @@ class ArchiveWriter:
 
     def add_picture(self, name: str, picture: Picture) -> None:
         """Add a uint8 RGB picture as PNG."""
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-        self.add(name, buffer.getvalue())
+        self.add(name, as_png(picture))
 
 
 @contextmanager
