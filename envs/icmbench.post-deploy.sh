@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what uv.lock locks, with hashes, and this package. Runs in the working directory with
 # CONDA_PREFIX set. The next line is generated (make lock): it gives a new lock a new environment.
-# lock sha256 ef943475f6eb9d9b994b0cca3a66fd2137f0239ff2ee11b061e35145a397d935
+# lock sha256 ae5cf97ac0675a3735820fa086144dc5f0b797c483ca28008c9495d5afbf555a
 set -euo pipefail
 export UV_COMPILE_BYTECODE=1
 python="$CONDA_PREFIX/bin/python"

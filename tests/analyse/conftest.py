@@ -39,6 +39,7 @@ def records(**columns: Any) -> pd.DataFrame:
         "ms_ssim": 0.9,
         "encode_s": 0.1,
         "decode_s": 0.1,
+        "reconstruct_s": float("nan"),
         "roundtrip_ok": True,
         "implementation": "test",
     }

@@ -12,7 +12,7 @@ import pytest
 from icmbench.anchors.base import Implementation
 from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key, link
 from icmbench.anchors.cache_command import prune, show
-from icmbench.codecs.base import picture_digest
+from icmbench.codecs.base import decoded_digest
 
 FACTS = {"implementation": "toy 1.0, quality 3, effort 2", "bits": 24}
 
@@ -26,8 +26,8 @@ def test_key_changes_with_picture_program_and_setting() -> None:
         Implementation("toy", "1.0", {"qp": 38}, {"toy": "aa"}),
         Implementation("toy", "1.0", {"qp": 37}, {"toy": "ab"}),
     ]
-    keys = {entry_key(picture_digest(picture), item.identity()) for item in [base, *others]}
-    keys.add(entry_key(picture_digest(turned), base.identity()))
+    keys = {entry_key(decoded_digest(picture), item.identity()) for item in [base, *others]}
+    keys.add(entry_key(decoded_digest(turned), base.identity()))
     assert len(keys) == 5
 
 

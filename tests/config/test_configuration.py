@@ -161,11 +161,12 @@ def test_reference_page_is_up_to_date(repository: Path) -> None:
 
 def test_weights_flow_along_the_chain(smoke_plan: Plan) -> None:
     point = Point(STUDY, J_FT, 0, 0)
-    assert smoke_plan.source(point, "codec") == Point(STUDY, J_FT, 1, 0)
+    assert smoke_plan.source(point, "codec").place == Point(STUDY, J_FT, 1, 0)
     first = Point(STUDY, J_FT, 1, 0)
-    assert smoke_plan.source(first, "codec") == Point(STUDY, "hyperprior/reconstruction/mse", 1, 0)
+    mse = Point(STUDY, "hyperprior/reconstruction/mse", 1, 0)
+    assert smoke_plan.source(first, "codec").place == mse
     detector = Point(STUDY, "uncoded/faster-rcnn/pretrained", 0, 0)
-    assert smoke_plan.source(first, "task") == detector
+    assert smoke_plan.source(first, "task").place == detector
 
 
 def test_baseline_and_task_fine_tuning_share_one_encoding(smoke_plan: Plan) -> None:

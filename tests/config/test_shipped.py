@@ -44,7 +44,7 @@ def test_published_weights_fit_where_they_go(make: Any) -> None:
     checked = 0
     for point in plan.points:
         codec = plan.variant(point).codec
-        source = plan.source(point, "codec")
+        source = plan.source(point, "codec").place
         if CODECS[codec].kind != "learned" or not isinstance(source, Point):
             continue
         job = plan._codec(point, "source")

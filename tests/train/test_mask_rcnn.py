@@ -78,7 +78,7 @@ def test_the_adaptation_begins_as_nothing_and_has_the_stated_size() -> None:
 def test_only_the_adaptation_learns_before_a_frozen_detector(scenes: dict[str, Any]) -> None:
     torch.manual_seed(0)
     task = AdaptedMaskRcnn(AdaptedMaskRcnnParameters(**SMALL, adaptation_width=8))
-    system = System(None, task, False)
+    system = System(None, task, False, {})
     parts = ["task.adaptation"]
     set_modes(system, parts)
     before = {name: value.clone() for name, value in task.network.state_dict().items()}

@@ -31,7 +31,7 @@ FIXED = "hyperprior/faster-rcnn/fixed-decoder-1"
 def build(job: dict[str, Any]) -> System:
     torch.manual_seed(0)
     trains = any(part.startswith("codec") for part in job["parts"])
-    system = System(build_codec(job["codec"]), build_task(job["task"]), trains)
+    system = System(build_codec(job["codec"]), build_task(job["task"]), trains, job["loss"])
     set_modes(system, job["parts"])
     return system
 

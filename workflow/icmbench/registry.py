@@ -9,7 +9,7 @@ config.yaml and it is imported before the configuration is checked.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -18,6 +18,9 @@ from icmbench.errors import UserError
 
 # Metrics that every codec has, whatever the task.
 PIXEL_METRICS = ("psnr", "psnr_ycbcr", "ms_ssim")
+
+
+Yield = Literal["pictures", "features"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,11 @@ class CodecEntry:
         implementation: ``package.module:Class``, imported when a job runs it.
         parts: names of the parts that a study may train, as ``codec.<part>``.
         starts_from: other codecs whose weights it may start from, as far as names and shapes agree.
+        same_network: codecs that are the same network in another use; they share weights.
         loss_terms: names of the loss terms the codec yields.
         rate_parameter: an anchor's rate setting, which its ladder must name.
+        yields: what it decodes to: pictures, features that tasks read without pixels, or both.
+        feature_channels: channels of the features, from the parameters.
         defaults: settings that this name stands for, laid over the defaults of ``parameters``.
         programs: external programs it needs, keys of ``anchors.programs.KNOWN_PROGRAMS``.
         stand_in: the anchor from packages that comes nearest, for users without the programs.
@@ -45,8 +51,11 @@ class CodecEntry:
     implementation: str
     parts: tuple[str, ...] = ()
     starts_from: tuple[str, ...] = ()
+    same_network: tuple[str, ...] = ()
     loss_terms: tuple[str, ...] = ()
     rate_parameter: str | None = None
+    yields: tuple[Yield, ...] = ("pictures",)
+    feature_channels: Callable[[Any], int] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     programs: tuple[str, ...] = ()
     stand_in: str | None = None
@@ -63,6 +72,10 @@ class TaskEntry:
         trainable: whether the task has a network of its own.
         parts: names of the parts that a study may train, as ``task.<part>``.
         starts_from: other tasks whose weights it may start from; parts they lack begin at random.
+        starts_from_codec: codecs that hold weights it may start from (``task_from: {of: codec}``).
+        reads: pictures (decoded or original), or a codec's features.
+        takes_codec: whether its losses are of the codec's own network, see ``train.system``.
+        defaults: settings that this name stands for, laid over the defaults of ``parameters``.
         loss_terms: names of the loss terms the task yields; ``task`` is their sum.
         metrics: the metrics it is judged by, the first one leading.
     """
@@ -75,6 +88,10 @@ class TaskEntry:
     metrics: tuple[str, ...]
     parts: tuple[str, ...] = ()
     starts_from: tuple[str, ...] = ()
+    starts_from_codec: tuple[str, ...] = ()
+    reads: Yield = "pictures"
+    takes_codec: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 Entry = TypeVar("Entry", CodecEntry, TaskEntry)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from icmbench.config.plan import Plan, load_plan
-from icmbench.config.points import Point
+from icmbench.config.points import Origin, Point
 from icmbench.config.scale import FetchedImages, RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.errors import UserError
@@ -183,6 +183,7 @@ class Workflow:
         except KeyError:
             raise ValueError(f"no operating point {key!r} in this configuration") from None
 
-    def _weights(self, sources: list[Point | str | None]) -> list[str]:
-        paths = {str(self._plan.weights_path(s)) for s in sources if isinstance(s, Point)}
+    def _weights(self, origins: list[Origin]) -> list[str]:
+        places = [origin.place for origin in origins]
+        paths = {str(self._plan.weights_path(p)) for p in places if isinstance(p, Point)}
         return sorted(paths)

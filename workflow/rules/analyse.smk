@@ -21,6 +21,12 @@ rule analyse:
             caption="../report/published.rst",
             category="Tables",
         ),
+        claims=report(
+            f"{ROOT}/tables/claims.csv",
+            caption="../report/claims.rst",
+            category="Tables",
+        ),
+        claim_parts=f"{ROOT}/tables/claims_parts.csv",
     log:
         f"{ROOT}/logs/analyse.log",
     benchmark:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import icmbench.analyse.confusion  # noqa: F401  (registers its kind of statistics)
 from icmbench.analyse import bootstrap
 from icmbench.analyse.records import bits_per_pixel, read_records
 from icmbench.analyse.statistics import MeanStatistics, Statistics, load_statistics

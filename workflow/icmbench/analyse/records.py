@@ -14,6 +14,7 @@ from icmbench.files import atomic_path
 #: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
 #: bits_estimated: by the entropy model, NaN without one; psnr, psnr_ycbcr (6:1:1): dB, inf where
 #: lossless, NaN where no picture is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds;
+#: reconstruct_s: seconds that pixels take after decode_s gave features, NaN for other codecs;
 #: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction; NA where the
 #: encoder tells none.
 COLUMNS: dict[str, str] = {
@@ -36,6 +37,7 @@ COLUMNS: dict[str, str] = {
     "ms_ssim": "float64",
     "encode_s": "float64",
     "decode_s": "float64",
+    "reconstruct_s": "float64",
     "roundtrip_ok": "boolean",
     "implementation": "string",
 }

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from icmbench.analyse.points import LABELS
 from icmbench.analyse.published import published_table
 from icmbench.analyse.tables import PointFiles, Versus, analyse, write_csv
+from icmbench.config.claims import Claim
 from icmbench.files import read_json
+from icmbench.registry import load_modules
 
 
 def analyse_run(root: Path) -> None:
@@ -27,8 +30,13 @@ def analyse_run(root: Path) -> None:
                 pair = (name, variant, comparison["anchor"])
                 metrics.setdefault(pair, set()).update(comparison["metrics"])
     comparisons = [Versus(*pair, tuple(sorted(named))) for pair, named in sorted(metrics.items())]
+    # Studies that only lend trainings state no claims here.
+    asked = {name: plan["studies"][name].get("claims", {}) for name in plan["run"]["studies"]}
+    claims = TypeAdapter(dict[str, dict[str, Claim]]).validate_python(asked)
+    load_modules(plan["run"]["modules"])  # claims ask the registry which codec is none
     settings = plan["run"]["analysis"]
     method = settings["bd_method"]
-    analyse(points, comparisons, root, resamples=settings["resamples"], method=method)
+    resamples = settings["resamples"]
+    analyse(points, comparisons, root, resamples=resamples, method=method, claims=claims)
     curves = pd.read_csv(root / "tables/curves.csv")
     write_csv(root / "tables/published.csv", published_table(plan, curves, method))

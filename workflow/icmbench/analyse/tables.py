@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from icmbench.analyse.bd_table import Versus, bd_table
+from icmbench.analyse.claims import claim_tables
 from icmbench.analyse.compressai_json import write_curves
 from icmbench.analyse.curves import curves_table
 from icmbench.analyse.points import LABELS, Evaluation, PointFiles, evaluate_folder
 from icmbench.analyse.records import write_records
+from icmbench.config.claims import Claim
 from icmbench.errors import UserError
 from icmbench.files import write_text
 from icmbench.metrics.bd import Method
@@ -27,11 +29,13 @@ def analyse(
     resamples: int = 1000,
     seed: int = 0,
     method: Method = "pchip",
+    claims: Mapping[str, Mapping[str, Claim]] | None = None,
 ) -> None:
     """Write the tables and curves of a set of operating points.
 
     Writes ``tables/records.parquet``, ``tables/curves.csv``, ``tables/bd.csv`` and
-    ``curves/<study>/<variant>.json`` under ``out_dir``. The same input gives the same bytes.
+    ``curves/<study>/<variant>.json`` under ``out_dir``, and ``tables/claims.csv`` and
+    ``tables/claims_parts.csv`` where claims are given. The same input gives the same bytes.
 
     Args:
         points: the operating points; a folder may serve several studies or variants.
@@ -40,6 +44,7 @@ def analyse(
         resamples: bootstrap resamples, at least 1; the images are drawn anew in each.
         seed: of the bootstrap.
         method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
+        claims: by study and name; None writes no tables of claims.
 
     Raises:
         UserError: for no points, two points of one name, or files that do not fit together.
@@ -66,6 +71,10 @@ def analyse(
     write_csv(tables / "curves.csv", curves_table(evaluated))
     write_csv(tables / "bd.csv", bd_table(evaluated, comparisons, method=method, seed=seed))
     write_curves(Path(out_dir) / "curves", evaluated)
+    if claims is not None:
+        decided = claim_tables(evaluated, claims, method=method, seed=seed)
+        write_csv(tables / "claims.csv", decided.claims)
+        write_csv(tables / "claims_parts.csv", decided.parts)
 
 
 def _all_records(evaluated: Sequence[tuple[PointFiles, Evaluation]]) -> pd.DataFrame:

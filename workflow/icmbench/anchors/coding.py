@@ -16,7 +16,7 @@ from icmbench.anchors.base import Anchor, LibraryAnchor
 from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key, link
 from icmbench.anchors.names import chunk_name
 from icmbench.anchors.programs import Program
-from icmbench.codecs.base import Encoded, Picture, picture_digest
+from icmbench.codecs.base import Encoded, Picture, decoded_digest
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
@@ -180,7 +180,7 @@ class _Coding:
 
     def _through(self, cache: Cache, picture: Picture, places: dict[str, Path]) -> dict[str, Any]:
         """Return what the cache knows of a picture, coding it where needed."""
-        key = entry_key(picture_digest(picture), self.identity)
+        key = entry_key(decoded_digest(picture), self.identity)
         for last in (False, True):
             entry = cache.find(key) or cache.store(key, *self._run(picture))
             try:
@@ -201,7 +201,7 @@ class _Coding:
         expected = encoded.reconstruction
         if isinstance(self.anchor, LibraryAnchor):
             expected = self.anchor.decode(encoded.data)  # here, to compare with the other process
-        digest = picture_digest(decoded)
+        digest = decoded_digest(decoded)
         facts = {
             "codec": type(self.anchor).__name__,
             "implementation": self.text,
@@ -209,7 +209,7 @@ class _Coding:
             "bits": encoded.bits,
             "encode_s": seconds,
             "decode_s": decode_seconds,
-            "roundtrip_ok": None if expected is None else picture_digest(expected) == digest,
+            "roundtrip_ok": None if expected is None else decoded_digest(expected) == digest,
             "bitstream": sha256_bytes(encoded.data),
             "decoded": digest,
         }

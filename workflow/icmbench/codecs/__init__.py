@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from icmbench.codecs.dicm.parameters import DicmParameters
+from icmbench.codecs.layered.parameters import LayeredParameters
 from icmbench.config.base import Strict
 from icmbench.registry import CODECS, CodecEntry
 
@@ -103,3 +105,58 @@ _register("mbt2018", "autoregressive:Autoregressive", starts_from=_GDN)
 _register("cheng2020-anchor", "autoregressive:ChengAnchor")
 _register("cheng2020-attn", "autoregressive:ChengAttention", starts_from=("cheng2020-anchor",))
 _register("elic2022", "elic:Elic", ElicParameters)
+
+
+def _register_dicm(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) -> None:
+    CODECS.register(
+        CodecEntry(
+            name=name,
+            kind="learned",
+            parameters=DicmParameters,
+            implementation="icmbench.codecs.dicm.codec:Dicm",
+            parts=("backbone", "elimination", "compression"),
+            starts_from=starts_from,
+            loss_terms=(
+                "bpp",
+                "elimination_bpp",
+                "elimination_l1",
+                "feature_mse",
+                *(f"layer{stage}_mse" for stage in (2, 3, 4)),
+            ),
+            yields=("features",),
+            feature_channels=lambda parameters: 4 * parameters.backbone_width,
+            defaults=defaults,
+        )
+    )
+
+
+_register_dicm("dicm")
+_register_dicm("dicm-no-elimination", ("dicm",), eliminate=False)
+_register_dicm("dicm-no-context", ("dicm",), context=False)
+
+
+def _all_channels(parameters: LayeredParameters) -> int:
+    return parameters.semantic + parameters.texture
+
+
+def _semantic_channels(parameters: LayeredParameters) -> int:
+    return parameters.semantic
+
+
+for _name, _class, _channels in (
+    ("layered", "Layered", _all_channels),
+    ("layered-semantic", "LayeredSemantic", _semantic_channels),
+):
+    CODECS.register(
+        CodecEntry(
+            name=_name,
+            kind="learned",
+            parameters=LayeredParameters,
+            implementation=f"icmbench.codecs.layered.codec:{_class}",
+            parts=("analysis", "synthesis", "entropy", "discriminator"),
+            same_network=("layered", "layered-semantic"),
+            loss_terms=("bpp", "mse", "mae", "ssim", "perceptual", "adversarial"),
+            yields=("features", "pictures"),
+            feature_channels=_channels,
+        )
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
+# What the bitstream of a feature codec decodes to before any network runs: named arrays, small
+# types. ``size`` [2] holds height and width of the image in pixels, padding not included.
+Latents = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
-def picture_digest(picture: Picture) -> str:
-    """Return the SHA-256 of a picture's shape and samples."""
-    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).hexdigest()
+
+def decoded_digest(decoded: Picture | Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Return the SHA-256 of a picture's, or of latents', shapes and samples."""
+    digest = hashlib.sha256()
+    arrays = {"": decoded} if isinstance(decoded, np.ndarray) else dict(sorted(decoded.items()))
+    for name, array in arrays.items():
+        digest.update(f"{name}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -25,15 +34,15 @@ class Encoded:
 
     Attributes:
         data: the bitstream, headers included; its length is the rate.
-        reconstruction: what the encoder expects the decoder to return, uint8 [H, W, 3]; None where
-            an external encoder does not tell.
+        reconstruction: what the encoder expects the decoder to return, uint8 [H, W, 3] or the
+            latents of a feature codec; None where an external encoder does not tell.
         pixels_coded: pixels that were really coded, padding included.
         bits_estimated: the entropy model's own estimate in bits; NaN where there is none.
         bits_counted: the rate in bits where ``data`` is no bitstream, see ``codecs.estimated``.
     """
 
     data: bytes
-    reconstruction: Picture | None
+    reconstruction: Picture | Latents | None
     pixels_coded: int
     bits_estimated: float = float("nan")
     bits_counted: int | None = None
@@ -60,16 +69,40 @@ class ImageCodec(Protocol):
         ...
 
 
+class FeatureCodec(Protocol):
+    """Turns an RGB picture into bytes, and those into features that tasks read without pixels."""
+
+    def implementation(self) -> str:
+        """Return name and version of the code that does the coding."""
+        ...
+
+    def encode(self, picture: Picture) -> Encoded:
+        """Code a uint8 RGB picture [H, W, 3]; ``reconstruction`` holds latents."""
+        ...
+
+    def decode(self, data: bytes) -> Latents:
+        """Return the latents of a bitstream."""
+        ...
+
+    def features(self, latents: Latents) -> Tensor:
+        """Return what tasks read, float32 [1, C, h, w], of the padded picture."""
+        ...
+
+
 @dataclass
 class CodecOutput:
     """What a learned codec yields for a batch while training.
 
     Attributes:
-        images: decoded batch [B, 3, H, W], float32 in [0, 1].
+        images: decoded batch [B, 3, H, W], float32 in [0, 1]; None where pixels are not decoded.
         bits: estimated bits of the whole batch, a scalar tensor.
         pixels: coded pixels of the whole batch, padding included.
+        features: what tasks read of a feature codec [B, C, h, w], else None.
+        terms: loss terms that the codec computes itself, by name, scalars.
     """
 
-    images: Tensor
+    images: Tensor | None
     bits: Tensor
     pixels: int
+    features: Tensor | None = None
+    terms: dict[str, Tensor] = field(default_factory=dict)

@@ -7,10 +7,11 @@ from typing import Any
 
 from icmbench.config.anchors import check_choice
 from icmbench.config.base import Strict
+from icmbench.config.claims import claim_faults
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.study import Study, Training, Variant, Weights, published_path
+from icmbench.config.study import RateTarget, Study, Training, Variant, Weights, published_path
 from icmbench.errors import UserError
 from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
 
@@ -25,7 +26,8 @@ def codec_parameters(scale: Scale, name: str) -> Strict:
 def task_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of task ``name`` at a scale."""
     where = f"workflow/scales/{scale.name}.yaml, section 'tasks.{name}'"
-    return check(TASKS[name].parameters, scale.tasks.get(name, {}), where)
+    entry = TASKS[name]
+    return check(entry.parameters, {**entry.defaults, **scale.tasks.get(name, {})}, where)
 
 
 def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
@@ -37,6 +39,9 @@ def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
         for name, variant in study.variants.items():
             _Check(scale, studies, study, name, variant, faults).run()
         _check_references(scale, study, faults)
+        # Of studies that only lend trainings, the variants are not all here.
+        if study.name in run.studies:
+            faults.lines += claim_faults(_where(scale, study), study, _metrics)
     faults.raise_any()
 
 
@@ -157,6 +162,10 @@ class _Check:
         task_parameters(self.scale, variant.task)
         if variant.dataset not in self.scale.datasets:
             self._unknown("dataset", variant.dataset, "data set role", self.scale.datasets)
+        entry, reads = CODECS[variant.codec], TASKS[variant.task].reads
+        if variant.evaluate and reads not in entry.yields:
+            self._add("task", variant.task, f"reads {reads}, but codec {entry.name!r} yields "
+                      f"{' and '.join(entry.yields)}")  # fmt: skip
         self._check_ladder()
         kind = CODECS[variant.codec].kind
         self._check_source("codec_from", variant.codec_from, kind == "learned", "codec")
@@ -226,6 +235,11 @@ class _Check:
         training = self.variant.train
         trains = training is not None and any(p.split(".")[0] == what for p in training.parts)
         allowed = (mine, *(registry[mine].starts_from if trains and mine in registry else ()))
+        if what == "codec" and mine in CODECS:
+            allowed += CODECS[mine].same_network
+        if source.of not in (None, what):
+            theirs = getattr(other, source.of)
+            allowed = TASKS[mine].starts_from_codec if what == "task" and trains else ()
         if theirs not in allowed:
             self._add(f"{part}/variant", source.variant, f"has {what} {theirs!r}, not one of "
                       f"{', '.join(allowed)}")  # fmt: skip
@@ -252,7 +266,7 @@ class _Check:
         for term, weight in training.loss.items():
             if term not in terms:
                 self._unknown("train/loss", term, "loss term of this codec and task", terms)
-            self._check_weight(term, weight)
+            self._check_weight(term, weight.target if isinstance(weight, RateTarget) else weight)
         schedules = [("train/schedule", training.schedule)]
         if training.chain is not None:
             schedules.append(("train/chain/schedule", training.chain.schedule))
@@ -285,6 +299,8 @@ def optimiser_groups(parts: list[str]) -> list[str]:
         groups.append("codec")
     if any(part in ("codec", "codec.entropy") for part in parts):
         groups.append("auxiliary")
+    if "codec.discriminator" in parts:
+        groups.append("adversary")
     if any(part.split(".")[0] == "task" for part in parts):
         groups.append("task")
     return groups

@@ -84,7 +84,9 @@ def _explain(fault: Any, model: type[Strict], where: str) -> str:
     return f"{where}: key {key!r}: {fault['msg']}; found {fault['input']!r}"
 
 
-_TAGS = {"embedded-scenes", "catalogue", "Weights", "int", "str", "float"}
+_SOURCES = {"embedded-scenes", "embedded-faces", "catalogue"}
+_CLAIMS = {"bd", "at_rate", "point", "count", "order", "difference", "trend"}
+_TAGS = _SOURCES | _CLAIMS | {"Weights", "RateTarget", "int", "str", "float"}
 
 
 def _is_tag(part: Any) -> bool:

@@ -31,11 +31,12 @@ from icmbench.anchors.base import ANCHOR_VERSION
 from icmbench.anchors.names import chunk_name
 from icmbench.config.consistency import codec_parameters, task_parameters
 from icmbench.config.load import load_run, load_scale, load_study
-from icmbench.config.points import Part, Point, Points
+from icmbench.config.points import Origin, Part, Point, Points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
-from icmbench.config.study import Training, Variant
+from icmbench.config.study import RateTarget, Training, Variant
 from icmbench.config.supporting import with_supporting
+from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.files import write_if_changed
 from icmbench.registry import CODECS, TASKS, load_modules
 
@@ -55,8 +56,12 @@ class Plan(Points):
                 splits.append("train")
             for split in splits:
                 key = self.encode_key(point, split)
-                if key is not None and key not in jobs:
-                    jobs[key] = self._encode_job(point, split, key)
+                if key is None:
+                    continue
+                job = jobs.setdefault(key, self._encode_job(point, split, key))
+                if "decodes" in job:
+                    wanted = {*job["decodes"], TASKS[self.variant(point).task].reads}
+                    job["decodes"] = sorted(wanted)
         return jobs
 
     @cached_property
@@ -125,10 +130,11 @@ class Plan(Points):
             names = [chunk_name(chunk, chunks) for chunk in range(chunks)]
             pictures, rows = "decoded", "chunks"
         else:
-            names, pictures, rows = ["decoded.stamp.json"], "decoded.zip", "tables"
+            names, pictures, rows = ["decoded.stamp.json"], DECODED, "tables"
         return {
             "folder": str(folder),
             "pictures": str(folder / pictures),
+            "latents": str(folder / LATENTS),
             "state": [str(folder / name) for name in names],
             "rows": rows,
         }
@@ -155,6 +161,8 @@ class Plan(Points):
             cache = self.run.cache
             directory = cache.directory or str(Path(self.run.results) / "cache")
             job["cache"] = {"directory": directory, "limit_gb": cache.limit_gb}
+        else:
+            job["decodes"] = []
         return job
 
     def _anchor(self, point: Point) -> dict[str, Any]:
@@ -174,6 +182,7 @@ class Plan(Points):
             **self._description(point),
             "output": str(self.run_folder(point)),
             "codec": self.variant(point).codec,
+            "decoder": self._decoder(point),
             "task": self._task(point, "owner"),
             "dataset": self._dataset(self.variant(point).dataset),
             "split": "test",
@@ -183,6 +192,11 @@ class Plan(Points):
             "precision": self.scale.runtime.precision,
             "modules": self.run.modules,
         }
+
+    def _decoder(self, point: Point) -> dict[str, Any] | None:
+        """Return the codec that makes features of latents, where the task reads features."""
+        reads_features = TASKS[self.variant(point).task].reads == "features"
+        return self._codec(point, "owner") if reads_features else None
 
     def _description(self, point: Point) -> dict[str, Any]:
         variant = self.variant(point)
@@ -206,43 +220,57 @@ class Plan(Points):
             "kind": CODECS[name].kind,
             "parameters": codec_parameters(self.scale, name).model_dump(),
             "rate_index": point.rate_index,
-            **self._weights(getattr(self, which)(point, "codec"), "codec"),
+            **self._weights(getattr(self, which)(point, "codec")),
             "pretrained": self._starts_pretrained(point, "codec"),
         }
 
     def _task(self, point: Point, which: Literal["source", "owner"]) -> dict[str, Any]:
         name = self.variant(point).task
+        parameters = task_parameters(self.scale, name).model_dump()
+        codec = CODECS[self.variant(point).codec]
+        if parameters.get("feature_channels", 0) is None and codec.feature_channels is not None:
+            own = codec_parameters(self.scale, codec.name)
+            parameters["feature_channels"] = codec.feature_channels(own)
         return {
             "name": name,
-            "parameters": task_parameters(self.scale, name).model_dump(),
-            **self._weights(getattr(self, which)(point, "task"), "task"),
+            "parameters": parameters,
+            **self._weights(getattr(self, which)(point, "task")),
             "pretrained": self._starts_pretrained(point, "task"),
             "metrics": list(TASKS[name].metrics),
         }
 
     def _starts_pretrained(self, point: Point, part: Part) -> bool:
         """Return whether the weights descend from published ones, which fixes network sizes."""
-        source = self.source(point, part)
-        while isinstance(source, Point):
-            source = self.source(source, part)
-        return source == "pretrained"
+        origin = self.source(point, part)
+        while isinstance(origin.place, Point):
+            origin = self.source(origin.place, origin.part)
+        return origin.place == "pretrained"
 
-    def _weights(self, source: Point | str | None, part: Part) -> dict[str, Any]:
+    def _weights(self, origin: Origin) -> dict[str, Any]:
         """Return the file (or word) that weights come from, and whose they are."""
-        if not isinstance(source, Point):
-            return {"weights": source, "weights_of": None}
-        owner = getattr(self.variant(source), part)
-        return {"weights": str(self.weights_path(source)), "weights_of": owner}
+        if not isinstance(origin.place, Point):
+            return {"weights": origin.place, "weights_of": None, "weights_part": origin.part}
+        return {
+            "weights": str(self.weights_path(origin.place)),
+            "weights_of": getattr(self.variant(origin.place), origin.part),
+            "weights_part": origin.part,
+        }
 
-    def _loss_weights(self, point: Point, training: Training) -> dict[str, float]:
+    def _loss_weights(self, point: Point, training: Training) -> dict[str, Any]:
         rate = self.rate_value(point)
-        weights: dict[str, float] = {}
-        for term, weight in training.loss.items():
+
+        def value(weight: float | str) -> float:
             if isinstance(weight, str):  # $<parameter of the ladder>, checked before
                 assert rate is not None
-                weight = rate
-            weights[term] = float(weight)
-        return weights
+                return rate
+            return float(weight)
+
+        return {
+            term: {**weight.model_dump(), "target": value(weight.target)}
+            if isinstance(weight, RateTarget)
+            else value(weight)
+            for term, weight in training.loss.items()
+        }
 
     def _dataset(self, role: str) -> dict[str, Any]:
         return {

@@ -33,6 +33,37 @@ class Point:
         return f"{self.study}/{self.variant}/rate{self.rate_index}-seed{self.seed}"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from.
+
+    Attributes:
+        place: the point whose training left them, ``random``, ``pretrained``, or None where there
+            are no weights.
+        part: which of the point's networks they are of.
+    """
+
+    place: Point | str | None
+    part: Part
+
+
+def share_roles(study: Study, scale: Scale) -> Study:
+    """Return the study with roles that are one data set at this scale under one name.
+
+    What one study coded is then there for the others. The name is the scale's first.
+    """
+    first: dict[str, str] = {}
+    for role, dataset in scale.datasets.items():
+        same = (r for r in first.values() if scale.datasets[r] == dataset)
+        alike = (r for r in same if scale.chunks.get(r) == scale.chunks.get(role))
+        first[role] = next(alike, role)
+    variants = {
+        name: variant.model_copy(update={"dataset": first[variant.dataset]})
+        for name, variant in study.variants.items()
+    }
+    return study.model_copy(update={"variants": variants})
+
+
 class Points:
     """The operating points of a checked configuration.
 
@@ -49,7 +80,9 @@ class Points:
         check_all(run, scale, studies)
         self.run, self.scale = run, scale
         self.left_out = left_out(studies, run)
-        self.studies = {name: choose_anchors(study, run) for name, study in studies.items()}
+        self.studies = {
+            name: share_roles(choose_anchors(study, run), scale) for name, study in studies.items()
+        }
         self.programs: dict[str, Program] = find_programs(run, self.studies)
         self.root = Path(run.results) / scale.name
 
@@ -105,26 +138,21 @@ class Points:
         training = self.variant(point).train
         return training is not None and any(p.split(".")[0] == part for p in training.parts)
 
-    def source(self, point: Point, part: Part) -> Point | str | None:
-        """Return where the point's initial weights of ``part`` come from.
-
-        That is another point, ``random``, ``pretrained``, or None where there are no weights.
-        """
+    def source(self, point: Point, part: Part) -> Origin:
+        """Return where the point's initial weights of ``part`` come from."""
         neighbour = self._chain_neighbour(point)
         if neighbour is not None and self.trains(point, part):
-            return neighbour
+            return Origin(neighbour, part)
         source = getattr(self.variant(point), f"{part}_from")
         if not isinstance(source, Weights):
-            return source
+            return Origin(source, part)
         rate = point.rate_index if source.rate == "same" else source.rate
         other = Point(source.study or point.study, source.variant, rate, point.seed)
-        if self.trains(other, part):
-            return other
-        return self.source(other, part)
+        return self.owner(other, source.of or part)
 
-    def owner(self, point: Point, part: Part) -> Point | str | None:
-        """Return the point whose training left the weights that ``point`` is evaluated with."""
-        return point if self.trains(point, part) else self.source(point, part)
+    def owner(self, point: Point, part: Part) -> Origin:
+        """Return the origin of the weights that ``point`` is evaluated with."""
+        return Origin(point, part) if self.trains(point, part) else self.source(point, part)
 
     def _chain_neighbour(self, point: Point) -> Point | None:
         training = self.variant(point).train
@@ -171,9 +199,12 @@ class Points:
             return None
         if entry.kind == "anchor":
             return f"anchors/{entry.name}/{entry.rate_parameter}-{self.rate_value(point):g}"
-        owner = self.owner(point, "codec")
+        owner = self.owner(point, "codec").place
         if isinstance(owner, Point):
-            return owner.key
+            if self.variant(owner).codec == entry.name:
+                return owner.key
+            # Another codec of the same network: one layer of its bitstream, say.
+            return owner.key.replace(owner.variant, f"{owner.variant}@{entry.name}", 1)
         return f"pretrained/{entry.name}/rate{point.rate_index}"
 
     def encode_key(self, point: Point, split: str) -> str | None:

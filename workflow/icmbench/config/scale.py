@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from icmbench.config.base import Strict
+from icmbench.data.embedded_faces_config import EmbeddedFaces
 
 
 class EmbeddedScenes(Strict):
@@ -27,6 +28,14 @@ class ImageSplit(Strict):
     annotations: str | None = Field(
         None, description="COCO-format annotation file, relative to the data set."
     )
+    layout: Literal["pictures", "coco", "voc", "imagenet", "celeba"] | None = Field(
+        None,
+        description="How the ground truth is kept. pictures: there is none. coco: in the file "
+        "``annotations``; null means one of these two. voc: PASCAL VOC's XML, of the ``sets``. "
+        "imagenet: ImageNet's folders and development kit. celeba: CelebA's and CelebAMask-HQ's "
+        "attributes and masks.",
+    )
+    sets: list[str] = Field([], description="Of PASCAL VOC, as VOC2007/trainval.")
     limit: int | None = Field(
         None, ge=1, description="Use only the first images, by sorted id; null takes all."
     )
@@ -45,19 +54,30 @@ class FetchedImages(Strict):
         "native pixels. Rates are recorded for both pixel counts.",
     )
     long_side: int | None = Field(None, ge=16, description="Bound on the resized long side.")
+    center_crop: int | None = Field(
+        None,
+        ge=16,
+        description="Side of the square cut from the middle after resizing. The train split is "
+        "then neither resized nor cut: trainings take random crops of whole pictures.",
+    )
+    rate_pixels: Literal["native", "coded"] = Field(
+        "native",
+        description="Pixels that rates are divided by. coded: those left after resizing and "
+        "cropping, where the study's pictures are defined to be of that size.",
+    )
     allow_subset: bool = Field(
         False,
         description="Accept a mirror that holds only a part of the data set. Never compare such "
         "a result with a published one.",
     )
-    otherwise: EmbeddedScenes | None = Field(
+    otherwise: EmbeddedScenes | EmbeddedFaces | None = Field(
         None,
         description="Generated scenes to use where the data set is neither fetched nor in the "
         "mirror: this scale then never downloads it. The report names what was used.",
     )
 
 
-Dataset = Annotated[EmbeddedScenes | FetchedImages, Field(discriminator="source")]
+Dataset = Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, Field(discriminator="source")]
 
 
 class RuntimeSettings(Strict):

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from icmbench.config.base import Origin, Strict
+from icmbench.config.claims import Claim
 
 _STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -54,9 +55,9 @@ class Schedule(Strict):
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    optimisers: dict[Literal["codec", "task", "auxiliary"], Optimiser] = Field(
+    optimisers: dict[Literal["codec", "task", "auxiliary", "adversary"], Optimiser] = Field(
         description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "
-        "model's factorised prior."
+        "model's factorised prior; adversary: a codec's discriminator."
     )
     decay: Literal["constant", "cosine", "one-cycle"] = Field(
         "constant", description="Course of every main learning rate after the warm-up."
@@ -64,6 +65,13 @@ class Schedule(Strict):
     warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
     clip_norm: float | None = Field(1.0, gt=0, description="Bound on the gradient norm of a group.")
     crop: int | None = Field(None, ge=16, description="Side of random crops; null takes images.")
+    crop_area: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="Random-resized crops: a share of the area between these bounds, of aspect "
+        "ratio 3/4 to 4/3, resized to the side of ``crop``. null crops without resizing.",
+    )
     flip: bool = Field(True, description="Mirror images at random.")
     validation: Validation | None = None
     origin: Origin = Field(description="Who chose these numbers.")
@@ -78,6 +86,9 @@ class Weights(Strict):
     rate: int | Literal["same"] = Field(
         "same", description="Its rate index, or the index of the point itself."
     )
+    of: Literal["codec", "task"] | None = Field(
+        None, description="Which of its networks; null means the one of the same kind."
+    )
 
 
 WeightSource = Literal["random", "pretrained"] | Weights
@@ -90,6 +101,18 @@ class Chain(Strict):
     schedule: str = Field(description="Schedule of every point after the first.")
 
 
+class RateTarget(Strict):
+    """A weight that follows its term until the term reaches a target (ours).
+
+    After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
+    over the target, at most ``gain`` either way.
+    """
+
+    target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
+    start: float = Field(1.0, gt=0, description="Weight at the first step.")
+    gain: float = Field(0.02, gt=0, le=1)
+
+
 class Training(Strict):
     """What a variant trains, towards what."""
 
@@ -98,9 +121,10 @@ class Training(Strict):
         description="codec, task, or codec.<part> (analysis, synthesis, entropy); everything else "
         "stays frozen.",
     )
-    loss: dict[str, float | str] = Field(
+    loss: dict[str, float | str | RateTarget] = Field(
         min_length=1,
-        description="Weight of each loss term: a number, or $<parameter> of the variant's ladder.",
+        description="Weight of each loss term: a number, $<parameter> of the variant's ladder, or "
+        "a target that the term is steered to.",
     )
     schedule: str = Field(description="Name under schedules.")
     chain: Chain | None = None
@@ -202,5 +226,8 @@ class Study(Strict):
         [],
         description="Curves drawn beside the measured ones where both are of the same whole data "
         "set.",
+    )
+    claims: dict[str, Claim] = Field(
+        {}, description="What the paper says, as tests over the curves; see the forms below."
     )
     notes: list[str] = Field([], description="What a reader must know; shown on the page.")

@@ -42,6 +42,7 @@ def with_supporting(
             update={
                 "variants": {n: variants[n] for n in loaded[name].variants if n in variants},
                 "comparisons": [],
+                "claims": {},
                 "pictures": [],
                 "published": [],
                 "published_curves": [],

@@ -1,4 +1,4 @@
-"""One view of every detection or picture data set: pictures, sizes and COCO annotations.
+"""One view of every data set: pictures, sizes, and what is known of them.
 
 Works on a job's ``dataset`` section (see ``Plan._dataset``), whatever its source, and on decoded
 pictures in place of the originals.
@@ -9,16 +9,21 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from icmbench.codecs.base import Picture
+from icmbench.data.index import open_index
 from icmbench.data.pictures import list_pictures, read_picture
 from icmbench.errors import UserError
 from icmbench.files import read_json
+
+if TYPE_CHECKING:
+    from icmbench.data.faces import FaceSet
 
 _CACHE_BYTES = 400 * 1024 * 1024
 
@@ -95,28 +100,26 @@ class Split:
         keep: bool = True,
     ) -> None:
         self.dataset = dataset
-        images, annotations, limit = _locate(dataset, split)
+        index = open_index(dataset, split)
         self._decoded = decoded is not None
-        originals = Pictures(images, keep)
+        originals = Pictures(index.images, keep)
         self._pictures = Pictures(Path(decoded), keep) if decoded is not None else originals
-        self.annotations: dict[str, Any] | None = None
-        if annotations is not None:
-            self.annotations = _restricted(read_json(annotations), limit)
-            entries = sorted(self.annotations["images"], key=lambda entry: entry["id"])
-            self.ids: list[int | str] = [entry["id"] for entry in entries]
-            self._files = [entry["file_name"] for entry in entries]
-            self._sizes = [(entry["width"], entry["height"]) for entry in entries]
-        else:
-            self._files = originals.names()[:limit]
-            self.ids = [Path(name).stem for name in self._files]
-            if len(set(self.ids)) < len(self.ids):
-                twice = next(i for i in self.ids if self.ids.count(i) > 1)
-                raise UserError(
-                    f"{images}: two pictures are called {twice!r}; names must differ before the "
-                    "suffix"
-                )
+        self.annotations = index.annotations
+        self._index = index
+        # A training takes its own random crops, of whole pictures.
+        self._whole = split == "train" and dataset.get("center_crop") is not None
+        self._files = originals.names()[: index.limit] if index.files is None else index.files
+        self.ids: list[int | str] = (
+            [Path(name).stem for name in self._files] if index.ids is None else index.ids
+        )
+        if len(set(self.ids)) < len(self.ids):
+            twice = next(i for i in self.ids if self.ids.count(i) > 1)
+            raise UserError(
+                f"{index.images}: two pictures are called {twice!r}; names must differ before the "
+                "suffix"
+            )
         if not self.ids:
-            raise UserError(f"{images}: split {split!r} holds no picture")
+            raise UserError(f"{index.images}: split {split!r} holds no picture")
         self._originals = originals
         self._by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in (self.annotations or {}).get("annotations", []):
@@ -127,10 +130,20 @@ class Split:
 
     def native_size(self, index: int) -> tuple[int, int]:
         """Return width and height of the picture as it was published."""
-        if self.annotations is not None:
-            return self._sizes[index]
+        if self._index.sizes is not None:
+            return self._index.sizes[index]
         height, width = self._originals.read(self._files[index]).shape[:2]
         return width, height
+
+    def rate_pixels(self, index: int) -> int:
+        """Return the pixels that the rate is divided by: native ones, or those of the coded size.
+
+        The data set's ``rate_pixels`` says which.
+        """
+        width, height = self.native_size(index)
+        if self.dataset.get("rate_pixels") == "coded":
+            width, height = coded_size(self.dataset, width, height)
+        return width * height
 
     def picture(self, index: int) -> Picture:
         """Return the picture that is coded (resized where the scale says so) or was decoded."""
@@ -141,11 +154,18 @@ class Split:
     def original(self, index: int) -> Picture:
         """Return the uncoded picture at the coded size."""
         picture = self._originals.read(self._files[index])
-        size = coded_size(self.dataset, picture.shape[1], picture.shape[0])
-        if size == (picture.shape[1], picture.shape[0]):
+        if self._whole:
             return picture
-        resized = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
-        return np.asarray(resized)
+        height, width = picture.shape[:2]
+        size = resized_size(self.dataset, width, height)
+        if size != (width, height):
+            resized = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+            picture = np.asarray(resized)
+        side = self.dataset.get("center_crop")
+        if side is not None:
+            top, left = ((length - side) // 2 for length in picture.shape[:2])
+            picture = picture[max(top, 0) :, max(left, 0) :][:side, :side]
+        return picture
 
     def target(self, index: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes [N, 4] (x1, y1, x2, y2 in the pixels of a width x height picture), labels.
@@ -166,6 +186,50 @@ class Split:
         """Return the COCO segmentations, in native pixels, of the objects of :meth:`target`."""
         return [annotation["segmentation"] for annotation in self._trainable(index)]
 
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the classes of :meth:`label`."""
+        return self._index.classes
+
+    def label(self, index: int) -> int:
+        """Return the class of an image; on a detection set that of its largest object."""
+        if self._index.labels is None:
+            raise self._lacks("classes")
+        return int(self._index.labels[index])
+
+    @property
+    def faces(self) -> FaceSet:
+        """Attributes and parsing maps.
+
+        Raises:
+            UserError: where the set is not one of faces.
+        """
+        if self._index.faces is None:
+            raise self._lacks("face attributes")
+        return self._index.faces
+
+    def attributes(self, index: int) -> np.ndarray:
+        """Return the binary attributes of a face, uint8 [A]."""
+        return self.faces.attributes(self.ids[index])
+
+    def parsing(self, index: int) -> np.ndarray:
+        """Return the class of every pixel of the coded picture, uint8 [H, W]."""
+        width, height = coded_size(self.dataset, *self.native_size(index))
+        parsing = self.faces.parsing(self.ids[index], (height, width))
+        if parsing is None:
+            raise self._lacks("parsing maps")
+        return parsing
+
+    def mirrored_parsing(self, parsing: np.ndarray) -> np.ndarray:
+        """Return a parsing map mirrored, its left parts become right ones."""
+        return mirrored_classes(list(self.faces.parsing_names))[parsing[:, ::-1]]
+
+    def _lacks(self, what: str) -> UserError:
+        role, name = self.dataset["role"], self.dataset.get("name", self.dataset["source"])
+        return UserError(
+            f"data set {name!r} of role {role!r} has no {what}; give the role another in the scale"
+        )
+
     def _trainable(self, index: int) -> list[dict[str, Any]]:
         return [
             annotation
@@ -175,7 +239,14 @@ class Split:
 
 
 def coded_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:
-    """Return the size at which a picture is coded: native, or resized to the short side."""
+    """Return the size at which a picture is coded: native, resized, or cropped after that."""
+    width, height = resized_size(dataset, width, height)
+    side = dataset.get("center_crop")
+    return (width, height) if side is None else (min(width, side), min(height, side))
+
+
+def resized_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:
+    """Return the size of a picture whose short side is resized as the data set says."""
     short = dataset.get("short_side")
     if short is None:
         return width, height
@@ -184,6 +255,16 @@ def coded_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, i
     if long is not None:
         factor = min(factor, long / max(width, height))
     return round(width * factor), round(height * factor)
+
+
+def mirrored_classes(names: list[str]) -> np.ndarray:
+    """Return the class that each class becomes when a picture is mirrored, uint8.
+
+    ``l_eye`` and ``r_eye`` change places; ``l_lip``, the lower one, has no counterpart and stays.
+    """
+    other = {"l_": "r_", "r_": "l_"}
+    turned = [other.get(name[:2], name[:2]) + name[2:] for name in names]
+    return np.array([names.index(t) if t in names else i for i, t in enumerate(turned)], np.uint8)
 
 
 def data_digest(dataset: dict[str, Any]) -> str:
@@ -195,30 +276,3 @@ def data_digest(dataset: dict[str, Any]) -> str:
             "run `python -m icmbench data` or the workflow's data rule"
         )
     return str(read_json(path)["digest"])
-
-
-def _locate(dataset: dict[str, Any], split: str) -> tuple[Path, Path | None, int | None]:
-    folder = Path(dataset["folder"])
-    if dataset["source"] == "embedded-scenes":
-        return folder / f"{split}.zip", folder / f"instances_{split}.json", None
-    place = dataset["splits"].get(split)
-    if place is None:
-        allowed = ", ".join(sorted(dataset["splits"]))
-        raise UserError(
-            f"data set role {dataset['role']!r} has no split {split!r}; the scale gives: {allowed}"
-        )
-    annotations = place["annotations"]
-    return (
-        folder / place["images"],
-        None if annotations is None else folder / annotations,
-        place["limit"],
-    )
-
-
-def _restricted(annotations: dict[str, Any], limit: int | None) -> dict[str, Any]:
-    if limit is None:
-        return annotations
-    images = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
-    kept = {entry["id"] for entry in images}
-    own = [a for a in annotations["annotations"] if a["image_id"] in kept]
-    return {**annotations, "images": images, "annotations": own}

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from icmbench.config.scale import EmbeddedScenes
+from icmbench.data.textures import noise as _noise
 from icmbench.files import atomic_path, digest_json, sha256_file, write_json
 
 GENERATOR_VERSION = 1
@@ -194,26 +195,6 @@ def _run_lengths(mask: Array) -> list[int]:
 
 
 # --- grounds -----------------------------------------------------------------------------------
-
-
-def _noise(rng: np.random.Generator, size: int, slope: float) -> Array:
-    """Return a [size, size] field of unit variance whose amplitude falls as frequency^-slope.
-
-    Natural images have a slope near 1 (Field, 1987); smooth surfaces have a steeper one.
-    """
-    frequency = _frequencies(size)
-    shape = (2, *frequency.shape)
-    real, imaginary = rng.standard_normal(shape, np.float32)
-    field = np.fft.irfft2((real + 1j * imaginary) * frequency**-slope, s=(size, size))
-    return ((field - field.mean()) / (field.std() + 1e-12)).astype(np.float32)
-
-
-@lru_cache(maxsize=4)
-def _frequencies(size: int) -> Array:
-    """Return the radial frequency of each bin of a real FFT; the mean's is infinite."""
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij"))
-    frequency[0, 0] = np.inf
-    return frequency.astype(np.float32)
 
 
 def _colour(rng: np.random.Generator, low: float, high: float, saturation: float) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 
 from icmbench.config.scale import EmbeddedScenes
 from icmbench.data.embedded import generate
+from icmbench.data.embedded_faces_config import EmbeddedFaces
 from icmbench.data.fetch import fetch
 from icmbench.data.manifest import read_manifest
 from icmbench.errors import UserError
@@ -28,6 +29,12 @@ def prepare(job: dict[str, Any], processes: int = 1) -> Path:
         names = EmbeddedScenes.model_fields
         config = EmbeddedScenes.model_validate({k: v for k, v in job.items() if k in names})
         return generate(config, Path(job["folder"]), processes)
+    if job["source"] == "embedded-faces":
+        from icmbench.data.embedded_faces import generate_faces
+
+        names = EmbeddedFaces.model_fields
+        faces = EmbeddedFaces.model_validate({k: v for k, v in job.items() if k in names})
+        return generate_faces(faces, Path(job["folder"]), processes)
     directory = manifest.parent
     mirror = job["mirror"]
     fetched = fetch(

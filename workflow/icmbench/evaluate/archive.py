@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from icmbench.codecs.base import Picture
+import numpy as np
+
+from icmbench.codecs.base import Latents, Picture
 from icmbench.codecs.estimated import as_png
 from icmbench.files import atomic_path
 
+# What decoding leaves in the folder of an encoding.
+DECODED, LATENTS = "decoded.zip", "latents.zip"
+
 _DATE = (2021, 1, 1, 0, 0, 0)  # equal content makes equal archives
+
+
+def latents_to_bytes(latents: Latents) -> bytes:
+    """Return latents as the bytes of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **latents)
+    return buffer.getvalue()
+
+
+def latents_from_bytes(data: bytes) -> Latents:
+    """Return what :func:`latents_to_bytes` wrote."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return dict(stored)
 
 
 class ArchiveWriter:

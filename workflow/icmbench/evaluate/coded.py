@@ -36,7 +36,7 @@ def coded_rows(coded: dict[str, Any]) -> Any:
     if coded["rows"] == "chunks":
         rows = [row for name in coded["state"] for row in read_json(name)["rows"]]
         frame = pd.DataFrame(rows).drop(columns=["bitstream", "decoded"])
-        return frame.assign(bits_estimated=float("nan"))
+        return frame.assign(bits_estimated=float("nan"), reconstruct_s=float("nan"))
     folder = Path(coded["folder"])
     encoded = pd.read_parquet(folder / "encoded.parquet").drop(columns="reconstruction")
     decoded = pd.read_parquet(folder / "decoded.parquet")

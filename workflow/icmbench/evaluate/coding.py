@@ -5,21 +5,25 @@ from __future__ import annotations
 import sys
 import time
 import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from icmbench.codecs.base import ImageCodec, picture_digest
+from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.archive import new_archive
+from icmbench.evaluate.archive import DECODED, LATENTS, latents_to_bytes, new_archive
 from icmbench.files import atomic_path
+from icmbench.registry import CODECS
 
 SUFFIX = ".bin"
 
 
-def open_codec(job: dict[str, Any]) -> ImageCodec:
+def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
     """Return the learned codec of an encode job, ready to code."""
     import torch
 
@@ -55,16 +59,15 @@ def encode(job: dict[str, Any]) -> None:
             seconds = time.perf_counter() - start
             assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
             archive.add(f"{identity}{SUFFIX}", encoded.data)
-            width, height = split.native_size(index)
             rows.append(
                 {
                     "image_id": str(identity),
-                    "pixels": width * height,
+                    "pixels": split.rate_pixels(index),
                     "pixels_coded": encoded.pixels_coded,
                     "bits": encoded.bits,
                     "bits_estimated": encoded.bits_estimated,
                     "encode_s": seconds,
-                    "reconstruction": picture_digest(encoded.reconstruction),
+                    "reconstruction": decoded_digest(encoded.reconstruction),
                     "implementation": codec.implementation(),
                 }
             )
@@ -75,36 +78,44 @@ def encode(job: dict[str, Any]) -> None:
 def decode(job: dict[str, Any]) -> None:
     """Decode the bitstreams of :func:`encode` and compare with what the encoder expected.
 
-    Leaves ``decoded.zip`` (PNG) and ``decoded.parquet``; a picture that differs from the encoder's
-    reconstruction is counted there (``roundtrip_ok``), not hidden.
+    Leaves ``decoded.parquet`` and, as the job's ``decodes`` says, ``decoded.zip`` (PNG) and
+    ``latents.zip`` (what features are made of); a picture that differs from what the encoder
+    expected is counted (``roundtrip_ok``), not hidden. Features are timed without pixels
+    (``decode_s``), pixels made of latents on top of that (``reconstruct_s``).
     """
     folder = Path(job["output"])
     split, codec = Split(job["dataset"], job["split"]), open_codec(job)
     expected = pd.read_parquet(folder / "encoded.parquet").set_index("image_id")["reconstruction"]
     estimated = job["codec"]["parameters"].get("rate") == "estimate"  # nothing was decoded
+    decode_one = _decoder(codec, "features" in yields_of(job), "pictures" in job["decodes"])
     rows: list[dict[str, Any]] = []
-    with (
-        zipfile.ZipFile(folder / "bitstreams.zip") as bitstreams,
-        new_archive(folder / "decoded.zip") as archive,
-    ):
+    with ExitStack() as stack:
+        bitstreams = stack.enter_context(zipfile.ZipFile(folder / "bitstreams.zip"))
+        outputs = {
+            name: stack.enter_context(new_archive(folder / name))
+            for name, what in ((DECODED, "pictures"), (LATENTS, "features"))
+            if what in job["decodes"]
+        }
         for identity in split.ids:
             data = bitstreams.read(f"{identity}{SUFFIX}")
-            start = time.perf_counter()
             try:
-                picture = codec.decode(data)
+                one = decode_one(data)
             except Exception as error:
                 raise UserError(
                     f"{job['key']}: image {identity}: decoding failed: {error}"
                 ) from error
-            seconds = time.perf_counter() - start
-            archive.add_picture(f"{identity}.png", picture)
+            if DECODED in outputs:
+                outputs[DECODED].add_picture(f"{identity}.png", one.picture)
+            if LATENTS in outputs:
+                outputs[LATENTS].add(f"{identity}.npz", latents_to_bytes(one.decoded))
             rows.append(
                 {
                     "image_id": str(identity),
-                    "decode_s": seconds,
+                    "decode_s": one.decode_s,
+                    "reconstruct_s": one.reconstruct_s,
                     "roundtrip_ok": None
                     if estimated
-                    else picture_digest(picture) == expected[str(identity)],
+                    else decoded_digest(one.decoded) == expected[str(identity)],
                 }
             )
     _write(folder / "decoded.parquet", rows)
@@ -116,6 +127,42 @@ def decode(job: dict[str, Any]) -> None:
             "reconstruction; see roundtrip_ok in the records",
             file=sys.stderr,
         )
+
+
+def yields_of(job: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the codec of an encode job decodes to."""
+    return CODECS[job["codec"]["name"]].yields
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One decoded bitstream: latents or a picture, the picture where it is wanted, and times."""
+
+    decoded: Any
+    picture: Any
+    decode_s: float
+    reconstruct_s: float = float("nan")
+
+
+def _decoder(codec: Any, features: bool, pictures: bool) -> Callable[[bytes], _Decoded]:
+    """Return what decodes one bitstream with the codec."""
+
+    def to_picture(data: bytes) -> _Decoded:
+        start = time.perf_counter()
+        picture = codec.decode(data)
+        return _Decoded(picture, picture, time.perf_counter() - start)
+
+    def to_features(data: bytes) -> _Decoded:
+        start = time.perf_counter()
+        latents = codec.decode(data)
+        codec.features(latents)
+        decoded = time.perf_counter()
+        if not pictures:
+            return _Decoded(latents, None, decoded - start)
+        picture = codec.picture(latents)
+        return _Decoded(latents, picture, decoded - start, time.perf_counter() - decoded)
+
+    return to_features if features else to_picture
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from icmbench.data.dataset import data_digest
 from icmbench.environment import version
 from icmbench.errors import UserError
+from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.files import digest_json, read_json, source_digest, write_json
 
@@ -45,7 +46,9 @@ def decode_curve(jobs: list[Job]) -> Path:
     def inputs(job: Job) -> Job:
         return {**_coding_inputs(job), "encoded": _stamp(Path(job["output"]), "encoded")}
 
-    return _each(jobs, "decoded", work, inputs, ("decoded.zip", "decoded.parquet"))
+    archives = {"pictures": DECODED, "features": LATENTS}
+    outputs = ("decoded.parquet", *(archives[what] for what in jobs[0]["decodes"]))
+    return _each(jobs, "decoded", work, inputs, outputs)
 
 
 def evaluate_curve(jobs: list[Job]) -> Path:
@@ -60,7 +63,9 @@ def evaluate_curve(jobs: list[Job]) -> Path:
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
-            "weights": source_digest(job["task"]["weights"]),
+            "weights": [
+                source_digest(part["weights"]) for part in (job["task"], job["decoder"]) if part
+            ],
             "coded": coded_fingerprint(job["coded"]),
             "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
         }

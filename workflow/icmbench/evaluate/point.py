@@ -29,8 +29,10 @@ def evaluate(job: dict[str, Any]) -> None:
     wall, cpu = time.monotonic(), time.process_time()
     folder = Path(job["output"])
     coded = job["coded"]
-    split = Split(job["dataset"], job["split"], coded and coded["pictures"])
-    records = _records(job, split).join(_quality(split, coded is not None), on="image_id")
+    # Where a task reads features, no picture was decoded.
+    pictures = coded is not None and job["decoder"] is None
+    split = Split(job["dataset"], job["split"], coded["pictures"] if pictures else None)
+    records = _records(job, split).join(_quality(split, pictures), on="image_id")
     write_records(folder / "records.parquet", records)
 
     evaluator = implementation(TASKS[job["task"]["name"]])
@@ -81,8 +83,7 @@ def _quality(split: Split, coded: bool) -> pd.DataFrame:
 def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
     """Return the rows that coding left, or those of original pixels at 24 bits each."""
     if job["coded"] is None:
-        sizes = [split.native_size(i) for i in range(len(split))]
-        pixels = [width * height for width, height in sizes]
+        pixels = [split.rate_pixels(i) for i in range(len(split))]
         coded = [split.picture(i).shape[0] * split.picture(i).shape[1] for i in range(len(split))]
         frame = pd.DataFrame(
             {
@@ -93,6 +94,7 @@ def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
                 "bits_estimated": float("nan"),
                 "encode_s": 0.0,
                 "decode_s": 0.0,
+                "reconstruct_s": float("nan"),
                 "roundtrip_ok": None,
                 "implementation": "original pixels, 24 bits each",
             }

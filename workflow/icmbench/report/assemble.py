@@ -8,6 +8,7 @@ from pathlib import Path
 from icmbench.files import write_bytes, write_text
 from icmbench.registry import CODECS, PIXEL_METRICS
 from icmbench.report import charts
+from icmbench.report.claims import ClaimRows, glance_table, load_claims, study_claims
 from icmbench.report.drawing import data_uri
 from icmbench.report.outputs import (
     FIGURES,
@@ -38,18 +39,21 @@ from icmbench.report.training import training_tables
 def assemble(root: Path) -> list[Path]:
     """Write the report of ``results/<scale>``; see :func:`icmbench.report.build.build_report`."""
     results = load_results(root)
+    claims = load_claims(results)
     pictures = Pictures(results)
     figures: list[Path] = []
     studies = [
-        _study_page(results, name, pictures, figures) for name in results.plan["run"]["studies"]
+        _study_page(results, name, claims, pictures, figures)
+        for name in results.plan["run"]["studies"]
     ]
     page = Page(
         scale=results.plan["scale"],
         studies=studies,
+        claims=glance_table(claims, results),
         datasets=dataset_table(results),
         implementations=implementations(results),
         environments=environments(results),
-        missing=results.missing,
+        missing=[*results.missing, *claims.missing],
         confidence=results.confidence,
         date=results.date,
         seeds=results.plan["run"]["seeds"],
@@ -61,7 +65,9 @@ def assemble(root: Path) -> list[Path]:
     return written
 
 
-def _study_page(results: Results, name: str, pictures: Pictures, figures: list[Path]) -> StudyPage:
+def _study_page(
+    results: Results, name: str, claims: ClaimRows, pictures: Pictures, figures: list[Path]
+) -> StudyPage:
     study = results.plan["studies"][name]
     styles = variant_styles(results.plan, name)
     leading = leading_metrics(results.plan, name)
@@ -75,6 +81,7 @@ def _study_page(results: Results, name: str, pictures: Pictures, figures: list[P
     return StudyPage(
         name=name,
         study=study,
+        claims=study_claims(claims, results, name, styles),
         key_figures=key_figures(results, name, [metric_style(m) for m in leading], styles),
         plots=[plot for metric, plot in plots if metric in leading],
         more_plots=[plot for metric, plot in plots if metric not in leading],

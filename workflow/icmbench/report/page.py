@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from icmbench.report.charts import Series
+from icmbench.report.claims import ClaimPart
 from icmbench.report.pictures import Gallery
 from icmbench.report.provenance import Environment as RunEnvironment
 from icmbench.report.provenance import Totals
@@ -54,6 +55,7 @@ class StudyPage:
 
     name: str
     study: dict[str, Any]
+    claims: ClaimPart | None
     key_figures: Table
     plots: list[Plot]
     more_plots: list[Plot]
@@ -74,6 +76,7 @@ class Page:
 
     scale: dict[str, Any]
     studies: list[StudyPage]
+    claims: Table | None
     datasets: Table
     implementations: Table
     environments: list[RunEnvironment]

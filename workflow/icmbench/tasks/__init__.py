@@ -5,12 +5,18 @@ This file registers the built-in ones and their parameters; it imports no networ
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from icmbench.config.base import Strict
-from icmbench.registry import TASKS, TaskEntry
+from icmbench.registry import TASKS, TaskEntry, Yield
+from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
+from icmbench.tasks.tang2025_parameters import (
+    ContrastiveParameters,
+    ProbeParameters,
+    ResnetRcnnParameters,
+)
 
 
 class ReconstructionParameters(Strict):
@@ -109,3 +115,105 @@ TASKS.register(
         starts_from=("mask-rcnn", "faster-rcnn"),
     )
 )
+
+
+# --- tang2025 ------------------------------------------------------------------------------------
+
+
+def _contrastive(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) -> None:
+    TASKS.register(
+        TaskEntry(
+            name=name,
+            parameters=ContrastiveParameters,
+            implementation="icmbench.tasks.contrastive.task:Contrastive",
+            trainable=True,
+            parts=("projection",),
+            loss_terms=("contrastive",),
+            metrics=(),
+            starts_from=starts_from,
+            takes_codec=True,
+            defaults=defaults,
+        )
+    )
+
+
+_contrastive("contrastive")
+_contrastive("contrastive-uniform", semantic_crop=False)
+_contrastive("contrastive-joint", starts_from=("contrastive",), eliminate=True)
+
+
+def _on_backbone(
+    name: str,
+    implementation: str,
+    reads: Yield,
+    parameters: type[Strict],
+    parts: tuple[str, ...],
+    loss_terms: tuple[str, ...],
+    metrics: tuple[str, ...],
+    **defaults: bool,
+) -> None:
+    """Register a task that begins with the backbone of a codec."""
+    TASKS.register(
+        TaskEntry(
+            name=name,
+            parameters=parameters,
+            implementation=f"icmbench.tasks.{implementation}",
+            trainable=True,
+            parts=("head", *parts) if reads == "pictures" else parts,
+            loss_terms=loss_terms,
+            metrics=metrics,
+            starts_from_codec=("dicm", "dicm-no-elimination", "dicm-no-context"),
+            reads=reads,
+            defaults=defaults,
+        )
+    )
+
+
+_PROBE: Any = (ProbeParameters, ("tail", "classifier"), ("cross_entropy",), ("top1", "top5"))
+_on_backbone("linear-probe", "probe:Probe", "pictures", *_PROBE)
+_on_backbone("feature-probe", "probe:FeatureProbe", "features", *_PROBE)
+_BOXES: Any = (ResnetRcnnParameters, ("tail", "detector"), _BOX_LOSSES, _BOX_METRICS)
+_on_backbone("resnet-faster-rcnn", "resnet_rcnn:ResnetRcnn", "pictures", *_BOXES)
+_on_backbone("feature-faster-rcnn", "resnet_rcnn:FeatureRcnn", "features", *_BOXES)
+_MASKS: Any = (
+    ResnetRcnnParameters,
+    ("tail", "detector"),
+    (*_BOX_LOSSES, "loss_mask"),
+    (*_BOX_METRICS, *_MASK_METRICS),
+)
+_on_backbone("resnet-mask-rcnn", "resnet_rcnn:ResnetRcnn", "pictures", *_MASKS, masks=True)
+_on_backbone("feature-mask-rcnn", "resnet_rcnn:FeatureRcnn", "features", *_MASKS, masks=True)
+
+
+# --- zhang2022 -----------------------------------------------------------------------------------
+
+_ATTRIBUTES = ("attribute_accuracy", "majority_accuracy")
+_PARSING = ("miou", "fwiou", "pixel_accuracy")
+
+
+def _faces(
+    name: str, loss_terms: tuple[str, ...], metrics: tuple[str, ...], **defaults: int
+) -> None:
+    """Register an analysis of faces on pictures and on latents."""
+    for reads, parameters, implementation in (
+        ("pictures", FaceParameters, "FaceOnPictures"),
+        ("features", FaceOnFeaturesParameters, "FaceOnFeatures"),
+    ):
+        TASKS.register(
+            TaskEntry(
+                name=f"{name}-on-{reads}",
+                parameters=parameters,
+                implementation=f"icmbench.tasks.faces.analysis:{implementation}",
+                trainable=True,
+                parts=("stem", *loss_terms),
+                loss_terms=("task", *loss_terms),
+                metrics=metrics,
+                reads=cast("Yield", reads),
+                defaults=defaults,
+            )
+        )
+
+
+_faces("face-attributes", ("attributes",), _ATTRIBUTES, parsing=0)
+_faces("face-parsing", ("parsing",), _PARSING, attributes=0)
+_faces("face-analysis", ("attributes", "parsing"), (*_ATTRIBUTES, *_PARSING))

@@ -12,9 +12,9 @@ from icmbench.analyse.statistics import AveragePrecisionStatistics
 from icmbench.data.dataset import Split
 from icmbench.device import choose_compute
 from icmbench.errors import UserError
+from icmbench.evaluate.inputs import open_inputs
 from icmbench.metrics.average_precision import match_detections
-from icmbench.pixels import to_tensor
-from icmbench.tasks.base import Outcome
+from icmbench.tasks.base import Features, Outcome
 from icmbench.tasks.masks import encode_mask
 
 _BATCH = 8
@@ -40,19 +40,24 @@ def detect(
         )
     compute = choose_compute(job)
     detector = build_task(job["task"]).eval().to(compute.device)
+    inputs_of = open_inputs(job, split, compute.device)
+    step = _BATCH if job["decoder"] is None else 1  # features of several sizes make no batch
     predictions: list[dict[str, Any]] = []
     start = told = time.monotonic()
-    for first in range(0, len(split), _BATCH):
-        indices = range(first, min(first + _BATCH, len(split)))
-        images = [to_tensor(split.picture(i))[0].to(compute.device) for i in indices]
+    for first in range(0, len(split), step):
+        indices = range(first, min(first + step, len(split)))
+        inputs = inputs_of(indices)
+        sizes = (
+            inputs.sizes if isinstance(inputs, Features) else [tuple(i.shape[-2:]) for i in inputs]
+        )
         with torch.no_grad(), compute.autocast():
-            results = detector.predict(images)
-        for index, image, result in zip(indices, images, results, strict=True):
-            predictions += _native(split, index, (image.shape[-2], image.shape[-1]), result)
+            results = detector.predict(inputs)
+        for index, size, result in zip(indices, sizes, results, strict=True):
+            predictions += _native(split, index, size, result)
         if time.monotonic() - told > 10:
             told = time.monotonic()
-            rate = (first + _BATCH) / (told - start)
-            print(f"{job['key']}: {first + _BATCH}/{len(split)} images, {rate:.1f}/s, "
+            rate = (first + step) / (told - start)
+            print(f"{job['key']}: {first + step}/{len(split)} images, {rate:.1f}/s, "
                   f"{(len(split) - first) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     ids = [int(identity) for identity in split.ids]
     statistics = {}
@@ -66,7 +71,7 @@ def detect(
 
 
 def _native(
-    split: Split, index: int, size: tuple[int, int], result: dict[str, torch.Tensor]
+    split: Split, index: int, size: tuple[int, ...], result: dict[str, torch.Tensor]
 ) -> list[dict[str, Any]]:
     """Return one image's detections as COCO results in native pixels."""
     width, height = split.native_size(index)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from icmbench.codecs.base import Picture
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.tasks.masks import decode_masks
-
-# What a task's losses need beside the images.
-Targets = Literal["none", "boxes", "masks"]
+from icmbench.train.targets import CROPPED, TARGETS, Targets
 
 
 @dataclass
@@ -64,30 +64,54 @@ class _Steps(Dataset[Batch]):
         return Batch(images, targets)
 
     def _one(self, index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        picture, mirrored = self._picture(index, rng)
+        target = TARGETS[self.targets](self.split, index, picture.shape[:2], mirrored)
+        return torch.from_numpy(picture.copy()).permute(2, 0, 1).float().div_(255), target
+
+    def _picture(self, index: int, rng: np.random.Generator) -> tuple[Picture, bool]:
+        """Return the picture, cropped where its target allows that, and whether it is mirrored."""
+        schedule = self.schedule
         picture = self.split.picture(index)
-        height, width = picture.shape[:2]
-        mirrored = self.schedule["flip"] and rng.random() < 0.5
-        crop = self.schedule["crop"]
-        if crop is not None and self.targets == "none":
-            top = int(rng.integers(max(height - crop, 0) + 1))
-            left = int(rng.integers(max(width - crop, 0) + 1))
-            picture = picture[top : top + crop, left : left + crop]
-        if mirrored:
-            picture = picture[:, ::-1]
-        image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float().div_(255)
-        if self.targets == "none":
-            return image, {}
-        boxes, labels = self.split.target(index, width, height)
-        if mirrored:
-            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-        target = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}
-        if self.targets == "masks":
-            native_width, native_height = self.split.native_size(index)
-            masks = decode_masks(
-                self.split.segmentations(index), (native_height, native_width), (height, width)
-            )
-            target["masks"] = masks.flip(-1) if mirrored else masks
-        return image, target
+        mirrored = bool(schedule["flip"] and rng.random() < 0.5 and self.targets != "index")
+        crop, area = schedule["crop"], schedule.get("crop_area")
+        if crop is not None and self.targets in CROPPED:
+            if area is None:
+                picture = random_crop(picture, crop, rng)
+            else:
+                picture = random_resized_crop(picture, crop, area, rng)
+        return (picture[:, ::-1] if mirrored else picture), mirrored
+
+
+def random_crop(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
+    """Return a square of ``side`` pixels at a random place, or less where there is less."""
+    height, width = picture.shape[:2]
+    top = int(rng.integers(max(height - side, 0) + 1))
+    left = int(rng.integers(max(width - side, 0) + 1))
+    return picture[top : top + side, left : left + side]
+
+
+def random_resized_crop(
+    picture: Picture, side: int, area: Sequence[float], rng: np.random.Generator
+) -> Picture:
+    """Return a random part of the picture, resized to a square of ``side`` pixels.
+
+    The part has a share of the area between the bounds ``area`` and an aspect ratio of 3/4 to 4/3,
+    as in torchvision's RandomResizedCrop; after ten draws that do not fit, it is the largest square
+    in the middle.
+    """
+    height, width = picture.shape[:2]
+    for _ in range(10):
+        share = rng.uniform(area[0], area[1]) * height * width
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(share * ratio)), round(math.sqrt(share / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = (int(rng.integers(room + 1)) for room in (height - h, width - w))
+            break
+    else:
+        w = h = min(height, width)
+        top, left = (height - h) // 2, (width - w) // 2
+    part = Image.fromarray(picture[top : top + h, left : left + w])
+    return np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def batches(

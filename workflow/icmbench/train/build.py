@@ -43,7 +43,7 @@ def build_codec(settings: dict[str, Any]) -> Any:
         with _published_weights(settings["name"]):
             codec.load_pretrained(settings["rate_index"])
     elif source != "random":
-        load_part(codec, Path(source), "codec", settings["weights_of"] != settings["name"])
+        _load(codec, settings, "codec")
     return codec.to(memory_format=torch.channels_last)
 
 
@@ -57,5 +57,14 @@ def build_task(settings: dict[str, Any]) -> Any:
         with _published_weights(settings["name"]):
             task.load_pretrained()
     elif source not in ("random", None):
-        load_part(task, Path(source), "task", settings["weights_of"] != settings["name"])
+        _load(task, settings, "task")
     return task.to(memory_format=torch.channels_last)
+
+
+def _load(module: Any, settings: dict[str, Any], part: str) -> None:
+    """Load trained weights; those of another network as far as names and shapes agree."""
+    names = {settings["name"]}
+    if part == "codec":
+        names.update(CODECS[settings["name"]].same_network)
+    own = settings["weights_of"] in names and settings["weights_part"] == part
+    load_part(module, Path(settings["weights"]), settings["weights_part"], partial=not own)

@@ -26,13 +26,14 @@ from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.files import digest_json, sha256_file, source_digest
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
-from icmbench.train.batches import Batch, Targets, batches, validation_batches
+from icmbench.train.batches import Batch, batches, validation_batches
 from icmbench.train.build import build_codec, build_task
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from icmbench.train.lock import TrainingLock
 from icmbench.train.progress import MetricsLog, RunFile, report_progress
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
 from icmbench.train.system import System, part_parameters, set_modes
+from icmbench.train.targets import Targets
 
 _PROGRESS_EVERY_S = 10.0
 
@@ -149,7 +150,7 @@ def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
     codec = build_codec(job["codec"]) if learned else None
     task = build_task(job["task"]) if TASKS[job["task"]["name"]].trainable else None
     codec_trains = any(part.split(".")[0] == "codec" for part in job["parts"])
-    system = System(codec, task, codec_trains)
+    system = System(codec, task, codec_trains, job["loss"])
     set_modes(system, job["parts"])
     groups = part_parameters(codec, task, job["parts"])
     settings = job["schedule"]["optimisers"]
@@ -242,6 +243,8 @@ def _loop(state: _State, lock: TrainingLock) -> None:
     saved = told = time.monotonic()
     with _Signals() as signals:
         for step, batch in zip(steps, source, strict=True):
+            if hasattr(state.system.task, "refresh"):
+                _refresh(state, step)
             values = _step(state, step, batch.to(state.fabric.device))
             done = step + 1
             if done % runtime["log_every"] == 0 or done == schedule["steps"]:
@@ -268,6 +271,20 @@ def _loop(state: _State, lock: TrainingLock) -> None:
     state.totals = clock.totals()
 
 
+def _refresh(state: _State, step: int) -> None:
+    """Let a task renew what it knows of the whole split; it says itself at which steps."""
+    steps_per_epoch = max(1, len(state.split) // state.schedule["batch_size"])
+    torch.manual_seed((state.job["seed"] << 32) + step)
+    state.system.task.refresh(  # type: ignore[union-attr]
+        state.system.codec,
+        state.split,
+        step,
+        steps_per_epoch,
+        state.fabric.device,
+        state.job["runtime"]["workers"],
+    )
+
+
 def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
     """One optimisation step of every group; returns terms and gradient norms as tensors."""
     # All randomness of a step (noise of quantisation, sampled proposals) follows from its number.
@@ -275,27 +292,23 @@ def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
     with state.compute.autocast():
         terms = state.model(batch)
     _check_finite(terms, step, state.job["key"])
-    loss = torch.stack([w * terms[term] for term, w in state.job["loss"].items()]).sum()
+    loss = state.system.loss(terms)
     factor = learning_rate_factor(step, state.schedule)
     values: dict[str, Tensor] = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
-    main = [name for name in state.optimisers if name != "auxiliary"]
+    main = [name for name in state.optimisers if name not in ("auxiliary", "adversary")]
     for name in main:
         state.optimisers[name].zero_grad()
     state.fabric.backward(loss)
     for name in main:
-        limit = state.schedule["clip_norm"]
-        norm = torch.nn.utils.clip_grad_norm_(
-            state.groups[name], math.inf if limit is None else limit
-        )
-        if not torch.isfinite(norm):
-            raise UserError(
-                f"{state.job['key']}: gradient of {name} is not finite at step {step}; lower its "
-                "learning rate or set clip_norm"
-            )
-        values[f"grad_norm.{name}"] = norm.detach()
-        for group in state.optimisers[name].param_groups:
-            group["lr"] = state.schedule["optimisers"][name]["lr"] * factor
-        state.optimisers[name].step()
+        values[f"grad_norm.{name}"] = _update(state, name, step, factor)
+    for name, steering in state.system.steering.items():
+        values[f"weight.{name}"] = steering.weight
+        steering.update(terms[name])
+    if "adversary" in state.optimisers and "discriminator" in terms:
+        # The main loss left gradients here, too: it sees the codec through the discriminator.
+        state.optimisers["adversary"].zero_grad()
+        state.fabric.backward(terms["discriminator"])
+        values["grad_norm.adversary"] = _update(state, "adversary", step, factor)
     if "auxiliary" in state.optimisers:
         auxiliary = state.system.codec.auxiliary_loss()  # type: ignore[union-attr]
         state.optimisers["auxiliary"].zero_grad()
@@ -303,6 +316,21 @@ def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
         state.optimisers["auxiliary"].step()
         values["auxiliary"] = auxiliary.detach()
     return values
+
+
+def _update(state: _State, name: str, step: int, factor: float) -> Tensor:
+    """Step one optimiser at ``factor`` times its rate; return the norm of its gradient."""
+    limit = state.schedule["clip_norm"]
+    norm = torch.nn.utils.clip_grad_norm_(state.groups[name], math.inf if limit is None else limit)
+    if not torch.isfinite(norm):
+        raise UserError(
+            f"{state.job['key']}: gradient of {name} is not finite at step {step}; lower its "
+            "learning rate or set clip_norm"
+        )
+    for group in state.optimisers[name].param_groups:
+        group["lr"] = state.schedule["optimisers"][name]["lr"] * factor
+    state.optimisers[name].step()
+    return norm.detach()
 
 
 def _check_finite(terms: dict[str, Tensor], step: int, key: str) -> None:

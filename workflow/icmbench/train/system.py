@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icmbench.tasks.base import Features
 from icmbench.train.batches import Batch
+from icmbench.train.steering import Steering
 
 
 class System(nn.Module):
     """A codec followed by a task network; either may be absent.
 
+    A task with ``takes_codec`` trains the codec's own network: it is given the codec itself.
+
     Args:
         codec: a learned codec, or None where the pictures come decoded or uncoded.
         task: a task network with ``losses(images, targets)``, or None for reconstruction.
         codec_trains: False runs the codec as in use: rounding, no gradient.
+        loss: weights of the loss terms; those with a target are steered to it.
     """
 
-    def __init__(self, codec: Any | None, task: Any | None, codec_trains: bool) -> None:
+    def __init__(
+        self,
+        codec: Any | None,
+        task: Any | None,
+        codec_trains: bool,
+        loss: Mapping[str, float | Mapping[str, float]],
+    ) -> None:
         super().__init__()
         self.codec, self.task = codec, task
         self.codec_trains = codec_trains
+        self.weights = {name: w for name, w in loss.items() if not isinstance(w, Mapping)}
+        self.steering: dict[str, Steering] = {
+            name: Steering(**w) for name, w in loss.items() if isinstance(w, Mapping)
+        }
+        # Registered for their state: a resumed training goes on with the weights it had.
+        self.steering_state = nn.ModuleDict(self.steering)
+        if codec is not None:
+            codec.wanted = frozenset(loss)
+
+    def loss(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the terms that have a weight."""
+        weighted = [weight * terms[name] for name, weight in self.weights.items()]
+        weighted += [steering.weight * terms[name] for name, steering in self.steering.items()]
+        return torch.stack(weighted).sum()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss term of a batch as a scalar.
@@ -32,32 +58,48 @@ class System(nn.Module):
         that lambda means what it means in CompressAI. ``task``: the sum of the task's own
         terms, which are there by name too.
         """
-        images = batch.images
+        if self.task is not None and self.task_takes_codec:
+            losses: dict[str, Tensor] = self.task.with_codec(
+                self.codec, batch.images, batch.targets
+            )
+            return {name: loss.float() for name, loss in losses.items()}
+        inputs: list[Tensor] | Features = batch.images
         terms: dict[str, Tensor] = {}
         if self.codec is not None:
-            images, terms = self._code(images)
+            inputs, terms = self._code(batch.images)
         if self.task is not None:
-            losses = self.task.losses(images, batch.targets)
+            losses = self.task.losses(inputs, batch.targets)
             terms["task"] = torch.stack([loss.float() for loss in losses.values()]).sum()
             terms.update({name: loss.float() for name, loss in losses.items()})
         return terms
 
-    def _code(self, images: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+    @property
+    def task_takes_codec(self) -> bool:
+        """Whether the task's losses are of the codec's own network."""
+        return getattr(self.task, "takes_codec", False)
+
+    def _code(self, images: list[Tensor]) -> tuple[list[Tensor] | Features, dict[str, Tensor]]:
         assert self.codec is not None
         with torch.set_grad_enabled(self.codec_trains and torch.is_grad_enabled()):
             stacked = stack_padded(images, self.codec.multiple)
             out = self.codec(stacked.contiguous(memory_format=torch.channels_last))
-            decoded = [
-                picture[:, : image.shape[-2], : image.shape[-1]]
-                for picture, image in zip(out.images, images, strict=True)
-            ]
-            squared = torch.stack(
-                [(a - b).square().sum() for a, b in zip(decoded, images, strict=True)]
-            )
-            # Both over the images' own pixels: padding, repeated edges, costs few bits.
+            # Rate and distortion over the images' own pixels: padding, repeated edges, costs few
+            # bits.
             pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
-            mse = squared.sum() / (3 * pixels)
-            terms = {"bpp": out.bits / pixels, "mse": 255**2 * mse}
+            terms = {"bpp": out.bits / pixels, **out.terms}
+            decoded: list[Tensor] = []
+            if out.images is not None:
+                decoded = [
+                    picture[:, : image.shape[-2], : image.shape[-1]]
+                    for picture, image in zip(out.images, images, strict=True)
+                ]
+                squared = torch.stack(
+                    [(a - b).square().sum() for a, b in zip(decoded, images, strict=True)]
+                )
+                terms["mse"] = 255**2 * squared.sum() / (3 * pixels)
+        if getattr(self.task, "reads", "pictures") == "features":
+            sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+            return Features(out.features, sizes, (stacked.shape[-2], stacked.shape[-1])), terms
         return decoded, terms
 
 
@@ -79,18 +121,18 @@ def stack_padded(images: list[Tensor], multiple: int) -> Tensor:
 def part_parameters(codec: Any | None, task: Any | None, parts: list[str]) -> dict[str, list[Any]]:
     """Return the parameters to train by optimiser group: codec, task, auxiliary.
 
-    The quantiles of a factorised prior have a loss and an optimiser of their own.
+    The quantiles of a factorised prior have a loss and an optimiser of their own, as has a
+    discriminator (``adversary``).
     """
     groups: dict[str, list[nn.Parameter]] = {}
-    modules = trained_modules(codec, task, parts)
-    auxiliary = set(codec.auxiliary_parameters()) if codec is not None else set()
-    for owner, own_modules in modules.items():
-        own = [p for module in own_modules for p in module.parameters() if p not in auxiliary]
-        if own:
-            groups[owner] = own
-        held = [p for module in own_modules for p in module.parameters() if p in auxiliary]
-        if held:
-            groups["auxiliary"] = held
+    special = {
+        "auxiliary": set(codec.auxiliary_parameters()) if codec is not None else set(),
+        "adversary": set(getattr(codec, "adversary_parameters", list)()),
+    }
+    for owner, modules in trained_modules(codec, task, parts).items():
+        for parameter in (p for module in modules for p in module.parameters()):
+            names = [name for name, held in special.items() if parameter in held]
+            groups.setdefault(names[0] if names else owner, []).append(parameter)
     return groups
 
 

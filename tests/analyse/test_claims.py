@@ -1,0 +1,437 @@
+"""Claims decided on synthetic curves whose true effect is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import TypeAdapter
+from scipy.interpolate import PchipInterpolator
+
+from icmbench.analyse.bd_table import bd_table
+from icmbench.analyse.claims import ClaimTables, claim_tables
+from icmbench.analyse.claims.decide import decide
+from icmbench.analyse.claims.effects import Effect
+from icmbench.analyse.points import PointFiles, evaluate_folder
+from icmbench.analyse.tables import analyse
+from icmbench.config.claims import Claim
+from icmbench.registry import load_modules
+
+IMAGES = 20
+STATEMENT = {"sentence": "It is so.", "source": "the talk"}
+
+
+def decided(points: list[PointFiles], resamples: int = 200, **claims: dict[str, Any]) -> Any:
+    """Decide claims on points; the claim's row of each name, and the parts' table."""
+    model = TypeAdapter(dict[str, Claim])
+    typed = model.validate_python({name: STATEMENT | claim for name, claim in claims.items()})
+    evaluated = [(point, evaluate_folder(Path(point.folder), resamples, 0)) for point in points]
+    tables: ClaimTables = claim_tables(evaluated, {"study": typed})
+    return tables.claims.set_index("claim"), tables.parts
+
+
+def one(points: list[PointFiles], resamples: int = 200, **claim: Any) -> pd.Series:
+    rows, _ = decided(points, resamples, claim=claim)
+    return rows.loc["claim"]
+
+
+BD = {"form": "bd", "variant": "new", "anchor": "old", "metric": "accuracy"}
+AT = {"form": "at_rate", "variant": "new", "anchor": "old", "metric": "accuracy"}
+
+
+@pytest.fixture
+def better(make_curve: Any) -> list[PointFiles]:
+    """Of equal rates; ``new`` keeps 5 points more than ``old`` on every image, exactly."""
+    return make_curve("old") + make_curve("new", gain=0.05)
+
+
+def swapped(points: list[PointFiles]) -> list[PointFiles]:
+    """Give each of the two variants the results of the other."""
+    other = {"old": "new", "new": "old"}
+    return [
+        PointFiles(*(p.study, other.get(p.variant, p.variant), p.codec, p.task, p.mode),
+                   p.rate_index, p.seed, p.folder)
+        for p in points
+    ]  # fmt: skip
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "bd-accuracy": BD | {"quantity": "bd_accuracy_points", "expect": "above"},
+    "bd-accuracy-in-range": BD
+    | {"quantity": "bd_accuracy_points", "rates": [150.0, 600.0], "expect": "above"},
+    "at-rate": AT | {"bpp": 300.0, "expect": "above"},
+    "at-lowest-rate": AT | {"bpp": "lowest", "expect": "above"},
+    "at-highest-rate": AT | {"bpp": "highest", "expect": "above"},
+    "point": AT | {"form": "point", "rate_index": 2, "expect": "above"},
+    "each-point": AT | {"form": "point", "rate_index": "each", "expect": "above"},
+    "order-at-rate": {"form": "order", "variants": ["new", "old"], "metric": "accuracy",
+                      "quantity": "at_rate", "bpp": 300.0, "expect": "better"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_known_effect_and_its_reversal(better: list[PointFiles], form: str) -> None:
+    """The difference is 5 points on every image, so it is 5 in every resample."""
+    row = one(better, **FORMS[form])
+    assert row["verdict"] == "supported"
+    assert [row["effect"], row["low"], row["high"]] == pytest.approx([5.0] * 3)
+    assert row["unit"] == "points"
+    flipped = one(swapped(better), **FORMS[form])
+    assert flipped["verdict"] == "contradicted"
+    assert flipped["effect"] == pytest.approx(-5.0)
+
+
+def test_bd_rate_agrees_with_the_bd_table_and_flips(make_curve: Any) -> None:
+    points = make_curve("old") + make_curve("new", factor=0.8, noise=2)
+    claim = BD | {"expect": "below"}
+    row = one(points, **claim)
+    evaluated = [(point, evaluate_folder(Path(point.folder), 200, 0)) for point in points]
+    (bd,) = bd_table(evaluated, [("study", "new", "old", ("accuracy",))]).to_dict("records")
+    assert row["effect"] == bd["bd_rate_pct"]
+    assert (row["low"], row["high"]) == (bd["low"], bd["high"])
+    assert row["verdict"] == "supported" and row["unit"] == "%"
+    assert row["n_resamples_used"] == bd["n_resamples_used"]
+    assert one(swapped(points), **claim)["verdict"] == "contradicted"
+    assert one(points, **claim, margin=50.0)["verdict"] == "contradicted"  # 50 % are not saved
+    order = {"form": "order", "variants": ["new", "old"], "metric": "accuracy", "expect": "better"}
+    assert one(points, **order)["effect"] == row["effect"]
+    assert one(points, **order)["expect"] == "below"
+
+
+def test_value_at_a_rate_is_scipys(make_curve: Any) -> None:
+    points = make_curve("new")
+    evaluated = [evaluate_folder(Path(point.folder), 50, 0) for point in points]
+    rates = [e.rates["bpp"] for e in evaluated]
+    fit = PchipInterpolator(np.log10(rates), [100 * e.values["accuracy"] for e in evaluated])
+    middle = math.sqrt(rates[1] * rates[2])
+    claim = {**AT, "anchor": None, "expect": "above", "threshold": 10.0}
+    row = one(points, 50, **claim, bpp=middle)
+    assert row["effect"] == pytest.approx(float(fit(np.log10(middle))))
+    assert row["unit"] == "%" and row["verdict"] == "supported"
+    lowest = one(points, 50, **claim, bpp="lowest")
+    assert lowest["effect"] == pytest.approx(100 * evaluated[0].values["accuracy"])
+    # Resamples are read at their own lowest rate, where every curve has its point.
+    own = 100 * evaluated[0].value_samples["accuracy"]
+    assert own.min() <= lowest["low"] < lowest["high"] <= own.max()
+
+
+def test_noise_makes_it_inconclusive_and_pairing_does_not(make_point: Any) -> None:
+    """Large differences between images cancel in pairs; differing ones do not."""
+    rng = np.random.default_rng(3)
+    images = rng.normal(0.5, 0.2, IMAGES)
+    noise = rng.normal(0, 0.2, IMAGES)
+    claim = AT | {"form": "point", "rate_index": 0, "expect": "above"}
+    paired = [make_point("old", 0, 100, images), make_point("new", 0, 100, images + 0.01)]
+    assert one(paired, **claim)["verdict"] == "supported"
+    noise += 0.01 - noise.mean()  # the same mean difference
+    noisy = [make_point("old", 1, 100, images), make_point("new", 1, 100, images + noise)]
+    row = one(noisy, **claim | {"rate_index": 1})
+    assert row["effect"] == pytest.approx(1.0)
+    assert row["low"] < 0 < row["high"]
+    assert (row["verdict"], row["reason"]) == (
+        "inconclusive",
+        "the interval does not clear the threshold",
+    )
+
+
+def test_interval_of_a_mean_is_near_the_normal_one(make_point: Any) -> None:
+    """Coverage follows from the claim's level: 1.96 and 1.645 standard errors."""
+    values = np.random.default_rng(1).normal(0.5, 0.1, IMAGES)
+    points = [make_point("new", 0, 100, values)]
+    error = 100 * values.std() / math.sqrt(IMAGES)
+    claim = {"form": "point", "variant": "new", "metric": "accuracy", "rate_index": 0}
+    for level, width in ((0.95, 1.96), (0.9, 1.645)):
+        row = one(points, 4000, **claim, expect="above", threshold=1.0, level=level)
+        assert (row["high"] - row["low"]) / 2 == pytest.approx(width * error, rel=0.06)
+        assert f"{100 * level:g} % interval (4000 resamples)" in row["scope"]
+
+
+@pytest.mark.parametrize(
+    ("expect", "margin", "verdict"),
+    [
+        ("above", 0.0, "supported"),
+        ("above", 4.0, "supported"),
+        ("above", 6.0, "contradicted"),
+        ("not-below", 0.0, "supported"),
+        ("below", 0.0, "contradicted"),
+        ("not-above", 4.0, "contradicted"),
+        ("not-above", 6.0, "supported"),
+        ("equal", 4.0, "contradicted"),
+        ("equal", 6.0, "supported"),
+    ],
+)
+def test_expectations_and_margins(
+    better: list[PointFiles], expect: str, margin: float, verdict: str
+) -> None:
+    claim = FORMS["at-rate"] | {"expect": expect, "margin": margin}
+    assert one(better, 50, **claim)["verdict"] == verdict
+
+
+def test_what_resolves_nothing_decides_nothing(make_curve: Any) -> None:
+    """A detector that finds nothing anywhere makes two variants neither equal nor different."""
+    points = make_curve("old") + make_curve("new")
+    for expect in ("above", "not-below", "equal"):
+        row = one(points, 50, **FORMS["at-rate"] | {"expect": expect, "margin": 1.0})
+        assert row["verdict"] == "inconclusive"
+        assert "accuracy is the same on both sides" in row["reason"]
+    # Equal rates are a fact: the two share their bitstreams.
+    rate = FORMS["point"] | {"metric": "bpp", "expect": "equal", "margin": 0.001}
+    assert one(points, 50, **rate)["verdict"] == "supported"
+    # A difference in a few images is one, also where the claim is that there is none.
+    near = make_curve("old") + make_curve("new", gain=0.001)
+    equal = FORMS["at-rate"] | {"expect": "equal", "margin": 1.0}
+    assert one(near, 50, **equal)["verdict"] == "supported"
+
+
+def test_flags_of_the_bd_metric_stand_beside_the_verdict(make_curve: Any) -> None:
+    points = make_curve("old") + make_curve("new", gain=0.15)
+    row = one(points, 50, **BD, expect="below")
+    assert row["verdict"] == "supported" and "low-overlap" in row["notes"]
+
+
+def test_undefined_effects_give_reasons(make_curve: Any, make_point: Any) -> None:
+    points = make_curve("old") + make_curve("new", factor=100.0)
+    points += [make_point("single", 0, 100, 0.5)]
+    high = make_curve("high", gain=2.0)  # no common quality, so no BD-rate
+    at = FORMS["at-rate"]
+    bounds = ("above", "not-above")
+    for expect in bounds:
+        rows, _ = decided(
+            points + high, 50,
+            apart=at | {"expect": expect, "bpp": "lowest"},
+            outside=at | {"expect": expect, "anchor": None, "bpp": 1e6},
+            bd=BD | {"variant": "high", "expect": expect},
+            narrow=BD | {"quantity": "bd_accuracy_points", "rates": [1.0, 2.0], "expect": expect},
+            single=at | {"expect": expect, "variant": "single"},
+            metric=at | {"expect": expect, "metric": "box_map"},
+            trend={"form": "trend", "variant": "single", "metric": "accuracy", "expect": expect},
+        )  # fmt: skip
+        assert set(rows["verdict"]) == {"inconclusive"}
+        assert rows[["effect", "low", "high"]].isna().all().all()
+    words = {
+        "apart": "share no rate",
+        "outside": "outside",
+        "bd": "no-overlap",
+        "narrow": "share no rates between 1 and 2 bpp",
+        "single": "single has fewer than two points",
+        "metric": "box_map is not defined for new",
+        "trend": "one rate point",
+    }
+    for name, word in words.items():
+        assert word in rows.loc[name, "reason"], name
+
+
+def test_undefined_resamples_do_not_decide() -> None:
+    """What is left of the resamples is a selection where many are undefined."""
+    samples = np.full(100, 5.0)
+    effect = Effect("a", "b", "m", "difference", "", "points", 5.0, samples)
+    assert decide(effect, "above", 0, 0, 0.95).verdict == "supported"
+    samples[:5] = np.nan
+    assert decide(effect, "above", 0, 0, 0.95).verdict == "supported"
+    samples[5] = np.nan
+    decision = decide(effect, "above", 0, 0, 0.95)
+    assert decision.verdict == "inconclusive" and "94 of 100 resamples" in decision.reason
+
+
+def test_a_rate_at_the_end_of_a_curve_is_lost_in_resamples(better: list[PointFiles]) -> None:
+    """A fixed rate just inside the curve lies outside it in about half of the resamples."""
+    end = evaluate_folder(Path(better[0].folder), 50, 0).rates["bpp"] * 1.0001
+    row = one(better, **AT, bpp=end, expect="above")
+    assert row["verdict"] == "inconclusive" and "resamples" in row["reason"]
+    assert one(better, **AT, bpp="lowest", expect="above")["verdict"] == "supported"
+
+
+def test_what_is_left_out_was_not_run(better: list[PointFiles]) -> None:
+    at = FORMS["at-rate"]
+    rows, parts = decided(
+        better, 50,
+        variant=at | {"anchor": "absent"},
+        point=AT | {"form": "point", "rate_index": 7, "expect": "above"},
+        difference={"form": "difference", "first": BD, "second": BD | {"anchor": "absent"},
+                    "expect": "above"},
+        order={"form": "order", "variants": ["new", "absent", "old"], "metric": "accuracy",
+               "quantity": "at_rate", "bpp": 300.0},
+        denied={"form": "order", "variants": ["absent", "old", "new"], "metric": "accuracy",
+                "quantity": "at_rate", "bpp": 300.0},
+        stated={"form": "count", "variant": "new", "key": "complexity.macs", "expect": "above"},
+    )  # fmt: skip
+    assert rows["verdict"].to_dict() == {
+        "denied": "contradicted",  # one pair suffices
+        "difference": "not run",
+        "order": "not run",
+        "point": "not run",
+        "stated": "not run",
+        "variant": "not run",
+    }
+    assert rows.loc["variant", "reason"] == "absent was not run"
+    assert "rate index 7" in rows.loc["point", "reason"]
+    assert "states no number complexity.macs" in rows.loc["stated", "reason"]
+    assert rows.loc["order", ["n_parts", "n_supported"]].tolist() == [3, 1]
+    own = parts[parts["claim"] == "order"]
+    assert own["verdict"].tolist() == ["not run", "supported", "not run"]
+
+
+def test_an_order_is_as_good_as_its_worst_pair(make_curve: Any) -> None:
+    gains = {"a": 0.3, "b": 0.2, "c": 0.1}
+    points = [p for name, gain in gains.items() for p in make_curve(name, gain=gain)]
+    order = {"form": "order", "metric": "accuracy", "quantity": "at_rate", "bpp": "lowest",
+             "expect": "better"}  # fmt: skip
+    row = one(points, 50, **order, variants=["a", "b", "c"])
+    assert (row["verdict"], row["n_parts"], row["n_supported"]) == ("supported", 3, 3)
+    assert row["effect"] == pytest.approx(10.0)  # the narrowest pair, not the widest
+    wrong = one(points, 50, **order, variants=["b", "a", "c"])
+    assert (wrong["verdict"], wrong["n_supported"]) == ("contradicted", 2)
+    assert (wrong["variant"], wrong["anchor"]) == ("b", "a")
+    assert wrong["effect"] == pytest.approx(-10.0)
+    near = order | {"expect": "not-worse", "margin": 11.0}
+    assert one(points, 50, **near, variants=["b", "a", "c"])["verdict"] == "supported"
+
+
+def test_differences_of_differences(make_curve: Any) -> None:
+    """Gains of 5 and 2 points differ by 3, whatever the images are."""
+    points = make_curve("old") + make_curve("new", gain=0.05)
+    points += make_curve("old2", noise=2) + make_curve("new2", gain=0.02, noise=2)
+    first = {k: v for k, v in FORMS["bd-accuracy"].items() if k != "expect"}
+    second = first | {"variant": "new2", "anchor": "old2"}
+    claim = {"form": "difference", "first": first, "second": second, "expect": "above"}
+    rows, parts = decided(points, 100, claim=claim)
+    row = rows.loc["claim"]
+    assert [row["effect"], row["low"], row["high"]] == pytest.approx([3.0] * 3)
+    assert row["verdict"] == "supported" and row["n_parts"] == 1
+    assert parts["side"].tolist() == ["", "first", "second"]
+    assert parts["effect"].tolist() == pytest.approx([3.0, 5.0, 2.0])
+    assert parts["verdict"].tolist() == ["supported", "", ""]
+    alike = claim | {"expect": "equal"}
+    assert one(points, 100, **alike, margin=4.0)["verdict"] == "supported"
+    assert one(points, 100, **alike, margin=2.0)["verdict"] == "contradicted"
+    back = claim | {"first": second, "second": first}
+    assert one(points, 100, **back)["verdict"] == "contradicted"
+
+
+def test_gain_that_fades_with_rate(make_point: Any) -> None:
+    images = np.random.default_rng(1).normal(0.4, 0.1, IMAGES)
+    points = []
+    for index, gain in enumerate([0.061, 0.03, 0.001]):
+        bits = 1000 * 2**index
+        points += [make_point("old", index, bits, images + 0.1 * index)]
+        points += [make_point("new", index, bits, images + 0.1 * index + gain)]
+    at = {"form": "point", "variant": "new", "anchor": "old", "metric": "accuracy"}
+    low, high = at | {"rate_index": "lowest"}, at | {"rate_index": "highest"}
+    fades = {"form": "difference", "first": low, "second": high, "expect": "above"}
+    row = one(points, 50, **fades)
+    assert row["verdict"] == "supported" and row["effect"] == pytest.approx(6.0)
+    assert "rate index 0 (10 bpp) minus rate index 2 (40 bpp)" in row["at"]
+    assert one(points, 50, **fades | {"first": high, "second": low})["verdict"] == "contradicted"
+    assert one(points, 50, **high, expect="equal", margin=0.5)["verdict"] == "supported"
+
+
+def test_trends(make_point: Any) -> None:
+    points = [make_point("new", i, 1000 * 2**i, a) for i, a in enumerate([0.2, 0.4, 0.39, 0.5])]
+    trend = {"form": "trend", "variant": "new", "metric": "accuracy", "expect": "above"}
+    row = one(points, 50, **trend)
+    assert (row["verdict"], row["n_parts"], row["n_supported"]) == ("contradicted", 3, 2)
+    assert row["effect"] == pytest.approx(-1.0) and row["at"] == "20 to 40 bpp"
+    assert one(points, 50, **trend | {"expect": "not-below"}, margin=2.0)["verdict"] == "supported"
+    ends = one(points, 50, **trend, between="ends")
+    assert ends["verdict"] == "supported" and ends["effect"] == pytest.approx(30.0)
+
+
+def test_points_against_one_point_values_and_rates(make_point: Any) -> None:
+    points = [make_point("old", 0, 2400, 0.9)]
+    points += [make_point("new", i, 100 * 2**i, 0.8 + 0.05 * i, psnr=15.0 + i) for i in range(2)]
+    point = {"form": "point", "variant": "new", "rate_index": "each"}
+    within = point | {"anchor": "old", "metric": "accuracy", "expect": "not-below"}
+    assert one(points, 20, **within, margin=11.0)["verdict"] == "supported"
+    row = one(points, 20, **within, margin=6.0)
+    assert row["verdict"] == "contradicted" and row["n_supported"] == 1
+    psnr = one(points, 20, **point, metric="psnr", expect="below", threshold=20.0)
+    assert psnr["verdict"] == "supported" and psnr["unit"] == "dB"
+    assert psnr["effect"] == pytest.approx(16.0)  # the one nearest to the threshold
+    rate = one(points, 20, **point | {"rate_index": "lowest"}, metric="bpp", anchor="old",
+               expect="below")  # fmt: skip
+    assert rate["effect"] == pytest.approx(-23.0) and rate["unit"] == "bpp"
+    steps = one(points, 20, **point | {"rate_index": 1}, anchor="new", anchor_rate_index=0,
+                metric="accuracy", expect="above")  # fmt: skip
+    assert steps["effect"] == pytest.approx(5.0) and "against rate index 0" in steps["at"]
+
+
+def test_original_images_stand_at_every_rate(make_curve: Any, make_point: Any) -> None:
+    load_modules([])
+    (reference,) = (make_point("old", 0, 2400, 0.9),)
+    fields = {**vars(reference), "codec": "uncoded"}
+    points = [*make_curve("new"), PointFiles(**fields)]
+    row = one(points, 50, **AT, bpp="highest", expect="below")
+    own = evaluate_folder(Path(points[3].folder), 50, 0).values["accuracy"]
+    assert row["effect"] == pytest.approx(100 * (own - 0.9))
+    assert row["verdict"] == "supported"
+
+
+def test_numbers_of_evaluate_json(better: list[PointFiles]) -> None:
+    for variant, parameters in (("old", 50), ("new", 40)):
+        folder = next(p.folder for p in better if p.variant == variant and p.rate_index == 0)
+        content = {"complexity": {"parameters": {"total": parameters}}}
+        (folder / "evaluate.json").write_text(json.dumps(content))
+    count = {"form": "count", "variant": "new", "key": "complexity.parameters.total"}
+    row = one(better, 20, **count, anchor="old", expect="below")
+    assert row["verdict"] == "supported" and row["unit"] == "%"
+    assert row["effect"] == pytest.approx(-20.0)
+    assert row["scope"].startswith("A property of the networks")
+    assert one(swapped(better), 20, **count, anchor="old", expect="below")["verdict"] == (
+        "contradicted"
+    )
+    assert one(better, 20, **count, expect="below", threshold=30.0)["verdict"] == "contradicted"
+    assert one(better, 20, **count | {"rate_index": 1}, expect="below")["verdict"] == "not run"
+
+
+def test_seeds_are_averaged_and_widen_the_interval(make_curve: Any) -> None:
+    """Gains of 8 and -2 points in two trainings: 3 on average, but it may be either."""
+    old = [p for seed in (0, 1) for p in make_curve("old", seed=seed)]
+    new = make_curve("new", gain=0.08) + make_curve("new", gain=-0.02, seed=1)
+    for name in ("at-rate", "point", "bd-accuracy"):
+        row = one(old + new, **FORMS[name])
+        assert row["effect"] == pytest.approx(3.0, abs=0.01), name
+        assert [row["low"], row["high"]] == pytest.approx([-2.0, 8.0], abs=0.01), name
+        assert row["verdict"] == "inconclusive"
+        assert "2 seeds" in row["scope"] and "of images and of seeds" in row["scope"]
+    alone = one(old[:4] + new[:4], **FORMS["at-rate"])
+    assert alone["verdict"] == "supported" and alone["effect"] == pytest.approx(8.0)
+    assert alone["scope"] == (
+        "20 images of embedded (val); 1 seed. The 95 % interval (200 resamples) covers the choice "
+        "of images, not the variation between trainings."
+    )
+
+
+def test_other_images_cannot_be_compared(better: list[PointFiles]) -> None:
+    folder = Path(next(p.folder for p in better if p.variant == "new"))
+    renamed = pd.read_parquet(folder / "records.parquet")
+    renamed["image_id"] = [f"x{i}" for i in range(IMAGES)]
+    renamed.to_parquet(folder / "records.parquet")
+    (folder / "statistics-acc.npz").unlink()
+    row = one(better, 20, **FORMS["at-rate"] | {"metric": "psnr"})
+    assert row["verdict"] == "inconclusive" and "different images" in row["reason"]
+
+
+def test_tables_are_written_and_repeat(
+    tmp_path: Path, better: list[PointFiles], make_point: Callable[..., PointFiles]
+) -> None:
+    typed = TypeAdapter(dict[str, Claim]).validate_python(
+        {name: STATEMENT | claim for name, claim in FORMS.items()}
+    )
+    for name, points in (("one", better), ("two", better[::-1])):
+        analyse(points, [], tmp_path / name, resamples=50, claims={"study": typed, "none": {}})
+    for name in ("claims", "claims_parts"):
+        first, second = (tmp_path / run / f"tables/{name}.csv" for run in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+    table = pd.read_csv(tmp_path / "one/tables/claims.csv")
+    assert list(table["claim"]) == sorted(FORMS)
+    assert set(table["verdict"]) == {"supported"}
+    parts = pd.read_csv(tmp_path / "one/tables/claims_parts.csv")
+    assert (parts.groupby("claim").size() == table.set_index("claim")["n_parts"]).all()
+    analyse(better, [], tmp_path / "without", resamples=5)
+    assert not (tmp_path / "without/tables/claims.csv").exists()

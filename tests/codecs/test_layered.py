@@ -1,0 +1,473 @@
+"""The layered codec: two streams, what each decodes to, and the terms it is trained with."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.ndimage import correlate1d
+from torch import Tensor
+from torchvision.models.vgg import cfgs, make_layers
+
+from icmbench.codecs.base import decoded_digest
+from icmbench.codecs.bitstream import unpack
+from icmbench.codecs.layered import perceptual
+from icmbench.codecs.layered.codec import Layered, LayeredSemantic, semantic_stream
+from icmbench.codecs.layered.losses import adversarial_loss, discriminator_loss, ssim_loss
+from icmbench.codecs.layered.parameters import LayeredParameters
+from icmbench.codecs.layered.transforms import Analysis, Synthesis
+from icmbench.data.embedded import make_scene
+from icmbench.errors import UserError
+from icmbench.pixels import to_tensor
+from icmbench.train.checkpoint import load_part, save_weights
+
+SMALL: dict[str, Any] = {
+    "widths": [8, 12, 16, 32, 32],
+    "residual_blocks": 1,
+    "semantic": 4,
+    "texture": 6,
+    "hyper": 8,
+    "discriminator": 4,
+    "perceptual": "random",
+    "latent_gain": 3.0,
+}
+WARM = {"bpp": 0.05, "mae": 10.0, "ssim": 25.0, "perceptual": 0.3}
+ADVERSARIAL = {**WARM, "adversarial": 0.15}
+
+
+def small(kind: type[Layered] = Layered, **settings: Any) -> Any:
+    torch.manual_seed(7)
+    codec = kind(LayeredParameters.model_validate({**SMALL, **settings}))
+    return codec.to(memory_format=torch.channels_last)
+
+
+def step(codec: Any, images: Tensor, weights: dict[str, float], seed: int) -> dict[str, Tensor]:
+    """Return the terms of a training step, ``loss`` among them."""
+    torch.manual_seed(seed)
+    codec.train()
+    codec.wanted = frozenset(weights)
+    out = codec(images)
+    terms = {"bpp": out.bits / out.pixels, **out.terms}
+    return {**terms, "loss": torch.stack([w * terms[k] for k, w in weights.items()]).sum()}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    return [make_scene(np.random.default_rng(seed), 128).image for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def images(pictures: list[np.ndarray]) -> Tensor:
+    return torch.cat([to_tensor(picture) for picture in pictures])[:, :, 32:96, 32:96]
+
+
+@pytest.fixture(scope="module")
+def trained(images: Tensor) -> tuple[Any, list[float]]:
+    """A codec after some steps of the warm phase, ready to code, and its losses."""
+    codec = small()
+    held = {id(p) for p in codec.auxiliary_parameters()}
+    own = [p for p in codec.network.parameters() if id(p) not in held]
+    optimiser = torch.optim.Adam(own, 3e-3)
+    losses = []
+    for number in range(150):
+        terms = step(codec, images, WARM, number)
+        optimiser.zero_grad()
+        terms["loss"].backward()
+        optimiser.step()
+        losses.append(terms["loss"].item())
+    codec.prepare_coding()
+    return codec, losses
+
+
+@pytest.fixture(scope="module")
+def semantic(trained: tuple[Any, list[float]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The trained codec's semantic layer, by way of its weights."""
+    path = tmp_path_factory.mktemp("layered") / "weights.pt"
+    save_weights(path, trained[0], None, {})
+    codec = small(LayeredSemantic)
+    load_part(codec, path, "codec")
+    codec.prepare_coding()
+    return codec
+
+
+def test_warm_phase_lowers_its_loss(trained: tuple[Any, list[float]]) -> None:
+    losses = trained[1]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("size", [(128, 128), (101, 70)])
+def test_layers_have_streams_of_their_own(
+    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray], size: Any
+) -> None:
+    codec = trained[0]
+    picture = pictures[0][: size[0], : size[1]]
+    both, one = codec.encode(picture), semantic.encode(picture)
+    decoded = codec.decode(both.data)
+    assert decoded_digest(decoded) == decoded_digest(both.reconstruction)
+    assert decoded["size"].tolist() == list(size)
+    assert both.pixels_coded == 128 * 128
+    # The semantic stream is cut out of the other one and decodes alone, to the same values.
+    assert semantic_stream(both.data) == one.data
+    assert unpack(both.data, 2)[2][:1] == unpack(one.data, 1)[2]
+    alone = semantic.decode(one.data)
+    assert set(alone) == {"semantic", "size"}
+    assert np.array_equal(alone["semantic"], decoded["semantic"])
+    # Texture costs rate of its own, and is not all zeros.
+    strings = unpack(both.data, 2)[2]
+    assert both.bits - one.bits == pytest.approx(8 * len(strings[1]), abs=2 * 8)
+    assert both.bits > one.bits + 100
+    assert np.unique(decoded["texture"].round()).size > 2
+    # What tasks read.
+    features = codec.features(decoded)
+    assert features.shape == (1, 10, 8, 8) and features.dtype == torch.float32
+    assert torch.equal(features[:, :4], semantic.features(alone))
+
+
+def test_decoding_is_progressive(
+    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray]
+) -> None:
+    codec = trained[0]
+    errors = []
+    for picture in [pictures[1][:101, :70], *(each[32:96, 32:96] for each in pictures)]:
+        latents = codec.decode(codec.encode(picture).data)
+        full = codec.picture(latents)
+        partial = {name: latents[name] for name in ("semantic", "size")}
+        coarse = codec.picture(partial)
+        assert full.shape == coarse.shape == picture.shape and full.dtype == np.uint8
+        assert np.array_equal(coarse, semantic.picture(partial))
+        assert not np.array_equal(coarse, full)
+        errors.append([np.abs(image.astype(float) - picture).mean() for image in (full, coarse)])
+    # On what it was trained with, texture brings the picture nearer to the original.
+    with_texture, without = np.mean(errors[1:], 0)
+    assert with_texture < without
+    # It has learned more than one grey level for all.
+    assert with_texture < 0.9 * np.mean([np.abs(p - p.mean((0, 1))).mean() for p in pictures])
+
+
+def test_texture_cannot_be_decoded_with_another_semantic_layer(
+    trained: tuple[Any, list[float]], pictures: list[np.ndarray]
+) -> None:
+    codec = trained[0]
+    strings = [unpack(codec.encode(picture).data, 2)[2] for picture in pictures[:2]]
+    texture = codec.network.texture
+    contexts = [codec.network.semantic.decompress(s[0], 8, 8) for s in strings]
+    own = texture.decompress(strings[0][1], 8, 8, contexts[0])
+    other = texture.decompress(strings[0][1], 8, 8, contexts[1])
+    assert not torch.equal(own, other)
+
+
+def test_rate_is_the_estimate(
+    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray]
+) -> None:
+    for codec, strings in ((trained[0], 2), (semantic, 1)):
+        for picture in pictures:
+            encoded = codec.encode(picture)
+            # Each string ends with eight bytes of the range coder's state, and may have its length.
+            assert encoded.bits_estimated > 300
+            overhead = 8 * (10 * strings + 2)
+            assert abs(encoded.bits - encoded.bits_estimated) < overhead + 0.02 * encoded.bits
+
+
+def test_evaluation_mode_codes(
+    trained: tuple[Any, list[float]], pictures: list[np.ndarray]
+) -> None:
+    codec = trained[0]
+    encoded = codec.encode(pictures[2])
+    with torch.no_grad():
+        results = []
+        for wanted in (frozenset(), frozenset(ADVERSARIAL)):
+            codec.wanted = wanted
+            results.append(codec(to_tensor(pictures[2])))
+    for out in results:
+        assert out.images is None and out.terms == {}
+        assert float(out.bits) == pytest.approx(encoded.bits_estimated, rel=1e-5)
+        features = codec.features(codec.decode(encoded.data))
+        assert torch.allclose(out.features, features, atol=1e-4)
+
+
+_OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from icmbench.codecs.base import decoded_digest
+from icmbench.codecs.layered.codec import Layered, LayeredSemantic
+from icmbench.codecs.layered.parameters import LayeredParameters
+from icmbench.train.checkpoint import load_part
+import torch
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+parameters = LayeredParameters.model_validate_json((folder / "parameters.json").read_text())
+for kind in (Layered, LayeredSemantic):
+    codec = kind(parameters).to(memory_format=torch.channels_last)
+    load_part(codec, folder / "weights.pt", "codec")
+    codec.prepare_coding()
+    latents = codec.decode((folder / kind.__name__).read_bytes())
+    print(decoded_digest(latents), decoded_digest(codec.picture(latents)))
+"""
+
+
+def test_another_process_decodes_the_same(
+    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    expected = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for codec in (trained[0], semantic):
+        encoded = codec.encode(pictures[3][:90])
+        (tmp_path / type(codec).__name__).write_bytes(encoded.data)
+        digests = [encoded.reconstruction, codec.picture(encoded.reconstruction)]
+        expected.append(" ".join(map(decoded_digest, digests)))
+    torch.set_num_threads(threads)
+    save_weights(tmp_path / "weights.pt", trained[0], None, {})
+    (tmp_path / "parameters.json").write_text(trained[0].settings.model_dump_json())
+    command = [sys.executable, "-c", _OTHER_PROCESS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split("\n")[:2] == expected
+
+
+def test_losses_are_the_formulas_of_the_slides() -> None:
+    """Hand-computed from probabilities: D(x', y') = 1/4 and 1/2, D(x, y') = 4/5."""
+    fake = torch.tensor([0.25, 0.5]).logit()
+    real = torch.tensor([0.8]).logit()
+    assert float(adversarial_loss(fake)) == pytest.approx((math.log(4) + math.log(2)) / 2)
+    expected = -(math.log(0.75) + math.log(0.5)) / 2 - math.log(0.8)
+    assert float(discriminator_loss(real, fake)) == pytest.approx(expected)
+    # Where the probability itself would be 0 in float32.
+    assert float(adversarial_loss(torch.tensor([-200.0]))) == pytest.approx(200)
+    assert float(discriminator_loss(torch.tensor([-200.0]), torch.tensor([200.0]))) == 400
+
+
+def test_terms_of_a_step_are_these_losses(images: Tensor) -> None:
+    codec = small()
+    codec.train()
+    codec.discriminator.eval()  # so that spectral norms stay as they are
+    codec.wanted = frozenset(ADVERSARIAL)
+    out = codec(images)
+    latent = out.features
+    probability = torch.sigmoid(codec.discriminator(out.images, latent))
+    original = torch.sigmoid(codec.discriminator(images, latent))
+    assert torch.allclose(out.terms["adversarial"], -probability.log().mean(), atol=1e-5)
+    expected = -(1 - probability).log().mean() - original.log().mean()
+    assert torch.allclose(out.terms["discriminator"], expected, atol=1e-5)
+    assert torch.allclose(out.terms["mae"], (out.images - images).abs().mean())
+    # The verdict depends on the latent that the discriminator is told.
+    told = codec.discriminator(images, latent + 1)
+    assert not torch.allclose(torch.sigmoid(told), original, atol=1e-6)
+
+
+def test_gradients_of_adversaries_do_not_mix(images: Tensor) -> None:
+    codec = small()
+    terms = step(codec, images, ADVERSARIAL, 0)
+    terms["adversarial"].backward(retain_graph=True)
+    adversary = {id(p) for p in codec.adversary_parameters()}
+    own = [p for p in codec.parameters() if id(p) not in adversary]
+    assert all(p.grad is None for p in codec.discriminator.parameters())
+    assert any(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in codec.network.g_s.parameters()
+    )
+    assert any(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in codec.network.g_a.parameters()
+    )
+    for parameter in own:
+        parameter.grad = None
+    terms["discriminator"].backward()
+    assert all(p.grad is None for p in own)
+    for parameter in codec.discriminator.parameters():
+        assert parameter.requires_grad and parameter.grad.abs().sum() > 0
+
+
+def test_discriminator_learns_to_tell(images: Tensor) -> None:
+    codec = small()
+    optimiser = torch.optim.Adam(codec.adversary_parameters(), 4e-3)
+    losses = []
+    for number in range(12):
+        term = step(codec, images, ADVERSARIAL, number)["discriminator"]
+        optimiser.zero_grad()
+        term.backward()
+        optimiser.step()
+        losses.append(term.item())
+    assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("quantisation", ["noise", "mixed"])
+def test_every_part_learns(images: Tensor, quantisation: str) -> None:
+    codec = small(quantisation=quantisation)
+    terms = step(codec, images, ADVERSARIAL, 0)
+    (terms["loss"] + terms["discriminator"]).backward()
+    codec.auxiliary_loss().backward()
+    parts = codec.part_modules()
+    assert set(parts) == {"analysis", "synthesis", "entropy", "discriminator"}
+    parameters = [p for modules in parts.values() for m in modules for p in m.parameters()]
+    assert len({id(p) for p in parameters}) == len(list(codec.parameters()))
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in parameters)
+    assert len(codec.auxiliary_parameters()) == 2
+    # Rounded latents are whole numbers away from their means; noisy ones are not.
+    codec.wanted = frozenset()
+    with torch.no_grad():
+        y = torch.randn(1, 4, 4, 4) * 5
+        torch.manual_seed(1)
+        noisy = codec.network.semantic(y)[0]
+        torch.manual_seed(2)
+        again = codec.network.semantic(y)[0]
+    assert torch.equal(noisy, again) == (quantisation == "mixed")
+
+
+def test_only_what_is_wanted_is_computed(images: Tensor) -> None:
+    codec = small()
+    codec.train()
+    codec.wanted = frozenset({"bpp", "attributes"})
+    out = codec(images)
+    assert out.images is None and out.terms == {} and out.features.shape == (4, 10, 4, 4)
+    codec.wanted = frozenset({"mse"})
+    out = codec(images)
+    assert out.images.shape == images.shape and out.terms == {}
+    codec.wanted = frozenset({"ssim"})
+    assert set(codec(images).terms) == {"ssim"}
+    codec.wanted = frozenset({"adversarial"})
+    assert set(codec(images).terms) == {"adversarial", "discriminator"}
+
+
+def test_a_resumed_training_sees_the_same(images: Tensor) -> None:
+    """All state is in the state dict: spectral norms, but neither distance nor its filters."""
+    codec, resumed = small(), small(latent_gain=1.0)
+    for number in range(2):
+        step(codec, images, ADVERSARIAL, number)["discriminator"].backward()
+    assert not [name for name in codec.state_dict() if name.startswith("distance")]
+    resumed.load_state_dict(codec.state_dict())
+    first, second = (step(each, images, ADVERSARIAL, 9) for each in (codec, resumed))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_semantic_layer_alone_costs_less_and_is_trained_alone(images: Tensor) -> None:
+    both, one = small(), small(LayeredSemantic)
+    assert both.state_dict().keys() == one.state_dict().keys()
+    first, second = (step(each, images, WARM, 3) for each in (both, one))
+    assert second["bpp"] < first["bpp"]
+    second["loss"].backward()
+    assert all(p.grad is not None for p in one.network.g_s.parameters())
+    # Its texture is predicted: that layer's own analysis takes no part.
+    assert all(p.grad is None for p in one.network.texture.h_a.parameters())
+
+
+def test_ssim_is_the_published_one(images: Tensor) -> None:
+    """Against the definition: Gaussian window of 11 and 1.5, K1 0.01, K2 0.03, inner region."""
+    torch.manual_seed(0)
+    decoded = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+    window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window /= window.sum()
+
+    def blur(values: np.ndarray) -> np.ndarray:
+        for axis in (2, 3):
+            values = correlate1d(values, window, axis=axis)
+        return values[:, :, 5:-5, 5:-5]
+
+    x, y = images.numpy().astype(np.float64), decoded.numpy().astype(np.float64)
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    values = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    values *= (2 * covariance + c2) / (var_x + var_y + c2)
+    assert float(ssim_loss(images, decoded)) == pytest.approx(1 - values.mean(), abs=1e-4)
+    assert float(ssim_loss(images, images)) == pytest.approx(0, abs=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(ssim_loss(images, decoded)) == pytest.approx(1 - values.mean(), abs=1e-4)
+
+
+def test_vgg_distance_is_that_of_torchvisions_layers(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    features = make_layers(cfgs["D"][:10])  # up to the third pooling
+    state = {f"features.{name}": value for name, value in features.state_dict().items()}
+    monkeypatch.setattr(perceptual, "_vgg_weights", lambda: state)
+    distance = perceptual.make_distance("vgg16")
+    decoded = images.flip(3).requires_grad_()
+    value = distance(images, decoded)
+    mean = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
+    expected = 0.0
+    for depth in (9, 16):  # relu2_2, relu3_3
+        x, y = (features[:depth]((each - mean) / std) for each in (images, decoded))
+        expected += (x - y).square().mean().item()
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+    value.backward()
+    assert decoded.grad is not None and decoded.grad.abs().sum() > 0
+    assert not list(distance.parameters()) and not distance.state_dict()
+
+
+def test_vgg_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(UserError, match=r"'vgg16' cannot be loaded .*no network.* to random"):
+        perceptual.make_distance("vgg16")
+
+
+def test_random_distance_grows_with_blur_and_draws_no_random_numbers(images: Tensor) -> None:
+    before = torch.get_rng_state()
+    distance = perceptual.make_distance("random")
+    assert torch.equal(before, torch.get_rng_state())
+    assert not list(distance.parameters()) and not distance.state_dict()
+    assert float(distance(images, images)) == 0
+    pool = torch.nn.functional.avg_pool2d
+    blurred = [pool(images, size, 1, size // 2) for size in (3, 5, 9)]
+    values = [float(distance(images, each)) for each in blurred]
+    assert 0 < values[0] < values[1] < values[2] <= 4
+    # Features are compared, not pixels: contrast matters less than structure.
+    weaker = 0.5 + 0.8 * (images - 0.5)
+    assert float(distance(images, weaker)) < values[0]
+    # A grey picture has no structure at all; its gradient exists.
+    grey = torch.full_like(images, 0.5, requires_grad=True)
+    distance(images, grey).backward()
+    assert grey.grad is not None and torch.isfinite(grey.grad).all()
+
+
+def test_what_is_not_there_is_said() -> None:
+    with pytest.raises(UserError, match="no published weights"):
+        small().load_pretrained(0)
+    with pytest.raises(UserError, match="no published weights"):
+        Layered(LayeredParameters(**SMALL), pretrained=True)
+    with pytest.raises(UserError, match="'perceptual' is none; allowed: vgg16, random"):
+        perceptual.make_distance("none")
+    with pytest.raises(ValidationError, match="each must be at least 2"):
+        LayeredParameters(widths=[8, 8, 8, 8, 1])
+
+
+def test_hific_sizes_give_hifics_convolutions() -> None:
+    """Counted by hand from the layers of the paper's figure: weights and biases of convolutions."""
+    widths, latent, blocks = [60, 120, 240, 480, 960], 220, 9
+
+    def count(inputs: int, outputs: int, side: int = 3) -> int:
+        return inputs * outputs * side**2 + outputs
+
+    steps = [(60, 120), (120, 240), (240, 480), (480, 960)]
+    encoder = count(3, 60, 7) + sum(count(a, b) for a, b in steps) + count(960, 220)
+    generator = count(220, 960) + 2 * blocks * count(960, 960)
+    generator += sum(count(b, a) for a, b in steps) + count(60, 3, 7)
+
+    def convolutions(module: torch.nn.Module) -> int:
+        kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+        layers = [m for m in module.modules() if isinstance(m, kinds)]
+        return sum(p.numel() for layer in layers for p in layer.parameters())
+
+    with torch.device("meta"):
+        assert convolutions(Analysis(widths, latent)) == encoder
+        assert convolutions(Synthesis(widths, latent, blocks)) == generator
+
+
+def test_channels_are_normalised_position_by_position() -> None:
+    analysis = Analysis([4, 4, 4, 4, 4], 2)
+    normalised = analysis[1](5 + 3 * torch.randn(2, 4, 6, 6))
+    assert torch.allclose(normalised.mean(1), torch.zeros(2, 6, 6), atol=1e-5)
+    assert torch.allclose(normalised.var(1, unbiased=False), torch.ones(2, 6, 6), atol=0.05)

@@ -1,0 +1,80 @@
+"""Segmentation metrics against cases worked by hand and against torchmetrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from icmbench.analyse.confusion import ConfusionStatistics
+from icmbench.analyse.statistics import load_statistics, save_statistics
+from icmbench.errors import UserError
+from icmbench.metrics.segmentation import confusion_matrix, segmentation_metrics
+
+RNG = np.random.default_rng(0)
+
+
+def maps(classes: int, images: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    truth = RNG.choice(classes, (images, 20, 24), p=RNG.dirichlet(np.ones(classes)))
+    wrong = RNG.random(truth.shape) < RNG.random((images, 1, 1))
+    return truth, np.where(wrong, RNG.integers(0, classes, truth.shape), truth)
+
+
+def test_a_case_worked_by_hand() -> None:
+    truth = np.array([0, 0, 0, 0, 1, 1, 2, 255])
+    predicted = np.array([0, 0, 1, 2, 1, 1, 0, 0])
+    counts = confusion_matrix(truth, predicted, 4)
+    assert counts.tolist() == [[2, 1, 1, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    metrics = segmentation_metrics(counts)
+    # IoU: 2/5, 2/3, 0/2; the fourth class is nowhere and does not count
+    assert metrics["miou"] == pytest.approx((2 / 5 + 2 / 3 + 0) / 3)
+    assert metrics["fwiou"] == pytest.approx(4 / 7 * 2 / 5 + 2 / 7 * 2 / 3)
+    assert metrics["pixel_accuracy"] == pytest.approx(4 / 7)
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
+    metrics = segmentation_metrics(confusion_matrix(np.zeros(4, int), np.array([0, 0, 0, 1]), 2))
+    assert metrics["miou"] == pytest.approx(0.75 / 2) and metrics["fwiou"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("classes", [2, 7, 19])
+def test_torchmetrics_says_the_same(classes: int) -> None:
+    truth, predicted = maps(classes)
+    metrics = segmentation_metrics(confusion_matrix(truth, predicted, classes))
+    real, ours = torch.from_numpy(truth), torch.from_numpy(predicted)
+    for name, average in (("miou", "macro"), ("fwiou", "weighted")):
+        reference = MulticlassJaccardIndex(classes, average=average)  # type: ignore[arg-type]
+        assert metrics[name] == pytest.approx(float(reference(ours, real)), abs=1e-6)
+    accuracy = MulticlassAccuracy(classes, average="micro")(ours, real)
+    assert metrics["pixel_accuracy"] == pytest.approx(float(accuracy), abs=1e-6)
+
+
+def test_resampling_equals_repeating_the_images(tmp_path: Path) -> None:
+    truth, predicted = maps(5)
+    matrices = np.stack([confusion_matrix(*pair, 5) for pair in zip(truth, predicted, strict=True)])
+    statistics = ConfusionStatistics([f"face{i}" for i in range(6)], matrices)
+    weights = RNG.integers(0, 3, (4, 6))
+    weights[3] = 0
+    resampled = statistics.metrics_resampled(weights)
+    for sample in range(3):
+        chosen = np.repeat(np.arange(6), weights[sample])
+        whole = confusion_matrix(truth[chosen], predicted[chosen], 5)
+        for name, value in segmentation_metrics(whole).items():
+            assert resampled[name][sample] == pytest.approx(value, rel=1e-12)
+    assert all(np.isnan(values[3]) for values in resampled.values())
+    save_statistics(tmp_path / "s.npz", statistics)
+    again = load_statistics(tmp_path / "s.npz")
+    assert again.image_ids.tolist() == [f"face{i}" for i in range(6)]
+    assert again.metrics() == statistics.metrics()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        confusion_matrix(np.zeros((2, 3)), np.zeros((3, 2)), 2)
+    with pytest.raises(ValueError, match=r"must be in 0 \.\. 1"):
+        confusion_matrix(np.zeros(2, int), np.array([0, 2]), 2)
+    with pytest.raises(UserError, match="one square matrix for each"):
+        ConfusionStatistics([1, 2], np.zeros((3, 4, 4)))

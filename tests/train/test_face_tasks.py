@@ -1,0 +1,254 @@
+"""Networks for face attributes and parsing: sizes, losses, learning, evaluation."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from torch import nn
+from torchvision.models import resnet50
+
+from icmbench.data.dataset import Split
+from icmbench.data.embedded_faces import generate_faces
+from icmbench.data.embedded_faces_config import EmbeddedFaces
+from icmbench.data.face_attributes import ATTRIBUTES
+from icmbench.data.face_look import PARSING
+from icmbench.data.faces import open_faces
+from icmbench.device import Compute
+from icmbench.errors import UserError
+from icmbench.tasks.base import Features
+from icmbench.tasks.faces.analysis import FaceOnFeatures, FaceOnPictures
+from icmbench.tasks.faces.evaluation import analyse_faces
+from icmbench.tasks.faces.networks import PictureStem, Trunk, copy_resnet
+from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
+
+SMALL = {"backbone": "small", "width": 4, "attributes": 3, "parsing": 5}
+CPU = Compute(torch.device("cpu"), "fp32")
+
+
+def millions(network: nn.Module) -> float:
+    return sum(p.numel() for p in network.parameters()) / 1e6
+
+
+def on_latents(**changes: Any) -> FaceOnFeatures:
+    torch.manual_seed(0)
+    parameters = {**SMALL, "feature_channels": 6, **changes}
+    return FaceOnFeatures(FaceOnFeaturesParameters.model_validate(parameters))
+
+
+def latents(count: int = 2) -> Features:
+    # pictures of 60 x 50 and 64 x 64, padded to 64 x 64
+    return Features(torch.randn(count, 6, 4, 4), [(60, 50), (64, 64)][:count], (64, 64))
+
+
+def targets() -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {
+            "attributes": torch.tensor([0.0, 1.0, 1.0]),
+            "parsing": torch.randint(5, size, generator=generator),
+        }
+        for size in ((60, 50), (64, 64))
+    ]
+
+
+def test_full_size_networks_have_about_the_published_numbers_of_parameters() -> None:
+    """26.9 million for one task and 54.8 for two; the layers are ours."""
+    with torch.device("meta"):
+        single = FaceOnFeatures(FaceOnFeaturesParameters(parsing=0, feature_channels=220))
+        both = FaceOnFeatures(FaceOnFeaturesParameters(feature_channels=220))
+    assert millions(single) == pytest.approx(26.9, rel=0.03)
+    assert millions(both) == pytest.approx(54.8, rel=0.03)
+
+
+def test_stem_and_trunk_on_pictures_are_a_resnet50() -> None:
+    reference = resnet50(weights=None).eval()
+    parameters = FaceParameters(parsing=0)
+    stem, trunk = PictureStem(parameters).eval(), Trunk(parameters, (1, 1), 2).eval()
+    copy_resnet(reference.state_dict(), stem, [trunk])
+    assert millions(stem) + millions(trunk) + 2.049 == pytest.approx(millions(reference), abs=1e-3)
+    images = torch.rand(1, 3, 64, 64)
+    mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    with torch.no_grad():
+        expected = nn.Sequential(*list(reference.children())[:-2])((images - mean) / std)
+        assert torch.allclose(trunk(stem(images)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_dilated_trunk_keeps_the_resolution_and_shares_the_layout() -> None:
+    parameters = FaceParameters.model_validate({**SMALL, "width": 8})
+    plain, dilated = Trunk(parameters, (1, 1), 2), Trunk(parameters, (2, 4), 1)
+    dilated.load_state_dict(plain.state_dict())
+    features = torch.randn(1, 64, 16, 16)
+    assert plain(features).shape == (1, 256, 4, 4)
+    assert dilated(features).shape == (1, 256, 16, 16)
+
+
+@pytest.mark.parametrize("tasks", [("attributes",), ("parsing",), ("attributes", "parsing")])
+def test_tasks_that_are_left_out_leave_no_parts_or_terms(tasks: tuple[str, ...]) -> None:
+    counts = {name: SMALL[name] if name in tasks else 0 for name in ("attributes", "parsing")}
+    task = on_latents(**counts)
+    assert set(task.part_modules()) == {"stem", *tasks}
+    assert task.reads == "features" and task.targets == "faces"
+    inside = {id(p) for part in task.part_modules().values() for m in part for p in m.parameters()}
+    assert inside == {id(p) for p in task.parameters()}
+    losses = task.losses(latents(), targets())
+    assert set(losses) == set(tasks)
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.parameters())
+    for result, size in zip(task.predict(latents()), [(60, 50), (64, 64)], strict=True):
+        assert set(result) == set(tasks)
+        if "parsing" in tasks:
+            assert result["parsing"].shape == size and result["parsing"].max() < 5
+        if "attributes" in tasks:
+            assert ((result["attributes"] > 0) & (result["attributes"] < 1)).all()
+
+
+def test_losses_are_cross_entropies_without_the_padding() -> None:
+    task = on_latents().eval()
+    inputs, wanted = latents(), targets()
+    with torch.no_grad():
+        losses = task.losses(inputs, wanted)
+        stem = task.stem(inputs.values)
+        probabilities = task.attributes(stem).sigmoid()  # type: ignore[misc]
+        logs = task.parsing(stem).log_softmax(1)  # type: ignore[misc]
+    truth = torch.stack([t["attributes"] for t in wanted])
+    expected = -(truth * probabilities.log() + (1 - truth) * (1 - probabilities).log()).mean()
+    assert float(losses["attributes"]) == pytest.approx(float(expected), rel=1e-5)
+    picked = [
+        -logs[i, :, : t["parsing"].shape[0], : t["parsing"].shape[1]]
+        .gather(0, t["parsing"][None])
+        .flatten()
+        for i, t in enumerate(wanted)
+    ]
+    assert float(losses["parsing"]) == pytest.approx(float(torch.cat(picked).mean()), rel=1e-5)
+
+
+def test_on_pictures_sizes_need_no_multiple() -> None:
+    torch.manual_seed(0)
+    task = FaceOnPictures(FaceParameters.model_validate(SMALL))
+    images = [torch.rand(3, 60, 50), torch.rand(3, 64, 64)]
+    assert set(task.losses(images, targets())) == {"attributes", "parsing"}
+    shapes = [result["parsing"].shape for result in task.predict(images)]
+    assert task.reads == "pictures" and shapes == [(60, 50), (64, 64)]
+    with pytest.raises(UserError, match="'small': torchvision has weights for resnet50 only"):
+        task.load_pretrained()
+    with pytest.raises(UserError, match="no published weights"):
+        on_latents().load_pretrained()
+
+
+def test_parameters_without_a_task_are_refused() -> None:
+    with pytest.raises(ValidationError, match="both 0"):
+        FaceParameters(attributes=0, parsing=0)
+    with pytest.raises(ValidationError, match="two classes at least"):
+        FaceParameters(parsing=1)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("faces")
+    config = EmbeddedFaces(source="embedded-faces", size=64, train=30, val=0, test=14)
+    generate_faces(config, folder)
+    return {"role": "faces", "source": "embedded-faces", "folder": str(folder)}
+
+
+def analyse(faces: dict[str, Any], task: Any) -> Any:
+    split = Split(faces, "test")
+    job = {"key": "test", "dataset": faces, "split": "test"}
+
+    def read(indices: list[int]) -> Any:
+        return [torch.full((3, 64, 64), float(index)) for index in indices]
+
+    return analyse_faces(job, split, task, read, CPU)
+
+
+class Oracle:
+    """Knows the truth, but says so wrongly where told to."""
+
+    classes = len(PARSING)
+
+    def __init__(self, faces: dict[str, Any], attributes: int = len(ATTRIBUTES)) -> None:
+        self.faces, self.attributes = open_faces(faces, "test"), attributes
+
+    def predict(self, inputs: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        index = int(inputs[0].max())
+        identity = self.faces.ids[index]
+        known = torch.from_numpy(self.faces.attributes(identity).astype(np.float32))
+        if index == 0:
+            known[:4] = 1 - known[:4]
+        parsing = self.faces.parsing(identity, (64, 64))
+        assert parsing is not None
+        found = torch.from_numpy(parsing.copy())
+        if index == 1:
+            found[:8] = PARSING.index("cloth")
+        return [{"attributes": 0.1 + 0.8 * known[: self.attributes], "parsing": found}]
+
+
+def test_evaluation_counts_what_is_wrong(faces: dict[str, Any]) -> None:
+    outcome = analyse(faces, Oracle(faces))
+    assert set(outcome.statistics) == {"attributes", "parsing"}
+    right = 1 - 4 / len(ATTRIBUTES) / 14
+    assert outcome.metrics["attribute_accuracy"] == pytest.approx(right)
+    assert outcome.metrics["pixel_accuracy"] == pytest.approx(1 - 8 * 64 / (14 * 64 * 64))
+    assert 0.9 < outcome.metrics["miou"] < 1 and 0.9 < outcome.metrics["fwiou"] < 1
+    train = open_faces(faces, "train").attribute_table()
+    test = open_faces(faces, "test").attribute_table()
+    expected = np.mean([(test[:, a] == (train[:, a].mean() > 0.5)).mean() for a in range(20)])
+    assert outcome.metrics["majority_accuracy"] == pytest.approx(expected)
+    shown = [row for row in outcome.predictions if "parsing" in row]
+    assert len(outcome.predictions) == 14 and len(shown) == 12
+    with Image.open(io.BytesIO(base64.b64decode(shown[0]["parsing"]))) as image:
+        found = np.asarray(image)
+    first = open_faces(faces, "test")
+    assert np.array_equal(found, first.parsing(first.ids[0], (64, 64)))
+    assert len(shown[0]["attributes"]) == len(ATTRIBUTES)
+
+
+def test_a_task_that_does_not_fit_the_data_says_what_to_set(faces: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"'attributes' is 7, but the data set .* has 20; set it"):
+        analyse(faces, Oracle(faces, attributes=7))
+
+
+def test_a_small_network_learns_to_parse(faces: dict[str, Any]) -> None:
+    """Far better than the most frequent class after a few steps, and better than at first."""
+    import zipfile
+
+    from icmbench.data.pictures import read_picture
+    from icmbench.pixels import to_tensor
+
+    torch.manual_seed(0)
+    own = open_faces(faces, "train")
+    with zipfile.ZipFile(own.pictures) as archive:
+        images = [to_tensor(read_picture(archive.open(own.file(i))))[0] for i in own.ids]
+    wanted = [
+        {
+            "attributes": torch.from_numpy(own.attributes(i).astype(np.float32)),
+            "parsing": torch.from_numpy(own.parsing(i, (64, 64)).astype(np.int64)),  # type: ignore[union-attr]
+        }
+        for i in own.ids
+    ]
+    task = FaceOnPictures(
+        FaceParameters(backbone="small", width=8, attributes=20, parsing=len(PARSING))
+    )
+    optimiser = torch.optim.Adam(task.parameters(), 3e-3)
+    task.train()
+    for step in range(40):
+        chosen = [(10 * step + k) % 30 for k in range(10)]
+        losses = task.losses([images[k] for k in chosen], [wanted[k] for k in chosen])
+        if step == 0:
+            first = {name: float(loss.detach()) for name, loss in losses.items()}
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+    assert float(losses["attributes"].detach()) < 0.8 * first["attributes"]
+    results = task.predict(images)
+    truth = torch.stack([t["parsing"] for t in wanted])
+    found = torch.stack([r["parsing"] for r in results])
+    most = float((truth == truth.flatten().mode().values).float().mean())
+    assert float((found == truth).float().mean()) > most + 0.2

@@ -1,0 +1,149 @@
+"""One view of every set of faces: pictures, attributes and parsing maps of a split."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from icmbench.data.celeba import CelebA, CelebAMaskHQ
+from icmbench.data.face_index import Array, FaceIndex, Identity, SplitName
+from icmbench.errors import UserError
+from icmbench.files import read_json
+
+SETS: dict[str, type[CelebA] | type[CelebAMaskHQ]] = {
+    "celeba": CelebA,
+    "celebamask_hq": CelebAMaskHQ,
+}
+
+
+class EmbeddedFaceIndex(FaceIndex):
+    """What :func:`icmbench.data.embedded_faces.generate_faces` left, one split of it."""
+
+    def __init__(self, folder: Path, split: SplitName) -> None:
+        self.folder, self.split = folder, split
+        path = folder / f"attributes_{split}.json"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; run the workflow's data rule")
+        self.parsing_names = tuple(read_json(folder / "manifest.json")["parsing"])
+        content = read_json(path)
+        self.attribute_names = tuple(content["names"])
+        self._values = {int(identity): row for identity, row in content["values"].items()}
+        self._archive: zipfile.ZipFile | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open archive cannot follow a loader's worker process.
+        return {**self.__dict__, "_archive": None}
+
+    def ids(self, split: SplitName, limit: int | None = None) -> list[Identity]:
+        """Return the ids; only this index's own split has any."""
+        return list(sorted(self._values)[:limit]) if split == self.split else []
+
+    def file(self, identity: Identity) -> str:
+        """Return the name inside the archive."""
+        return f"{identity}.png"
+
+    def pictures(self, split: SplitName) -> Path:
+        """Return the archive of a split."""
+        return self.folder / f"{split}.zip"
+
+    def attributes(self, identity: Identity) -> Array:
+        """Return uint8 [A]."""
+        return np.array(self._values[int(identity)], np.uint8)
+
+    def parsing(self, identity: Identity, size: tuple[int, int]) -> Array:
+        """Return the map, drawn with the picture."""
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.folder / f"parsing_{self.split}.zip")
+        with Image.open(io.BytesIO(self._archive.read(self.file(identity)))) as image:
+            if image.size != size[::-1]:
+                return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST))
+            return np.asarray(image)
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """One split of a set of faces.
+
+    Attributes:
+        index: the data set.
+        split: train, val or test.
+        limit: use only the first pictures by id; None takes all.
+    """
+
+    index: FaceIndex
+    split: SplitName
+    limit: int | None = None
+
+    @cached_property
+    def ids(self) -> list[Identity]:
+        """Ids of the pictures, sorted."""
+        return self.index.ids(self.split, self.limit)
+
+    @property
+    def pictures(self) -> Path:
+        """Folder or zip archive that :meth:`file` is relative to."""
+        return self.index.pictures(self.split)
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Names of the A attributes."""
+        return self.index.attribute_names
+
+    @property
+    def parsing_names(self) -> tuple[str, ...]:
+        """Names of the classes of parsing maps; empty where there are no maps."""
+        return self.index.parsing_names
+
+    def file(self, identity: Identity) -> str:
+        """Return the path of a picture, relative to :attr:`pictures`."""
+        return self.index.file(identity)
+
+    def attributes(self, identity: Identity) -> Array:
+        """Return uint8 [A]: 1 where the face has the attribute."""
+        return self.index.attributes(identity)
+
+    def parsing(self, identity: Identity, size: tuple[int, int]) -> Array | None:
+        """Return uint8 [height, width] of class indices at ``size`` (height, width), or None."""
+        return self.index.parsing(identity, size)
+
+    def attribute_table(self) -> Array:
+        """Return uint8 [I, A], in the order of ``ids``."""
+        if not self.ids:
+            return np.zeros((0, len(self.attribute_names)), np.uint8)
+        return np.stack([self.attributes(identity) for identity in self.ids])
+
+
+def open_faces(dataset: dict[str, Any], split: str) -> FaceSet:
+    """Return a split (train, val or test) of the faces of a job's ``dataset`` section.
+
+    Raises:
+        UserError: where the data set is no set of faces, or the scale does not give the split.
+    """
+    if split not in ("train", "val", "test"):
+        raise UserError(f"split {split!r}: faces have the splits train, val and test")
+    part: SplitName = split  # type: ignore[assignment]
+    folder = Path(dataset["folder"])
+    if dataset["source"] == "embedded-faces":
+        return FaceSet(EmbeddedFaceIndex(folder, part), part)
+    name = dataset.get("name", dataset["source"])
+    if name not in SETS:
+        allowed = ", ".join(["embedded-faces", *SETS])
+        raise UserError(
+            f"data set {name!r} of role {dataset.get('role')!r} has no face attributes; faces are: "
+            f"{allowed}; name one in the scale"
+        )
+    place = dataset["splits"].get(split)
+    if place is None:
+        given = ", ".join(sorted(dataset["splits"]))
+        raise UserError(
+            f"data set role {dataset.get('role')!r} has no split {split!r}; the scale gives: "
+            f"{given}"
+        )
+    return FaceSet(SETS[name](folder), part, place["limit"])

@@ -1,0 +1,132 @@
+"""What a split consists of, whatever its source: files, ids, sizes and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from icmbench.errors import UserError
+from icmbench.files import read_json
+
+if TYPE_CHECKING:
+    from icmbench.data.faces import FaceSet
+
+# Of pictures without any object; the other classes of a detection set are its categories.
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of a split.
+
+    Attributes:
+        images: folder or archive of the pictures.
+        files: their names in it; None takes all, in the order of their names.
+        ids: image ids; None takes the names without suffix.
+        sizes: native width and height of each; None where only the pictures tell.
+        annotations: COCO-format ground truth in native pixels of exactly these images, or None.
+        labels: the class of each image, or None.
+        classes: names of the classes.
+        faces: attributes and parsing maps, or None.
+        limit: how many pictures to take where ``files`` is None.
+    """
+
+    images: Path
+    files: list[str] | None = None
+    ids: list[int | str] | None = None
+    sizes: list[tuple[int, int]] | None = None
+    annotations: dict[str, Any] | None = None
+    labels: Sequence[int] | None = None
+    classes: Sequence[str] = ()
+    faces: FaceSet | None = None
+    limit: int | None = None
+
+
+def open_index(dataset: dict[str, Any], split: str) -> Index:
+    """Return the content of a split of a job's ``dataset`` section.
+
+    Raises:
+        UserError: for a split that the scale does not give, missing or damaged files.
+    """
+    folder = Path(dataset["folder"])
+    if dataset["source"] == "embedded-scenes":
+        return _coco(folder / f"{split}.zip", read_json(folder / f"instances_{split}.json"), None)
+    if dataset["source"] == "embedded-faces":
+        return _faces(dataset, split)
+    place = dataset["splits"].get(split)
+    if place is None:
+        allowed = ", ".join(sorted(dataset["splits"]))
+        raise UserError(
+            f"data set role {dataset['role']!r} has no split {split!r}; the scale gives: {allowed}"
+        )
+    return _fetched(dataset, split, place)
+
+
+def _fetched(dataset: dict[str, Any], split: str, place: dict[str, Any]) -> Index:
+    folder, limit = Path(dataset["folder"]), place["limit"]
+    images = folder / place["images"]
+    # Indices that take long to make lie beside the manifest, named after the data's digest.
+    beside = Path(dataset["manifest"]).parent
+    match place["layout"] or ("coco" if place["annotations"] else "pictures"):
+        case "pictures":
+            return Index(images, limit=limit)
+        case "coco":
+            return _coco(images, read_json(folder / place["annotations"]), limit)
+        case "voc":
+            from icmbench.data.voc import cached_coco_annotations
+
+            cache = beside / f"{dataset['name']}.{split}.coco.json"
+            return _coco(images, cached_coco_annotations(folder, place["sets"], cache), limit)
+        case "imagenet":
+            from icmbench.data.imagenet import index
+
+            own: Literal["train", "val"] = "train" if split == "train" else "val"
+            found = index(folder, own, beside / f"{dataset['name']}.{own}.index.json")
+            files = found.files[:limit]
+            ids: list[int | str] = [Path(name).stem for name in files]
+            return Index(folder, files, ids, labels=found.labels[:limit], classes=found.classes)
+        case "celeba":
+            return _faces(dataset, split)
+    raise AssertionError(place["layout"])
+
+
+def _coco(images: Path, annotations: dict[str, Any], limit: int | None) -> Index:
+    entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
+    kept = {entry["id"] for entry in entries}
+    own = [a for a in annotations["annotations"] if a["image_id"] in kept]
+    categories = sorted(annotations["categories"], key=lambda entry: entry["id"])
+    return Index(
+        images,
+        [entry["file_name"] for entry in entries],
+        [entry["id"] for entry in entries],
+        [(entry["width"], entry["height"]) for entry in entries],
+        {**annotations, "images": entries, "annotations": own},
+        _dominant(entries, own, [category["id"] for category in categories]),
+        [NOTHING, *(category["name"] for category in categories)],
+    )
+
+
+def _dominant(
+    entries: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: list[int]
+) -> list[int]:
+    """Return the class of each image: that of its largest object, 0 where there is none."""
+    place = {identity: number for number, identity in enumerate(categories, 1)}
+    largest: dict[Any, tuple[float, int]] = {}
+    for annotation in annotations:
+        if annotation.get("iscrowd"):
+            continue
+        found = (float(annotation["area"]), place[annotation["category_id"]])
+        image = annotation["image_id"]
+        if image not in largest or found[0] > largest[image][0]:
+            largest[image] = found
+    return [largest[entry["id"]][1] if entry["id"] in largest else 0 for entry in entries]
+
+
+def _faces(dataset: dict[str, Any], split: str) -> Index:
+    from icmbench.data.faces import open_faces
+
+    faces = open_faces(dataset, split)
+    files = [faces.file(identity) for identity in faces.ids]
+    return Index(faces.pictures, files, faces.ids, faces=faces)

@@ -1,0 +1,218 @@
+"""PASCAL VOC detection sets as COCO-format annotations (Everingham et al., IJCV 88(2), 2010).
+
+VOC counts pixels from 1 and its boxes include both corner pixels; COCO's are edges, counted from 0.
+Pixel i covers [i - 1, i], so a VOC box becomes x = xmin - 1, y = ymin - 1, w = xmax - xmin + 1,
+h = ymax - ymin + 1: a box of one pixel has area 1, and one of the whole picture covers it exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from icmbench.data.manifest import read_manifest
+from icmbench.errors import UserError
+from icmbench.files import digest_json, write_text
+
+CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+"""The 20 classes in the usual, alphabetical order; category ids count from 1."""
+
+_FORMAT = 1  # to be raised with every change of what coco_annotations returns
+_SET = re.compile(r"VOC\d{4}/\w+")
+_NAME = re.compile(r"\d{6}|\d{4}_\d{6}")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
+    """Return the annotations of some VOC image sets as one COCO-format dictionary.
+
+    An image's ``id`` is its name's digits as a number: ``000005`` of VOC2007 is 5, ``2008_000008``
+    of VOC2012 is 2008000008. So ids never depend on the sets chosen, differ between the two years
+    (names of VOC2007 have no year) and fit 32 bits. ``file_name`` is relative to ``folder``.
+    ``bbox`` is [x, y, width, height] in native pixels as the module says; ``area`` is the box's, as
+    there are no masks. Objects that VOC calls difficult have ``iscrowd`` 1: evaluation ignores
+    them, and detections that they explain, as VOC's own does. (COCO compares crowds by the share of
+    the detection that lies inside; VOC by IoU.) Truncated and occluded objects count like others.
+
+    Args:
+        folder: the data set's folder, which holds ``VOC2007`` and so on.
+        sets: sets such as ``VOC2007/trainval``, which is ``VOC2007/ImageSets/Main/trainval.txt``.
+
+    Raises:
+        UserError: naming the file, for an unknown set, a missing picture or damaged annotations.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    listed_in: dict[int, str] = {}
+    for chosen in sets:
+        year, names = _read_set(folder, chosen)
+        pictures = _pictures(folder / year / "JPEGImages")
+        for name in names:
+            identity = int(name.replace("_", ""))
+            if identity in listed_in:
+                raise UserError(
+                    f"{folder}: sets {listed_in[identity]} and {chosen} both list {name}: choose "
+                    "sets that share no picture"
+                )
+            listed_in[identity] = chosen
+            file = f"{year}/JPEGImages/{name}.jpg"
+            if f"{name}.jpg" not in pictures:
+                raise UserError(
+                    f"{folder / file}: no such picture, but {chosen} lists it: fetch the data set "
+                    "again; a mirror of a part needs lists of that part"
+                )
+            width, height, objects = _read_objects(folder / year / "Annotations" / f"{name}.xml")
+            images.append({"id": identity, "file_name": file, "width": width, "height": height})
+            for item in objects:
+                annotations.append({"id": len(annotations) + 1, "image_id": identity, **item})
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def cached_coco_annotations(folder: Path, sets: Sequence[str], cache: Path) -> dict[str, Any]:
+    """Return :func:`coco_annotations`, read from ``cache`` where that fits the data and the sets.
+
+    Otherwise ``cache`` is written, atomically: processes that come at once each parse, and the last
+    one's file, which is the same, stays. The data set's manifest (``<folder>.manifest.json``) says
+    what the data are.
+
+    Raises:
+        UserError: as :func:`coco_annotations`, and where there is no manifest.
+    """
+    path = folder.with_name(f"{folder.name}.manifest.json")
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise UserError(f"{path}: no such manifest: fetch the data set first")
+    key = digest_json([_FORMAT, list(sets), manifest.digest])
+    try:
+        stored = json.loads(cache.read_text(encoding="utf-8"))
+        if stored["key"] == key:
+            return dict(stored["annotations"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass  # there is none yet, or it is damaged: it is made again
+    annotations = coco_annotations(folder, sets)
+    write_text(cache, json.dumps({"key": key, "annotations": annotations}) + "\n")
+    return annotations
+
+
+def _read_set(folder: Path, chosen: str) -> tuple[str, list[str]]:
+    """Return the year's folder and the picture names of a set such as ``VOC2007/trainval``."""
+    if not _SET.fullmatch(chosen):
+        raise UserError(f"set {chosen!r} is not of the form VOC2007/trainval: correct it")
+    year, name = chosen.split("/")
+    path = folder / year / "ImageSets" / "Main" / f"{name}.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        known = sorted(p.relative_to(folder) for p in folder.glob("VOC*/ImageSets/Main/*.txt"))
+        there = ", ".join(f"{p.parts[0]}/{p.stem}" for p in known) or "none"
+        raise UserError(f"{path}: no such set: choose among those there ({there})") from None
+    names: dict[str, None] = {}
+    for number, line in enumerate(lines, start=1):
+        entry = line.strip()
+        if not entry:
+            continue
+        if not _NAME.fullmatch(entry):
+            raise UserError(
+                f"{path}: line {number}: {entry!r} is no picture name such as 000005 or "
+                "2008_000008: fetch the data set again"
+            )
+        if entry in names:
+            raise UserError(f"{path}: line {number}: {entry} is there twice: remove one")
+        names[entry] = None
+    return year, list(names)
+
+
+def _pictures(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no such folder of pictures: fetch the data set again") from None
+
+
+def _read_objects(path: Path) -> tuple[int, int, list[dict[str, Any]]]:
+    """Return a picture's width, height and objects, without their ids."""
+    try:
+        root = ET.parse(path).getroot()
+    except FileNotFoundError:
+        raise _damaged(path, "no such file") from None
+    except ET.ParseError as error:
+        raise _damaged(path, f"not valid XML ({error})") from None
+    size = root.find("size")
+    if size is None:
+        raise _damaged(path, "no <size>")
+    width, height = (_number(path, size, tag) for tag in ("width", "height"))
+    if min(width, height) < 1 or width % 1 or height % 1:
+        raise _damaged(path, f"<size> {width:g} x {height:g} is not a number of pixels")
+    # Direct children only: the parts of a person (head, hand, foot) have names and boxes as well.
+    objects = [_read_object(path, item) for item in root.findall("object")]
+    return int(width), int(height), objects
+
+
+def _read_object(path: Path, item: ET.Element) -> dict[str, Any]:
+    name = (item.findtext("name") or "").strip()
+    if name not in CLASSES:
+        raise _damaged(path, f"class {name!r} is not one of VOC's 20")
+    corners = item.find("bndbox")
+    if corners is None:
+        raise _damaged(path, f"no <bndbox> in an object of class {name}")
+    # A few boxes of VOC2012 have fractions of pixels; they are kept.
+    left, top, right, bottom = (_number(path, corners, tag) for tag in _CORNERS)
+    if right < left or bottom < top:
+        raise _damaged(path, f"box {left:g} {top:g} {right:g} {bottom:g} ends before it begins")
+    width, height = right - left + 1, bottom - top + 1
+    # The tag is optional: an object without it is an ordinary one.
+    difficult = (item.findtext("difficult") or "0").strip()
+    if difficult not in ("0", "1"):
+        raise _damaged(path, f"<difficult> {difficult!r} is neither 0 nor 1")
+    return {
+        "category_id": CLASSES.index(name) + 1,
+        "bbox": [left - 1, top - 1, width, height],
+        "area": width * height,
+        "iscrowd": int(difficult),
+    }
+
+
+def _number(path: Path, parent: ET.Element, tag: str) -> float:
+    text = parent.findtext(tag)
+    if text is None:
+        raise _damaged(path, f"no <{tag}> in <{parent.tag}>")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _damaged(path, f"<{tag}> {text.strip()!r} is not a number")
+    return value
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"{path}: {problem}: fetch the data set again")

@@ -1,0 +1,47 @@
+"""The views of MoCo v2: crop, colour jitter, grey, blur, flip; drawn image by image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from icmbench.tasks.contrastive.crops import sample_crop
+
+
+class Views:
+    """Makes a view of an image, on its device, with torch's global generator.
+
+    Args:
+        side: of the view in pixels.
+        alpha: of the Beta distribution that places a crop in its box.
+    """
+
+    def __init__(self, side: int, alpha: float) -> None:
+        self.side, self.alpha = side, alpha
+        # SimCLR's tenth of the side, odd; the papers use 23 for 224.
+        kernel = 2 * (side // 20) + 1
+        self._change = v2.Compose(
+            [
+                v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+                v2.RandomGrayscale(0.2),
+                v2.RandomApply([v2.GaussianBlur(kernel, (0.1, 2.0))], p=0.5),
+                v2.RandomHorizontalFlip(),
+            ]
+        )
+
+    def __call__(self, image: Tensor, box: Tensor | None) -> Tensor:
+        """Return a view [3, side, side] in [0, 1] of an image [3, H, W] in [0, 1].
+
+        Args:
+            image: the whole image.
+            box: [4] where the crop's centre lies, in units of the image; None: anywhere.
+        """
+        # The blur is a convolution, which autocast would round.
+        with torch.autocast(image.device.type, enabled=False):
+            crop = sample_crop(image, box, self.alpha)
+            view = v2.functional.resized_crop(
+                image.float(), *crop, [self.side, self.side], antialias=True
+            )
+            changed: Tensor = self._change(view)
+        return changed.clamp(0, 1)

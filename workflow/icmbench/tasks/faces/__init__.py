@@ -1,0 +1,1 @@
+"""Face attributes and face parsing, on pictures or on latents."""

@@ -1,0 +1,109 @@
+"""Run a face network over a split and compare with attributes and parsing maps."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icmbench.analyse.confusion import ConfusionStatistics
+from icmbench.analyse.statistics import MeanStatistics, Statistics
+from icmbench.codecs.estimated import as_png
+from icmbench.data.dataset import Split
+from icmbench.data.faces import open_faces
+from icmbench.device import Compute, choose_compute
+from icmbench.errors import UserError
+from icmbench.metrics.segmentation import confusion_matrix
+from icmbench.tasks.base import Features, Outcome
+
+Read = Callable[[list[int]], list[Tensor] | Features]
+
+_MAPS_SHOWN = 12  # parsing maps kept for pictures in the report
+
+
+def evaluate_job(job: dict[str, Any], split: Split) -> Outcome:
+    """Build a job's task and analyse a split with it."""
+    from icmbench.evaluate.inputs import open_inputs
+    from icmbench.train.build import build_task
+
+    compute = choose_compute(job)
+    task = build_task(job["task"]).eval().to(compute.device)
+    return analyse_faces(job, split, task, open_inputs(job, split, compute.device), compute)
+
+
+def analyse_faces(
+    job: dict[str, Any], split: Split, task: Any, read: Read, compute: Compute
+) -> Outcome:
+    """Return the metrics of a face network on a split, groups ``attributes`` and ``parsing``.
+
+    ``attribute_accuracy``: share of right attributes at a threshold of one half.
+    ``majority_accuracy``: what one gets without looking, by each attribute's more frequent value
+    in the train split (left out where the data set has none). ``miou``, ``fwiou`` and
+    ``pixel_accuracy``: see :mod:`icmbench.metrics.segmentation`.
+
+    Raises:
+        UserError: where the data set lacks what the task predicts.
+    """
+    correct: list[float] = []
+    matrices: list[np.ndarray] = []
+    predictions: list[dict[str, Any]] = []
+    start = told = time.monotonic()
+    for index, identity in enumerate(split.ids):
+        with torch.no_grad(), compute.autocast():
+            (result,) = task.predict(read([index]))
+        row: dict[str, Any] = {"image_id": identity}
+        if "attributes" in result:
+            probabilities = result["attributes"].float().cpu().numpy()
+            truth = split.attributes(index)
+            _check("attributes", probabilities.size, truth.size, job)
+            correct.append(float(np.mean((probabilities > 0.5) == truth)))
+            row["attributes"] = [round(float(value), 4) for value in probabilities]
+        if "parsing" in result:
+            found = result["parsing"].cpu().numpy()
+            classes = len(split.faces.parsing_names)
+            _check("parsing", task.classes, classes, job)
+            matrices.append(confusion_matrix(split.parsing(index), found, classes))
+            if index < _MAPS_SHOWN:
+                row["parsing"] = base64.b64encode(as_png(found)).decode("ascii")
+        predictions.append(row)
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            rate = (index + 1) / (told - start)
+            print(f"{job['key']}: {index + 1}/{len(split)} faces, {rate:.1f}/s, "
+                  f"{(len(split) - index - 1) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
+    statistics: dict[str, Statistics] = {}
+    if correct:
+        values: dict[str, Any] = {"attribute_accuracy": correct}
+        guess = _majority(job)
+        if guess is not None:
+            table = np.stack([split.attributes(index) for index in range(len(split))])
+            values["majority_accuracy"] = (table == guess).mean(1)
+        statistics["attributes"] = MeanStatistics(split.ids, values)
+    if matrices:
+        statistics["parsing"] = ConfusionStatistics(split.ids, np.stack(matrices))
+    metrics = {k: v for group in statistics.values() for k, v in group.metrics().items()}
+    return Outcome(statistics, metrics, predictions, compute.name)
+
+
+def _check(what: str, own: int, given: int, job: dict[str, Any]) -> None:
+    if own != given:
+        role = job["dataset"].get("role")
+        raise UserError(
+            f"{job['key']}: task parameter {what!r} is {own}, but the data set of role {role!r} "
+            f"has {given}; set it to {given}, or to 0 to leave the task out"
+        )
+
+
+def _majority(job: dict[str, Any]) -> np.ndarray | None:
+    """Return uint8 [A], the more frequent value of each attribute in the train split."""
+    dataset = job["dataset"]
+    if dataset["source"] != "embedded-faces" and "train" not in dataset["splits"]:
+        return None
+    table = open_faces(dataset, "train").attribute_table()
+    return (table.mean(0) > 0.5).astype(np.uint8) if len(table) else None

@@ -1,0 +1,210 @@
+"""Linear probe of frozen features (protocol of MoCo, He et al., CVPR 2020, section 4.1)."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from icmbench.analyse.statistics import MeanStatistics
+from icmbench.data.dataset import Split
+from icmbench.device import choose_compute
+from icmbench.errors import UserError
+from icmbench.networks.backbone import SplitResNet
+from icmbench.tasks.base import Features, Outcome
+from icmbench.tasks.tang2025_parameters import ProbeParameters
+from icmbench.train.system import stack_padded
+
+MULTIPLE = 64  # pictures are padded to it, as the codec pads those whose features are read
+
+
+class FeatureProbe(nn.Module):
+    """Tail, global average pool and a linear layer, on features of stride 4.
+
+    Batch norm always uses its running statistics, also where the tail is trained.
+
+    Args:
+        parameters: size of the backbone, classes.
+        pretrained: no effect; the backbone's weights are a codec's.
+
+    Attributes:
+        targets: what its losses need: the label.
+        reads: features or pictures.
+    """
+
+    targets = "label"
+    reads = "features"
+
+    def __init__(self, parameters: ProbeParameters, pretrained: bool = False) -> None:
+        super().__init__()
+        self.network = SplitResNet(
+            parameters.backbone_blocks, parameters.backbone_width, parameters.classes
+        )
+        if self.reads == "features":
+            remove_head(self.network)
+        # As in MoCo; the classifier is convex, so this only fixes where it starts.
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The linear layer."""
+        assert self.network.fc is not None
+        return self.network.fc
+
+    def load_pretrained(self) -> None:
+        """Refuse: the backbone's weights are a codec's."""
+        raise UserError(
+            "task 'probe': there are no published weights; start its backbone from a codec's"
+        )
+
+    @staticmethod
+    def name_here(name: str) -> str:
+        """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
+        return name_in_network(name)
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"tail": self.network.tail_modules(), "classifier": [self.classifier]}
+
+    def train(self, mode: bool = True) -> FeatureProbe:
+        """Set the mode; batch norm stays in evaluation mode."""
+        super().train(mode)
+        freeze_statistics(self)
+        return self
+
+    def features(self, inputs: Any) -> Features:
+        """Return features of stride 4: the inputs themselves."""
+        features: Features = inputs
+        return features
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Return the logits [B, classes], float32."""
+        features = self.features(inputs)
+        last = self.network.tail(features.values)[-1]
+        logits: Tensor = self.classifier(_pool(last, features))
+        return logits.float()
+
+    def losses(self, inputs: Any, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return ``cross_entropy`` for inputs as :attr:`reads` says and their ``label``."""
+        labels = torch.stack([target["label"] for target in targets])
+        return {"cross_entropy": functional.cross_entropy(self(inputs), labels)}
+
+    @torch.no_grad()
+    def predict(self, inputs: Any) -> Tensor:
+        """Return the logits [B, classes], float32."""
+        self.eval()
+        logits: Tensor = self(inputs)
+        return logits
+
+    @staticmethod
+    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+        """Classify every image of a split; see :func:`classify`."""
+        return classify(job, split)
+
+
+class Probe(FeatureProbe):
+    """The same on pictures [3, H, W] in [0, 1], through the head of the backbone."""
+
+    reads = "pictures"
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"head": self.network.head_modules(), **super().part_modules()}
+
+    def features(self, inputs: Any) -> Features:
+        """Return the head's features of a list of pictures, padded as a codec pads."""
+        return head_features(self.network, inputs)
+
+
+def classify(job: dict[str, Any], split: Split) -> Outcome:
+    """Return ``top1`` and ``top5`` of a job's probe on a split, in [0, 1].
+
+    Where there are fewer than five classes, top5 is 1.
+    """
+    from icmbench.evaluate.inputs import open_inputs
+    from icmbench.train.build import build_task
+
+    compute = choose_compute(job)
+    probe = build_task(job["task"]).eval().to(compute.device)
+    open_images = open_inputs(job, split, compute.device)
+    values: dict[str, list[float]] = {"top1": [], "top5": []}
+    start = told = time.monotonic()
+    for index in range(len(split)):
+        inputs = open_images([index])
+        with torch.no_grad(), compute.autocast():
+            logits = probe.predict(inputs)[0]
+        for name, hit in hits(logits, split.label(index)).items():
+            values[name].append(hit)
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            rate = (index + 1) / (told - start)
+            print(f"{job['key']}: {index + 1}/{len(split)} images, {rate:.1f}/s, "
+                  f"{(len(split) - index - 1) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
+    arrays = {name: np.array(per_image) for name, per_image in values.items()}
+    statistics = MeanStatistics([str(identity) for identity in split.ids], dict(arrays))
+    return Outcome(
+        {"classification": statistics}, statistics.metrics(), predictions=None, device=compute.name
+    )
+
+
+def hits(logits: Tensor, label: int) -> dict[str, float]:
+    """Return 1 or 0 for top1 and top5 of one image's logits [classes]."""
+    best = logits.topk(min(5, len(logits))).indices.tolist()
+    return {"top1": float(best[0] == label), "top5": float(label in best)}
+
+
+# --- what tasks on this backbone share ----------------------------------------------------------
+
+
+def head_features(network: SplitResNet, images: list[Tensor]) -> Features:
+    """Return the head's features of pictures [3, H, W], padded to multiples of 64."""
+    stacked = stack_padded(images, MULTIPLE).contiguous(memory_format=torch.channels_last)
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+    padded = (stacked.shape[-2], stacked.shape[-1])
+    return Features(network.head(stacked), sizes, padded)
+
+
+def remove_head(network: SplitResNet) -> None:
+    """Leave out the modules that only pictures need."""
+    for name in ("conv1", "bn1", "layer1"):
+        delattr(network, name)
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Put all batch norm into evaluation mode."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def name_in_network(name: str) -> str:
+    """Return a backbone's parameter name under ``network``; classifiers keep their own.
+
+    Known are a codec's ``backbone.``, the query network of a MoCo checkpoint
+    (``module.encoder_q.``) and torchvision's bare names.
+    """
+    for prefix in ("module.encoder_q.", "encoder_q.", "backbone.", ""):
+        rest = name.removeprefix(prefix)
+        if name.startswith(prefix) and rest.startswith(("conv1.", "bn1.", "layer")):
+            return f"network.{rest}"
+    return name
+
+
+def _pool(last: Tensor, features: Features) -> Tensor:
+    """Return the mean [B, C] over the cells that hold a part of the image, not only padding."""
+    pooled = []
+    for values, size in zip(last, features.sizes, strict=True):
+        height, width = (
+            math.ceil(length * cells / padded)
+            for length, cells, padded in zip(size, values.shape[-2:], features.padded, strict=True)
+        )
+        pooled.append(values[:, :height, :width].mean((1, 2)))
+    return torch.stack(pooled)

@@ -1,0 +1,239 @@
+"""Faster and Mask R-CNN over the split ResNet, on pictures or on a codec's features.
+
+Built of torchvision's pyramid, proposal network and heads. Nothing is resized: boxes are in the
+pixels that were coded, so that detection on pictures and on features compares at equal geometry.
+How tang2025 wires features into a detector is not published; tail, pyramid and heads are trained,
+as in Omni-ICM (Feng et al., ECCV 2022).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import _setup_scales
+
+from icmbench.data.dataset import Split
+from icmbench.errors import UserError
+from icmbench.networks.backbone import SplitResNet
+from icmbench.tasks import DetectorParameters
+from icmbench.tasks.base import Features, Outcome
+from icmbench.tasks.detection import detect
+from icmbench.tasks.probe import freeze_statistics, head_features, name_in_network, remove_head
+from icmbench.tasks.small_detector import small_mask_settings, small_settings
+from icmbench.tasks.tang2025_parameters import ResnetRcnnParameters
+
+Target = dict[str, Tensor]
+
+_STRIDES = (4, 8, 16, 32)
+_FULL_CHANNELS = 256
+_SMALL_LEVELS = 3  # of stride 8, 16 and 32
+
+
+class FeatureRcnn(nn.Module):
+    """A detector on features of stride 4.
+
+    Batch norm of the tail always uses its running statistics, since batches are small; its factors
+    and offsets are trained with the tail.
+
+    Args:
+        parameters: size of the backbone, classes, masks or not, size of the detector.
+        pretrained: no effect; the backbone's weights are a codec's.
+
+    Attributes:
+        reads: features or pictures.
+    """
+
+    reads = "features"
+
+    def __init__(self, parameters: ResnetRcnnParameters, pretrained: bool = False) -> None:
+        super().__init__()
+        self.settings = parameters
+        self.network = SplitResNet(parameters.backbone_blocks, parameters.backbone_width, classes=0)
+        if self.reads == "features":
+            remove_head(self.network)
+        self.detector = _Detector(parameters, self.network.channels)
+
+    @property
+    def targets(self) -> str:
+        """What its losses need: boxes, or boxes and masks."""
+        return "masks" if self.settings.masks else "boxes"
+
+    def load_pretrained(self) -> None:
+        """Refuse: the backbone's weights are a codec's."""
+        raise UserError(
+            "a detector on the codec's backbone has no published weights; start its backbone "
+            "from a codec's"
+        )
+
+    @staticmethod
+    def name_here(name: str) -> str:
+        """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
+        return name_in_network(name)
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"tail": self.network.tail_modules(), "detector": [self.detector]}
+
+    def train(self, mode: bool = True) -> FeatureRcnn:
+        """Set the mode; batch norm stays in evaluation mode."""
+        super().train(mode)
+        freeze_statistics(self)
+        return self
+
+    def features(self, inputs: Any) -> Features:
+        """Return features of stride 4: the inputs themselves."""
+        features: Features = inputs
+        return features
+
+    def losses(self, inputs: Any, targets: list[Target]) -> dict[str, Tensor]:
+        """Return the four or five detector losses for inputs as :attr:`reads` says."""
+        features = self.features(inputs)
+        losses: dict[str, Tensor] = self.detector(features, self._stages(features), targets)[1]
+        return losses
+
+    @torch.no_grad()
+    def predict(self, inputs: Any) -> list[dict[str, Tensor]]:
+        """Return boxes (x1, y1, x2, y2 in pixels), labels and scores for each image.
+
+        Mask R-CNN adds masks, probabilities [N, 1, H, W].
+        """
+        self.eval()
+        features = self.features(inputs)
+        results: list[dict[str, Tensor]] = self.detector(features, self._stages(features))[0]
+        return results
+
+    def _stages(self, features: Features) -> list[Tensor]:
+        return [features.values, *self.network.tail(features.values)]
+
+    @staticmethod
+    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+        """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
+        masks = ResnetRcnnParameters.model_validate(job["task"]["parameters"]).masks
+        return detect(job, split, ("bbox", "segm") if masks else ("bbox",))
+
+
+class ResnetRcnn(FeatureRcnn):
+    """The same on pictures [3, H, W] in [0, 1], through the head of the backbone."""
+
+    reads = "pictures"
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"head": self.network.head_modules(), **super().part_modules()}
+
+    def features(self, inputs: Any) -> Features:
+        """Return the head's features of a list of pictures, padded as a codec pads."""
+        return head_features(self.network, inputs)
+
+
+class _Pyramid(nn.Module):
+    """A feature pyramid over the last of the four stages.
+
+    Args:
+        channels: of the four stages.
+        first: index of the first stage that takes part.
+        out_channels: of every level.
+        extra: whether a fifth, coarsest level is added for proposals.
+    """
+
+    def __init__(
+        self, channels: tuple[int, ...], first: int, out_channels: int, extra: bool
+    ) -> None:
+        super().__init__()
+        self.first, self.out_channels = first, out_channels
+        last = LastLevelMaxPool() if extra else None
+        self.layers = FeaturePyramidNetwork(list(channels[first:]), out_channels, last)
+
+    def forward(self, stages: list[Tensor]) -> OrderedDict[str, Tensor]:
+        """Return the levels by name, finest first, float32."""
+        used = OrderedDict((str(i), stage) for i, stage in enumerate(stages[self.first :]))
+        # Anchors and boxes take their type from the levels; bfloat16 would round them to 4 pixels.
+        return OrderedDict((name, level.float()) for name, level in self.layers(used).items())
+
+
+class _Detector(nn.Module):
+    """Pyramid, proposals and heads of torchvision's Faster or Mask R-CNN."""
+
+    def __init__(self, parameters: ResnetRcnnParameters, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        kind, settings = (FasterRCNN, {}) if not parameters.masks else (MaskRCNN, {})
+        if parameters.size == "small":
+            settings = _small(parameters)
+            self.pyramid = _Pyramid(channels, 1, settings.pop("channels"), extra=False)
+        else:
+            settings = {"num_classes": parameters.classes}
+            self.pyramid = _Pyramid(channels, 0, _FULL_CHANNELS, extra=True)
+        built = kind(self.pyramid, **settings)
+        self.rpn, self.roi_heads = built.rpn, built.roi_heads
+        strides = _STRIDES[self.pyramid.first :]
+        for name in ("box_roi_pool", "mask_roi_pool"):
+            pool = getattr(self.roi_heads, name)
+            if pool is not None:
+                _set_strides(pool, strides)
+        heads = [self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor]
+        for head in heads:
+            if head is not None:
+                head.register_forward_hook(_in_float32)
+
+    def forward(
+        self, features: Features, stages: list[Tensor], targets: list[Target] | None = None
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Return detections (evaluation mode) and losses (training mode, or none)."""
+        levels = self.pyramid(stages)
+        # Of the images only the sizes are read: of the padded batch for anchors, of each for
+        # clipping.
+        shape = (len(features.sizes), 3, *features.padded)
+        images = ImageList(levels["0"].new_zeros(1).expand(shape), features.sizes)
+        proposals, losses = self.rpn(images, levels, targets)
+        detections, more = self.roi_heads(levels, proposals, features.sizes, targets)
+        for detection, size in zip(detections, features.sizes, strict=False):
+            if "masks" in detection:
+                detection["masks"] = paste_masks_in_image(
+                    detection["masks"], detection["boxes"], size
+                )
+        return detections, {**more, **losses}
+
+
+def _small(parameters: ResnetRcnnParameters) -> dict[str, Any]:
+    """Return the arguments of torchvision's classes for pictures of about 128 pixels."""
+    common = DetectorParameters(classes=parameters.classes)
+    settings = small_settings(common)
+    channels = settings.pop("backbone").out_channels
+    names = [str(i) for i in range(_SMALL_LEVELS)]
+    sizes = ((20, 30), (44, 64), (80, 110))
+    settings["rpn_anchor_generator"] = AnchorGenerator(sizes, ((0.6, 1.0, 1.6),) * len(sizes))
+    settings["box_roi_pool"] = MultiScaleRoIAlign(names, output_size=4, sampling_ratio=1)
+    settings["box_head"] = TwoMLPHead(16 * channels, 128)
+    if parameters.masks:
+        settings.update(small_mask_settings(common))
+        settings["mask_roi_pool"] = MultiScaleRoIAlign(names, output_size=7, sampling_ratio=1)
+    return {"channels": channels, **settings}
+
+
+def _set_strides(pool: MultiScaleRoIAlign, strides: tuple[int, ...]) -> None:
+    """Tell a pool the strides of its levels.
+
+    It would guess them from the first images it sees, and wrongly where these are mostly padding.
+    """
+    side = 16 * strides[-1]
+    levels = [torch.empty(1, 1, side // stride, side // stride) for stride in strides]
+    pool.scales, pool.map_levels = _setup_scales(
+        levels, [(side, side)], pool.canonical_scale, pool.canonical_level
+    )
+
+
+def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Return what a head gave, in float32: under autocast boxes would be decoded in bfloat16."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_in_float32(module, inputs, value) for value in output)

@@ -1,0 +1,36 @@
+"""Steer a loss term to a target by its weight: how a rate is hit without tuning by hand (ours)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Steering(nn.Module):
+    """The weight of one loss term; it is state of the training and survives a resume.
+
+    Args:
+        target: value of the term to reach.
+        start: weight at the first step.
+        gain: the most that the weight's logarithm changes in a step.
+    """
+
+    log_weight: Tensor
+
+    def __init__(self, target: float, start: float, gain: float) -> None:
+        super().__init__()
+        self.target, self.gain = target, gain
+        self.register_buffer("log_weight", torch.tensor(math.log(start)))
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight, a scalar."""
+        return self.log_weight.exp()
+
+    @torch.no_grad()
+    def update(self, value: Tensor) -> None:
+        """Raise the weight where the term's value is above the target, lower it below."""
+        excess = (value.detach() / self.target - 1).clamp(-1, 1)
+        self.log_weight += self.gain * excess
