@@ -17,6 +17,7 @@ from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.archive import DECODED, LATENTS, latents_to_bytes, new_archive
+from icmbench.evaluate.complexity import write_codec_complexity
 from icmbench.files import atomic_path
 from icmbench.registry import CODECS
 
@@ -72,6 +73,9 @@ def encode(job: dict[str, Any]) -> None:
                 }
             )
     _write(folder / "encoded.parquet", rows)
+    first = split.picture(0)
+    steps = {"encode": lambda: codec.encode(first)}
+    write_codec_complexity(folder, "encoded", codec, rows[0]["pixels_coded"], steps)
     _say(job["key"], "encoded", len(rows), sum(row["encode_s"] for row in rows))
 
 
@@ -119,6 +123,7 @@ def decode(job: dict[str, Any]) -> None:
                 }
             )
     _write(folder / "decoded.parquet", rows)
+    _count(job, codec, folder)
     wrong = [row["image_id"] for row in rows if row["roundtrip_ok"] is False]
     _say(job["key"], "decoded", len(rows), sum(row["decode_s"] for row in rows))
     if wrong:
@@ -127,6 +132,20 @@ def decode(job: dict[str, Any]) -> None:
             "reconstruction; see roundtrip_ok in the records",
             file=sys.stderr,
         )
+
+
+def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
+    """Count what decoding one picture takes, features and pixels apart."""
+    encoded = pd.read_parquet(folder / "encoded.parquet").iloc[0]
+    with zipfile.ZipFile(folder / "bitstreams.zip") as bitstreams:
+        data = bitstreams.read(f"{encoded['image_id']}{SUFFIX}")
+    steps: dict[str, Callable[[], Any]] = {"decode": lambda: codec.decode(data)}
+    if "features" in yields_of(job):
+        latents = codec.decode(data)
+        steps["decode"] = lambda: codec.features(codec.decode(data))
+        if "pictures" in job["decodes"]:
+            steps["reconstruct"] = lambda: codec.picture(latents)
+    write_codec_complexity(folder, "decoded", codec, int(encoded["pixels_coded"]), steps)
 
 
 def yields_of(job: dict[str, Any]) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.files import digest_json, read_json, source_digest, write_json
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
-CODING_VERSION = 2
-EVALUATION_VERSION = 2
+CODING_VERSION = 3
+EVALUATION_VERSION = 3
 
 Job = dict[str, Any]
 

@@ -15,6 +15,7 @@ from icmbench.analyse.statistics import save_statistics
 from icmbench.data.dataset import Split, data_digest
 from icmbench.environment import describe_environment
 from icmbench.evaluate.coded import coded_rows
+from icmbench.evaluate.complexity import count_parameters, macs_of, read_complexity
 from icmbench.files import write_json
 from icmbench.metrics.pixels import quality
 from icmbench.registry import PIXEL_METRICS, TASKS, implementation
@@ -52,6 +53,7 @@ def evaluate(job: dict[str, Any]) -> None:
         {
             "key": job["key"],
             "metrics": metrics,
+            "complexity": read_complexity(coded, _task_complexity(job, split)),
             "n_images": len(split),
             "implementation": str(records["implementation"].iloc[0]),
             "dataset": {
@@ -67,6 +69,24 @@ def evaluate(job: dict[str, Any]) -> None:
     )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     print(f"{job['key']}: {shown}", file=sys.stderr)
+
+
+def _task_complexity(job: dict[str, Any], split: Split) -> dict[str, Any] | None:
+    """Return parameters and MACs per pixel of the task's network on the first image."""
+    if not TASKS[job["task"]["name"]].trainable:
+        return None
+    import torch
+
+    from icmbench.evaluate.inputs import open_inputs
+    from icmbench.tasks.base import Features
+    from icmbench.train.build import build_task
+
+    network = build_task(job["task"]).eval()
+    inputs = open_inputs(job, split, torch.device("cpu"))([0])
+    height, width = inputs.padded if isinstance(inputs, Features) else inputs[0].shape[-2:]
+    with torch.no_grad():
+        macs = macs_of(lambda: network.predict(inputs))
+    return {"parameters": count_parameters(network), "macs_per_pixel": macs / (height * width)}
 
 
 def _quality(split: Split, coded: bool) -> pd.DataFrame:

@@ -305,7 +305,6 @@ def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
         values[f"weight.{name}"] = steering.weight
         steering.update(terms[name])
     if "adversary" in state.optimisers and "discriminator" in terms:
-        # The main loss left gradients here, too: it sees the codec through the discriminator.
         state.optimisers["adversary"].zero_grad()
         state.fabric.backward(terms["discriminator"])
         values["grad_norm.adversary"] = _update(state, "adversary", step, factor)

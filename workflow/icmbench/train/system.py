@@ -43,7 +43,9 @@ class System(nn.Module):
         # Registered for their state: a resumed training goes on with the weights it had.
         self.steering_state = nn.ModuleDict(self.steering)
         if codec is not None:
-            codec.wanted = frozenset(loss)
+            # Codecs of many terms compute what is wanted; a task that reads pictures needs them.
+            pictures = task is not None and getattr(task, "reads", "pictures") == "pictures"
+            codec.wanted = frozenset(loss) | ({"mse"} if pictures else set())
 
     def loss(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms that have a weight."""
