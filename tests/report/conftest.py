@@ -220,8 +220,8 @@ def _evaluate(
             "psnr": psnrs,
             "psnr_ycbcr": np.array(psnrs) + 1,
             "ms_ssim": 0.9 if point["encoding"] else np.nan,
-            "encode_s": 0.1,
-            "decode_s": 0.1,
+            "encode_s": 0.1 if point["encoding"] else np.nan,
+            "decode_s": 0.02 + 0.01 * point["rate_index"] if point["encoding"] else np.nan,
             "reconstruct_s": float("nan"),
             "roundtrip_ok": [point["rate_index"] != 0 or not learned] + [True] * (IMAGES - 1),
             "implementation": _implementation(point),
@@ -235,6 +235,18 @@ def _evaluate(
             "cpu_seconds": 2.5,
             "environment": ENVIRONMENT,
             "dataset": {"role": "detection", "digest": "feedc0ffee" * 6},
+            "complexity": {
+                "parameters": {
+                    "codec": 5_000_000 + 10_000 * point["rate_index"] if learned else None,
+                    "task": 41_000_000 if point["task"] == "faster-rcnn" else None,
+                },
+                "macs_per_pixel": {
+                    "encode": 40_500.0 if learned else None,
+                    "decode": 50_000.0 if learned else None,
+                    "reconstruct": None,
+                    "task": 260_000.0 if point["task"] == "faster-rcnn" else None,
+                },
+            },
         },
     )
     if point["task"] != "faster-rcnn":
@@ -303,7 +315,12 @@ def comparable(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "allow_subset": False,
         "short_side": None,
         "splits": {
-            "test": {"images": "images", "annotations": "instances_test.json", "limit": None}
+            "test": {
+                "images": "images",
+                "annotations": "instances_test.json",
+                "layout": None,
+                "limit": None,
+            }
         },
     }
     write_json(root / "plan.json", plan)

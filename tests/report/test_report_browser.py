@@ -43,21 +43,20 @@ def dump(page: Path, profile: Path) -> tuple[str, str]:
 
 
 def test_plots_are_drawn_and_buttons_highlight(built: Path, tmp_path: Path) -> None:
-    page = (built / "report/index.html").read_text(encoding="utf-8")
+    page = (built / "report/somewhere2021.html").read_text(encoding="utf-8")
     copy = tmp_path / "page.html"
     copy.write_text(page + PRESS, encoding="utf-8")
     document, log = dump(copy, tmp_path / "profile")
     problems = [line for line in log.splitlines() if "CONSOLE" in line]
     assert problems == []
     figures = re.findall(r'<figure class="plot[^>]*>.*?</figure>', document, re.S)
-    assert len(figures) == 6 + 3
+    assert len(figures) == 6
     for figure in figures:
         assert "is-live" in figure[:60]
-        assert figure.count('aria-roledescription="point"') in (12, 2)
+        assert figure.count('aria-roledescription="point"') == 12
     pressed = re.findall(r'aria-pressed="true" data-label="([^"]*)"', document)
-    assert pressed == ["JPEG"] * 6  # in every legend of that study, and in no other
-    first, others = figures[:6], figures[6:]
-    for figure in first:
+    assert pressed == ["JPEG"] * 6  # in every legend of the study
+    for figure in figures:
         # Symbols of the two other variants fade, those of the chosen one do not.
         opacities = re.findall(
             r'<path aria-label="[^"]*; variant: ([^;]*);[^>]* opacity="([^"]*)"', figure
@@ -65,12 +64,35 @@ def test_plots_are_drawn_and_buttons_highlight(built: Path, tmp_path: Path) -> N
         assert len(opacities) == 12
         assert {label for label, opacity in opacities if float(opacity) == 1} == {"JPEG"}
         assert {float(opacity) for label, opacity in opacities if label != "JPEG"} == {0.1}
-    for figure in others:
-        assert 'opacity="0.1"' not in figure
+
+
+def test_a_study_is_highlighted_as_a_whole(built: Path, tmp_path: Path) -> None:
+    page = (built / "report/anchors.html").read_text(encoding="utf-8")
+    copy = tmp_path / "page.html"
+    copy.write_text(page + PRESS, encoding="utf-8")
+    document, log = dump(copy, tmp_path / "profile")
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+    assert document.count("is-live") >= 3
+    # The first button is that of the study: its variants are pressed in all three legends.
+    legends = re.findall(r'<div class="legend".*?</div>\s*</div>', document, re.S)
+    assert len(legends) == 3
+    for legend in legends:
+        pressed = re.findall(r'aria-pressed="true" data-label="([^"]*)"', legend)
+        assert pressed == ["somewhere2021: JPEG", "somewhere2021: J-FT"]
+        assert legend.count('class="all" aria-pressed="true"') == 1
+        assert 'aria-pressed="false" data-label="photographs2020: JPEG"' in legend
+
+
+@pytest.mark.parametrize("name", ["index", "methods", "task-detection"])
+def test_pages_load_without_complaint(built: Path, tmp_path: Path, name: str) -> None:
+    document, log = dump(built / f"report/{name}.html", tmp_path / "profile")
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+    drawn = re.findall(r'<figure class="plot is-live"', document)
+    assert len(drawn) == (1 if name == "task-detection" else 0)
 
 
 def test_published_curves_are_drawn_without_complaint(comparable: Path, tmp_path: Path) -> None:
-    document, log = dump(comparable / "report/index.html", tmp_path / "profile")
+    document, log = dump(comparable / "report/photographs2020.html", tmp_path / "profile")
     assert [line for line in log.splitlines() if "CONSOLE" in line] == []
     figures = re.findall(r'<figure class="plot[^>]*>.*?</figure>', document, re.S)
     drawn = [figure for figure in figures if "ELIC (published)" in figure.partition("<img")[0]]

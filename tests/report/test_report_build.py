@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -11,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -69,15 +72,24 @@ class Checked(HTMLParser):
         return " ".join(filter(None, self.texts))
 
 
-def page_of(root: Path) -> str:
-    return (root / "report/index.html").read_text(encoding="utf-8")
+def page_of(root: Path, name: str = f"{STUDY}.html") -> str:
+    return (root / "report" / name).read_text(encoding="utf-8")
+
+
+def all_text(root: Path) -> str:
+    """What the pages say, without their markup."""
+    paths = sorted((root / "report").glob("*.html"))
+    return " ".join(Checked(path.read_text(encoding="utf-8")).text for path in paths)
 
 
 def test_writes_exactly_the_expected_outputs(built: Path) -> None:
     expected = expected_outputs(json.loads((built / "plan.json").read_text()))
-    assert "report/index.html" in expected
+    pages = ("index", STUDY, "photographs2020", "task-detection", "anchors", "methods")
+    assert expected[:6] == [f"report/{name}.html" for name in pages]
+    assert "report/figures/task-detection-rate-box_map-detection.pdf" in expected
+    assert "report/figures/human-vision-rate-psnr-detection.svg" in expected
     for metric in ("box_map", "psnr"):
-        for suffix in ("svg", "png"):
+        for suffix in ("svg", "pdf", "png"):
             assert f"report/figures/somewhere2021-rate-{metric}.{suffix}" in expected
     assert "report/figures/photographs2020-rate-box_map.svg" not in expected
     found = {
@@ -93,24 +105,81 @@ def test_writes_exactly_the_expected_outputs(built: Path) -> None:
     assert all(path.stat().st_size < 200_000 for path in pictures)
 
 
-def test_page_is_one_valid_offline_file(built: Path) -> None:
-    page = page_of(built)
+@pytest.mark.parametrize(
+    "name", ["index", STUDY, "photographs2020", "task-detection", "anchors", "methods"]
+)
+def test_pages_are_valid_offline_files(built: Path, name: str) -> None:
+    page = page_of(built, f"{name}.html")
     parsed = Checked(page)
     assert len(page.encode()) < 8_000_000
     assert len(parsed.ids) == len(set(parsed.ids))
     fetched = [a for tag, a in parsed.addresses if tag != "a" and not a.startswith("data:")]
     assert fetched == []
+    followed = 0
     for tag, address in parsed.addresses:
-        if tag == "a" and address.startswith("#"):
-            assert address[1:] in parsed.ids
+        if tag == "a" and not address.startswith(("data:", "https://")):
+            other, _, place = address.partition("#")
+            ids = Checked(page_of(built, other)).ids if other and place else parsed.ids
+            assert not other or (built / "report" / other).is_file(), address
+            assert not place or place in ids, address
+            followed += 1
+    assert followed >= 6
     css = re.search(r"<style>(.*?)</style>", page, re.S)
     assert css and "url(" not in css[1] and "@import" not in css[1]
-    assert page.count("window.vegaEmbed") == 1
+    assert page.count("window.vegaEmbed") == (0 if name in ("index", "methods") else 1)
+    assert page.count('aria-current="page"') == 1
+
+
+def test_what_readers_take_away(built: Path) -> None:
+    """Every table as CSV, every curve as JSON, every figure as SVG and PDF, in the page itself."""
+    page = page_of(built)
+    saved = re.findall(r'<a[^>]*download="([^"]*)"[^>]*href="data:([^,"]*),([^"]*)"', page)
+    by_suffix: dict[str, list[tuple[str, bytes]]] = {}
+    for name, kind, content in saved:
+        assert kind.endswith(";base64")
+        found = (name, base64.b64decode(content))
+        by_suffix.setdefault(name.rpartition(".")[2], []).append(found)
+    assert len(by_suffix["csv"]) == len(Checked(page).tables)
+    for suffix in ("svg", "pdf"):
+        for name, content in by_suffix[suffix]:
+            assert content == (built / "report/figures" / name).read_bytes()
+        assert len(by_suffix[suffix]) == 6
+    curves = {name: json.loads(content) for name, content in by_suffix["json"]}
+    name = f"{STUDY}-hyperprior-faster-rcnn-j-ft.json"
+    assert curves[name] == json.loads(
+        (built / f"curves/{STUDY}/hyperprior/faster-rcnn/j-ft.json").read_text()
+    )
+    assert len(curves) == 4
+    # The numbers of a plot have every digit of the analysis.
+    table = next(content for name, content in by_suffix["csv"] if "of-this-plot-box-map-" in name)
+    rows = pd.read_csv(io.BytesIO(table))
+    source = pd.read_csv(built / "tables/curves.csv")
+    source = source[(source.study == STUDY) & (source.metric == "box_map")]
+    assert sorted(rows["value"]) == pytest.approx(sorted(source["value"]), abs=0)
+    assert len(rows) == 13
+
+
+def test_human_vision_and_tasks_across_studies(built: Path) -> None:
+    people = Checked(page_of(built, "anchors.html")).text
+    for words in (
+        "On detection: embedded scenes (generated)",
+        "photographs2020: JPEG",
+        "somewhere2021: JPEG = somewhere2021: JPEG, T-FT",
+        "is not among the studies of this run",
+    ):
+        assert words in people, words
+    svg = "report/figures/human-vision-rate-psnr-detection.svg"
+    drawn = (built / svg).read_text()
+    assert "somewhere2021: J-FT" in drawn and "somewhere2021: JPEG, T-FT" not in drawn
+    machines = Checked(page_of(built, "task-detection.html")).text
+    assert "of the study somewhere2021" in machines and "photographs2020: " not in machines
+    assert "Original images" in machines
 
 
 def test_every_row_of_every_table_fills_its_columns(built: Path) -> None:
-    tables = Checked(page_of(built)).tables
-    assert len(tables) > 10
+    pages = [path.name for path in (built / "report").glob("*.html")]
+    tables = [table for name in pages for table in Checked(page_of(built, name)).tables]
+    assert len(tables) > 20
     for table in tables:
         columns = len(table[0])
         assert columns >= 2
@@ -125,7 +194,7 @@ def test_every_row_of_every_table_fills_its_columns(built: Path) -> None:
 def test_text_is_escaped_and_complete(built: Path) -> None:
     page = page_of(built)
     assert "<with markup>" not in page
-    text = Checked(page).text
+    text = all_text(built)
     for words in (
         "A study <with markup> & more",
         "Something a reader must know.",
@@ -152,7 +221,8 @@ def test_equal_inputs_give_equal_bytes(built: Path, root: Path) -> None:
     assert written == sorted(written)
     for path in written:
         assert path.read_bytes() == (built / path.relative_to(other)).read_bytes(), path
-    assert str(built) not in page_of(built)
+    for path in (built / "report").glob("*.html"):
+        assert str(built) not in path.read_text(encoding="utf-8")
 
 
 def test_published_numbers_are_in_plots_only_at_scale_paper(
@@ -164,7 +234,7 @@ def test_published_numbers_are_in_plots_only_at_scale_paper(
     root = make_folder("paper", [0, 1])
     build_report(root)
     assert "J-FT (published)" in (root / svg).read_text()
-    text = Checked(page_of(root)).text
+    text = all_text(root)
     assert "is not the published set-up" not in text
     assert "Seeds are resampled as well (2 seeds)" in text
 
@@ -176,9 +246,10 @@ def test_published_curves_are_on_the_page_where_they_can_be_compared(
     assert "ELIC (published)" not in (built / svg).read_text()
     assert "ELIC (published)" in (comparable / svg).read_text()
     # A study without networks on the published data set is the published set-up; the other is not.
-    counts = [page_of(root).count("is not the published set-up") for root in (built, comparable)]
+    roots = (built, comparable)
+    counts = [all_text(root).count("is not the published set-up") for root in roots]
     assert counts == [2, 1]
-    hidden, shown = (Checked(page_of(root)).text for root in (built, comparable))
+    hidden, shown = (Checked(page_of(root, "photographs2020.html")).text for root in roots)
     assert "The published curves are not drawn: they are of kodak" in hidden
     assert "are not drawn" not in shown
     for words in (
@@ -197,6 +268,22 @@ def test_published_curves_are_on_the_page_where_they_can_be_compared(
         assert (built / pictures / name).read_bytes() == (comparable / pictures / name).read_bytes()
 
 
+def test_the_study_of_anchors_stands_on_the_page_of_human_vision(root: Path) -> None:
+    for name in ("plan.json", "tables/curves.csv"):
+        path = root / name
+        path.write_text(path.read_text().replace("photographs2020", "anchors"))
+    build_report(root)
+    assert not (root / "report/photographs2020.html").exists()
+    parsed = Checked(page_of(root, "anchors.html"))
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert {"anchors", "anchors-plots", "anchors-complexity", "role-detection"} <= set(parsed.ids)
+    assert "Pictures for people" in parsed.text
+    assert "is not among the studies of this run" not in parsed.text
+    entry = Checked(page_of(root, "index.html"))
+    leading = [address for tag, address in entry.addresses if address == "anchors.html"]
+    assert len(leading) == 3  # navigation, table of studies, list of pages
+
+
 def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
     for path in root.glob("tables/*"):
         path.unlink()
@@ -206,9 +293,11 @@ def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
     stale = root / "report/pictures/somewhere2021-9-1.png"  # of an earlier report
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
+    other = root / "report/task-of-old.html"
+    other.write_text("old")
     assert stale not in build_report(root)
-    assert not stale.exists()
-    text = Checked(page_of(root)).text
+    assert not stale.exists() and not other.exists()
+    text = all_text(root)
     for words in (
         "This report is incomplete.",
         "tables/curves.csv is missing",
@@ -230,7 +319,7 @@ def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
     ("pattern", "words"),
     [
         ("encoded/**/decoded.zip", "decoded images of detection-test"),
-        ("data/detection/test.zip", "cannot be shown"),
+        ("data/detection/test.zip", "original images cannot be read"),
         ("data/detection/instances_test.json", "original images cannot be read"),
     ],
 )

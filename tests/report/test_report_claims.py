@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -84,7 +87,7 @@ class Page(HTMLParser):
 
 def test_claims_on_the_page(stated: Path) -> None:
     build_report(stated)
-    html = (stated / "report/index.html").read_text(encoding="utf-8")
+    html = (stated / f"report/{STUDY}.html").read_text(encoding="utf-8")
     page = Page(html)
     section = page.text(f"{STUDY}-claims")
     for words in (
@@ -107,13 +110,22 @@ def test_claims_on_the_page(stated: Path) -> None:
         "p. 5",
     ):
         assert words in section, words
-    glance = page.text("claims")
+    entry = (stated / "report/index.html").read_text(encoding="utf-8")
+    glance = Page(entry).text("claims")
     assert "somewhere2021" in glance and "photographs2020" not in glance
     for claim in CLAIMS.values():
         assert claim["sentence"] in glance
-    assert 'href="#claims"' in html and f'href="#{STUDY}-claims"' in html
-    assert "T-FT &lt;helps&gt;." in html
-    assert "photographs2020-claims" not in html
+    assert f'href="{STUDY}.html#{STUDY}-claims"' in entry and f'href="#{STUDY}-claims"' in html
+    assert "T-FT &lt;helps&gt;." in html and "T-FT &lt;helps&gt;." in entry
+    other = (stated / "report/photographs2020.html").read_text(encoding="utf-8")
+    assert "photographs2020-claims" not in entry + other
+    # The table as a file has every digit and column of the analysis.
+    link = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]*)"', html)
+    assert link is not None
+    saved = pd.read_csv(io.BytesIO(base64.b64decode(link[1])))
+    source = pd.read_csv(stated / "tables/claims.csv")
+    assert saved["effect"].tolist() == pytest.approx(source["effect"].tolist(), nan_ok=True)
+    assert list(saved.columns) == list(source.columns)
 
 
 def test_swapping_results_flips_the_page(stated: Path) -> None:
@@ -169,8 +181,10 @@ def test_published_stands_apart_from_measured(stated: Path) -> None:
 def test_without_claims_or_their_tables(root: Path, stated: Path) -> None:
     (stated / "tables/claims.csv").unlink()
     build_report(stated)
-    text = (stated / "report/index.html").read_text(encoding="utf-8")
+    entry = (stated / "report/index.html").read_text(encoding="utf-8")
+    text = (stated / f"report/{STUDY}.html").read_text(encoding="utf-8")
     assert "tables/claims.csv is missing: repeat the analysis." in text
+    assert "tables/claims.csv is missing: repeat the analysis." in entry
     assert "This study states 6 claims; none is decided yet." in text
     (stated / "tables/claims.csv").write_text("study,claim\n")
     with pytest.raises(UserError, match="column 'form' is missing"):
@@ -178,5 +192,5 @@ def test_without_claims_or_their_tables(root: Path, stated: Path) -> None:
 
 
 def test_a_study_without_claims_has_no_section(built: Path) -> None:
-    text = (built / "report/index.html").read_text(encoding="utf-8")
-    assert "-claims" not in text and "Claims at a glance" not in text
+    pages = [(built / f"report/{name}.html").read_text("utf-8") for name in ("index", STUDY)]
+    assert all("-claims" not in text and "Claims at a glance" not in text for text in pages)

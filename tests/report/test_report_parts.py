@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import pytest
 from PIL import Image
 
-from icmbench.report.charts import rate_chart, rate_ticks, vega_lite
+from icmbench.report.chart_data import RateChart, Series, rate_chart
+from icmbench.report.charts import figure_files, rate_ticks, vega_lite
 from icmbench.report.drawing import annotated
+from icmbench.report.originals import Originals, sort_ids
 from icmbench.report.outputs import leading_metrics, study_metrics
-from icmbench.report.pictures import Originals, nearest_point, sort_ids
+from icmbench.report.pictures import nearest_point
 from icmbench.report.provenance import (
     implementations,
     merged_settings,
@@ -83,7 +87,7 @@ def test_key_figures_are_those_of_the_curves(results: Results, curves: pd.DataFr
 
 def test_table_under_a_plot_has_every_point(results: Results) -> None:
     styles = variant_styles(results.plan, STUDY)
-    table = curve_table(results, STUDY, metric_style("box_map"), styles)
+    table = curve_table(results, metric_style("box_map"), styles)
     assert len(table.rows) == 13
     assert "Rate, estimated (bpp)" in table.columns
     row = next(row for row in table.rows if row[0].text == "JPEG")
@@ -162,13 +166,13 @@ def test_published_curves_are_drawn_where_they_can_be_compared(comparable: Path)
     assert len(published_series(results, PHOTOGRAPHS, "ms_ssim", styles)) == 1
     assert published_series(results, PHOTOGRAPHS, "psnr_ycbcr", styles) == []
 
-    chart = rate_chart(results, PHOTOGRAPHS, metric_style("psnr"), styles, (), [then, elic])
+    chart = rate_chart(results, metric_style("psnr"), styles, (), [then, elic])
     assert [entry.hollow for entry in chart.series] == [False, True, True]
     assert len(chart.points) == 2 + 19 + 6
     spec = vega_lite(chart, legend=True, width=100)
     widths = [layer["mark"].get("strokeWidth") for layer in spec["layer"]]
     assert widths == [1.1, 1.2, 1.8, 1.5, 1.6]  # thin lines and small symbols below the measured
-    assert len(spec["layer"][0]["data"]["values"]) == 19 + 6
+    assert len(spec["datasets"][spec["layer"][0]["data"]["name"]]) == 19 + 6
     assert spec["layer"][0]["encoding"]["strokeDash"]["scale"]["range"] == [[1, 0], [3, 3], [3, 3]]
 
 
@@ -227,7 +231,7 @@ def test_many_curves_are_told_apart() -> None:
 
 def test_chart_shows_what_the_table_says(results: Results, curves: pd.DataFrame) -> None:
     styles = variant_styles(results.plan, STUDY)
-    chart = rate_chart(results, STUDY, metric_style("box_map"), styles)
+    chart = rate_chart(results, metric_style("box_map"), styles)
     assert [series.label for series in chart.series] == ["JPEG", "JPEG, T-FT", "J-FT"]
     mine = curves[(curves.metric == "box_map") & (curves.codec != "uncoded")]
     assert len(chart.points) == len(mine) == 12
@@ -245,7 +249,7 @@ def test_chart_shows_what_the_table_says(results: Results, curves: pd.DataFrame)
 def test_lines_join_means_over_seeds(make_folder: Any) -> None:
     results = load_results(make_folder("tiny", [0, 1]))
     styles = variant_styles(results.plan, STUDY)
-    chart = rate_chart(results, STUDY, metric_style("box_map"), styles)
+    chart = rate_chart(results, metric_style("box_map"), styles)
     assert len(chart.points) == 24
     assert [row["rate_index"] for row in chart.lines] == [0, 1, 2, 3] * 3
     seeds = [r for r in results.curve(STUDY, "box_map", J_FT) if r["rate_index"] == 1]
@@ -312,14 +316,15 @@ def test_originals_of_a_fetched_data_set(results: Results, tmp_path: Path) -> No
     for name, colour in (("000007.png", "red"), ("kodim01.png", "blue")):
         Image.new("RGB", (400, 200), colour).save(folder / "val" / name)
     annotations = {
-        "images": [{"id": 7, "file_name": "000007.png"}],
+        "images": [{"id": 7, "file_name": "000007.png", "width": 400, "height": 200}],
         "categories": [{"id": 3, "name": "cat"}],
-        "annotations": [{"image_id": 7, "category_id": 3, "bbox": [100, 50, 40, 20]}],
+        "annotations": [{"image_id": 7, "category_id": 3, "bbox": [100, 50, 40, 20], "area": 800}],
     }
     (folder / "instances.json").write_text(json.dumps(annotations))
-    dataset = {"source": "catalogue", "folder": str(folder)}
-    plain = dataset | {"splits": {"test": {"images": "val", "annotations": None}}}
-    annotated_ = dataset | {"splits": {"test": {"images": "val", "annotations": "instances.json"}}}
+    dataset = {"source": "catalogue", "folder": str(folder), "manifest": str(folder / "m.json")}
+    split = {"images": "val", "annotations": None, "layout": None, "limit": None}
+    plain = dataset | {"splits": {"test": split}}
+    annotated_ = dataset | {"splits": {"test": split | {"annotations": "instances.json"}}}
     plan = results.plan | {"datasets": {"plain": plain, "annotated": annotated_}}
     changed = Results(results.root, plan, [], [], None, {}, {})
     assert Originals(changed, "plain").ids() == ["000007", "kodim01"]
@@ -417,3 +422,44 @@ def test_ids_sort_as_numbers() -> None:
 def test_unknown_metric_is_shown_as_it_stands() -> None:
     metric = metric_style("mask_iou")
     assert (metric.heading, metric.show(0.5)) == ("mask iou", "0.500")
+
+
+def test_drawings_keep_to_the_schema(comparable: Path) -> None:
+    """The pages leave this check out, because it takes most of their time."""
+    results = load_results(comparable)
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    published = published_series(results, PHOTOGRAPHS, "psnr", styles)
+    chart = rate_chart(results, metric_style("psnr"), styles, (), published)
+    box = variant_styles(results.plan, STUDY)
+    for drawn in (chart, rate_chart(results, metric_style("box_map"), box)):
+        spec = vega_lite(drawn, legend=True, width=100)
+        alt.Chart.from_dict(spec, validate=True)
+        assert {layer["data"]["name"] for layer in spec["layer"]} == set(spec["datasets"])
+
+
+def test_texts_of_references_stand_apart() -> None:
+    series = [Series("a", "#000000", SHAPES[0])]
+    points = [{"label": "a", "bpp": 1.0, "value": value} for value in (0.0, 100.0)]
+    references = [{"text": str(v), "value": v} for v in (50.0, 80.0, 79.0, 78.0)]
+    chart = RateChart(metric_style("box_map"), series, points, [], references)
+    rows = vega_lite(chart, legend=False, width=100)["datasets"]["references"]
+    assert [row["value"] for row in rows] == [50.0, 78.0, 79.0, 80.0]
+    places = [row["place"] for row in rows]
+    assert places[:2] == [50.0, 80.0]  # above the highest line of the three
+    assert all(b - a > 5 for a, b in itertools.pairwise(places))
+
+
+def test_figures_are_made_in_the_formats_asked_for(results: Results) -> None:
+    chart = rate_chart(results, metric_style("box_map"), variant_styles(results.plan, STUDY))
+    spec = vega_lite(chart, legend=True, width=100)
+    files = figure_files(spec, ("svg", "pdf"))
+    assert list(files) == ["svg", "pdf"]
+    pdf = files["pdf"]
+    assert files["svg"].startswith(b"<svg") and pdf.startswith(b"%PDF")
+    assert figure_files(spec, ("pdf",))["pdf"] == pdf
+    # The cross-reference table still leads to every object.
+    start = int(pdf.rpartition(b"startxref")[2].split()[0])
+    entries = re.findall(rb"(\d{10}) \d{5} n", pdf[start:])
+    assert len(entries) > 20
+    for entry in entries:
+        assert re.match(rb"\d+ 0 obj", pdf[int(entry) : int(entry) + 20])

@@ -197,6 +197,18 @@ def _track(arguments: argparse.Namespace) -> int:
     return track(_root(arguments), arguments.uri, arguments.watch, arguments.strict)
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from icmbench.analyse.compare import compare
+    from icmbench.analyse.compare_text import comparison_text
+    from icmbench.analyse.tables import write_csv
+
+    found = compare(arguments.a, arguments.b, seeds=arguments.seeds and tuple(arguments.seeds))
+    if arguments.output is not None:
+        write_csv(arguments.output, found.table)
+    print(comparison_text(found, arguments.rows))
+    return 0
+
+
 def _reference(arguments: argparse.Namespace) -> int:
     from icmbench.config.reference import write_reference
 
@@ -265,6 +277,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--uri", help="tracking address, in place of the configured one")
     sub.add_argument("--watch", type=float, help="repeat every WATCH seconds while runs go on")
     sub.add_argument("--strict", action="store_true", help="fail where MLflow cannot be reached")
+
+    sub = verb("compare", _compare, "what differs between two result sets, beyond noise or not")
+    sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")
+    sub.add_argument("b", type=Path, metavar="B", help="the other; differences are B - A")
+    sub.add_argument("--output", type=Path, help="write every comparison to this CSV file")
+    sub.add_argument(
+        "--seeds", type=int, nargs=2, metavar=("OF_A", "OF_B"), help="one seed of either, not all"
+    )
+    sub.add_argument("--rows", type=int, default=20, help="lines of each list; 0 prints all")
 
     sub = verb("fetch", _fetch, "fetch data sets of the catalogue, verified and resumable")
     sub.add_argument("names", nargs="+", metavar="NAME")

@@ -1,22 +1,22 @@
-/* Draws the plots and lets the buttons of a study's legend highlight variants in all of them.
+/* Draws the plots and lets the buttons of a legend highlight variants in all plots of its group.
    Without this script the page shows the same plots as images. */
 (() => {
   "use strict";
-  const views = new Map(); // study -> views of its plots
-  const picked = new Map(); // study -> highlighted labels
+  const views = new Map(); // group -> views of its plots
+  const picked = new Map(); // group -> highlighted labels
 
   function draw(figure) {
     if (figure.dataset.drawn) return;
     figure.dataset.drawn = "yes";
-    const study = figure.dataset.study;
+    const group = figure.dataset.group;
     const spec = JSON.parse(figure.querySelector("script").textContent);
     const stage = figure.querySelector(".live");
     stage.hidden = false;
     vegaEmbed(stage, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" } })
       .then(({ view }) => {
         figure.classList.add("is-live");
-        views.set(study, [...(views.get(study) ?? []), view]);
-        highlight(view, study);
+        views.set(group, [...(views.get(group) ?? []), view]);
+        highlight(view, group);
       })
       .catch((error) => {
         stage.hidden = true;
@@ -24,25 +24,38 @@
       });
   }
 
-  function highlight(view, study) {
-    view.signal("picked", [...(picked.get(study) ?? [])]).runAsync();
+  function highlight(view, group) {
+    view.signal("picked", [...(picked.get(group) ?? [])]).runAsync();
   }
 
+  // A button of a variant turns that one on or off; one of a study, all that stand beside it.
   function toggle(button) {
-    const study = button.closest(".legend").dataset.study;
-    const labels = picked.get(study) ?? new Set();
+    const group = button.closest(".legend").dataset.group;
+    const labels = picked.get(group) ?? new Set();
     const on = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(on));
-    if (on) labels.add(button.dataset.label);
-    else labels.delete(button.dataset.label);
-    picked.set(study, labels);
-    for (const other of document.querySelectorAll(".legend button")) {
-      if (other.dataset.label === button.dataset.label &&
-          other.closest(".legend").dataset.study === study) {
-        other.setAttribute("aria-pressed", String(on));
-      }
+    const chosen = button.dataset.label
+      ? [button]
+      : button.closest(".part").querySelectorAll("button[data-label]");
+    for (const { dataset } of chosen) {
+      if (on) labels.add(dataset.label);
+      else labels.delete(dataset.label);
     }
-    for (const view of views.get(study) ?? []) highlight(view, study);
+    picked.set(group, labels);
+    for (const legend of document.querySelectorAll(".legend")) {
+      if (legend.dataset.group === group) show(legend, labels);
+    }
+    for (const view of views.get(group) ?? []) highlight(view, group);
+  }
+
+  function show(legend, labels) {
+    const press = (button, on) => button.setAttribute("aria-pressed", String(on));
+    for (const button of legend.querySelectorAll("button[data-label]")) {
+      press(button, labels.has(button.dataset.label));
+    }
+    for (const part of legend.querySelectorAll(".part")) {
+      const own = [...part.querySelectorAll("button[data-label]")];
+      press(part.querySelector(".all"), own.every(({ dataset }) => labels.has(dataset.label)));
+    }
   }
 
   for (const legend of document.querySelectorAll(".legend")) {
@@ -52,7 +65,7 @@
       if (button) toggle(button);
     });
   }
-  for (const figure of document.querySelectorAll("figure.plot[data-study]")) {
+  for (const figure of document.querySelectorAll("figure.plot[data-group]")) {
     const folded = figure.closest("details:not([open])");
     // A plot in a closed element has no width yet.
     if (folded) folded.addEventListener("toggle", () => draw(figure), { once: true });

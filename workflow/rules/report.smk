@@ -1,4 +1,4 @@
-# The page to read and its figures, a view of the tables.
+# The pages to read and their figures, a view of the tables.
 
 
 rule report:
@@ -8,6 +8,8 @@ rule report:
     output:
         W.figures("png", pixels=False),
         W.figures("png", pixels=True),
+        W.figures("pdf", pixels=False),
+        W.figures("pdf", pixels=True),
         report(
             W.figures("svg", pixels=False),
             caption="../report/rate-accuracy.rst",
@@ -19,7 +21,7 @@ rule report:
             category="Figures",
         ),
         page=report(
-            f"{ROOT}/report/index.html",
+            W.figures("html", pixels=False),  # all pages, the entry first
             caption="../report/page.rst",
             category="Report",
         ),

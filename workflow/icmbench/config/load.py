@@ -142,6 +142,26 @@ def load_scale(folder: Path, name: str) -> Scale:
     return scale
 
 
+def study_folder(folders: list[Path], name: str) -> Path:
+    """Return which of several folders holds the study ``name``.
+
+    Raises:
+        UserError: where a folder is missing, none holds the study, or two do.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"config key 'study_folders': {folder}: no such folder")
+    holding = [folder for folder in folders if (folder / f"{name}.yaml").is_file()]
+    if len(holding) > 1:
+        places = " and ".join(str(folder / f"{name}.yaml") for folder in holding)
+        raise UserError(f"study {name!r} is in two files, {places}; rename one")
+    if not holding:
+        allowed = ", ".join(sorted(path.stem for f in folders for path in f.glob("*.yaml")))
+        places = ", ".join(map(str, folders))
+        raise UserError(f"unknown study {name!r}: no {name}.yaml in {places}; allowed: {allowed}")
+    return holding[0]
+
+
 def load_study(folder: Path, name: str, scale: Scale) -> Study:
     """Read the study ``name`` and lay the scale's overrides over it."""
     path = _named(folder, name, "study")

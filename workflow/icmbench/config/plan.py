@@ -30,11 +30,11 @@ from typing import Any, Literal
 from icmbench.anchors.base import ANCHOR_VERSION
 from icmbench.anchors.names import chunk_name
 from icmbench.config.consistency import codec_parameters, task_parameters
-from icmbench.config.load import load_run, load_scale, load_study
+from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.points import Origin, Part, Point, Points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
-from icmbench.config.study import RateTarget, Training, Variant
+from icmbench.config.study import RateTarget, Study, Training, Variant
 from icmbench.config.supporting import with_supporting
 from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.files import write_if_changed
@@ -370,8 +370,12 @@ def load_plan(
         run = run.model_copy(update={"data": data})
     load_modules(run.modules)
     scale = at_hand(load_scale(workflow / "scales", run.scale), run)
-    folder = workflow / "studies"
-    studies = {name: load_study(folder, name, scale) for name in run.studies}
-    known = [path.stem for path in folder.glob("*.yaml")]
-    studies = with_supporting(studies, lambda name: load_study(folder, name, scale), known)
+    folders = [workflow / "studies", *map(Path, run.study_folders)]
+
+    def load(name: str) -> Study:
+        return load_study(study_folder(folders, name), name, scale)
+
+    studies = {name: load(name) for name in run.studies}
+    known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
+    studies = with_supporting(studies, load, known)
     return Plan(run, scale, studies)

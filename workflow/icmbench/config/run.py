@@ -91,8 +91,11 @@ class RunConfig(Strict):
 
     scale: str = Field("mini", description="Name of a file in workflow/scales: smoke, mini, paper.")
     studies: list[str] = Field(
-        ["chamain2021"], min_length=1, description="Names of files in workflow/studies."
+        ["chamain2021"],
+        min_length=1,
+        description="Names of files in workflow/studies, or in one of study_folders.",
     )
+    study_folders: list[str] = Field([], description="Folders with study files of yours.")
     anchors: list[str] = Field(
         ["jpeg"],
         description="Classical codecs to run; a study's variants on other anchors are left out.",

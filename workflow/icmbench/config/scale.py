@@ -15,6 +15,13 @@ class EmbeddedScenes(Strict):
 
     source: Literal["embedded-scenes"]
     size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
+    objects: int = Field(4, ge=1, le=8, description="Objects of an image, from one to so many.")
+    radius: list[float] = Field(
+        [0.13, 0.27],
+        min_length=2,
+        max_length=2,
+        description="Bounds of an object's radius, in sides of the image.",
+    )
     train: int = Field(ge=0, description="Images of the train split.")
     val: int = Field(ge=0, description="Images of the val split.")
     test: int = Field(ge=1, description="Images of the test split.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -50,15 +50,24 @@ class Scene:
     masks: Array
 
 
-def make_scene(rng: np.random.Generator, size: int) -> Scene:
-    """Draw one scene of ``size`` x ``size`` pixels."""
+def make_scene(
+    rng: np.random.Generator, size: int, objects: int = 4, radius: Sequence[float] = (0.13, 0.27)
+) -> Scene:
+    """Draw one scene of ``size`` x ``size`` pixels.
+
+    Args:
+        rng: decides everything.
+        size: in pixels.
+        objects: from one to so many are drawn; some may end up hidden.
+        radius: bounds of an object's radius, in sides of the image.
+    """
     canvas = _background(rng, size)
     labels: list[int] = []
     masks: list[Array] = []
     areas: list[int] = []
-    for _ in range(int(rng.integers(1, 5))):
+    for _ in range(int(rng.integers(1, objects + 1))):
         kind = int(rng.integers(len(CATEGORIES)))
-        window, alpha, texture = _object(rng, size, CATEGORIES[kind])
+        window, alpha, texture = _object(rng, size, CATEGORIES[kind], radius)
         solid = np.zeros((size, size), bool)
         solid[window] = alpha > 0.5
         if solid.sum() < _MIN_PIXELS:
@@ -117,7 +126,7 @@ def _scenes(
     config: EmbeddedScenes, number: int, count: int, processes: int
 ) -> Iterator[tuple[bytes, Scene]]:
     """Yield the PNG and the content of every image of a split, in order."""
-    draw = partial(_draw, config.seed, number, config.size)
+    draw = partial(_draw, config, number)
     if processes == 1:
         yield from map(draw, range(count))
         return
@@ -125,9 +134,10 @@ def _scenes(
         yield from pool.map(draw, range(count), chunksize=16)
 
 
-def _draw(seed: int, number: int, size: int, index: int) -> tuple[bytes, Scene]:
+def _draw(config: EmbeddedScenes, number: int, index: int) -> tuple[bytes, Scene]:
     # A generator per image: splits keep their images when their sizes change.
-    scene = make_scene(np.random.default_rng([seed, number, index]), size)
+    rng = np.random.default_rng([config.seed, number, index])
+    scene = make_scene(rng, config.size, config.objects, config.radius)
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue(), scene
@@ -322,11 +332,11 @@ _SHAPES: dict[
 
 
 def _object(
-    rng: np.random.Generator, size: int, name: str
+    rng: np.random.Generator, size: int, name: str, bounds: Sequence[float]
 ) -> tuple[tuple[slice, slice], Array, Array]:
     """Return a window of the image, coverage [h, w] and texture [h, w, 3] in [0, 1] inside it."""
     outline_of, pattern_of = _SHAPES[name]
-    radius = size * math.exp(rng.uniform(math.log(0.13), math.log(0.27)))
+    radius = size * math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
     centre_x, centre_y = rng.uniform(0.5 * radius, size - 0.5 * radius, 2)
     angle = rng.uniform(-0.35, 0.35)  # things stand roughly upright
     reach = 1.25 * radius + 6  # corners of a square stick out, and the shadow needs room

@@ -35,6 +35,8 @@ def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
     torch.set_num_threads(job["threads"])
     learned = build_codec(job["codec"])
     learned.prepare_coding()
+    # Nothing trains here, and the counter of operations cannot follow parameters that might.
+    learned.requires_grad_(False)
     return learned
 
 

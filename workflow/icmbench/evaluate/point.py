@@ -81,7 +81,7 @@ def _task_complexity(job: dict[str, Any], split: Split) -> dict[str, Any] | None
     from icmbench.tasks.base import Features
     from icmbench.train.build import build_task
 
-    network = build_task(job["task"]).eval()
+    network = build_task(job["task"]).eval().requires_grad_(False)
     inputs = open_inputs(job, split, torch.device("cpu"))([0])
     height, width = inputs.padded if isinstance(inputs, Features) else inputs[0].shape[-2:]
     with torch.no_grad():

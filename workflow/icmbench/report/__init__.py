@@ -1,1 +1,1 @@
-"""The report: one self-contained page and its figures, built from a results folder."""
+"""The report: self-contained pages and their figures, built from a results folder."""

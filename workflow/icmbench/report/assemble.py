@@ -1,25 +1,34 @@
-"""Puts the report together: reads the results, draws, fills the page, writes the files."""
+"""Puts the report together: reads the results, draws, fills the pages, writes the files."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from icmbench.files import write_bytes, write_text
-from icmbench.registry import CODECS, PIXEL_METRICS
-from icmbench.report import charts
-from icmbench.report.claims import ClaimRows, glance_table, load_claims, study_claims
-from icmbench.report.drawing import data_uri
+from icmbench.files import write_text
+from icmbench.registry import CODECS
+from icmbench.report.claims import ClaimRows, glance_table, load_claims, study_claims, summary
+from icmbench.report.complexity import complexity_table
+from icmbench.report.downloads import curve_downloads
+from icmbench.report.joint import JointPage, task_parts, vision_parts
 from icmbench.report.outputs import (
+    ANCHORS,
     FIGURES,
-    PAGE,
+    FOLDER,
+    INDEX,
+    METHODS,
     PICTURES,
+    STUDY_FORMATS,
+    VISION,
     figure_name,
     leading_metrics,
+    study_page,
     study_plots,
+    task_families,
+    task_page,
 )
-from icmbench.report.page import Page, Plot, StudyPage, render
+from icmbench.report.page import FrontPage, Link, MethodsPage, Renderer, Site, StudyPage
 from icmbench.report.pictures import MIN_SCORE, Pictures
+from icmbench.report.plots import Plot, Plotter
 from icmbench.report.provenance import (
     cost_table,
     dataset_table,
@@ -31,8 +40,8 @@ from icmbench.report.provenance import (
 from icmbench.report.published import comparable, published_groups, published_points
 from icmbench.report.published_curves import published_part, published_series
 from icmbench.report.results import Results, load_results
-from icmbench.report.style import Metric, VariantStyle, metric_style, variant_styles
-from icmbench.report.tables import bd_table, curve_table, key_figures
+from icmbench.report.style import VariantStyle, metric_style, variant_styles
+from icmbench.report.tables import Cell, Table, bd_table, figure, key_figures, text
 from icmbench.report.training import training_tables
 
 
@@ -40,51 +49,119 @@ def assemble(root: Path) -> list[Path]:
     """Write the report of ``results/<scale>``; see :func:`icmbench.report.build.build_report`."""
     results = load_results(root)
     claims = load_claims(results)
-    pictures = Pictures(results)
-    figures: list[Path] = []
-    studies = [
-        _study_page(results, name, claims, pictures, figures)
-        for name in results.plan["run"]["studies"]
-    ]
-    page = Page(
-        scale=results.plan["scale"],
-        studies=studies,
-        claims=glance_table(claims, results),
-        datasets=dataset_table(results),
-        implementations=implementations(results),
-        environments=environments(results),
+    pictures, plotter = Pictures(results), Plotter(results)
+    renderer = Renderer(_site(results, claims))
+    written: list[Path] = []
+
+    def write(template: str, address: str, **content: object) -> None:
+        path = root / FOLDER / address
+        write_text(path, renderer.render(template, address, **content))
+        written.append(path)
+
+    anchors: StudyPage | None = None
+    for name in results.plan["run"]["studies"]:
+        page = _study_page(results, name, claims, pictures, plotter)
+        if name == ANCHORS:
+            anchors = page  # on the page of human vision
+        else:
+            write("study", study_page(name), study=page)
+    for family in task_families(results.plan):
+        write("task", task_page(family), page=task_parts(results, family, plotter))
+    vision: JointPage = vision_parts(results, plotter)
+    write("anchors", VISION, page=vision, study=anchors)
+    write("methods", METHODS, page=_methods(results))
+    write("index", INDEX, page=_front(results, claims))
+    files = sorted([*written, *plotter.files, *pictures.files])
+    _remove_stale(root, set(files))
+    return files
+
+
+def _site(results: Results, claims: ClaimRows) -> Site:
+    plan = results.plan
+    studies = [Link(name, study_page(name)) for name in plan["run"]["studies"] if name != ANCHORS]
+    tasks = [Link(family.title, task_page(family)) for family in task_families(plan)]
+    others = [Link("Anchors and human vision", VISION), Link("Methods", METHODS)]
+    navigation = {
+        "": [Link("Overview", INDEX)],
+        "Studies": studies,
+        "Tasks": tasks,
+        "More": others,
+    }
+    return Site(
+        scale=plan["scale"],
+        navigation={title: links for title, links in navigation.items() if links},
         missing=[*results.missing, *claims.missing],
         confidence=results.confidence,
         date=results.date,
-        seeds=results.plan["run"]["seeds"],
+        seeds=plan["run"]["seeds"],
         min_score=MIN_SCORE,
     )
-    write_text(root / PAGE, render(page, charts.javascript()))
-    written = sorted([root / PAGE, *figures, *pictures.files])
-    _remove_stale(root, set(written))
-    return written
+
+
+def _front(results: Results, claims: ClaimRows) -> FrontPage:
+    return FrontPage(
+        studies=_studies_table(results, claims),
+        claims=glance_table(claims, results),
+        verdicts=summary(claims.claims),
+        datasets=dataset_table(results),
+    )
+
+
+def _studies_table(results: Results, claims: ClaimRows) -> Table:
+    rows = []
+    for name in results.plan["run"]["studies"]:
+        study = results.plan["studies"][name]
+        reference = study["reference"]
+        paper = f"{reference['authors']}, {reference['venue']} {reference['year']}"
+        points = [point for point in results.points(name) if point["evaluated"]]
+        done = sum(point["key"] in results.evaluations for point in points)
+        own = [row for row in claims.claims if row["study"] == name]
+        rows.append(
+            [
+                Cell(name, "head", link=study_page(name)),
+                text(study["title"], paper),
+                figure(str(len({point["variant"] for point in points}))),
+                figure(f"{done} of {len(points)}"),
+                text(summary(own) if own else "none"),
+            ]
+        )
+    columns = ["Study", "Title and paper", "Variants", "Operating points evaluated", "Claims"]
+    return Table("What was compared.", columns, rows)
+
+
+def _methods(results: Results) -> MethodsPage:
+    analysis = results.plan["run"]["analysis"]
+    return MethodsPage(
+        bd_method=analysis["bd_method"],
+        resamples=analysis["resamples"],
+        implementations=implementations(results),
+        environments=environments(results),
+    )
 
 
 def _study_page(
-    results: Results, name: str, claims: ClaimRows, pictures: Pictures, figures: list[Path]
+    results: Results, name: str, claims: ClaimRows, pictures: Pictures, plotter: Plotter
 ) -> StudyPage:
     study = results.plan["studies"][name]
     styles = variant_styles(results.plan, name)
     leading = leading_metrics(results.plan, name)
+    measures = [metric_style(metric) for metric in leading]
     curves = published_part(results, name, styles)
     # Without networks, the data set alone makes the published set-up.
     classical = all(CODECS[v["codec"]].kind == "anchor" for v in study["variants"].values())
     plots = [
-        (metric, _plot(results, name, metric_style(metric), role, styles, figures))
+        (metric, _plot(results, name, metric, role, styles, plotter))
         for metric, role in study_plots(results.plan, name)
     ]
     return StudyPage(
         name=name,
         study=study,
         claims=study_claims(claims, results, name, styles),
-        key_figures=key_figures(results, name, [metric_style(m) for m in leading], styles),
+        key_figures=key_figures(results, name, measures, styles),
         plots=[plot for metric, plot in plots if metric in leading],
         more_plots=[plot for metric, plot in plots if metric not in leading],
+        curves=curve_downloads(results, styles.values()),
+        complexity=complexity_table(results, name, measures, styles),
         bd=bd_table(results, name, styles),
         published=published_groups(results, name, styles),
         published_curves=curves,
@@ -100,57 +177,35 @@ def _study_page(
 def _plot(
     results: Results,
     study: str,
-    metric: Metric,
+    metric: str,
     role: str | None,
     styles: dict[str, VariantStyle],
-    figures: list[Path],
+    plotter: Plotter,
 ) -> Plot:
     if role is not None:
         variants = results.plan["studies"][study]["variants"]
         styles = {name: s for name, s in styles.items() if variants[name]["dataset"] == role}
-        metric = replace(metric, title=f"{metric.title}, {role}")
-    # Published numbers hold for the published set-up; elsewhere they stand in a table only.
-    published = published_points(results, study, metric.name) if comparable(results) else []
-    curves = published_series(results, study, metric.name, styles)
-    chart = charts.rate_chart(results, study, metric, styles, published, curves)
-    name = figure_name(study, metric.name, role)
-    files = charts.figure_files(charts.vega_lite(chart, legend=True, width=charts.FILE_WIDTH))
-    for suffix, content in files.items():
-        path = results.root / FIGURES / f"{name}.{suffix}"
-        write_bytes(path, content)
-        figures.append(path)
-    shown = bool(chart.points or chart.references)
-    named = ", ".join(series.label for series in chart.series) or "no variant"
-    references = "".join(f"; reference: {row['text']}" for row in chart.references)
-    return Plot(
-        name=name,
-        metric=metric,
-        summary=f"{metric.heading} over rate in bits per pixel, for {named}{references}.",
-        series=chart.series,
-        spec=charts.vega_lite(chart, legend=False, width="container") if shown else None,
-        svg_uri=data_uri("image/svg+xml", files["svg"]),
-        dashed=bool(curves),
-        same_codec=_same_codec(results, study, styles) if metric.name in PIXEL_METRICS else [],
-        table=curve_table(results, study, metric, styles),
+    return plotter.plot(
+        figure_name(study, metric, role),
+        metric_style(metric),
+        styles,
+        formats=STUDY_FORMATS,
+        group=study,
+        words=role or "",
+        # Published numbers hold for the published set-up; elsewhere they stand in a table only.
+        published=published_points(results, study, metric) if comparable(results) else [],
+        curves=published_series(results, study, metric, styles),
     )
 
 
-def _same_codec(results: Results, study: str, styles: dict[str, VariantStyle]) -> list[str]:
-    """Return the labels of variants that share every encoding, so also their picture quality."""
-    encodings: dict[str, list[str]] = {}
-    for point in results.points(study):
-        shown = point["evaluated"] and point["variant"] in styles
-        if shown and point["encoding"] is not None:
-            encodings.setdefault(point["variant"], []).append(point["encoding"])
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for variant, keys in encodings.items():
-        groups.setdefault(tuple(keys), []).append(styles[variant].label)
-    return [" = ".join(labels) for labels in groups.values() if len(labels) > 1]
-
-
 def _remove_stale(root: Path, written: set[Path]) -> None:
-    """Remove pictures and figures that an earlier report left and this one does not have."""
-    for folder in (root / PICTURES, root / FIGURES):
-        for path in folder.glob("*"):
-            if path.suffix in (".png", ".svg") and path not in written:
+    """Remove pages, pictures and figures of an earlier report that this one does not have."""
+    places = {
+        FOLDER: (".html",),
+        PICTURES: (".png",),
+        FIGURES: (".svg", ".pdf", ".png"),
+    }
+    for folder, suffixes in places.items():
+        for path in (root / folder).glob("*"):
+            if path.suffix in suffixes and path not in written:
                 path.unlink()

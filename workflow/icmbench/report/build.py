@@ -12,9 +12,9 @@ __all__ = ["build_report", "expected_outputs"]
 def build_report(root: Path) -> list[Path]:
     """Write the report of a results folder and return the files written, sorted.
 
-    Writes ``report/index.html`` (one file that makes no requests), ``report/figures/*.{svg,png}``
-    and ``report/pictures/*.png``. Equal inputs give equal bytes. What is missing is said on the
-    page.
+    Writes the pages, ``report/*.html`` with ``index.html`` as entry (each makes no requests),
+    ``report/figures/*.{svg,pdf,png}`` and ``report/pictures/*.png``. Equal inputs give equal
+    bytes. What is missing is said on the pages.
 
     Args:
         root: ``results/<scale>``, which must hold ``plan.json``.

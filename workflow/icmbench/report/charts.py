@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils.schemapi import debug_mode
 
-from icmbench.report.results import Results, Row, is_number
-from icmbench.report.style import DIAMOND, GREY, Dash, Metric, VariantStyle
+from icmbench.report.chart_data import RateChart
+from icmbench.report.results import Row
+from icmbench.report.style import GREY
 
 FONT = "Helvetica, Arial, sans-serif"
 HEIGHT = 340
@@ -30,172 +33,6 @@ PICKED = "picked"
 Spec = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Series:
-    """One entry of a chart's legend.
-
-    Attributes:
-        label: text in the legend.
-        colour: ``#rrggbb``.
-        shape: SVG path of the symbol.
-        dash: of the line, see ``style.DASHES``.
-        hollow: whether symbols are small outlines and the line is thin, as of published numbers.
-    """
-
-    label: str
-    colour: str
-    shape: str
-    dash: Dash = ()
-    hollow: bool = False
-
-
-@dataclass(frozen=True)
-class PublishedCurve:
-    """A published curve: its legend entry, rates in bpp and qualities in the tables' unit."""
-
-    series: Series
-    rates: list[float]
-    qualities: list[float]
-
-
-@dataclass(frozen=True, eq=False)
-class RateChart:
-    """What one plot shows.
-
-    Attributes:
-        metric: of the vertical axis.
-        series: legend entries, in order.
-        points: rows with label, bpp, value, low, high (shown unit), rate_index and tooltip texts.
-        lines: rows with label, bpp, value and rate_index: means over seeds, joined in that order.
-        references: rows with text and value: accuracy of variants without a rate.
-    """
-
-    metric: Metric
-    series: list[Series]
-    points: list[Row]
-    lines: list[Row]
-    references: list[Row]
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to draw on the rate axis."""
-        return not self.points
-
-
-def rate_chart(
-    results: Results,
-    study: str,
-    metric: Metric,
-    styles: dict[str, VariantStyle],
-    published: Sequence[Row] = (),
-    curves: Sequence[PublishedCurve] = (),
-) -> RateChart:
-    """Collect what the plot of rate against ``metric`` shows.
-
-    Args:
-        results: the results folder.
-        study: name of the study.
-        metric: of the vertical axis.
-        styles: of the study's variants.
-        published: rows with label, variant (or None), bpp and value, in the tables' units; give
-            them only where they can be compared with what was measured.
-        curves: published curves, likewise.
-    """
-    curve = [
-        row
-        for row in results.curve(study, metric.name)
-        if row["variant"] in styles and is_number(row["value"])
-    ]
-    settings = {point["key"]: point for point in results.points(study)}
-    points: list[Row] = []
-    lines: list[Row] = []
-    references: list[Row] = []
-    series: list[Series] = []
-    for variant, style in styles.items():
-        mine = [row for row in curve if row["variant"] == variant]
-        if not mine:
-            continue
-        if not style.is_curve:
-            value = sum(row["value"] for row in mine) / len(mine) * metric.factor
-            references.append(
-                {"text": f"{style.label}: {metric.show(value / metric.factor)}", "value": value}
-            )
-            continue
-        series.append(Series(style.label, style.colour, style.shape, style.dash))
-        points.extend(_point(row, style.label, metric, settings) for row in mine)
-        lines.extend(_means(mine, style.label, metric))
-    for row in published:
-        style_of = styles.get(row["variant"] or "")
-        label = f"{row['label']} (published)"
-        colour = style_of.colour if style_of else GREY
-        if label not in [entry.label for entry in series]:
-            series.append(Series(label, colour, DIAMOND, hollow=True))
-        points.append(
-            {
-                "label": label,
-                "bpp": row["bpp"],
-                "value": row["value"] * metric.factor,
-                "shown": metric.show(row["value"]),
-                "interval": "not published",
-                "setting": "",
-            }
-        )
-    for published_curve in curves:
-        series.append(published_curve.series)
-        drawn = _published_rows(published_curve, metric)
-        points.extend(drawn)
-        lines.extend(drawn)
-    return RateChart(metric, series, points, lines, references)
-
-
-def _published_rows(curve: PublishedCurve, metric: Metric) -> list[Row]:
-    return [
-        {
-            "label": curve.series.label,
-            "rate_index": index,
-            "bpp": rate,
-            "value": quality * metric.factor,
-            "shown": metric.show(quality),
-            "interval": "not published",
-            "setting": "",
-        }
-        for index, (rate, quality) in enumerate(zip(curve.rates, curve.qualities, strict=True))
-    ]
-
-
-def _point(row: Row, label: str, metric: Metric, settings: dict[str, Row]) -> Row:
-    key = f"{row['study']}/{row['variant']}/rate{row['rate_index']}-seed{row['seed']}"
-    point = settings.get(key, {})
-    parameter = point.get("rate_parameter")
-    setting = f"{parameter} {point['rate_value']:g}, " if parameter else ""
-    shown: Row = {
-        "label": label,
-        "bpp": row["bpp"],
-        "value": row["value"] * metric.factor,
-        "shown": metric.show(row["value"]),
-        "interval": metric.show_interval(row["low"], row["high"]) or "none",
-        "setting": f"{setting}seed {row['seed']}, {row['n_images']} images",
-    }
-    if is_number(row["low"]) and is_number(row["high"]):
-        shown |= {"low": row["low"] * metric.factor, "high": row["high"] * metric.factor}
-    return shown
-
-
-def _means(rows: Iterable[Row], label: str, metric: Metric) -> list[Row]:
-    by_rate: dict[int, list[Row]] = {}
-    for row in rows:
-        by_rate.setdefault(row["rate_index"], []).append(row)
-    return [
-        {
-            "label": label,
-            "rate_index": index,
-            "bpp": sum(row["bpp"] for row in runs) / len(runs),
-            "value": sum(row["value"] for row in runs) / len(runs) * metric.factor,
-        }
-        for index, runs in sorted(by_rate.items())
-    ]
-
-
 def vega_lite(chart: RateChart, *, legend: bool, width: int | str) -> Spec:
     """Return the Vega-Lite specification of a plot.
 
@@ -208,10 +45,21 @@ def vega_lite(chart: RateChart, *, legend: bool, width: int | str) -> Spec:
     crowded = len(chart.series) > MANY
     if crowded and width == FILE_WIDTH:
         width = WIDE
+    data: dict[str, list[Row]] = {}
+    # Checking every part against Vega-Lite's schema would take most of the time; a test does it.
+    with debug_mode(False):
+        spec = _vega_lite(chart, legend, width, crowded, data)
+    return {**spec, "datasets": data}
+
+
+def _vega_lite(
+    chart: RateChart, legend: bool, width: int | str, crowded: bool, data: dict[str, list[Row]]
+) -> Spec:
+    """Return the specification without its data, which are left in ``data`` by name."""
     if chart.empty and not chart.references:
-        layers = [_message("No operating point has this metric.")]
+        layers = [_message("No operating point has this metric.", data)]
     else:
-        layers = _layers(chart, legend)
+        layers = _layers(chart, legend, data)
     config: Any = alt.Config(
         background="transparent" if not legend else "white",
         font=FONT,
@@ -236,11 +84,17 @@ def vega_lite(chart: RateChart, *, legend: bool, width: int | str) -> Spec:
     layered = layered.add_params(alt.param(name=PICKED, value=[]))
     height = TALL if crowded else HEIGHT
     layered = layered.properties(width=width, height=height, config=config)
-    spec: Spec = layered.to_dict()
+    spec: Spec = layered.to_dict(validate=False)
     return spec
 
 
-def _layers(chart: RateChart, legend: bool) -> list[Any]:
+def _chart(data: dict[str, list[Row]], name: str, rows: list[Row]) -> Any:
+    """Return a chart of rows that stand under ``name``: copying them in every layer is slow."""
+    data[name] = rows
+    return alt.Chart(alt.NamedData(name))
+
+
+def _layers(chart: RateChart, legend: bool, data: dict[str, list[Row]]) -> list[Any]:
     labels = [entry.label for entry in chart.series]
     colours = alt.Scale(domain=labels, range=[entry.colour for entry in chart.series])
     fills = alt.Scale(
@@ -278,7 +132,7 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
     ]
     layers: list[Any] = []
     if chart.references:
-        reference = alt.Chart(alt.Data(values=chart.references))
+        reference = _chart(data, "references", _kept_apart(chart))
         layers.append(
             reference.mark_rule(strokeDash=[6, 4], strokeWidth=1.5, color=GREY).encode(
                 y=y, tooltip=alt.Tooltip("text:N", title="reference")
@@ -287,18 +141,21 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
         layers.append(
             reference.mark_text(
                 align="right", baseline="bottom", dy=-4, fontSize=12, color=GREY
-            ).encode(y=y, x=alt.value("width"), text="text:N")
+            ).encode(
+                y=alt.Y("place:Q", title=chart.metric.heading), x=alt.value("width"), text="text:N"
+            )
         )
     crowded = len(chart.series) > MANY
     hollow = {entry.label for entry in chart.series if entry.hollow}
 
-    def drawn(rows: Sequence[Row], outlined: bool) -> Any:
-        return alt.Chart(
-            alt.Data(values=[row for row in rows if (row["label"] in hollow) is outlined])
-        )
+    def drawn(name: str, rows: Sequence[Row], outlined: bool) -> Any:
+        chosen = [row for row in rows if (row["label"] in hollow) is outlined]
+        return _chart(data, f"published-{name}" if outlined else name, chosen)
 
     def lines(outlined: bool) -> Any:
-        chosen = drawn(chart.lines, outlined).mark_line(strokeWidth=1.1 if outlined else 1.8)
+        chosen = drawn("lines", chart.lines, outlined).mark_line(
+            strokeWidth=1.1 if outlined else 1.8
+        )
         return chosen.encode(
             x=x,
             y=y,
@@ -310,7 +167,7 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
 
     def symbols(outlined: bool) -> Any:
         size, width = (35, 1.2) if outlined else (45 if crowded else 85, 1.6)
-        chosen = drawn(chart.points, outlined).mark_point(size=size, strokeWidth=width)
+        chosen = drawn("points", chart.points, outlined).mark_point(size=size, strokeWidth=width)
         return chosen.encode(
             x=x,
             y=y,
@@ -328,7 +185,7 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
         bounded = [row for row in chart.points if "low" in row]
         if bounded:
             layers.append(
-                alt.Chart(alt.Data(values=bounded))
+                _chart(data, "intervals", bounded)
                 .mark_rule(strokeWidth=1.5)
                 .encode(
                     x=x,
@@ -342,9 +199,32 @@ def _layers(chart: RateChart, legend: bool) -> list[Any]:
     return layers
 
 
-def _message(text: str) -> Any:
+def _kept_apart(chart: RateChart) -> list[Row]:
+    """Return the references with a ``place`` each for its text: no two overlap.
+
+    Texts of lines that are close together stand above the highest of them.
+    """
+    shown = [*chart.points, *chart.references]
+    values = [row[name] for row in shown for name in ("low", "value", "high") if name in row]
+    gap = 0.055 * (max(values) - min(values))
+    groups: list[list[Row]] = []
+    for row in sorted(chart.references, key=lambda reference: float(reference["value"])):
+        if groups and row["value"] - groups[-1][-1]["value"] < gap:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    rows: list[Row] = []
+    for group in groups:
+        base = group[-1]["value"]
+        if rows:
+            base = max(base, rows[-1]["place"] + gap)
+        rows += [{**row, "place": base + place * gap} for place, row in enumerate(group)]
+    return rows
+
+
+def _message(text: str, data: dict[str, list[Row]]) -> Any:
     return (
-        alt.Chart(alt.Data(values=[{"text": text}]))
+        _chart(data, "message", [{"text": text}])
         .mark_text(fontSize=14, color=GREY)
         .encode(text="text:N", x=alt.value(FILE_WIDTH / 2), y=alt.value(HEIGHT / 2))
     )
@@ -384,13 +264,27 @@ def rate_ticks(rates: Sequence[float]) -> RateTicks:
     return RateTicks([float(f"{low:.6g}"), float(f"{high:.6g}")], values)
 
 
-def figure_files(spec: Spec) -> dict[str, bytes]:
-    """Return the bytes of a figure by suffix, ``svg`` and ``png``, drawn without a browser."""
+def figure_files(spec: Spec, formats: Sequence[str]) -> dict[str, bytes]:
+    """Return the bytes of a figure by suffix (svg, pdf, png), drawn without a browser."""
     text = json.dumps(spec, sort_keys=True)
-    return {
-        "svg": vl_convert.vegalite_to_svg(text).encode(),
-        "png": vl_convert.vegalite_to_png(text, scale=PNG_SCALE),
+    made: dict[str, Callable[[], bytes]] = {
+        "svg": lambda: vl_convert.vegalite_to_svg(text).encode(),
+        "pdf": lambda: _stable(vl_convert.vegalite_to_pdf(text)),
+        "png": lambda: vl_convert.vegalite_to_png(text, scale=PNG_SCALE),
     }
+    return {suffix: made[suffix]() for suffix in formats}
+
+
+# Entries of a dictionary that name objects, one a line, as svg2pdf writes them.
+_REFERENCES = re.compile(rb"(?:^ +/\w+ \d+ 0 R\n){2,}", re.MULTILINE)
+
+
+def _stable(pdf: bytes) -> bytes:
+    """Return a PDF whose dictionaries are sorted, so that equal figures are equal bytes.
+
+    The converter writes them in random order. Their length stays, so every offset holds.
+    """
+    return _REFERENCES.sub(lambda found: b"".join(sorted(found[0].splitlines(True))), pdf)
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from icmbench.errors import UserError
+from icmbench.report.outputs import study_page
 from icmbench.report.results import Results, Row, is_number
 from icmbench.report.style import VariantStyle, interval, metric_style, number, plain, signed
 from icmbench.report.tables import FLAGS, Cell, Table, figure, text
@@ -127,15 +128,18 @@ def glance_table(rows: ClaimRows, results: Results) -> Table | None:
     for study in results.plan["run"]["studies"]:
         mine = [row for row in rows.claims if row["study"] == study]
         for place, row in enumerate(mine):
-            head = [Cell(study, "head", len(mine))] if place == 0 else []
+            page = f"{study_page(study)}#{study}-claims"
+            head = [Cell(study, "head", len(mine), link=page)] if place == 0 else []
             cells.append([*head, text(row["sentence"]), verdict_cell(row), _effect(row)])
     if not cells:
         return None
     columns = ["Study", "Claim of the paper", "Verdict here", "Measured effect"]
     return Table(
-        "All claims at a glance; each study says what was compared and what the verdict holds for.",
+        "All claims at a glance; the page of each study says what was compared and what the "
+        "verdict holds for.",
         columns,
         cells,
+        rows.claims,
     )
 
 
@@ -181,7 +185,7 @@ def _claim_table(rows: list[Row], name: Name, confidence: str) -> Table:
     )
     if any(100 * row["level"] != float(confidence.split()[0]) for row in rows):
         caption = caption.replace(f"the {confidence} interval", "the interval")
-    return Table(caption, columns, cells)
+    return Table(caption, columns, cells, rows)
 
 
 def _part_table(claim: Row, parts: list[Row], name: Name) -> Table:
@@ -196,7 +200,7 @@ def _part_table(claim: Row, parts: list[Row], name: Name) -> Table:
             ]
         )
     columns = ["What was compared", "Verdict", "Measured here", "Remarks"]
-    return Table(f"What “{claim['sentence']}” rests on.", columns, rows)
+    return Table(f"What “{claim['sentence']}” rests on.", columns, rows, parts)
 
 
 def _remarks(row: Row) -> str:

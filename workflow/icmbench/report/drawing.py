@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 TARGET_WIDTH = 384  # of the file; the page shows it smaller, so that letters stay sharp
@@ -52,14 +54,7 @@ def annotated(image: Image.Image, boxes: Sequence[Box], native: tuple[int, int])
         boxes: in pixels of the native image.
         native: width and height that the boxes refer to.
     """
-    image = image.convert("RGB")
-    if image.width <= TARGET_WIDTH:
-        factor = max(1, min(3, TARGET_WIDTH // image.width))
-        size = (image.width * factor, image.height * factor)
-        image = image.resize(size, Image.Resampling.NEAREST)
-    else:
-        size = (TARGET_WIDTH, round(image.height * TARGET_WIDTH / image.width))
-        image = image.resize(size, Image.Resampling.LANCZOS)
+    image = _scaled(image.convert("RGB"), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(_FONT_SIZE)
     scale = (image.width / native[0], image.height / native[1])
@@ -74,6 +69,37 @@ def annotated(image: Image.Image, boxes: Sequence[Box], native: tuple[int, int])
         draw.rectangle((left, top, right, bottom), outline=colour, width=3)
         _label(draw, box.text, left, top, colour, font, image.size)
     return image
+
+
+def coloured_map(classes: np.ndarray) -> Image.Image:
+    """Return a picture of about ``TARGET_WIDTH`` of a parsing map, one colour per class.
+
+    Args:
+        classes: uint8 [H, W]; class 0, the background, is dark.
+    """
+    image = _scaled(Image.fromarray(classes), Image.Resampling.NEAREST)
+    image.putpalette([channel for index in range(256) for channel in map_colour(index)])
+    return image.convert("RGB")
+
+
+def map_colour(index: int) -> tuple[int, int, int]:
+    """Return the colour of a class in parsing maps, 8-bit RGB."""
+    if index == 0:
+        return (40, 44, 48)
+    # Steps of the golden ratio keep neighbouring classes apart, however many there are.
+    hue, lightness = index * 0.618034 % 1, (0.62, 0.45, 0.75)[index % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.7)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _scaled(image: Image.Image, reducing: Image.Resampling) -> Image.Image:
+    """Return a picture of about ``TARGET_WIDTH``; a small one grows by a whole number."""
+    if image.width <= TARGET_WIDTH:
+        factor = max(1, min(3, TARGET_WIDTH // image.width))
+        size = (image.width * factor, image.height * factor)
+        return image.resize(size, Image.Resampling.NEAREST)
+    size = (TARGET_WIDTH, round(image.height * TARGET_WIDTH / image.width))
+    return image.resize(size, reducing)
 
 
 def _label(

@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, load_modules
+from icmbench.report.families import Family, families_of
 
-PAGE = "report/index.html"
+FOLDER = "report"
+INDEX = "index.html"
+VISION = "anchors.html"
+METHODS = "methods.html"
 FIGURES = "report/figures"
 PICTURES = "report/pictures"
-FIGURE_FORMATS = ("svg", "png")
+STUDY_FORMATS = ("svg", "pdf", "png")  # MLflow shows the last
+JOINT_FORMATS = ("svg", "pdf")
+
+#: The study that has its place on the page of human vision.
+ANCHORS = "anchors"
+
+# Where a curve stands: a metric, and the role of the data set where it decides.
+Place = tuple[str, str | None]
 
 
 def expected_outputs(plan: dict[str, Any]) -> list[str]:
@@ -18,28 +29,67 @@ def expected_outputs(plan: dict[str, Any]) -> list[str]:
     Args:
         plan: content of ``plan.json``, which is ``Plan.summary()``.
     """
-    figures = [
-        f"{FIGURES}/{figure_name(study, metric, role)}.{suffix}"
+    return [*(f"{FOLDER}/{page}" for page in pages(plan)), *_figures(plan)]
+
+
+def pages(plan: dict[str, Any]) -> list[str]:
+    """Return the file names of the report's pages, the entry first."""
+    studies = [study_page(name) for name in plan["run"]["studies"]]
+    tasks = [task_page(family) for family in task_families(plan)]
+    return list(dict.fromkeys([INDEX, *studies, *tasks, VISION, METHODS]))
+
+
+def study_page(study: str) -> str:
+    """Return the file name of a study's page; a name that another page has gets a prefix."""
+    taken = study in ("index", "methods") or study.startswith("task-")
+    return f"study-{study}.html" if taken else f"{study}.html"
+
+
+def task_page(family: Family) -> str:
+    """Return the file name of the page of a kind of task."""
+    return f"task-{family.name}.html"
+
+
+def figure_name(page: str, metric: str, role: str | None = None) -> str:
+    """Return the file name, without suffix, of the plot of rate against ``metric``.
+
+    Args:
+        page: name of the study, ``task-<family>`` or ``human-vision``.
+        metric: of the vertical axis.
+        role: of the data set, where a page has several.
+    """
+    return f"{page}-rate-{metric}" + (f"-{role}" if role else "")
+
+
+def _figures(plan: dict[str, Any]) -> list[str]:
+    names: list[tuple[str, tuple[str, ...]]] = [
+        (figure_name(study, *place), STUDY_FORMATS)
         for study in plan["run"]["studies"]
-        for metric, role in study_plots(plan, study)
-        for suffix in FIGURE_FORMATS
+        for place in study_plots(plan, study)
     ]
-    return [PAGE, *figures]
+    for family in task_families(plan):
+        page = task_page(family).removesuffix(".html")
+        names += [
+            (figure_name(page, metric, role), JOINT_FORMATS)
+            for role in family_roles(plan, family)
+            for metric in family.metrics
+        ]
+    for role in vision_roles(plan):
+        names += [(figure_name("human-vision", m, role), JOINT_FORMATS) for m in PIXEL_METRICS]
+    return [f"{FIGURES}/{name}.{suffix}" for name, formats in names for suffix in formats]
 
 
-def figure_name(study: str, metric: str, role: str | None = None) -> str:
-    """Return the file name, without suffix, of the plot of rate against ``metric``."""
-    return f"{study}-rate-{metric}" + (f"-{role}" if role else "")
+# --- one study ----------------------------------------------------------------------------------
 
 
-def study_plots(plan: dict[str, Any], study: str) -> list[tuple[str, str | None]]:
+def study_plots(plan: dict[str, Any], study: str) -> list[Place]:
     """Return the plots of ``study``: metric, and the data set's role where it decides.
 
     Picture quality on one set of pictures says nothing beside that on another: each has a plot.
     """
-    decoded = [v for v in _evaluated(plan, study) if CODECS[v["codec"]].kind != "none"]
-    roles: list[str | None] = list(dict.fromkeys(variant["dataset"] for variant in decoded))
-    plots: list[tuple[str, str | None]] = []
+    shown = [variant for variant in _evaluated(plan, study) if _has_pictures(variant)]
+    roles: list[str | None] = list(dict.fromkeys(variant["dataset"] for variant in shown))
+    plots: list[Place] = []
     for metric in study_metrics(plan, study):
         split = metric in PIXEL_METRICS and len(roles) > 1
         plots += [(metric, role) for role in (roles if split else [None])]
@@ -56,8 +106,11 @@ def study_metrics(plan: dict[str, Any], study: str) -> list[str]:
 
 
 def leading_metrics(plan: dict[str, Any], study: str) -> list[str]:
-    """Return the first metric of each task of ``study``, and PSNR where a picture is decoded."""
-    leading = [TASKS[task].metrics[0] for task in _tasks(plan, study)]
+    """Return the first metric of each kind of task of ``study``; PSNR where a picture is decoded.
+
+    A task of several kinds, as an analysis of faces, leads with one metric of each.
+    """
+    leading = [metric for task in _tasks(plan, study) for metric in _leading(task)]
     if _decodes(plan, study):
         leading.append(PIXEL_METRICS[0])
     # PSNR comes last also where reconstruction is the first task.
@@ -65,10 +118,68 @@ def leading_metrics(plan: dict[str, Any], study: str) -> list[str]:
     return list(dict.fromkeys(ordered))
 
 
-def _evaluated(plan: dict[str, Any], study: str) -> list[dict[str, Any]]:
+def _leading(task: str) -> list[str]:
+    metrics = TASKS[task].metrics
+    return list(dict.fromkeys([*metrics[:1], *(f.metrics[0] for f in families_of(task, metrics))]))
+
+
+# --- across studies -----------------------------------------------------------------------------
+
+
+def task_families(plan: dict[str, Any]) -> list[Family]:
+    """Return the kinds of task that evaluated variants of the run are judged by."""
+    found: dict[str, Family] = {}
+    for study in plan["run"]["studies"]:
+        for task in _tasks(plan, study):
+            for family in families_of(task, TASKS[task].metrics):
+                known = found.setdefault(family.name, family)
+                found[family.name] = known.joined(family)
+    return list(found.values())
+
+
+def family_roles(plan: dict[str, Any], family: Family) -> list[str]:
+    """Return the roles of the data sets that a kind of task is judged on."""
+    return sorted({variant["dataset"] for _, _, variant in family_variants(plan, family)})
+
+
+def family_variants(plan: dict[str, Any], family: Family) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return study, name and content of the variants that are judged by a kind of task."""
+    return [
+        entry
+        for entry in _variants(plan)
+        if any(metric in family.metrics for metric in TASKS[entry[2]["task"]].metrics)
+    ]
+
+
+def vision_roles(plan: dict[str, Any]) -> list[str]:
+    """Return the roles of the data sets of which pictures are decoded."""
+    return sorted({variant["dataset"] for _, _, variant in vision_variants(plan)})
+
+
+def vision_variants(plan: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return study, name and content of the variants that decode pictures, anchors first."""
+    shown = [entry for entry in _variants(plan) if _has_pictures(entry[2])]
+    return sorted(shown, key=lambda entry: entry[0] != ANCHORS)
+
+
+def _variants(plan: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     load_modules(plan["run"]["modules"])
-    variants: dict[str, dict[str, Any]] = plan["studies"][study]["variants"]
-    return [variant for variant in variants.values() if variant["evaluate"]]
+    return [
+        (study, name, variant)
+        for study in plan["run"]["studies"]
+        for name, variant in plan["studies"][study]["variants"].items()
+        if variant["evaluate"]
+    ]
+
+
+def _has_pictures(variant: dict[str, Any]) -> bool:
+    """Return whether a variant's bitstreams are decoded to pictures, which have a quality."""
+    codec, task = CODECS[variant["codec"]], TASKS[variant["task"]]
+    return codec.kind != "none" and task.reads == "pictures"
+
+
+def _evaluated(plan: dict[str, Any], study: str) -> list[dict[str, Any]]:
+    return [variant for of, _, variant in _variants(plan) if of == study]
 
 
 def _tasks(plan: dict[str, Any], study: str) -> list[str]:
@@ -76,5 +187,4 @@ def _tasks(plan: dict[str, Any], study: str) -> list[str]:
 
 
 def _decodes(plan: dict[str, Any], study: str) -> bool:
-    kinds = (CODECS[variant["codec"]].kind for variant in _evaluated(plan, study))
-    return any(kind != "none" for kind in kinds)
+    return any(map(_has_pictures, _evaluated(plan, study)))

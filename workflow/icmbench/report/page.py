@@ -1,4 +1,4 @@
-"""The page: templates filled with what the other modules of this package collect."""
+"""The pages: templates filled with what the other modules of this package collect."""
 
 from __future__ import annotations
 
@@ -9,49 +9,55 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from icmbench.report.charts import Series
-from icmbench.report.claims import ClaimPart
+from icmbench.report.charts import javascript
+from icmbench.report.claims import VERDICTS, ClaimPart
+from icmbench.report.downloads import Download, csv_uri
+from icmbench.report.drawing import map_colour
 from icmbench.report.pictures import Gallery
+from icmbench.report.plots import Plot
 from icmbench.report.provenance import Environment as RunEnvironment
 from icmbench.report.provenance import Totals
 from icmbench.report.published import Group
 from icmbench.report.published_curves import PublishedPart
-from icmbench.report.style import Metric
-from icmbench.report.tables import BdTables, Table
+from icmbench.report.tables import FLAGS, BdTables, Table
 
 ASSETS = Path(__file__).parents[2] / "report"
 
 
 @dataclass(frozen=True)
-class Plot:
-    """One plot on the page.
+class Link:
+    """An entry of the navigation: its text and the file it leads to."""
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every page says.
 
     Attributes:
-        name: unique on the page; also the stem of the figure's files.
-        metric: of the vertical axis.
-        summary: what it shows, for readers who do not see it.
-        series: entries of its legend.
-        spec: Vega-Lite specification; None where there is nothing to draw.
-        svg_uri: the figure as a data URI, shown without JavaScript and in print.
-        dashed: whether published curves are among its lines.
-        same_codec: labels of variants whose curves must coincide, one text per group.
-        table: the numbers.
+        scale: name and description.
+        navigation: links to all pages, in groups.
+        missing: what the report cannot show, in sentences.
+        confidence: coverage of the intervals, e.g. ``95 %``.
+        date: when the newest run ended, if one is dated.
+        seeds: of the run.
+        min_score: detections below it are not drawn.
     """
 
-    name: str
-    metric: Metric
-    summary: str
-    series: list[Series]
-    spec: dict[str, Any] | None
-    svg_uri: str
-    dashed: bool
-    same_codec: list[str]
-    table: Table
+    scale: dict[str, Any]
+    navigation: dict[str, list[Link]]
+    missing: list[str]
+    confidence: str
+    date: str | None
+    seeds: list[int]
+    min_score: float
 
 
 @dataclass(frozen=True)
 class StudyPage:
-    """Everything the page says about one study."""
+    """Everything the report says about one study."""
 
     name: str
     study: dict[str, Any]
@@ -59,6 +65,8 @@ class StudyPage:
     key_figures: Table
     plots: list[Plot]
     more_plots: list[Plot]
+    curves: list[Download]
+    complexity: Table | None
     bd: BdTables | None
     published: list[Group]
     published_curves: PublishedPart
@@ -71,41 +79,70 @@ class StudyPage:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Everything the page says."""
+class FrontPage:
+    """What the entry page says."""
 
-    scale: dict[str, Any]
-    studies: list[StudyPage]
+    studies: Table
     claims: Table | None
+    verdicts: str
     datasets: Table
+
+
+@dataclass(frozen=True)
+class MethodsPage:
+    """What the page of methods says of this run."""
+
+    bd_method: str
+    resamples: int
     implementations: Table
     environments: list[RunEnvironment]
-    missing: list[str]
-    confidence: str
-    date: str | None
-    seeds: list[int]
-    min_score: float
 
 
-def render(page: Page, javascript: str) -> str:
-    """Return the HTML of a page, with styles and scripts inside.
+class Renderer:
+    """Fills the templates of one report.
 
     Args:
-        page: what it says.
-        javascript: the charting libraries.
+        site: what every page says.
     """
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("index.html.j2")
-    return template.render(
-        page=page,
-        # Our own files and libraries, which must not be escaped inside their elements.
-        css=Markup((ASSETS / "style.css").read_text(encoding="utf-8")),
-        charts_js=Markup((ASSETS / "charts.js").read_text(encoding="utf-8")),
-        library_js=Markup(javascript.replace("</script", "<\\/script")),
-    )
+
+    def __init__(self, site: Site) -> None:
+        environment = Environment(
+            loader=FileSystemLoader(ASSETS / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {
+            "csv_uri": csv_uri,
+            "file_name": _file_name,
+            "map_colour": lambda index: "#{:02x}{:02x}{:02x}".format(*map_colour(index)),
+            "without": lambda label, study: label.removeprefix(f"{study}: "),
+        }
+        environment.globals |= {
+            "site": site,
+            "flags": FLAGS,
+            "verdicts": VERDICTS,
+            # Our own files and libraries, which must not be escaped inside their elements.
+            "css": Markup((ASSETS / "style.css").read_text(encoding="utf-8")),
+            "charts_js": Markup((ASSETS / "charts.js").read_text(encoding="utf-8")),
+            "library_js": Markup(javascript().replace("</script", "<\\/script")),
+        }
+        self._environment = environment
+
+    def render(self, template: str, address: str, **content: Any) -> str:
+        """Return the HTML of a page, with styles and scripts inside.
+
+        Args:
+            template: its name without ``.html.j2``.
+            address: file name of the page.
+            content: what the template needs.
+        """
+        found = self._environment.get_template(f"{template}.html.j2")
+        return found.render(address=address, **content)
+
+
+def _file_name(words: str) -> str:
+    """Return the first words of a caption as a file name."""
+    kept = "".join(c.lower() if c.isascii() and c.isalnum() else " " for c in words)
+    return "-".join(kept.split()[:8])

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from icmbench.data.pictures import list_pictures, read_picture
+from icmbench.errors import UserError
 from icmbench.files import read_json, write_bytes
-from icmbench.registry import PIXEL_METRICS
-from icmbench.report.drawing import Box, annotated, page_uri, png_bytes
+from icmbench.registry import PIXEL_METRICS, TASKS
+from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes
+from icmbench.report.originals import Originals, read_image, sort_ids
 from icmbench.report.outputs import PICTURES
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, metric_style, number
 
 MIN_SCORE = 0.5
 PAGE_BYTES = 6_000_000  # of pictures embedded in one page
+_UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile, UserError)
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-    """One picture specification of a study: rows of tiles, one row per image.
+    """One picture specification of a study: rows of tiles, one or two rows per image.
 
-    ``boxes`` says whether the images have objects to be found.
+    ``boxes`` says whether the images have objects to be found, ``maps`` the classes that the
+    colours of parsing maps stand for.
     """
 
     title: str
@@ -46,6 +50,7 @@ class Gallery:
     rows: list[tuple[str, list[Tile]]]
     missing: list[str]
     boxes: bool
+    maps: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -55,7 +60,7 @@ class Pictures:
     Attributes:
         results: the results folder.
         files: pictures written so far.
-        embedded: bytes of data URIs so far.
+        embedded: bytes of data URIs so far on this study's page.
     """
 
     results: Results
@@ -64,6 +69,7 @@ class Pictures:
 
     def galleries(self, study: str, styles: dict[str, VariantStyle]) -> list[Gallery]:
         """Return the galleries of a study; writes every picture to ``report/pictures`` as well."""
+        self.embedded = 0
         specifications = self.results.plan["studies"][study]["pictures"]
         return [
             self._gallery(study, place, specification, styles)
@@ -81,18 +87,27 @@ class Pictures:
                 missing.append(f"{styles[variant].label} has no measured operating point.")
                 continue
             try:
-                shown.append(_Shown(self.results, point, styles[variant]))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                one = _Shown(self.results, point, styles[variant])
+            except _UNREADABLE as error:
                 missing.append(f"{styles[variant].label}: cannot be shown ({error}).")
+                continue
+            if one.is_blind:
+                missing.append(
+                    f"{styles[variant].label}: its task reads features, and no picture is decoded."
+                )
+                continue
+            shown.append(one)
         title, bpp = specification["title"], specification["bpp"]
         if not shown:
             return Gallery(title, bpp, [], missing, boxes=False)
         try:
             originals = Originals(self.results, shown[0].point["dataset"])
-        except (OSError, ValueError, KeyError) as error:
+        except _UNREADABLE as error:
             missing.append(f"The original images cannot be read ({error}).")
             return Gallery(title, bpp, [], missing, boxes=False)
-        gallery = Gallery(title, bpp, [], missing, originals.annotated)
+        mapped = [one for one in shown if one.has_maps]
+        names = originals.parsing_names if mapped else ()
+        gallery = Gallery(title, bpp, [], missing, originals.annotated, names)
         for image_id in shown[0].image_ids(originals)[: specification["images"]]:
             if self.embedded > PAGE_BYTES:
                 missing.append("Further images are left out to keep the page small.")
@@ -103,12 +118,33 @@ class Pictures:
                 tiles.extend(
                     self._decoded(one, originals, image_id, f"{stem}-{number_}")
                     for number_, one in enumerate(shown, 1)
+                    if one.has_pictures
                 )
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                maps = self._maps(mapped, originals, image_id, f"{stem}-map")
+            except _UNREADABLE as error:
                 missing.append(f"Image {image_id} cannot be shown ({error}).")
                 continue
             gallery.rows.append((image_id, tiles))
+            if maps:
+                gallery.rows.append((f"{image_id}, parsing maps", maps))
         return gallery
+
+    def _maps(
+        self, mapped: list[_Shown], originals: Originals, image_id: str, stem: str
+    ) -> list[Tile]:
+        """Return the parsing maps found in an image, after the true one."""
+        tiles = []
+        for number_, one in enumerate(mapped, 1):
+            found = one.parsing(image_id)
+            if found is not None:
+                lines = ["parsing map", one.point_figures("miou")]
+                place = f"{stem}-{number_}"
+                tiles.append(self._saved(coloured_map(found), one.style.label, "", lines, place))
+        truth = originals.parsing(image_id)
+        if tiles and truth is not None:
+            drawn = coloured_map(truth)
+            tiles.insert(0, self._saved(drawn, "Ground truth", "", ["parsing map"], f"{stem}-0"))
+        return tiles
 
     def _original(self, originals: Originals, image_id: str, stem: str) -> Tile:
         boxes = originals.boxes(image_id)
@@ -138,15 +174,21 @@ class Pictures:
         lines: list[str],
         stem: str,
     ) -> Tile:
-        drawn = annotated(picture, boxes, native)
+        words = ", ".join(box.text for box in boxes)
+        return self._saved(annotated(picture, boxes, native), title, words, lines, stem)
+
+    def _saved(
+        self, drawn: Image.Image, title: str, words: str, lines: list[str], stem: str
+    ) -> Tile:
         content = png_bytes(drawn)
         path = self.results.root / PICTURES / f"{_safe(stem)}.png"
         write_bytes(path, content)
         self.files.append(path)
         uri = page_uri(drawn, content)
         self.embedded += len(uri)
-        words = ", ".join([title, *(box.text for box in boxes)])
-        return Tile(uri, title, words, [line for line in lines if line])
+        kind = lines[0] if lines[0] == "parsing map" else ""
+        described = ", ".join(part for part in (title, kind, words) if part)
+        return Tile(uri, title, described, [line for line in lines if line])
 
 
 def nearest_point(results: Results, study: str, variant: str, bpp: float) -> Row | None:
@@ -171,59 +213,6 @@ def nearest_point(results: Results, study: str, variant: str, bpp: float) -> Row
     )
 
 
-class Originals:
-    """The test images of one data set and their ground truth.
-
-    Attributes:
-        annotated: whether there is a ground truth.
-    """
-
-    def __init__(self, results: Results, role: str) -> None:
-        dataset = results.plan["datasets"][role]
-        if dataset["source"] == "embedded-scenes":
-            # The folder may have been moved with the results.
-            folder = results.root / "data" / role
-            self._place = folder / "test.zip"
-            annotations: Path | None = folder / "instances_test.json"
-        else:
-            split = dataset["splits"]["test"]
-            self._place = Path(dataset["folder"]) / split["images"]
-            named = split["annotations"]
-            annotations = Path(dataset["folder"]) / named if named else None
-        content = {} if annotations is None else read_json(annotations)
-        self.annotated = annotations is not None
-        self._files = {str(image["id"]): image["file_name"] for image in content.get("images", [])}
-        self._names = {c["id"]: c["name"] for c in content.get("categories", [])}
-        self._boxes: dict[str, list[Box]] = {}
-        for entry in content.get("annotations", []):
-            self._boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
-        if annotations is None:
-            self._files = {path.stem: path.name for path in list_pictures(self._place)}
-
-    def ids(self) -> list[str]:
-        """Return the image ids, sorted (as numbers where they are numbers)."""
-        return sort_ids(self._files)
-
-    def box(self, entry: Row) -> Box:
-        """Return an annotation or a detection of COCO's format as a box."""
-        x, y, width, height = entry["bbox"]
-        category = entry["category_id"]
-        name = self._names.get(category, f"class {category}")
-        return Box((x, y, width, height), category, name, entry.get("score"))
-
-    def boxes(self, image_id: str) -> list[Box]:
-        """Return the ground truth of an image."""
-        return self._boxes.get(image_id, [])
-
-    def image(self, image_id: str) -> Image.Image:
-        """Return an original image."""
-        return _read(self._place, self._files[image_id])
-
-    def size(self, image_id: str) -> tuple[int, int]:
-        """Return width and height of an original image."""
-        return self.image(image_id).size
-
-
 class _Shown:
     """One variant at one operating point, as a gallery shows it."""
 
@@ -236,7 +225,8 @@ class _Shown:
             if all(row[name] == point[name] for name in ("study", "variant", "rate_index", "seed"))
         ]
         self._decoded: Path | None = None
-        if point["encoding"] is not None:
+        self._reads_features = TASKS[point["task"]].reads == "features"
+        if point["encoding"] is not None and not self._reads_features:
             # An archive of a learned codec, a folder of an anchor.
             folder = results.root / "encoded" / point["encoding"]
             places = [folder / "decoded.zip", folder / "decoded"]
@@ -249,6 +239,22 @@ class _Shown:
             for entry in read_json(predictions):
                 self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether the task found parsing maps."""
+        return any("parsing" in entry for rows in self._predictions.values() for entry in rows)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is a picture, or boxes to be drawn on the original one."""
+        boxes = any("bbox" in entry for rows in self._predictions.values() for entry in rows)
+        return not self._reads_features or boxes
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is nothing to be seen."""
+        return not self.has_pictures and not self.has_maps
+
     def image_ids(self, originals: Originals) -> list[str]:
         """Return the ids of the evaluated images, sorted; all images without records."""
         if self._records is None:
@@ -256,14 +262,23 @@ class _Shown:
         return sort_ids(self._records["image_id"])
 
     def image(self, image_id: str, originals: Originals) -> Image.Image:
-        """Return the decoded image; the original where nothing is coded."""
+        """Return the decoded image; the original where none is decoded."""
         if self._decoded is None:
             return originals.image(image_id)
-        return _read(self._decoded, f"{image_id}.png")
+        return read_image(self._decoded, f"{image_id}.png")
+
+    def parsing(self, image_id: str) -> np.ndarray | None:
+        """Return the class that the task found of every pixel, uint8 [H, W], where it is kept."""
+        for entry in self._predictions.get(image_id, []):
+            if "parsing" in entry:
+                with Image.open(io.BytesIO(base64.b64decode(entry["parsing"]))) as opened:
+                    return np.asarray(opened.convert("L"))
+        return None
 
     def boxes(self, image_id: str, originals: Originals) -> list[Box]:
         """Return what the task network found."""
-        return [originals.box(entry) for entry in self._predictions.get(image_id, [])]
+        entries = self._predictions.get(image_id, [])
+        return [originals.box(entry) for entry in entries if "bbox" in entry]
 
     def image_figures(self, image_id: str) -> list[str]:
         """Return rate and PSNR of this very image, as lines."""
@@ -276,34 +291,25 @@ class _Shown:
         lines = [f"this image: {number(row.bits / row.pixels, 3)} bpp"]
         if not math.isnan(row.psnr):
             lines.append(f"this image: {metric_style('psnr').show(float(row.psnr))} dB PSNR")
+        if self._reads_features:
+            lines.append("boxes on the original: no picture is decoded")
         return lines
 
-    def point_figures(self) -> str:
-        """Return the accuracy of the whole operating point, as a line."""
-        own = [row for row in self._rows if row["metric"] not in PIXEL_METRICS]
-        leading = next((row for row in own if row["metric"] == "box_map"), own[0] if own else None)
+    def point_figures(self, wanted: str | None = None) -> str:
+        """Return an accuracy of the whole operating point, as a line: the task's first metric.
+
+        Args:
+            wanted: metric to show in its place, where it is measured.
+        """
+        order = [wanted, *TASKS[self.point["task"]].metrics]
+        own = {row["metric"]: row for row in self._rows if row["metric"] not in PIXEL_METRICS}
+        leading = next((own[name] for name in order if name in own), None)
         if leading is None:
             return ""
         metric = metric_style(leading["metric"])
         unit = f" {metric.unit}" if metric.unit else ""
         rate = number(leading["bpp"], 3)
         return f"all images: {metric.title} {metric.show(leading['value'])}{unit} at {rate} bpp"
-
-
-def sort_ids(ids: Iterable[str]) -> list[str]:
-    """Return image ids sorted, as numbers where all are numbers."""
-    names = [str(name) for name in ids]
-    if all(name.isdigit() for name in names):
-        return sorted(names, key=int)
-    return sorted(names)
-
-
-def _read(place: Path, name: str) -> Image.Image:
-    """Return a picture out of a folder or a zip archive."""
-    if place.suffix != ".zip":
-        return Image.fromarray(read_picture(place / name))
-    with zipfile.ZipFile(place) as opened:
-        return Image.fromarray(read_picture(io.BytesIO(opened.read(name))))
 
 
 def _safe(name: str) -> str:

@@ -59,7 +59,7 @@ def dataset_table(results: Results) -> Table:
         rows.append(
             [
                 Cell(role, "head"),
-                text(dataset.get("name") or "embedded scenes (generated)"),
+                text(dataset_name(dataset)),
                 text(_sizes(dataset)),
                 text(_digest(results, role)),
             ]
@@ -68,8 +68,13 @@ def dataset_table(results: Results) -> Table:
     return Table("Data sets by the role that studies name.", columns, rows)
 
 
+def dataset_name(dataset: Row) -> str:
+    """Return the name of a data set for people."""
+    return str(dataset.get("name") or f"{dataset['source'].replace('-', ' ')} (generated)")
+
+
 def _sizes(dataset: Row) -> str:
-    if dataset["source"] == "embedded-scenes":
+    if dataset["source"] != "catalogue":
         counts = ", ".join(f"{split} {dataset[split]}" for split in ("train", "val", "test"))
         return f"{counts}, {dataset['size']} x {dataset['size']} pixels, seed {dataset['seed']}"
     splits = dataset["splits"].items()

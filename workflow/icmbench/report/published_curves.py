@@ -9,7 +9,7 @@ import numpy as np
 from icmbench.analyse.compressai_json import read_curve, result_key
 from icmbench.analyse.published import obstacle
 from icmbench.config.study import published_path
-from icmbench.report.charts import PublishedCurve, Series
+from icmbench.report.chart_data import PublishedCurve, Series
 from icmbench.report.results import Results, Row, is_number
 from icmbench.report.style import (
     DIAMOND,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from icmbench.registry import CODECS
@@ -40,7 +41,7 @@ GREY = "#767676"
 # Lines, as lengths of dashes and gaps in pixels: one pattern for each turn through the colours, so
 # that variants of equal colour differ in more than the shape. Short dashes are published curves.
 Dash = tuple[int, ...]
-DASHES: tuple[Dash, ...] = ((), (10, 3), (10, 3, 2, 3))
+DASHES: tuple[Dash, ...] = ((), (10, 3), (10, 3, 2, 3), (6, 2), (14, 3, 6, 3))
 PUBLISHED_DASHES: tuple[Dash, ...] = ((3, 3), (1, 3))
 
 
@@ -86,6 +87,13 @@ METRICS = {
         Metric("mask_map", "Mask mAP", "%", 100.0, 1),
         Metric("mask_map50", "Mask mAP at IoU 0.50", "%", 100.0, 1),
         Metric("mask_map75", "Mask mAP at IoU 0.75", "%", 100.0, 1),
+        Metric("top1", "Top-1 accuracy", "%", 100.0, 1),
+        Metric("top5", "Top-5 accuracy", "%", 100.0, 1),
+        Metric("attribute_accuracy", "Attribute accuracy", "%", 100.0, 1),
+        Metric("majority_accuracy", "Accuracy of the most frequent value", "%", 100.0, 1),
+        Metric("miou", "Mean IoU", "%", 100.0, 1),
+        Metric("fwiou", "Frequency-weighted IoU", "%", 100.0, 1),
+        Metric("pixel_accuracy", "Pixel accuracy", "%", 100.0, 1),
         Metric("psnr", "PSNR", "dB", 1.0, 2),
         Metric("psnr_ycbcr", "PSNR YCbCr 6:1:1", "dB", 1.0, 2),
         Metric("ms_ssim", "MS-SSIM", "", 1.0, 4),
@@ -113,14 +121,16 @@ class VariantStyle:
     """How a variant is shown.
 
     Attributes:
+        study: name of its study.
         name: key of the variant in its study.
-        label: unique within the study.
+        label: unique on its page.
         colour: of lines and symbols, ``#rrggbb``.
         shape: SVG path of its symbol in [-1, 1] x [-1, 1].
         dash: of its line; solid if empty.
         is_curve: whether it has rates of its own; original pixels are a reference line instead.
     """
 
+    study: str
     name: str
     label: str
     colour: str
@@ -146,9 +156,36 @@ def variant_styles(plan: dict[str, Any], study_name: str) -> dict[str, VariantSt
         is_curve = CODECS[variant["codec"]].kind != "none"
         colour, shape = COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)]
         dash = DASHES[place // len(COLOURS) % len(DASHES)]
-        styles[name] = VariantStyle(name, label, colour, shape, dash, is_curve)
+        styles[name] = VariantStyle(study_name, name, label, colour, shape, dash, is_curve)
         # A variant that is in no plot takes no colour from the others.
         place += is_curve and variant["evaluate"]
+    return styles
+
+
+def joint_styles(
+    plan: dict[str, Any], variants: Iterable[tuple[str, str]]
+) -> dict[str, VariantStyle]:
+    """Return the styles of variants of several studies, by ``study/variant``.
+
+    Colours and shapes are those of the study's own page; the line tells the study.
+
+    Args:
+        plan: content of ``plan.json``.
+        variants: study and name of each; studies keep this order, variants that of their study.
+    """
+    wanted: dict[str, set[str]] = {}
+    for study, name in variants:
+        wanted.setdefault(study, set()).add(name)
+    several = len(wanted) > 1
+    styles: dict[str, VariantStyle] = {}
+    for place, study in enumerate(wanted):
+        for name, style in variant_styles(plan, study).items():
+            if name in wanted[study]:
+                joint = style
+                if several:
+                    label, dash = f"{study}: {style.label}", DASHES[place % len(DASHES)]
+                    joint = replace(style, label=label, dash=dash)
+                styles[f"{study}/{name}"] = joint
     return styles
 
 

@@ -31,6 +31,7 @@ class Cell:
         rows: how many rows it spans.
         note: smaller text below.
         marker: variant whose symbol stands before the text.
+        link: address that the text leads to.
     """
 
     text: str
@@ -38,15 +39,25 @@ class Cell:
     rows: int = 1
     note: str = ""
     marker: VariantStyle | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; ``columns`` are headings, and rows may be shorter where a cell spans several."""
+    """A table.
+
+    Attributes:
+        caption: what it shows.
+        columns: headings.
+        rows: of cells; shorter where a cell spans several rows.
+        source: rows of the results' own tables that it was made from, with every digit; the
+            download holds these in place of the cells.
+    """
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
+    source: Sequence[Row] = ()
 
 
 def text(value: object, note: str = "") -> Cell:
@@ -79,6 +90,8 @@ def key_figures(
     columns = ["Variant", "Rate setting", *(["Seed"] if many_seeds else []), "Rate (bpp)"]
     columns.extend(metric.heading for metric in metrics)
     measured = _by_point(results, study)
+    names = [metric.name for metric in metrics]
+    source = [row for row in results.curves if row["study"] == study and row["metric"] in names]
     rows: list[list[Cell]] = []
     for variant, style in styles.items():
         points = [
@@ -106,7 +119,7 @@ def key_figures(
         f"Rate, accuracy and picture quality of every operating point; in brackets the "
         f"{results.confidence} interval. A dash: not measured or not defined."
     )
-    return Table(caption, columns, rows)
+    return Table(caption, columns, rows, source)
 
 
 def _by_point(results: Results, study: str) -> dict[tuple[str, int, int], dict[str, Row]]:
@@ -118,10 +131,8 @@ def _by_point(results: Results, study: str) -> dict[tuple[str, int, int], dict[s
     return measured
 
 
-def curve_table(
-    results: Results, study: str, metric: Metric, styles: dict[str, VariantStyle]
-) -> Table:
-    """Return the numbers behind one plot."""
+def curve_table(results: Results, metric: Metric, styles: dict[str, VariantStyle]) -> Table:
+    """Return the numbers behind one plot, whose variants may be of several studies."""
     columns = [
         "Variant",
         "Rate index",
@@ -134,17 +145,23 @@ def curve_table(
         "Images",
     ]
     rate = metric_style("bpp")
-    points = {(p["variant"], p["rate_index"], p["seed"]): p for p in results.points(study)}
+    points = {
+        (p["study"], p["variant"], p["rate_index"], p["seed"]): p for p in results.plan["points"]
+    }
     rows = []
-    for variant, style in styles.items():
-        mine = results.curve(study, metric.name, variant)
+    source: list[Row] = []
+    for style in styles.values():
+        mine = results.curve(style.study, metric.name, style.name)
+        source += mine
         for place, row in enumerate(mine):
             head = [Cell(style.label, "head", len(mine), marker=style)] if place == 0 else []
             rows.append(
                 [
                     *head,
                     figure(str(row["rate_index"])),
-                    setting(results, points[variant, row["rate_index"], row["seed"]]),
+                    setting(
+                        results, points[style.study, style.name, row["rate_index"], row["seed"]]
+                    ),
                     figure(str(row["seed"])),
                     figure(rate.show(row["bpp"])),
                     figure(rate.show(row["bpp_estimated"])),
@@ -153,7 +170,8 @@ def curve_table(
                     figure(str(row["n_images"])),
                 ]
             )
-    return Table(f"The numbers of this plot: {metric.title} over rate.", columns, rows)
+    caption = f"The numbers of this plot: {metric.title} over rate."
+    return Table(caption, columns, rows, source)
 
 
 # What a flag of bd.csv means (see icmbench.metrics.bd for the policy), in the order of severity.
@@ -231,7 +249,7 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
         "Overlap",
         "Flags",
     ]
-    table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, cells)
+    table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, cells, rows)
     found = {name: flags[name] for name in [*FLAGS, *flags] if name in flags}
     lost = any(_lost(row) for row in rows)
     return BdTables(table, found, sorted(images), sorted(resamples), lost)

@@ -46,6 +46,12 @@ class ContrastiveParameters(BackboneParameters):
     momentum: float = Field(
         0.999, ge=0, le=1, description="Share of the key network that a step keeps."
     )
+    area: list[float] = Field(
+        [0.2, 1.0],
+        min_length=2,
+        max_length=2,
+        description="Bounds of a view's share of the image's area.",
+    )
     semantic_crop: bool = Field(
         True,
         description="ContrastiveCrop: crops are placed in the box of the image's heat map. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 from torchvision.transforms import v2
 
-_SCALE, _RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
+_RATIO = (3 / 4, 4 / 3)
+AREA = (0.2, 1.0)
 
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels
 
@@ -43,10 +45,12 @@ def _extent(hot: Tensor) -> tuple[Tensor, Tensor]:
     return cells.argmax(1) / count, (count - cells.flip(1).argmax(1)) / count
 
 
-def sample_crop(image: Tensor, box: Tensor | None, alpha: float) -> Crop:
+def sample_crop(
+    image: Tensor, box: Tensor | None, alpha: float, area: Sequence[float] = AREA
+) -> Crop:
     """Draw one crop of an image [3, H, W] from torch's global generator.
 
-    Area (20 to 100 %) and aspect ratio (3/4 to 4/3) are those of a random resized crop. Without a
+    Area and aspect ratio (3/4 to 4/3) are those of a random resized crop. Without a
     box the place is uniform. With one, each coordinate of the centre is Beta(alpha, alpha) over
     that part of the box where the crop stays inside the image (the nearest such centre where there
     is none).
@@ -55,8 +59,10 @@ def sample_crop(image: Tensor, box: Tensor | None, alpha: float) -> Crop:
         image: gives H and W.
         box: [4] x1, y1, x2, y2 in [0, 1], or None.
         alpha: of the Beta distribution; below 1 the two views of an image are pushed apart.
+        area: bounds of the crop's share of the image's area.
     """
-    drawn = _resized_crop.make_params([image])
+    # It draws only, and never resizes.
+    drawn = v2.RandomResizedCrop(1, scale=tuple(area), ratio=_RATIO).make_params([image])
     top, left, height, width = (int(drawn[n]) for n in ("top", "left", "height", "width"))
     if box is None:
         return top, left, height, width
@@ -65,9 +71,6 @@ def sample_crop(image: Tensor, box: Tensor | None, alpha: float) -> Crop:
     top = _place(y1, y2, height, image.shape[-2], u)
     left = _place(x1, x2, width, image.shape[-1], v)
     return top, left, height, width
-
-
-_resized_crop = v2.RandomResizedCrop(1, scale=_SCALE, ratio=_RATIO)  # draws only; never resizes
 
 
 def _place(low: float, high: float, length: int, total: int, share: float) -> int:

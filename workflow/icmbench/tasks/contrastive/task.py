@@ -51,7 +51,7 @@ class Contrastive(nn.Module):
         self.projection = make_projection(self.key.backbone.channels[-1], parameters.dimension)
         self.loss = QueueLoss(parameters.queue, parameters.dimension, parameters.temperature)
         self.crops = CropBoxes()
-        self._view = Views(parameters.crop, parameters.alpha)
+        self._view = Views(parameters.crop, parameters.alpha, parameters.area)
 
     def load_pretrained(self) -> None:
         """Refuse: no weights are published."""

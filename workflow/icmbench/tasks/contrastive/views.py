@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from icmbench.tasks.contrastive.crops import sample_crop
+from icmbench.tasks.contrastive.crops import AREA, sample_crop
 
 
 class Views:
@@ -15,10 +17,11 @@ class Views:
     Args:
         side: of the view in pixels.
         alpha: of the Beta distribution that places a crop in its box.
+        area: bounds of a crop's share of the image's area.
     """
 
-    def __init__(self, side: int, alpha: float) -> None:
-        self.side, self.alpha = side, alpha
+    def __init__(self, side: int, alpha: float, area: Sequence[float] = AREA) -> None:
+        self.side, self.alpha, self.area = side, alpha, tuple(area)
         # SimCLR's tenth of the side, odd; the papers use 23 for 224.
         kernel = 2 * (side // 20) + 1
         self._change = v2.Compose(
@@ -39,7 +42,7 @@ class Views:
         """
         # The blur is a convolution, which autocast would round.
         with torch.autocast(image.device.type, enabled=False):
-            crop = sample_crop(image, box, self.alpha)
+            crop = sample_crop(image, box, self.alpha, self.area)
             view = v2.functional.resized_crop(
                 image.float(), *crop, [self.side, self.side], antialias=True
             )

@@ -1,0 +1,115 @@
+"""The claims of tang2025 and zhang2022 are about what is run, and quote what the papers say."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import bjontegaard
+import pytest
+
+from icmbench.analyse.claims.decide import claimed_side
+from icmbench.config.claims import OrderClaim, claim_faults, claim_variants
+from icmbench.config.load import load_scale, load_study
+from icmbench.config.study import Study
+from icmbench.registry import PIXEL_METRICS, TASKS, load_modules
+
+LATENTS = "layered/face-analysis/separate"
+PICTURES = "uncoded/face-analysis/original"
+BPG = "bpg/face-analysis/baseline"
+
+
+@pytest.fixture
+def shipped(repository: Path) -> Any:
+    load_modules([])
+
+    def load(name: str, scale: str) -> Study:
+        workflow = repository / "workflow"
+        return load_study(workflow / "studies", name, load_scale(workflow / "scales", scale))
+
+    return load
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+@pytest.mark.parametrize(("name", "least"), [("tang2025", 12), ("zhang2022", 8)])
+def test_claims_are_about_what_is_evaluated(
+    shipped: Any, name: str, least: int, scale: str
+) -> None:
+    study = shipped(name, scale)
+    assert len(study.claims) >= least
+
+    def metrics(variant: Any) -> tuple[str, ...]:
+        return (*TASKS[variant.task].metrics, *PIXEL_METRICS)
+
+    assert claim_faults(name, study, metrics) == []
+    for key, claim in study.claims.items():
+        assert claim.sentence.endswith(".") and claim.source, key
+        for variant in claim_variants(claim):
+            assert study.variants[variant].evaluate, (key, variant)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_the_context_model_is_compared_at_equal_lambda(shipped: Any, scale: str) -> None:
+    study = shipped("tang2025", scale)
+    claim = study.claims["context-shortens-bitstreams"]
+
+    def weight(variant: str, index: int) -> float:
+        return float(study.ladders[study.variants[variant].ladder].values[index])
+
+    own = weight(claim.variant, claim.rate_index)
+    assert own == weight(claim.anchor, claim.anchor_rate_index)
+
+
+@pytest.mark.parametrize("name", ["tang2025", "zhang2022"])
+def test_what_was_published_supports_the_claim(shipped: Any, name: str) -> None:
+    study = shipped(name, "paper")
+    for key, claim in study.claims.items():
+        if claim.published is None or isinstance(claim, OrderClaim):
+            continue
+        low, high = claimed_side(claim.expect, claim.threshold, claim.margin)
+        assert low <= claim.published <= high, key
+
+
+def test_effects_of_zhang2022_follow_from_its_tables(shipped: Any) -> None:
+    """The same file holds the tables' cells and the effects that claims quote."""
+    study = shipped("zhang2022", "paper")
+
+    def column(variant: str, metric: str, group: str) -> list[float]:
+        cells = study.published
+        return [
+            cell.value
+            for cell in cells
+            if (cell.variant, cell.metric, cell.group) == (variant, metric, group)
+        ]
+
+    def attributes(variant: str) -> list[float]:
+        return [100 * value for value in column(variant, "attribute_accuracy", "Attributes")]
+
+    latents, bpg = attributes(LATENTS), attributes(BPG)
+    rates, bpg_rates = (column(v, "bpp", "Attributes") for v in (LATENTS, BPG))
+    parsing = [100 * value for value in column(LATENTS, "miou", "Parsing")]
+    single = column("layered/face-attributes/separate", "attribute_accuracy", "Parameters")
+    both = column(LATENTS, "attribute_accuracy", "Parameters")
+    gain = bjontegaard.bd_psnr(
+        rates, latents, bpg_rates, bpg, method="pchip",
+        require_matching_points=False, min_overlap=0,
+    )  # fmt: skip
+    effects = {
+        "attributes-near-pictures": min(latents) - attributes(PICTURES)[0],
+        "attributes-saturate": latents[-1] - latents[1],
+        "bpg-above-latents": gain,
+        "multi-task-helps-attributes": 100 * (both[0] - single[0]),
+        "fewer-parameters": column(LATENTS, "parameters", "Parameters")[0],
+        "parsing-rises-with-rate": parsing[-1] - parsing[0],
+        "parsing-rises-at-every-step": min(b - a for a, b in pairwise(parsing)),
+    }
+    quoted = {k: c.published for k, c in study.claims.items() if c.published is not None}
+    assert quoted == pytest.approx(effects, abs=0.005)
+    others = [
+        cell.value
+        for cell in study.published
+        if cell.group == "Parameters" and cell.metric == "parameters" and cell.variant is None
+    ]
+    # "Most published networks": all but one are at or above the threshold.
+    assert sum(value < study.claims["fewer-parameters"].threshold for value in others) == 1

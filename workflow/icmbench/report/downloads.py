@@ -1,0 +1,90 @@
+"""What a reader takes away from a page: tables as CSV, curves as JSON, as data URIs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from icmbench.report.drawing import data_uri
+from icmbench.report.results import Results
+from icmbench.report.style import VariantStyle
+from icmbench.report.tables import Cell, Table
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file inside a page: what it is called here, its file name and its address."""
+
+    text: str
+    name: str
+    uri: str
+
+
+def table_csv(table: Table) -> str:
+    """Return a table as CSV (RFC 4180): its source rows where it has some, else its cells.
+
+    Of cells, one that spans rows is repeated, a dash is left empty, a typographic minus becomes
+    a hyphen, and smaller text stands in a column of its own.
+    """
+    out = io.StringIO()
+    if table.source:
+        writer = csv.DictWriter(out, list(table.source[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(table.source)
+        return out.getvalue()
+    rows = _filled(table)
+    noted = [any(row[place].note for row in rows) for place in range(len(table.columns))]
+    head: list[str] = []
+    for name, has_notes in zip(table.columns, noted, strict=True):
+        head += [name, f"{name}: note"] if has_notes else [name]
+    plain = csv.writer(out)
+    plain.writerow(head)
+    for row in rows:
+        line: list[str] = []
+        for cell, has_notes in zip(row, noted, strict=True):
+            line += [_value(cell.text), _value(cell.note)] if has_notes else [_value(cell.text)]
+        plain.writerow(line)
+    return out.getvalue()
+
+
+def csv_uri(table: Table) -> str:
+    """Return a table as a data URI of CSV."""
+    return data_uri("text/csv;charset=utf-8", table_csv(table).encode())
+
+
+def curve_downloads(results: Results, styles: Iterable[VariantStyle]) -> list[Download]:
+    """Return the curves of variants in the shape of CompressAI's JSON, where they are measured."""
+    found = []
+    for style in styles:
+        path = results.root / "curves" / style.study / f"{style.name}.json"
+        if path.is_file():
+            name = f"{style.study}-{style.name}.json".replace("/", "-")
+            found.append(
+                Download(style.label, name, data_uri("application/json", path.read_bytes()))
+            )
+    return found
+
+
+def _filled(table: Table) -> list[list[Cell]]:
+    """Return the rows of a table with every cell that spans several repeated in each."""
+    rows: list[list[Cell]] = []
+    left = [0] * len(table.columns)
+    for row in table.rows:
+        own = iter(row)
+        filled = []
+        for place in range(len(table.columns)):
+            if left[place]:
+                left[place] -= 1
+                filled.append(rows[-1][place])
+            else:
+                cell = next(own)
+                left[place] = cell.rows - 1
+                filled.append(cell)
+        rows.append(filled)
+    return rows
+
+
+def _value(text: str) -> str:
+    return "" if text == "\N{EN DASH}" else text.replace("\N{MINUS SIGN}", "-")
