@@ -74,7 +74,7 @@ def test_everything_is_there(run: Path) -> None:
         "chamain2021-rate-psnr-detection",
         "anchors-rate-psnr_ycbcr",
     ):
-        for suffix in ("svg", "png"):
+        for suffix in ("svg", "pdf", "png"):
             assert (root / f"report/figures/{name}.{suffix}").stat().st_size > 1000
     page = (root / "report/index.html").read_text()
     assert "chamain2021" in page and not re.search(r'(src|href)="https?://[^"]+\.(js|css)', page)

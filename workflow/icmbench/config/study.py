@@ -105,7 +105,8 @@ class RateTarget(Strict):
     """A weight that follows its term until the term reaches a target (ours).
 
     After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
-    over the target, at most ``gain`` either way.
+    over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
+    start.
     """
 
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from icmbench.report.outputs import study_page
 from icmbench.track.content import Content, Status, text_tags
 from icmbench.track.tables import BD_SECTIONS, Tables, bd_values
 
@@ -157,7 +158,7 @@ def _note(about: dict[str, Any]) -> str:
 
 
 def _artefacts(root: Path, study: str, tables: Tables) -> tuple[Path, ...]:
-    page = root / "report" / "index.html"
-    pages = [page] if page.is_file() and page.stat().st_size < MAX_REPORT_BYTES else []
+    found = [root / "report" / name for name in ("index.html", study_page(study))]
+    pages = [p for p in found if p.is_file() and p.stat().st_size < MAX_REPORT_BYTES]
     figures = sorted((root / "report" / "figures").glob(f"{study}-*.png"))
     return (root / "plan.json", tables.curves_path, tables.bd_path, *pages, *figures)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+RANGE = 100.0  # the weight stays within this factor of its start
+
 
 class Steering(nn.Module):
     """The weight of one loss term; it is state of the training and survives a resume.
@@ -22,6 +24,7 @@ class Steering(nn.Module):
     def __init__(self, target: float, start: float, gain: float) -> None:
         super().__init__()
         self.target, self.gain = target, gain
+        self.bounds = tuple(math.log(start * factor) for factor in (1 / RANGE, RANGE))
         self.register_buffer("log_weight", torch.tensor(math.log(start)))
 
     @property
@@ -33,4 +36,5 @@ class Steering(nn.Module):
     def update(self, value: Tensor) -> None:
         """Raise the weight where the term's value is above the target, lower it below."""
         excess = (value.detach() / self.target - 1).clamp(-1, 1)
-        self.log_weight += self.gain * excess
+        # A term that its weight cannot move must not wind the weight up or down for ever.
+        self.log_weight.add_(self.gain * excess).clamp_(*self.bounds)
