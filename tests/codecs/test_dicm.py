@@ -359,7 +359,7 @@ def test_evaluation_does_not_depend_on_what_is_wanted() -> None:
 def test_every_part_learns(settings: dict[str, Any]) -> None:
     codec = small(drop_path=[0.0, 0.0, 0.0], **settings)
     codec.train()
-    terms = {*TERMS, "elimination_bpp", "elimination_l1"}
+    terms = {*TERMS, "elimination_bpp", "elimination_l1", "elimination_mse"}
     codec.wanted = frozenset(terms)
     out = codec(torch.rand(1, 3, 128, 128))  # two positions of z or more, to attend to
     (sum(out.terms.values()) + out.bits / out.pixels).backward()
@@ -414,7 +414,7 @@ def test_self_supervised_path() -> None:
         reduced, terms = codec.self_supervised(images, eliminate=True)
         assert torch.equal(plain, codec.backbone.tail(codec.backbone.head(images))[-1])
     assert plain.shape == reduced.shape == (2, 512, 3, 2)
-    assert none == {} and set(terms) == {"elimination_bpp", "elimination_l1"}
+    assert none == {} and set(terms) == {"elimination_bpp", "elimination_l1", "elimination_mse"}
     assert not torch.equal(plain, reduced)
     assert terms["elimination_bpp"] > 0
 

@@ -120,6 +120,7 @@ def _register_dicm(name: str, starts_from: tuple[str, ...] = (), **defaults: boo
                 "bpp",
                 "elimination_bpp",
                 "elimination_l1",
+                "elimination_mse",
                 "feature_mse",
                 *(f"layer{stage}_mse" for stage in (2, 3, 4)),
             ),

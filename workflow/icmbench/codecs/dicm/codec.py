@@ -113,7 +113,7 @@ class Dicm(nn.Module):
         and gives bits, features and the terms that cost no further network.
 
         Terms, means over the batch: ``elimination_bpp`` (bits of y1 per pixel), ``elimination_l1``
-        (f2 to f1), ``feature_mse`` (f3 to f2), ``layer2_mse`` to ``layer4_mse`` (outputs of the
+        and ``elimination_mse`` (f2 to f1), ``feature_mse`` (f3 to f2), ``layer2_mse`` to ``layer4_mse`` (outputs of the
         backbone's stages for f3 to those for f2).
         """
         batch, _, height, width = images.shape
@@ -142,7 +142,7 @@ class Dicm(nn.Module):
             eliminate: whether redundancy elimination is in the path, where the codec has it.
 
         Returns:
-            Output of ``layer4`` [B, C, H / 32, W / 32]; ``elimination_bpp`` and ``elimination_l1``
+            Output of ``layer4`` [B, C, H / 32, W / 32]; the terms of elimination
             where redundancy was eliminated.
         """
         features, terms = self._reduced(images, eliminate)
@@ -158,6 +158,7 @@ class Dicm(nn.Module):
         return left, {
             "elimination_bpp": bits_of(likelihoods) / (batch * height * width),
             "elimination_l1": functional.l1_loss(left, features),
+            "elimination_mse": functional.mse_loss(left, features),
         }
 
     # --- coding -------------------------------------------------------------------------------
