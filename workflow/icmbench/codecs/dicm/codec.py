@@ -113,8 +113,8 @@ class Dicm(nn.Module):
         and gives bits, features and the terms that cost no further network.
 
         Terms, means over the batch: ``elimination_bpp`` (bits of y1 per pixel), ``elimination_l1``
-        and ``elimination_mse`` (f2 to f1), ``feature_mse`` (f3 to f2), ``layer2_mse`` to ``layer4_mse`` (outputs of the
-        backbone's stages for f3 to those for f2).
+        and ``elimination_mse`` (f2 to f1), ``feature_mse`` (f3 to f2), ``layer2_mse`` to
+        ``layer4_mse`` (outputs of the backbone's stages for f3 to those for f2).
         """
         batch, _, height, width = images.shape
         pixels = batch * height * width
