@@ -20,7 +20,7 @@ help:
 results: install ## run the default configuration; open results/mini/report/index.html
 	$(RUN)/snakemake --cores $(CORES)
 
-smoke: install ## run everything at the smallest scale, a minute or two
+smoke: install ## run everything at the smallest scale, ten minutes
 	$(RUN)/snakemake --cores $(CORES) --config scale=smoke
 
 test: install lint unit ## linters, type checker and all tests
