@@ -21,7 +21,12 @@ from icmbench.registry import CODECS, implementation, load_modules
 from icmbench.train.checkpoint import load_part, save_weights
 
 load_modules([])
-LEARNED = [name for name in CODECS.names() if CODECS[name].kind == "learned"]
+# Feature codecs have tests of their own.
+LEARNED = [
+    name
+    for name in CODECS.names()
+    if CODECS[name].kind == "learned" and CODECS[name].yields == ("pictures",)
+]
 SEQUENTIAL = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 
 

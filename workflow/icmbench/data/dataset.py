@@ -18,7 +18,7 @@ from PIL import Image
 
 from icmbench.codecs.base import Picture
 from icmbench.data.index import open_index
-from icmbench.data.pictures import list_pictures, read_picture
+from icmbench.data.pictures import list_pictures, read_picture, require_pictures
 from icmbench.errors import UserError
 from icmbench.files import read_json
 
@@ -39,10 +39,7 @@ class Pictures:
         self._archive: zipfile.ZipFile | None = None
         self._cache: dict[str, Picture] = {}
         self._room = _CACHE_BYTES if keep else 0
-        if not path.exists():
-            raise UserError(
-                f"{path}: no such folder or archive of pictures; run the job it is from"
-            )
+        require_pictures(path)
 
     def __getstate__(self) -> dict[str, Any]:
         # An open archive cannot follow a loader's worker process.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from icmbench.data.pictures import require_pictures
 from icmbench.errors import UserError
 from icmbench.files import read_json
 
@@ -52,7 +53,9 @@ def open_index(dataset: dict[str, Any], split: str) -> Index:
     """
     folder = Path(dataset["folder"])
     if dataset["source"] == "embedded-scenes":
-        return _coco(folder / f"{split}.zip", read_json(folder / f"instances_{split}.json"), None)
+        images = folder / f"{split}.zip"
+        require_pictures(images)
+        return _coco(images, read_json(folder / f"instances_{split}.json"), None)
     if dataset["source"] == "embedded-faces":
         return _faces(dataset, split)
     place = dataset["splits"].get(split)

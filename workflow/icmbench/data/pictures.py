@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from icmbench.codecs.base import Picture
+from icmbench.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -45,3 +46,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", opaque.size, (0, 0, 0, 255))
         return Image.alpha_composite(ground, opaque).convert("RGB")
     return image.convert("RGB")
+
+
+def require_pictures(path: Path) -> None:
+    """Raise a UserError where there is no folder or archive of pictures at ``path``."""
+    if not path.exists():
+        raise UserError(f"{path}: no such folder or archive of pictures; run the job it is from")

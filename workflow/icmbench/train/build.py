@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from icmbench.errors import UserError
+from icmbench.networks.pointwise import avoid_strided_pointwise
 from icmbench.registry import CODECS, TASKS, implementation
 from icmbench.train.checkpoint import load_part
 
@@ -44,7 +45,7 @@ def build_codec(settings: dict[str, Any]) -> Any:
             codec.load_pretrained(settings["rate_index"])
     elif source != "random":
         _load(codec, settings, "codec")
-    return codec.to(memory_format=torch.channels_last)
+    return avoid_strided_pointwise(codec).to(memory_format=torch.channels_last)
 
 
 def build_task(settings: dict[str, Any]) -> Any:
@@ -58,7 +59,7 @@ def build_task(settings: dict[str, Any]) -> Any:
             task.load_pretrained()
     elif source not in ("random", None):
         _load(task, settings, "task")
-    return task.to(memory_format=torch.channels_last)
+    return avoid_strided_pointwise(task).to(memory_format=torch.channels_last)
 
 
 def _load(module: Any, settings: dict[str, Any], part: str) -> None:
