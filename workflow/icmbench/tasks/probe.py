@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,7 +25,29 @@ from icmbench.train.system import stack_padded
 MULTIPLE = 64  # pictures are padded to it, as the codec pads those whose features are read
 
 
-class FeatureProbe(nn.Module):
+class OnBackbone(nn.Module):
+    """What tasks behind a codec's backbone share: its names, its statistics, what they read."""
+
+    network: SplitResNet
+
+    @staticmethod
+    def name_here(name: str) -> str:
+        """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
+        return name_in_network(name)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; batch norm stays in evaluation mode."""
+        super().train(mode)
+        freeze_statistics(self)
+        return self
+
+    def features(self, inputs: Any) -> Features:
+        """Return features of stride 4: the inputs themselves."""
+        features: Features = inputs
+        return features
+
+
+class FeatureProbe(OnBackbone):
     """Tail, global average pool and a linear layer, on features of stride 4.
 
     Batch norm always uses its running statistics, also where the tail is trained.
@@ -65,25 +87,9 @@ class FeatureProbe(nn.Module):
             "task 'probe': there are no published weights; start its backbone from a codec's"
         )
 
-    @staticmethod
-    def name_here(name: str) -> str:
-        """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
-        return name_in_network(name)
-
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {"tail": self.network.tail_modules(), "classifier": [self.classifier]}
-
-    def train(self, mode: bool = True) -> FeatureProbe:
-        """Set the mode; batch norm stays in evaluation mode."""
-        super().train(mode)
-        freeze_statistics(self)
-        return self
-
-    def features(self, inputs: Any) -> Features:
-        """Return features of stride 4: the inputs themselves."""
-        features: Features = inputs
-        return features
 
     def forward(self, inputs: Any) -> Tensor:
         """Return the logits [B, classes], float32."""

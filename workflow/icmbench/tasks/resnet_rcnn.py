@@ -28,7 +28,7 @@ from icmbench.networks.backbone import SplitResNet
 from icmbench.tasks import DetectorParameters
 from icmbench.tasks.base import Features, Outcome
 from icmbench.tasks.detection import detect
-from icmbench.tasks.probe import freeze_statistics, head_features, name_in_network, remove_head
+from icmbench.tasks.probe import OnBackbone, head_features, remove_head
 from icmbench.tasks.small_detector import small_mask_settings, small_settings
 from icmbench.tasks.tang2025_parameters import ResnetRcnnParameters
 
@@ -39,7 +39,7 @@ _FULL_CHANNELS = 256
 _SMALL_LEVELS = 3  # of stride 8, 16 and 32
 
 
-class FeatureRcnn(nn.Module):
+class FeatureRcnn(OnBackbone):
     """A detector on features of stride 4.
 
     Batch norm of the tail always uses its running statistics, since batches are small; its factors
@@ -75,25 +75,9 @@ class FeatureRcnn(nn.Module):
             "from a codec's"
         )
 
-    @staticmethod
-    def name_here(name: str) -> str:
-        """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
-        return name_in_network(name)
-
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {"tail": self.network.tail_modules(), "detector": [self.detector]}
-
-    def train(self, mode: bool = True) -> FeatureRcnn:
-        """Set the mode; batch norm stays in evaluation mode."""
-        super().train(mode)
-        freeze_statistics(self)
-        return self
-
-    def features(self, inputs: Any) -> Features:
-        """Return features of stride 4: the inputs themselves."""
-        features: Features = inputs
-        return features
 
     def losses(self, inputs: Any, targets: list[Target]) -> dict[str, Tensor]:
         """Return the four or five detector losses for inputs as :attr:`reads` says."""
