@@ -7,7 +7,6 @@ among the 1000 sorted ones. The development kit numbers the classes otherwise (I
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from icmbench.data.manifest import read_manifest
+from icmbench.data.derived import derived
+from icmbench.data.manifest import Manifest
 from icmbench.errors import UserError
-from icmbench.files import digest_json, write_text
 
 _FORMAT = 1  # to be raised with every change of what index returns
 _META = Path("devkit", "data", "meta.mat")
@@ -78,27 +77,22 @@ def index(folder: Path, split: Literal["train", "val"], cache: Path) -> ImageNet
     }
     if split not in readers:
         raise UserError(f"ImageNet has no split {split!r}; choose train or val")
-    path = folder.with_name(f"{folder.name}.manifest.json")
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise UserError(f"{path}: no such manifest: fetch the data set first")
-    key = digest_json([_FORMAT, split, manifest.digest])
-    try:
-        stored = json.loads(cache.read_text(encoding="utf-8"))
-        if stored.pop("key") == key:
-            return ImageNetIndex(**stored)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        pass  # there is none yet, or it is damaged: it is made again
-    synsets = _read_synsets(folder / _META)
-    pairs = readers[split](folder, synsets, manifest.subset)
-    found = ImageNetIndex(
-        files=[file for file, _ in pairs],
-        labels=[label for _, label in pairs],
-        classes=synsets.words,
-        wnids=synsets.wnids,
-    )
-    write_text(cache, json.dumps({"key": key, **asdict(found)}) + "\n")
-    return found
+
+    def make(manifest: Manifest) -> dict[str, Any]:
+        synsets = _read_synsets(folder / _META)
+        pairs = readers[split](folder, synsets, manifest.subset)
+        found = ImageNetIndex(
+            files=[file for file, _ in pairs],
+            labels=[label for _, label in pairs],
+            classes=synsets.words,
+            wnids=synsets.wnids,
+        )
+        return asdict(found)
+
+    def read(content: dict[str, Any]) -> ImageNetIndex:
+        return ImageNetIndex(**content)
+
+    return derived(folder, cache, [_FORMAT, split], make, read)
 
 
 def _train(folder: Path, synsets: _Synsets, subset: bool) -> list[tuple[str, int]]:

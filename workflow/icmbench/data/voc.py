@@ -7,7 +7,6 @@ h = ymax - ymin + 1: a box of one pixel has area 1, and one of the whole picture
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -16,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from icmbench.data.manifest import read_manifest
+from icmbench.data.derived import derived
+from icmbench.data.manifest import Manifest
 from icmbench.errors import UserError
-from icmbench.files import digest_json, write_text
 
 CLASSES = (
     "aeroplane",
@@ -99,27 +98,19 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
 def cached_coco_annotations(folder: Path, sets: Sequence[str], cache: Path) -> dict[str, Any]:
     """Return :func:`coco_annotations`, read from ``cache`` where that fits the data and the sets.
 
-    Otherwise ``cache`` is written, atomically: processes that come at once each parse, and the last
-    one's file, which is the same, stays. The data set's manifest (``<folder>.manifest.json``) says
-    what the data are.
+    See :func:`icmbench.data.derived.derived`.
 
     Raises:
         UserError: as :func:`coco_annotations`, and where there is no manifest.
     """
-    path = folder.with_name(f"{folder.name}.manifest.json")
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise UserError(f"{path}: no such manifest: fetch the data set first")
-    key = digest_json([_FORMAT, list(sets), manifest.digest])
-    try:
-        stored = json.loads(cache.read_text(encoding="utf-8"))
-        if stored["key"] == key:
-            return dict(stored["annotations"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass  # there is none yet, or it is damaged: it is made again
-    annotations = coco_annotations(folder, sets)
-    write_text(cache, json.dumps({"key": key, "annotations": annotations}) + "\n")
-    return annotations
+
+    def make(manifest: Manifest) -> dict[str, Any]:
+        return {"annotations": coco_annotations(folder, sets)}
+
+    def read(content: dict[str, Any]) -> dict[str, Any]:
+        return dict(content["annotations"])
+
+    return derived(folder, cache, [_FORMAT, list(sets)], make, read)
 
 
 def _read_set(folder: Path, chosen: str) -> tuple[str, list[str]]:
