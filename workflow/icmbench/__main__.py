@@ -90,13 +90,21 @@ def _datasets(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     job = _job(arguments)
-    from icmbench.train.run import Interrupted, train
+    from icmbench.train import launch
 
-    try:
-        print(train(job))
-    except Interrupted as stop:
-        print(f"icmbench: {stop}", file=sys.stderr)
-        return 143
+    if launch.wants_processes(job):
+        return launch.launch(arguments.job, job)
+    with launch.member():
+        from icmbench.train.run import Interrupted, train
+
+        try:
+            weights = train(job)
+        except Interrupted as stop:
+            if launch.leads():
+                print(f"icmbench: {stop}", file=sys.stderr)
+            return launch.INTERRUPTED
+    if launch.leads():
+        print(weights)
     return 0
 
 

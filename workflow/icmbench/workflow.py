@@ -71,6 +71,21 @@ class Workflow:
         """Return the time limit of a network job; a retry resumes, and gets more."""
         return self.runtime.runtime_min * attempt
 
+    def train_threads(self, wildcards: Any) -> int:
+        """Return the threads of a training: those of a network job for each device."""
+        return self.runtime.threads * self._devices(wildcards)
+
+    def train_gpus(self, wildcards: Any) -> int:
+        """Return the GPUs of a training: those of a network job for each device."""
+        return self.runtime.gpu * self._devices(wildcards)
+
+    def train_memory(self, wildcards: Any, attempt: int) -> int:
+        """Return the memory of a training in MB: that of a network job for each device."""
+        return self.memory(wildcards, attempt) * self._devices(wildcards)
+
+    def _devices(self, wildcards: Any) -> int:
+        return self._plan.train_devices(self._point(wildcards.key))
+
     def anchor_memory(self, wildcards: Any, attempt: int) -> int:
         """Return the memory of an anchor's job in MB, half as much again for each retry."""
         return round(self.runtime.anchor_mb * (1 + 0.5 * (attempt - 1)))

@@ -98,6 +98,9 @@ class Plan(Points):
         study = self.studies[point.study]
         chained = self._chain_neighbour(point) is not None
         name = training.chain.schedule if training.chain and chained else training.schedule
+        schedule = study.schedules[name]
+        # One device is left out: job files, on which Snakemake depends, stay as they were.
+        left_out = {"origin", "note", *(["devices"] if schedule.devices == 1 else [])}
         coded = self.coded(point, "train") if self._trains_on_decoded(point) else None
         return {
             **self._description(point),
@@ -106,7 +109,7 @@ class Plan(Points):
             "task": self._task(point, "source"),
             "parts": training.parts,
             "loss": self._loss_weights(point, training),
-            "schedule": study.schedules[name].model_dump(exclude={"origin", "note"}),
+            "schedule": schedule.model_dump(exclude=left_out),
             "dataset": self._dataset(self.variant(point).dataset),
             "coded": coded,
             "runtime": self.scale.runtime.model_dump(
@@ -114,6 +117,11 @@ class Plan(Points):
             ),
             "modules": self.run.modules,
         }
+
+    def train_devices(self, point: Point) -> int:
+        """Return how many processes train a point together, each on a device of its own."""
+        devices: int = self.train_job(point)["schedule"].get("devices", 1)
+        return devices
 
     def coded(self, point: Point, split: str) -> dict[str, Any] | None:
         """Return where the point's coded pictures of a split lie, or None for original pixels.

@@ -91,7 +91,12 @@ class RuntimeSettings(Strict):
     """How jobs run on this scale's hardware."""
 
     threads: int = Field(1, ge=1, description="CPU threads of one training or evaluation job.")
-    gpu: int = Field(0, ge=0, description="GPUs of one training or evaluation job.")
+    gpu: int = Field(
+        0,
+        ge=0,
+        description="GPUs of one training or evaluation job. A training over several devices "
+        "(see a schedule's ``devices``) takes threads, GPUs and memory for each.",
+    )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         "auto",
         description="Arithmetic of transforms and task networks; entropy models are always fp32. "
