@@ -94,16 +94,22 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if launch.wants_processes(job):
         return launch.launch(arguments.job, job)
-    with launch.member():
-        from icmbench.train.run import Interrupted, train
+    if launch.is_member():
+        launch.take_part(lambda: _train_here(job, launch.leads()))
+    return _train_here(job)
 
-        try:
-            weights = train(job)
-        except Interrupted as stop:
-            if launch.leads():
-                print(f"icmbench: {stop}", file=sys.stderr)
-            return launch.INTERRUPTED
-    if launch.leads():
+
+def _train_here(job: dict[str, Any], speaks: bool = True) -> int:
+    from icmbench.train.launch import INTERRUPTED
+    from icmbench.train.run import Interrupted, train
+
+    try:
+        weights = train(job)
+    except Interrupted as stop:
+        if speaks:
+            print(f"icmbench: {stop}", file=sys.stderr)
+        return INTERRUPTED
+    if speaks:
         print(weights)
     return 0
 

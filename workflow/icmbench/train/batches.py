@@ -18,7 +18,6 @@ from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.train.targets import CROPPED, TARGETS, Targets
 
-
 Part = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 

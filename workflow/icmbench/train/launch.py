@@ -16,11 +16,10 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from icmbench.errors import UserError
 from icmbench.files import read_json, write_json
@@ -38,31 +37,48 @@ def wants_processes(job: dict[str, Any]) -> bool:
     return job["schedule"].get("devices", 1) > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
+def is_member() -> bool:
+    """Return whether this is one of several processes of a job, ours or torchrun's."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def leads() -> bool:
     """Return whether this process speaks for its job."""
-    return os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
+    return os.environ.get("RANK") == "0"
 
 
-@contextmanager
-def member() -> Iterator[None]:
-    """In a process of :func:`launch`: end with the launcher, and leave it word of a failure."""
-    folder = os.environ.get(_FAULTS)
-    if folder is None:
-        yield
-        return
-    _end_with_parent()
+def take_part(work: Callable[[], int]) -> NoReturn:
+    """Do one process's work and end the process with the exit status that it returns.
+
+    It ends without destructors: that of DDP was seen waiting for ever for a thread of gloo, which
+    itself waited for Python's lock (PyTorch 2.13), and after a failure they wait for the others.
+    """
+    if _LAUNCHER in os.environ:
+        _end_with_parent()
+    code = 1
     try:
-        yield
+        code = work()
     except Exception as error:
-        fault = {
-            "time_ns": time.time_ns(),
-            "said": str(error) if isinstance(error, UserError) else None,
-            "error": f"{type(error).__name__}: {error}",
-            "trace": traceback.format_exc(),
-        }
-        write_json(Path(folder) / f"{os.environ['RANK']}.json", fault)
-        sys.stderr.flush()
-        os._exit(1)  # not through destructors: they may wait for the other processes
+        _leave_word(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _leave_word(error: Exception) -> None:
+    """Tell the launcher, which says what failed first; under torchrun say it here."""
+    said = str(error) if isinstance(error, UserError) else None
+    trace = traceback.format_exc()
+    if _FAULTS not in os.environ:
+        print(trace if said is None else f"icmbench: error: {said}", file=sys.stderr)
+        return
+    fault = {
+        "time_ns": time.time_ns(),
+        "said": said,
+        "error": f"{type(error).__name__}: {error}",
+        "trace": trace,
+    }
+    write_json(Path(os.environ[_FAULTS]) / f"{os.environ['RANK']}.json", fault)
 
 
 def _end_with_parent() -> None:
@@ -164,10 +180,12 @@ class _Group:
             _LAUNCHER: str(os.getpid()),
             _FAULTS: str(self.faults),
         }
+        # DDP warns of find_unused_parameters where all are used, which depends on the study.
+        quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
         for rank in map(str, range(self.size)):
             own = {"RANK": rank, "LOCAL_RANK": rank}
             self.processes.append(
-                subprocess.Popen(self.command, env={**os.environ, **shared, **own})
+                subprocess.Popen(self.command, env={**quiet, **os.environ, **shared, **own})
             )
         if self.signalled is not None:  # it came while they were started
             self._send(self.signalled)

@@ -68,7 +68,6 @@ def train(job: dict[str, Any]) -> Path:
         if team.told(kept.is_file()):
             if team.leads:
                 _link(kept, weights)
-            team.part()
             return weights
         state = _prepare(job, fingerprint, team)
         try:
@@ -81,7 +80,6 @@ def train(job: dict[str, Any]) -> Path:
             raise
         finally:
             state.log.close()
-        team.part()
         if team.leads:
             _finish(state, kept, weights)
     return weights
@@ -325,7 +323,7 @@ def _step(
     # All randomness of a step (noise of quantisation, sampled proposals) follows from its number.
     torch.manual_seed(state.team.step_seed(state.job["seed"], step))
     with state.compute.autocast():
-        terms = state.model(batch)
+        terms = state.team.terms(state.model, batch)
     means, numbers = state.team.average(terms, numbers)
     _check_finite(means, step, state.job["key"])
     loss = state.system.loss(terms)

@@ -8,7 +8,6 @@ conclusion by itself: none waits for another that has stopped.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -76,11 +75,6 @@ class Team:
             "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=_TIMEOUT
         )
 
-    def part(self) -> None:
-        """Let the processes go their own ways."""
-        if self.size > 1:
-            torch.distributed.destroy_process_group()
-
     def fabric(self, compute: Compute) -> Fabric:
         """Return Lightning Fabric for this process; its import costs a second.
 
@@ -97,9 +91,7 @@ class Team:
             return Fabric(devices=1, plugins=[LightningEnvironment()], **kind)
         # Which parameters get a gradient depends on the study. Besides, without this DDP regroups
         # gradients after the first step, and a resumed training would add them in another order.
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
+        strategy = DDPStrategy(find_unused_parameters=True, forward_sync_buffers=False)
         fabric = Fabric(
             devices=self.local_size,
             num_nodes=self.size // self.local_size,
@@ -118,6 +110,10 @@ class Team:
             apart: parameters with a loss and an optimiser of their own.
         """
         return system if self.size == 1 else _Shared(system, apart)
+
+    def terms(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss terms of this process's batch; ``model`` is what Fabric made."""
+        return {name: getattr(term, "hidden", term) for name, term in model(batch).items()}
 
     # --- shares -------------------------------------------------------------------------------
 
@@ -211,7 +207,8 @@ class _Shared(nn.Module):
     """A system as DistributedDataParallel takes it.
 
     DDP waits for the gradient of every parameter that any output leads to. So outputs that nobody
-    differentiates are cut off, and parameters with a backward pass of their own are left out.
+    differentiates are cut off, parameters with a backward pass of their own are left out, and the
+    term that makes this pass is hidden: DDP joins all tensors that it sees into one backward pass.
     """
 
     def __init__(self, system: System, apart: Iterable[nn.Parameter]) -> None:
@@ -223,10 +220,19 @@ class _Shared(nn.Module):
             name for name, parameter in self.named_parameters() if id(parameter) in left_out
         ]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        wanted = {*self.system.weights, *self.system.steering, "discriminator"}
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        wanted = {*self.system.weights, *self.system.steering}
         terms = self.system(batch)
-        return {name: t if name in wanted else t.detach() for name, t in terms.items()}
+        seen = {name: t if name in wanted else t.detach() for name, t in terms.items()}
+        apart = {name: _Hidden(terms[name]) for name in ("discriminator",) if name in terms}
+        return {**seen, **apart}
+
+
+class _Hidden:
+    """A tensor that DDP does not find."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.hidden = tensor
 
 
 def _statistics(system: nn.Module) -> Iterator[Tensor]:
