@@ -4,14 +4,17 @@ python in_two.py [--quiet] JOB...
 
 The processes are forked from this one and find each other as torchrun's do. --quiet takes away what
 differs between processes by design: noise of quantisation, random views, and batch norm's
-statistics of a process's own share.
+statistics of a process's own share. In a job whose file is called nan.json the last process's loss
+becomes NaN at the second step. Prints the exit statuses by job.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 # What a training imports, so that no fork has to.
@@ -29,6 +32,7 @@ import icmbench.train.run  # noqa: F401
 from icmbench.__main__ import main
 from icmbench.files import read_json
 from icmbench.tasks.contrastive.views import Views
+from icmbench.train.system import System
 
 
 def make_quiet() -> None:
@@ -49,6 +53,17 @@ def make_quiet() -> None:
     nn.BatchNorm2d.forward = batch_norm  # type: ignore[method-assign]
 
 
+def break_loss() -> None:
+    original, steps = System.forward, []
+
+    def forward(self: System, batch: Any) -> dict[str, Tensor]:
+        steps.append(1)
+        terms = original(self, batch)
+        return {n: t * float("nan") if len(steps) == 2 else t for n, t in terms.items()}
+
+    System.forward = forward  # type: ignore[method-assign]
+
+
 def run(job: str) -> list[int]:
     size = read_json(job)["schedule"].get("devices", 1)
     with socket.socket() as free:
@@ -64,6 +79,8 @@ def run(job: str) -> list[int]:
                 os.environ.update({name: str(value) for name, value in place.items()})
                 os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_RUN_ID="test")
                 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+                if rank == size - 1 and Path(job).name == "nan.json":
+                    break_loss()
             os._exit(main(["train", job]))
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
@@ -74,5 +91,4 @@ if __name__ == "__main__":
     if jobs[0] == "--quiet":
         make_quiet()
         jobs = jobs[1:]
-    codes = {job: run(job) for job in jobs}
-    sys.exit(str(codes) if any(code for found in codes.values() for code in found) else 0)
+    print(json.dumps({job: run(job) for job in jobs}))
