@@ -25,7 +25,7 @@ from icmbench.files import read_json, write_json
 from icmbench.train import launch
 from icmbench.train.batches import batches, indices_of_step
 from icmbench.train.run import fingerprint_of
-from icmbench.train.team import Team, find_team
+from icmbench.train.team import Team, find_team, step_seed
 
 MSE = "hyperprior/reconstruction/mse"
 J_FT = "hyperprior/faster-rcnn/j-ft"
@@ -392,4 +392,12 @@ def test_processes_draw_other_noise_and_the_first_that_of_one_alone() -> None:
     seeds = {Team(rank, 4).step_seed(1, step) for rank in range(4) for step in range(50)}
     assert len(seeds) == 200
     assert len({seed % 2**32 for seed in seeds}) == 200  # a CPU's generator takes these bits only
-    assert Team(0, 4).step_seed(1, 7) == Team().step_seed(1, 7) == (1 << 32) + 7
+    assert Team(0, 4).step_seed(1, 7) == Team().step_seed(1, 7)
+
+
+def test_seeds_draw_other_noise() -> None:
+    drawn = []
+    for seed in range(8):
+        torch.manual_seed(step_seed(seed, 7))
+        drawn.append(tuple(torch.rand(4).tolist()))
+    assert len(set(drawn)) == 8

@@ -35,7 +35,7 @@ from icmbench.train.progress import MetricsLog, RunFile, report_progress
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
 from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
-from icmbench.train.team import Team, find_team
+from icmbench.train.team import Team, find_team, step_seed
 
 _PROGRESS_EVERY_S = 10.0
 
@@ -301,7 +301,7 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
 def _refresh(state: _State, step: int) -> None:
     """Let a task renew what it knows of the whole split; it says itself at which steps."""
     steps_per_epoch = max(1, len(state.split) // state.schedule["batch_size"])
-    torch.manual_seed((state.job["seed"] << 32) + step)
+    torch.manual_seed(step_seed(state.job["seed"], step))
     state.system.task.refresh(  # type: ignore[union-attr]
         state.system.codec,
         state.split,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,6 +30,15 @@ if TYPE_CHECKING:
 _PATIENCE = timedelta(days=7)
 # After that nobody works alone for long: only validation and checkpoints are one rank's.
 _TIMEOUT = timedelta(minutes=60)
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Return what torch's generators start a step with.
+
+    32 bits, because torch's CPU generator reads no more. Seeds and ranks are golden-ratio strides
+    apart (Weyl sequence), far beyond the length of a training.
+    """
+    return (step + 0x9E3779B1 * (seed + 0x10001 * rank)) % 2**32
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,8 @@ class Team:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def step_seed(self, seed: int, step: int) -> int:
-        """Return the seed of a step's noise: of one process as of rank 0, others differ."""
-        if self.rank == 0:
-            return (seed << 32) + step
-        mixed = np.random.SeedSequence([seed, 3, step, self.rank])
-        return int(mixed.generate_state(1, np.uint64)[0])
+        """Return the seed of this process's noise in a step."""
+        return step_seed(seed, step, self.rank)
 
     # --- agreement ----------------------------------------------------------------------------
 
