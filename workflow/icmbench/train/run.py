@@ -338,7 +338,8 @@ def _step(
         values[f"grad_norm.{name}"] = _update(state, name, step, factor)
     for name, steering in state.system.steering.items():
         values[f"weight.{name}"] = steering.weight
-        steering.update(means[name])
+        # A rate is steered by what is sent, not by the noisy estimate that has the gradient.
+        steering.update(means.get(f"{name}_coded", means[name]))
     if "adversary" in state.optimisers and "discriminator" in terms:
         state.optimisers["adversary"].zero_grad()
         state.fabric.backward(terms["discriminator"])
