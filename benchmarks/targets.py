@@ -81,8 +81,7 @@ def run_times(scale: str) -> None:
         folder = Path(name)
         for part in ("workflow", "envs"):
             shutil.copytree(REPOSITORY / part, folder / part)
-        for part in ("Snakefile", "config.yaml"):
-            shutil.copy(REPOSITORY / part, folder / part)
+        shutil.copy(REPOSITORY / "config.yaml", folder / "config.yaml")
         (folder / "data").mkdir()
         command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "2"]
         command += ["--config", f"scale={scale}"]
