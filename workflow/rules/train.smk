@@ -17,8 +17,8 @@ rule train:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
     resources:
-        gpu=W.runtime.gpu,
-        mem_mb=W.memory,
-        runtime=W.minutes,
+        **W.gpu,
+        mem_mb=W.mb(W.runtime.memory_mb),
+        runtime=W.minutes(W.runtime.runtime_min),
     shell:
         "python -m icmbench train {input.job} 2> >(tee -a {log} >&2)"
