@@ -48,7 +48,8 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
+# Jobs go to the node with the least load, so that a small run uses both.
+SelectTypeParameters=CR_Core_Memory,CR_LLN
 # Nodes may have more cores than the machine.
 SlurmdParameters=config_overrides
 GresTypes=gpu

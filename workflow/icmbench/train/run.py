@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
 from icmbench.train.build import build_codec, build_task
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from icmbench.train.lock import TrainingLock
+from icmbench.train.lock import TakenOver, TrainingLock
 from icmbench.train.progress import MetricsLog, RunFile, report_progress
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
 from icmbench.train.system import System, part_parameters, set_modes
@@ -51,14 +52,27 @@ def train(job: dict[str, Any]) -> Path:
     A finished training with the same fingerprint returns at once; an interrupted one goes on where
     it stopped and ends with the weights it would have had.
 
+    One that another process took over, since this one stood still for too long, waits for the
+    other's result: were it to fail, Snakemake would delete that.
+
     Raises:
         UserError: impossible settings, missing data or weights, a loss that is not finite.
         Interrupted: after SIGTERM or SIGINT, with the checkpoint saved.
     """
+    while True:
+        try:
+            return _train(job)
+        except TakenOver as error:
+            if error.final:
+                raise
+            print(error, file=sys.stderr)
+
+
+def _train(job: dict[str, Any]) -> Path:
     folder = Path(job["output"])
     fingerprint = fingerprint_of(job)
     with TrainingLock(folder / "training.lock") as lock:
-        kept = folder / f"finished-{fingerprint[:16]}.pt"
+        kept = _kept(folder, fingerprint)
         weights = folder / "weights.pt"
         if kept.is_file():
             _link(kept, weights)
@@ -66,6 +80,9 @@ def train(job: dict[str, Any]) -> Path:
         state = _prepare(job, fingerprint)
         try:
             _loop(state, lock)
+            lock.check()
+        except TakenOver:
+            raise
         except Interrupted:
             state.run.update(status="interrupted", finished=time.time())
             raise
@@ -98,6 +115,11 @@ def fingerprint_of(job: dict[str, Any]) -> str:
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
         }
     )
+
+
+def _kept(folder: Path, fingerprint: str) -> Path:
+    """Return where a finished training's weights are kept."""
+    return folder / f"finished-{fingerprint[:16]}.pt"
 
 
 def _link(kept: Path, weights: Path) -> None:
@@ -255,6 +277,7 @@ def _loop(state: _State, lock: TrainingLock) -> None:
             if validation is not None and done % validation["every"] == 0:
                 state.log.write(done, "val", validate(state, validation["images"]))
             now = time.monotonic()
+            _check_owner(state, lock, signals)
             if now - told > _PROGRESS_EVERY_S and state.final:
                 report_progress(
                     state.job["key"], done, schedule["steps"], clock.rate(), state.final
@@ -263,12 +286,21 @@ def _loop(state: _State, lock: TrainingLock) -> None:
             if signals.received is not None or now - saved > runtime["checkpoint_s"]:
                 _save(state, done, clock)
                 saved = time.monotonic()
-            lock.check()
             if signals.received is not None:
                 name = signal.Signals(signals.received).name
                 raise Interrupted(f"{state.job['key']}: {name} at step {done}; checkpoint saved")
             clock.tick()
     state.totals = clock.totals()
+
+
+def _check_owner(state: _State, lock: TrainingLock, signals: _Signals) -> None:
+    """Stop before anything is written where another process has taken the training over."""
+    try:
+        lock.check()
+    except TakenOver as error:
+        there = _kept(state.folder, state.fingerprint).is_file()
+        error.final = signals.received is not None and not there
+        raise
 
 
 def _refresh(state: _State, step: int) -> None:
