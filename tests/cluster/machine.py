@@ -26,7 +26,6 @@ class Job:
     comment: str
     state: str
     node: str
-    gpus: str
 
 
 class Cluster:
@@ -37,7 +36,7 @@ class Cluster:
 
     def jobs(self) -> list[Job]:
         """Return the jobs that wait or run."""
-        text = _output("squeue", "--noheader", "--format=%i|%k|%T|%N|%b")
+        text = _output("squeue", "--noheader", "--format=%i|%k|%T|%N")
         return [Job(*line.split("|")) for line in text.splitlines()]
 
     def ended(self) -> list[dict[str, str]]:
@@ -45,6 +44,11 @@ class Cluster:
         log = self.folder / "jobs.log"
         lines = log.read_text().splitlines() if log.exists() else []
         return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+
+    def facts(self, job: Job) -> dict[str, str]:
+        """Return all that SLURM knows of a job in its queue."""
+        text = _output("scontrol", "show", "job", job.number)
+        return dict(re.findall(r"(\w+)=(\S*)", text))
 
     def states(self, number: str) -> list[str]:
         """Return how the runs of a job ended, in order."""
@@ -68,6 +72,12 @@ class Cluster:
         for process in found:
             os.kill(process, signal.SIGSTOP)
         return found
+
+    def resume(self, job: Job) -> None:
+        """Let a job's frozen training go on."""
+        for process in _processes(f"SLURM_JOB_ID={job.number}"):
+            if _trains(process) and _stopped(process):
+                os.kill(process, signal.SIGCONT)
 
     def kill_daemon(self, node: str) -> None:
         """Kill a node's daemon; its jobs go on unseen."""
@@ -125,6 +135,10 @@ def _command(process: int) -> str:
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def _stopped(process: int) -> bool:
+    return "\nState:\tT" in Path(f"/proc/{process}/status").read_text()
 
 
 def _trains(process: int) -> bool:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A SLURM cluster on one machine for tests: munge, a controller, two node daemons, two made-up GPUs
-# on each node.
+# A SLURM cluster on one machine for tests: munge, a controller, two node daemons, three made-up
+# GPUs on each node.
 #
 #   tests/cluster/slurm.sh up FOLDER         bring it up; its state and logs lie in FOLDER
 #   tests/cluster/slurm.sh node FOLDER NAME  start one node daemon again
@@ -63,8 +63,8 @@ EOF
   echo "$MARK" > "$GRES"
   for node in $NODES; do
     echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$port CPUs=4 RealMemory=8000" \
-      "Gres=gpu:toy:2" >> "$CONF"
-    echo "NodeName=$node Name=gpu Type=toy File=$FOLDER/gpu[0-1]" >> "$GRES"
+      "Gres=gpu:toy:3" >> "$CONF"
+    echo "NodeName=$node Name=gpu Type=toy File=$FOLDER/gpu[0-2]" >> "$GRES"
     port=$((port + 1))
   done
   echo "PartitionName=cpu Nodes=ALL Default=YES MaxTime=60 State=UP" >> "$CONF"
@@ -98,8 +98,7 @@ up() {
   [ ! -e "$CONF" ] || die "$CONF exists: this machine has a SLURM, or a test did not call down"
   mkdir -p "$FOLDER/state" /etc/slurm
   # Null devices stand for GPUs: SLURM hands device files out, and wants distinct ones.
-  mknod "$FOLDER/gpu0" c 1 3
-  mknod "$FOLDER/gpu1" c 1 3
+  for gpu in 0 1 2; do mknod "$FOLDER/gpu$gpu" c 1 3; done
   write_configuration
   start_munge
   slurmctld -c

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from icmbench.files import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-STEPS = 400
+STEPS = 250
 FAULTS = ("cancelled", "limited", "requeued", "lost", "frozen")
 STUDY: dict[str, Any] = {
     "name": "faults",
@@ -121,10 +122,11 @@ class Training:
 class Disturbed:
     """What was seen of a disturbed training."""
 
+    training: Training
     job: Job
+    facts: dict[str, str]
     before: dict[str, Any]
     after: dict[str, Any]
-    states: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -143,35 +145,37 @@ def disturbed_run(
     snakemake = checkout.start(*ON_SLURM, "--jobs", "6")
     seen: dict[str, Disturbed] = {}
     try:
-        trainings = {fault: Training(checkout, cluster, seed) for seed, fault in enumerate(FAULTS)}
         # Each stands still in its middle until its turn comes.
-        jobs = {fault: training.middle() for fault, training in trainings.items()}
-        before = {fault: training.run() for fault, training in trainings.items()}
-
-        def disturb(fault: str) -> None:
-            job, training = jobs[fault], trainings[fault]
-            if fault == "cancelled":
-                cluster.cancel(job)
-            elif fault == "limited":
-                cluster.limit(job)
-            elif fault == "requeued":
-                cluster.requeue(job)
-            elif fault == "lost":
-                cluster.lose_node(job.node)
-            else:
-                cluster.kill_daemon(job.node)
-            after = training.again(before[fault]["started"])
-            seen[fault] = Disturbed(job, before[fault], after, cluster.states(job.number))
-            if fault in ("lost", "frozen"):
-                cluster.start_daemon(job.node)
-
-        for fault in FAULTS:
-            disturb(fault)
-        code = snakemake.wait(timeout=1200)
+        trainings = [Training(checkout, cluster, seed) for seed in range(len(FAULTS))]
+        jobs = [training.middle() for training in trainings]
+        facts = [cluster.facts(job) for job in jobs]
+        before = [training.run() for training in trainings]
+        chosen = assign([job.node for job in jobs])
+        cluster.cancel(jobs[chosen["cancelled"]])
+        cluster.limit(jobs[chosen["limited"]])
+        cluster.requeue(jobs[chosen["requeued"]])
+        lost, hung = jobs[chosen["lost"]].node, jobs[chosen["frozen"]].node
+        cluster.lose_node(lost)
+        cluster.start_daemon(lost)
+        cluster.kill_daemon(hung)
+        for fault, seed in chosen.items():
+            after = trainings[seed].again(before[seed]["started"])
+            seen[fault] = Disturbed(trainings[seed], jobs[seed], facts[seed], before[seed], after)
+        # The node that hung works again, and finds its training taken over.
+        cluster.resume(jobs[chosen["frozen"]])
+        cluster.start_daemon(hung)
+        code = snakemake.wait(timeout=1500)
     finally:
         snakemake.kill()
     assert code == 0, checkout.said[-6000:]
     return checkout, seen
+
+
+def assign(nodes: list[str]) -> dict[str, int]:
+    """Say which training meets which fault: a node is lost, the other one hangs."""
+    first, second = 0, next(i for i, node in enumerate(nodes) if node != nodes[0])
+    rest = [i for i in range(len(nodes)) if i not in (first, second)]
+    return {**dict(zip(FAULTS[:3], rest, strict=True)), "lost": first, "frozen": second}
 
 
 def test_weights_and_tables_are_those_of_the_undisturbed_run(
@@ -181,3 +185,57 @@ def test_weights_and_tables_are_those_of_the_undisturbed_run(
     assert len(undisturbed.weights()) == len(FAULTS)
     assert len(set(undisturbed.weights().values())) == len(FAULTS)  # seeds differ
     assert_same_results(checkout, undisturbed)
+
+
+ENDS = {
+    "cancelled": "CANCELLED",
+    "limited": "TIMEOUT",
+    "requeued": "REQUEUED",
+    "lost": "NODE_FAIL",
+    "frozen": "NODE_FAIL",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_training_was_hit_in_its_middle_and_resumed(
+    disturbed_run: tuple[Checkout, dict[str, Disturbed]], cluster: Cluster, fault: str
+) -> None:
+    one = disturbed_run[1][fault]
+    assert cluster.states(one.job.number)[0] == ENDS[fault]
+    assert one.before["status"] == "running" and 0 < one.before["steps_done"] < STEPS
+    # The next one began where the checkpoint was, not at the first step.
+    assert one.before["steps_done"] <= one.after["steps_done"] < STEPS
+    assert one.training.run()["status"] == "finished"
+    rows = (one.training.file.parent / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(1, STEPS + 1))
+
+
+def test_a_node_that_hung_finds_its_training_taken_over(
+    disturbed_run: tuple[Checkout, dict[str, Disturbed]],
+) -> None:
+    log = disturbed_run[1]["frozen"].training.log.read_text()
+    assert "another process trains this; waiting for it" in log
+    assert "another process took this training over" in log
+
+
+def test_only_what_uses_a_gpu_asks_for_one(
+    disturbed_run: tuple[Checkout, dict[str, Disturbed]], cluster: Cluster
+) -> None:
+    checkout, seen = disturbed_run
+    for one in seen.values():
+        assert one.facts["TresPerJob"] == "gres:gpu:toy:1" and one.facts["Partition"] == "gpu"
+    own = [job for job in cluster.ended() if job["WorkDir"] == str(checkout.folder)]
+    used = {job["Partition"] for job in own}
+    assert used == {"cpu", "gpu"}
+
+
+def test_a_retry_asks_for_more_within_the_limits(
+    disturbed_run: tuple[Checkout, dict[str, Disturbed]], cluster: Cluster
+) -> None:
+    checkout, seen = disturbed_run
+    assert {one.facts["TimeLimit"] for one in seen.values()} == {"00:10:00"}
+    own = [job for job in cluster.ended() if job["WorkDir"] == str(checkout.folder)]
+    again = [job for job in own if job["TimeLimit"] == "15"]  # twice 10 is over max_minutes
+    assert len(again) == 2  # cancelled and limited; the others went back into the queue
+    assert {job["JobState"] for job in again} == {"COMPLETED"}
+    assert all("mem=2250M" in job["Tres"] for job in again)
