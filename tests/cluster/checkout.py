@@ -42,7 +42,7 @@ class Checkout:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ICMBENCH_"))}
         env["PYTHONPATH"] = str(self.folder / "workflow")
         with (self.folder / "said.log").open("a") as log:
-            return subprocess.Popen(
+            self._started = subprocess.Popen(
                 [str(BIN / "snakemake"), *arguments, "--config", "scale=smoke", *self.config],
                 cwd=self.folder,
                 stdout=log,
@@ -50,6 +50,12 @@ class Checkout:
                 text=True,
                 env=env,
             )
+        return self._started
+
+    @property
+    def ended(self) -> bool:
+        """Whether the Snakemake that was started last has ended."""
+        return self._started.poll() is not None
 
     def run(self, *arguments: str) -> None:
         """Run Snakemake to its end."""

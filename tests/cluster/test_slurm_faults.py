@@ -80,7 +80,7 @@ class Training:
     """The training of one seed, as its files and SLURM show it."""
 
     def __init__(self, checkout: Checkout, cluster: Cluster, seed: int) -> None:
-        self.cluster, self.seed = cluster, seed
+        self.checkout, self.cluster, self.seed = checkout, cluster, seed
         name = f"runs/faults/uncoded/faster-rcnn/pretrained/rate0-seed{seed}"
         self.file = checkout.root / name / "run.json"
         self.log = checkout.root / f"logs/train/{name.removeprefix('runs/')}.log"
@@ -99,6 +99,7 @@ class Training:
         """Wait until it is in its middle, with a checkpoint; freeze it there."""
 
         def found() -> Job | None:
+            assert not self.checkout.ended, self.checkout.said[-6000:]
             run = self.run()
             if not run or run["steps_done"] == 0:
                 return None
@@ -112,6 +113,7 @@ class Training:
         """Wait for the training's next start and return its first words."""
 
         def found() -> dict[str, Any] | None:
+            assert not self.checkout.ended, self.checkout.said[-6000:]
             run = self.run()
             return run if run and run["started"] != started else None
 

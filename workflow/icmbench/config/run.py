@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from icmbench.config.base import Strict
+
+# Snakemake hands numbers inside a --config 'key=[0,1]' over as text.
+WholeNumber = Annotated[int, Field(strict=False)]
 
 
 class DataSettings(Strict):
@@ -102,10 +105,10 @@ class ClusterSettings(Strict):
     gpu_type: str | None = Field(
         None, description="Type of GPU, as the cluster names it (a100); null takes any."
     )
-    max_minutes: int | None = Field(
+    max_minutes: WholeNumber | None = Field(
         None, ge=1, description="Longest time limit that a job may ask for; retries grow up to it."
     )
-    max_memory_mb: int | None = Field(
+    max_memory_mb: WholeNumber | None = Field(
         None, ge=500, description="Most memory that a job may ask for, in MB."
     )
 
@@ -131,7 +134,7 @@ class RunConfig(Strict):
     )
     programs: ProgramSettings = ProgramSettings()
     cache: CacheSettings = CacheSettings()
-    seeds: list[int] = Field(
+    seeds: list[WholeNumber] = Field(
         [0], min_length=1, description="Every trained operating point is repeated for each seed."
     )
     modules: list[str] = Field(
