@@ -153,16 +153,24 @@ def disturbed_run(
         facts = [cluster.facts(job) for job in jobs]
         before = [training.run() for training in trainings]
         chosen = assign([job.node for job in jobs])
+
+        def note(fault: str) -> None:
+            seed = chosen[fault]
+            after = trainings[seed].again(before[seed]["started"])
+            seen[fault] = Disturbed(trainings[seed], jobs[seed], facts[seed], before[seed], after)
+
+        # The daemons do these, so they come first.
         cluster.cancel(jobs[chosen["cancelled"]])
         cluster.limit(jobs[chosen["limited"]])
         cluster.requeue(jobs[chosen["requeued"]])
+        for fault in ("cancelled", "limited", "requeued"):
+            note(fault)
         lost, hung = jobs[chosen["lost"]].node, jobs[chosen["frozen"]].node
         cluster.lose_node(lost)
         cluster.start_daemon(lost)
         cluster.kill_daemon(hung)
-        for fault, seed in chosen.items():
-            after = trainings[seed].again(before[seed]["started"])
-            seen[fault] = Disturbed(trainings[seed], jobs[seed], facts[seed], before[seed], after)
+        note("lost")
+        note("frozen")
         # The node that hung works again, and finds its training taken over.
         cluster.resume(jobs[chosen["frozen"]])
         cluster.start_daemon(hung)
@@ -192,7 +200,7 @@ def test_weights_and_tables_are_those_of_the_undisturbed_run(
 ENDS = {
     "cancelled": "CANCELLED",
     "limited": "TIMEOUT",
-    "requeued": "REQUEUED",
+    "requeued": "PENDING",
     "lost": "NODE_FAIL",
     "frozen": "NODE_FAIL",
 }

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -284,7 +285,7 @@ def _loop(state: _State, lock: TrainingLock) -> None:
                 )
                 told = now
             if signals.received is not None or now - saved > runtime["checkpoint_s"]:
-                _save(state, done, clock)
+                _save(state, done, clock, lambda: _check_owner(state, lock, signals))
                 saved = time.monotonic()
             if signals.received is not None:
                 name = signal.Signals(signals.received).name
@@ -425,7 +426,7 @@ class _Clock:
         }
 
 
-def _save(state: _State, done: int, clock: _Clock) -> None:
+def _save(state: _State, done: int, clock: _Clock, check_owner: Callable[[], None]) -> None:
     totals = clock.totals()
     save_checkpoint(
         state.folder / "checkpoint.pt",
@@ -435,6 +436,7 @@ def _save(state: _State, done: int, clock: _Clock) -> None:
         optimisers=state.optimisers,
         totals=totals,
     )
+    check_owner()  # writing takes a while on some file systems
     state.run.update(steps_done=done, **totals)
 
 
