@@ -118,17 +118,15 @@ end() {
   kill -KILL "$pid" 2> /dev/null || true
 }
 
-# Processes of jobs that outlived their node daemon.
+# Processes of jobs that outlived their node daemon, and what watches over them.
 end_orphans() {
-  local pid
-  for node in $NODES; do
-    for environment in /proc/[0-9]*/environ; do
-      pid=${environment#/proc/}
-      pid=${pid%/environ}
-      if tr '\0' '\n' 2> /dev/null < "$environment" | grep -qx "SLURMD_NODENAME=$node"; then
-        kill -KILL "$pid" 2> /dev/null || true
-      fi
-    done
+  local process
+  for process in $(grep -lzxE "SLURMD_NODENAME=(${NODES// /|})" /proc/[0-9]*/environ 2> /dev/null); do
+    kill -KILL "$(basename "$(dirname "$process")")" 2> /dev/null || true
+  done
+  for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/cwd")" = "$FOLDER" ] || continue
+    kill -KILL "$(basename "$process")" 2> /dev/null || true
   done
 }
 
