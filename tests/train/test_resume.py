@@ -114,6 +114,9 @@ def test_killed_and_resumed_training_is_bit_exact(jobs: Any) -> None:
     assert expected.keys() == found.keys()
     different = [name for name in expected if not torch.equal(expected[name], found[name])]
     assert not different
+    # The files as well: what starts from these weights would be trained anew otherwise.
+    digests = [read_json(f / "run.json")["weights_sha256"] for f in (folder, reference)]
+    assert digests[0] == digests[1]
     assert steps_of(folder) == list(range(1, STEPS + 1))
 
     def losses(folder: Path) -> list[float]:
