@@ -17,8 +17,8 @@ rule train:
         "../../envs/icmbench.yaml"
     threads: W.train_threads
     resources:
-        gpu=W.train_gpus,
+        **W.train_gpu,
         mem_mb=W.train_memory,
-        runtime=W.minutes,
+        runtime=W.minutes(W.runtime.runtime_min),
     shell:
         "python -m icmbench train {input.job} 2> >(tee -a {log} >&2)"

@@ -36,8 +36,9 @@ from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
 from icmbench.config.study import RateTarget, Study, Training, Variant
 from icmbench.config.supporting import with_supporting
+from icmbench.errors import UserError
 from icmbench.evaluate.archive import DECODED, LATENTS
-from icmbench.files import write_if_changed
+from icmbench.files import read_json, write_if_changed
 from icmbench.registry import CODECS, TASKS, load_modules
 
 
@@ -356,10 +357,24 @@ def at_hand(scale: Scale, run: RunConfig) -> Scale:
     return scale.model_copy(update={"datasets": datasets})
 
 
+def written(scale: Scale, run: RunConfig) -> Scale:
+    """Return the scale with the data sets of the plan on disk.
+
+    Raises:
+        UserError: where no plan was written.
+    """
+    path = Path(run.results) / scale.name / "plan.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; a job of the workflow is started by Snakemake only")
+    datasets = Scale.model_validate(read_json(path)["scale"]).datasets
+    return scale.model_copy(update={"datasets": datasets})
+
+
 def load_plan(
     config: Path | str = "config.yaml",
     overrides: dict[str, Any] | None = None,
     workflow: Path | None = None,
+    as_written: bool = False,
 ) -> Plan:
     """Read, check and expand a configuration.
 
@@ -367,6 +382,7 @@ def load_plan(
         config: the top level configuration file.
         overrides: keys from the command line, laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; this package's by default.
+        as_written: take the data sets that the plan on disk names, not those that are at hand.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -377,7 +393,8 @@ def load_plan(
         data = run.data.model_copy(update={"mirror": os.environ["ICMBENCH_MIRROR"]})
         run = run.model_copy(update={"data": data})
     load_modules(run.modules)
-    scale = at_hand(load_scale(workflow / "scales", run.scale), run)
+    scale = load_scale(workflow / "scales", run.scale)
+    scale = written(scale, run) if as_written else at_hand(scale, run)
     folders = [workflow / "studies", *map(Path, run.study_folders)]
 
     def load(name: str) -> Study:

@@ -181,7 +181,7 @@ _on_backbone(
     "resnet_rcnn:FeatureRcnn",
     "features",
     *_BOXES,
-    ("resnet-faster-rcnn",),
+    starts_from=("resnet-faster-rcnn",),
 )
 _MASKS: Any = (
     ResnetRcnnParameters,
@@ -195,7 +195,7 @@ _on_backbone(
     "resnet_rcnn:FeatureRcnn",
     "features",
     *_MASKS,
-    ("resnet-mask-rcnn",),
+    starts_from=("resnet-mask-rcnn",),
     masks=True,
 )
 

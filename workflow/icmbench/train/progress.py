@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -86,8 +87,10 @@ def report_progress(key: str, step: int, steps: int, rate: float, values: dict[s
     """Print one line: where the training is, how fast, how long it will take."""
     left = (steps - step) / rate if rate > 0 else float("inf")
     shown = " ".join(f"{name} {value:.4g}" for name, value in values.items() if "." not in name)
-    print(
-        f"{key}: step {step}/{steps}, {rate:.1f} steps/s, {left:.0f} s left, {shown}",
-        file=sys.stderr,
-        flush=True,
-    )
+    # Who reads along may be gone first where a whole job is told to stop.
+    with suppress(BrokenPipeError):
+        print(
+            f"{key}: step {step}/{steps}, {rate:.1f} steps/s, {left:.0f} s left, {shown}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +33,7 @@ from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
 from icmbench.train.build import build_codec, build_task
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from icmbench.train.lock import TrainingLock
+from icmbench.train.lock import TakenOver, TrainingLock
 from icmbench.train.progress import MetricsLog, RunFile, report_progress
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
 from icmbench.train.system import System, part_parameters, set_modes
@@ -54,16 +57,30 @@ def train(job: dict[str, Any]) -> Path:
     it stopped and ends with the weights it would have had. Where the schedule asks for several
     devices, this is one of as many processes (see ``train.launch``); rank 0 writes all files.
 
+    One that another process took over, since this one stood still for too long, waits for the
+    other's result: were it to fail, Snakemake would delete that.
+
     Raises:
         UserError: impossible settings, missing data or weights, a loss that is not finite.
         Interrupted: after SIGTERM or SIGINT, with the checkpoint saved.
     """
+    while True:
+        try:
+            return _train(job)
+        except TakenOver as error:
+            # Of several processes the others have already gone on; Snakemake starts all anew.
+            if error.final or job["schedule"].get("devices", 1) > 1:
+                raise
+            print(error, file=sys.stderr)
+
+
+def _train(job: dict[str, Any]) -> Path:
     folder = Path(job["output"])
     team = find_team(job["schedule"].get("devices", 1))
     fingerprint = fingerprint_of(job)
     with TrainingLock(folder / "training.lock") if team.leads else nullcontext() as lock:
         team.meet(uses_cuda(job["runtime"]))
-        kept = folder / f"finished-{fingerprint[:16]}.pt"
+        kept = _kept(folder, fingerprint)
         weights = folder / "weights.pt"
         if team.told(kept.is_file()):
             if team.leads:
@@ -72,6 +89,10 @@ def train(job: dict[str, Any]) -> Path:
         state = _prepare(job, fingerprint, team)
         try:
             _loop(state, lock)
+            if lock is not None:
+                lock.check()
+        except TakenOver:
+            raise
         except Interrupted:
             state.run.update(status="interrupted", finished=time.time())
             raise
@@ -107,6 +128,11 @@ def fingerprint_of(job: dict[str, Any]) -> str:
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
         }
     )
+
+
+def _kept(folder: Path, fingerprint: str) -> Path:
+    """Return where a finished training's weights are kept."""
+    return folder / f"finished-{fingerprint[:16]}.pt"
 
 
 def _link(kept: Path, weights: Path) -> None:
@@ -272,7 +298,7 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
             # Alone, a signal that came during the step counts, too.
             stops = shared["stop"] > 0 or (team.size == 1 and signals.received is not None)
             done = step + 1
-            if team.leads:
+            if lock is not None:
                 if done % runtime["log_every"] == 0 or done == schedule["steps"]:
                     state.final = _floats(values, state, step)
                     rate = clock.rate() * schedule["batch_size"]
@@ -281,21 +307,30 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
                 if validation is not None and done % validation["every"] == 0:
                     state.log.write(done, "val", validate(state, validation["images"]))
                 now = time.monotonic()
+                _check_owner(state, lock, signals)
                 if now - told > _PROGRESS_EVERY_S and state.final:
                     report_progress(
                         state.job["key"], done, schedule["steps"], clock.rate(), state.final
                     )
                     told = now
                 if stops or now - saved > runtime["checkpoint_s"]:
-                    _save(state, done, clock)
+                    _save(state, done, clock, partial(_check_owner, state, lock, signals))
                     saved = time.monotonic()
-            if lock is not None:
-                lock.check()
             if stops:
                 name = signal.Signals(signals.received or signal.SIGTERM).name
                 raise Interrupted(f"{state.job['key']}: {name} at step {done}; checkpoint saved")
             clock.tick()
     state.totals = clock.totals()
+
+
+def _check_owner(state: _State, lock: TrainingLock, signals: _Signals) -> None:
+    """Stop before anything is written where another process has taken the training over."""
+    try:
+        lock.check()
+    except TakenOver as error:
+        there = _kept(state.folder, state.fingerprint).is_file()
+        error.final = signals.received is not None and not there
+        raise
 
 
 def _refresh(state: _State, step: int) -> None:
@@ -437,7 +472,7 @@ class _Clock:
         }
 
 
-def _save(state: _State, done: int, clock: _Clock) -> None:
+def _save(state: _State, done: int, clock: _Clock, check_owner: Callable[[], None]) -> None:
     totals = clock.totals()
     save_checkpoint(
         state.folder / "checkpoint.pt",
@@ -447,6 +482,7 @@ def _save(state: _State, done: int, clock: _Clock) -> None:
         optimisers=state.optimisers,
         totals=totals,
     )
+    check_owner()  # writing takes a while on some file systems
     state.run.update(steps_done=done, **totals)
 
 
