@@ -1,9 +1,23 @@
 #!/usr/bin/env bash
-# Installs what uv.lock locks, with hashes, and this package. Runs in the working directory with
-# CONDA_PREFIX set. The next line is generated (make lock): it gives a new lock a new environment.
+# Installs what uv.lock locks, with hashes, and a link to this checkout's package. Snakemake runs it in
+# the repository's root with CONDA_PREFIX set, once per environment: it names environments by this
+# text. The next line is generated (make lock), so that a new lock makes a new environment.
 # lock sha256 ae5cf97ac0675a3735820fa086144dc5f0b797c483ca28008c9495d5afbf555a
 set -euo pipefail
-export UV_COMPILE_BYTECODE=1
-python="$CONDA_PREFIX/bin/python"
-uv pip install --quiet --no-deps --require-hashes --python "$python" -r envs/requirements.lock
-uv pip install --quiet --no-deps --python "$python" --editable .
+unset PYTHONPATH
+export PYTHONNOUSERSITE=1 UV_COMPILE_BYTECODE=1
+install=("$CONDA_PREFIX/bin/uv" pip install --quiet --no-deps --python "$CONDA_PREFIX/bin/python")
+"${install[@]}" --require-hashes -r envs/requirements.lock
+"${install[@]}" --editable .
+
+# Sourced by every job, when it activates the environment.
+mkdir -p "$CONDA_PREFIX/etc/conda/activate.d"
+cat > "$CONDA_PREFIX/etc/conda/activate.d/icmbench.sh" <<'END'
+# In front of all: where `base` is active, conda puts an environment in its place in PATH, and that
+# may be behind the virtual environment that Snakemake runs from.
+export PATH="$CONDA_PREFIX/bin:$PATH"
+# The code of the checkout that runs, also where checkouts share the environment (--conda-prefix).
+export PYTHONPATH="$PWD/workflow${PYTHONPATH:+:$PYTHONPATH}"
+# No packages of the user's own beside the locked ones.
+export PYTHONNOUSERSITE=1
+END

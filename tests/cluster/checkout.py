@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
 ON_SLURM = ("--profile", "workflow/profiles/slurm", "--slurm-init-seconds-before-status-checks",
             "2", "--latency-wait", "20")  # fmt: skip
 HERE = ("--cores", "2")
+FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs")
 
 
 class Checkout:
@@ -25,14 +26,7 @@ class Checkout:
 
     def __init__(self, folder: Path, repository: Path, config: tuple[str, ...]) -> None:
         self.folder, self.config = folder, config
-        for name in (
-            "Snakefile",
-            "profiles",
-            "config.yaml",
-            "workflow",
-            "envs",
-            "data/catalogue.yaml",
-        ):
+        for name in (*FILES, "data/catalogue.yaml"):
             source, target = repository / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():

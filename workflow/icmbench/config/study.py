@@ -120,7 +120,7 @@ class RateTarget(Strict):
 
     After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
     over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
-    start. A rate counts as rounded latents would have it (term ``bpp_coded``), where the codec says.
+    start. A rate is that of rounded latents (term ``bpp_coded``), where the codec says it.
     """
 
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")

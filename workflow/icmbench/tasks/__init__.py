@@ -150,6 +150,7 @@ def _on_backbone(
     parts: tuple[str, ...],
     loss_terms: tuple[str, ...],
     metrics: tuple[str, ...],
+    *,
     starts_from: tuple[str, ...] = (),
     **defaults: bool,
 ) -> None:
