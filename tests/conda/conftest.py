@@ -12,7 +12,7 @@ import pytest
 from conda_checkout import Client
 
 HERE = Path(__file__).parent
-FREE = 8 * 2**30  # an environment takes 5.5 GB where uv cannot link it from its cache
+FREE = 8 * 2**30  # an environment takes 6 GB where uv cannot link it from its cache
 
 
 @pytest.fixture(scope="session")

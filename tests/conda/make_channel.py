@@ -104,3 +104,4 @@ def make(channel: Path) -> None:
 
 if __name__ == "__main__":
     make(Path(sys.argv[1]).resolve())
+    os._exit(0)  # as in client/conda.py

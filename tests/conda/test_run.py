@@ -65,7 +65,7 @@ def run(
     done = copy.snakemake("--use-conda", *CONFIG, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr[-6000:] + done.stdout[-3000:]
     yield copy
-    shutil.rmtree(copy.folder / ".snakemake", ignore_errors=True)  # up to 5.5 GB
+    shutil.rmtree(copy.folder / ".snakemake", ignore_errors=True)  # up to 6 GB
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +146,19 @@ def test_again_there_is_nothing_to_do(run: Checkout, option: list[str]) -> None:
     assert "Creating conda environment" not in done.stderr and len(run.environments) == 1
 
 
+def test_a_new_lock_repeats_no_finished_job(run: Checkout, repository: Path) -> None:
+    lock = (repository / "envs/requirements.lock").read_text()
+    run.write_lock(requirement(lock, "filelock"))
+    done = run.snakemake("--use-conda", "--dry-run", *CONFIG)
+    run.write_lock(lock)
+    assert done.returncode == 0 and "Nothing to be done" in done.stderr, done.stderr[-2000:]
+
+
 def test_a_job_as_an_executor_starts_it_on_a_node(run: Checkout) -> None:
-    """Snakemake's own remote mode, which the SLURM executor calls inside the allocation."""
+    """Snakemake's own remote mode, which the SLURM executor calls inside the allocation.
+
+    The last test: it writes results anew.
+    """
     witness = run.folder / "workflow/icmbench/witness.jsonl"
     witness.unlink()
     base = str(run.client.base)
@@ -159,11 +170,3 @@ def test_a_job_as_an_executor_starts_it_on_a_node(run: Checkout) -> None:
     jobs = [w for w in map(json.loads, witness.read_text().splitlines()) if verb(w)]
     assert [verb(w) for w in jobs] == ["analyse"]
     assert jobs[0]["prefix"] == str(run.environments[0])
-
-
-def test_a_new_lock_repeats_no_finished_job(run: Checkout, repository: Path) -> None:
-    """The last test: it changes the checkout."""
-    lock = (repository / "envs/requirements.lock").read_text()
-    run.write_lock(requirement(lock, "filelock"))
-    done = run.snakemake("--use-conda", "--dry-run", *CONFIG)
-    assert done.returncode == 0 and "Nothing to be done" in done.stderr, done.stderr[-2000:]
