@@ -35,6 +35,13 @@ class Batch:
             [{k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets],
         )
 
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; a loader that pins calls this."""
+        return Batch(
+            [image.pin_memory() for image in self.images],
+            [{k: v.pin_memory() for k, v in t.items()} for t in self.targets],
+        )
+
 
 def indices_of_step(seed: int, step: int, batch_size: int, count: int) -> list[int]:
     """Return the image indices of a step: consecutive pieces of one shuffle per epoch."""
@@ -149,6 +156,7 @@ def batches(
     targets: Targets,
     workers: int = 0,
     share: range | None = None,
+    pinned: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of ``steps`` in order.
 
@@ -161,6 +169,7 @@ def batches(
         workers: loader processes; 0 loads in this one.
         share: places of the images of each batch to yield; None yields all. Which images, crops
             and mirrorings are at these places does not depend on it.
+        pinned: put them into page-locked memory, from which a GPU copies while it computes.
     """
     source = _Steps(split, seed, schedule, targets, share)
     loader = DataLoader(
@@ -168,7 +177,7 @@ def batches(
         batch_size=None,
         sampler=steps,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         persistent_workers=False,
     )
     yield from loader

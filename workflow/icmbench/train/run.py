@@ -195,14 +195,16 @@ def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
     if resumed is not None:
         system.load_state_dict(resumed["model"])
-        for name, optimiser in optimisers.items():
-            optimiser.load_state_dict(resumed["optimisers"][name])
     first_step = resumed["step"] if resumed else 0
     totals = resumed["totals"] if resumed else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
 
     apart = [p for name in ("auxiliary", "adversary") for p in groups.get(name, [])]
     wrapped = fabric.setup(team.shared(system, apart), *optimisers.values())
     model, wrapped_optimisers = wrapped[0], dict(zip(optimisers, wrapped[1:], strict=True))
+    if resumed is not None:
+        # Fabric moves parameters to their device, but not what an optimiser remembers of them.
+        for name, optimiser in wrapped_optimisers.items():
+            optimiser.load_state_dict(resumed["optimisers"][name])
     run = RunFile(
         folder / "run.json" if team.leads else None,
         {
@@ -285,6 +287,7 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
         state.targets,
         workers=runtime["workers"],
         share=team.share(schedule["batch_size"]),
+        pinned=state.fabric.device.type == "cuda",
     )
     clock = _Clock(state)
     saved = told = time.monotonic()
