@@ -18,6 +18,19 @@ from icmbench.data.embedded import generate
 
 REPOSITORY = Path(__file__).parents[1]
 
+# Minutes each, and another installation: they run where they are asked for, with -m.
+ON_DEMAND = ("conda", "slurm")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for marker in ON_DEMAND:
+        if marker in config.option.markexpr:
+            continue
+        skip = pytest.mark.skip(reason=f"takes minutes; run it with pytest -m {marker}")
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(skip)
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
