@@ -96,7 +96,7 @@ class Cluster:
         subprocess.run([str(SCRIPT), "node", str(self.folder), node], check=True)
 
 
-def wait_for(what: str, found: Callable[[], T | None], seconds: float = 180) -> T:
+def wait_for(what: str, found: Callable[[], T | None], seconds: float = 1200) -> T:
     """Return what ``found`` returns as soon as it is something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

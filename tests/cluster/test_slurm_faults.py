@@ -118,7 +118,7 @@ class Training:
             run = self.run()
             return run if run and run["started"] != started else None
 
-        return wait_for(f"training {self.seed} started again", found, 300)
+        return wait_for(f"training {self.seed} started again", found)
 
 
 @dataclass
