@@ -155,7 +155,9 @@ def test_a_new_lock_repeats_no_finished_job(run: Checkout, repository: Path) -> 
     run.write_lock(requirement(lock, "filelock"))
     done = run.snakemake("--use-conda", "--dry-run", *CONFIG)
     run.write_lock(lock)
-    assert done.returncode == 0 and "Nothing to be done" in done.stderr, done.stderr[-2000:]
+    said = done.stdout + done.stderr
+    assert "will be created" in said  # the environment
+    assert done.returncode == 0 and "Nothing to be done" in said, said[-2000:]
 
 
 def test_a_job_as_an_executor_starts_it_on_a_node(run: Checkout) -> None:
