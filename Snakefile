@@ -13,7 +13,7 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-W = open_workflow(config)
+W = open_workflow(config, first=workflow.is_main_process)
 ROOT = W.root
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.points import Point
@@ -30,36 +31,83 @@ def needed(plan: Plan, point: Point, found: list[Point]) -> None:
         found.append(point)
 
 
-def measure(plan: Plan, point: Point) -> str:
-    """Train a point and return its row of the table."""
-    job = plan.job_path("train", point.key)
+# Runs the verb of a job in a process of its own, so that peaks are of this training alone. A
+# training over several devices has processes of its own, whose GPU memory is not seen here.
+_PROGRAM = """
+import json, resource, sys
+from icmbench.__main__ import main
+code = main(["train", sys.argv[1]])
+import torch
+who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+cuda = torch.cuda.is_available()
+print(json.dumps({
+    "peak_gb": max(resource.getrusage(one).ru_maxrss for one in who) / 2**20,
+    "peak_gpu_gb": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
+}))
+sys.exit(code)
+"""
+
+
+def train_measured(job: Path, timeout: float | None = None) -> dict[str, Any]:
+    """Train a job in a process of its own; return its seconds, its memory and its steps.
+
+    Raises:
+        RuntimeError: in one line, where it fails or takes longer than ``timeout`` seconds.
+    """
+    settings = json.loads(job.read_text())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
-    # A process of its own starts the training, so that the peak of its children is this one's.
-    program = (
-        "import resource, subprocess, sys\n"
-        "code = subprocess.call(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
-        "sys.exit(code)\n"
-    )
-    command = [sys.executable, "-m", "icmbench", "train", str(job)]
-    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True)
+    command = [sys.executable, "-c", _PROGRAM, str(job)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"not done after {timeout:.0f} s") from error
     if done.returncode:
-        sys.exit(f"{point.key}: {done.stderr[-2000:]}")
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise RuntimeError(lines[-1].removeprefix("icmbench: error: "))
     wall = time.monotonic() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = json.loads((plan.run_folder(point) / "run.json").read_text())
-    settings = json.loads(job.read_text())
-    parameters = sum(run["parameters"].values()) / 1e6
-    gigabytes = int(done.stdout.split()[-1]) / 2**20
+    folder = Path(settings["output"])
+    run = json.loads((folder / "run.json").read_text())
+    return {
+        "parameters": sum(run["parameters"].values()),
+        "batch": settings["schedule"]["batch_size"],
+        "steps": run["steps_done"],
+        "seconds_per_step": run["wall_seconds"] / run["steps_done"],
+        "seconds_per_later_step": _later_steps(folder / "metrics.jsonl"),
+        "wall_seconds": wall,
+        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "device": run["environment"]["device"],
+        **json.loads(done.stdout.splitlines()[-1]),
+    }
+
+
+def _later_steps(log: Path) -> float | None:
+    """Return seconds per step without the first logged one, or None where there is no other."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "train"]
+    if len(rows) < 2:
+        return None
+    first, last = rows[0], rows[-1]
+    return (last["time"] - first["time"]) / (last["step"] - first["step"])
+
+
+def measure(plan: Plan, point: Point) -> str:
+    """Train a point and return its row of the table."""
+    try:
+        found = train_measured(plan.job_path("train", point.key))
+    except RuntimeError as error:
+        sys.exit(f"{point.key}: {error}")
+    gpu = found["peak_gpu_gb"]
     cells = [
         point.key,
-        f"{parameters:.1f}",
-        str(settings["schedule"]["batch_size"]),
-        f"{run['wall_seconds'] / run['steps_done']:.1f}",
-        f"{gigabytes:.1f}",
-        f"{wall:.0f}",
-        f"{after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime:.0f}",
+        f"{found['parameters'] / 1e6:.1f}",
+        str(found["batch"]),
+        f"{found['seconds_per_step']:.1f}",
+        f"{found['peak_gb']:.1f}",
+        "" if gpu is None else f"{gpu:.1f}",
+        f"{found['wall_seconds']:.0f}",
+        f"{found['cpu_seconds']:.0f}",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -84,8 +132,10 @@ def main() -> None:
     for role in sorted({plan.variant(point).dataset for point in points}):
         job = plan.job_path("data", role)
         subprocess.run([sys.executable, "-m", "icmbench", "data", str(job)], check=True)
-    print("| operating point | parameters, M | batch | s per step | peak GB | s in all | CPU s |")
-    print("|---|---|---|---|---|---|---|")
+    columns = ["operating point", "parameters, M", "batch", "s per step", "peak GB", "peak GPU GB"]
+    columns += ["s in all", "CPU s"]
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
     for point in points:
         print(measure(plan, point), flush=True)
 

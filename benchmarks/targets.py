@@ -81,6 +81,7 @@ def run_times(scale: str) -> None:
         folder = Path(name)
         for part in ("workflow", "envs"):
             shutil.copytree(REPOSITORY / part, folder / part)
+        (folder / "profiles").symlink_to("workflow/profiles")
         for part in ("Snakefile", "config.yaml"):
             shutil.copy(REPOSITORY / part, folder / part)
         (folder / "data").mkdir()

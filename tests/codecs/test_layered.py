@@ -319,6 +319,21 @@ def test_every_part_learns(images: Tensor, quantisation: str) -> None:
     assert torch.equal(noisy, again) == (quantisation == "mixed")
 
 
+@pytest.mark.parametrize("quantisation", ["noise", "mixed"])
+def test_training_tells_the_rate_of_rounded_latents(images: Tensor, quantisation: str) -> None:
+    codec = small(quantisation=quantisation)
+    codec.train()
+    out = codec(images)
+    codec.eval()
+    with torch.no_grad():
+        use = codec(images)
+    # With noise the texture layer is modelled given a noisy semantic one.
+    close = 1e-5 if quantisation == "mixed" else 0.1
+    assert float(out.coded_bits) == pytest.approx(float(use.bits), rel=close)
+    assert float(use.coded_bits) == float(use.bits) != float(out.bits)
+    assert out.bits.requires_grad and not out.coded_bits.requires_grad
+
+
 def test_only_what_is_wanted_is_computed(images: Tensor) -> None:
     codec = small()
     codec.train()

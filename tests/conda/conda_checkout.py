@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-FILES = ("Snakefile", "config.yaml", "workflow", "envs", "data/catalogue.yaml",
+FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs", "data/catalogue.yaml",
          "pyproject.toml", "README.md", "LICENSE")  # fmt: skip
 
 

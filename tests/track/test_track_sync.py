@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from track_results import CFT, RUNS, START, STEPS, ResultsFolder
@@ -25,17 +28,21 @@ POINT = f"{CFT}/rate0-seed0"
 OTHER = f"{CFT}/rate1-seed0"
 
 
-def test_every_operating_point_is_a_child_of_its_study(
+def test_every_operating_point_is_a_child_of_its_variant(
     results: ResultsFolder, store: Callable[[], Store]
 ) -> None:
     result = sync(results.fill().root)
     assert (result.runs, result.created, result.complete) == (RUNS, RUNS, True)
     runs = store().runs()
     assert len(runs) == RUNS
-    parent = runs["toy2020"].info.run_id
-    for key, run in runs.items():
-        assert run.data.tags.get("mlflow.parentRunId") == (None if key == "toy2020" else parent)
+    for run in runs.values():
+        variant = runs.get(f"toy2020/{run.data.tags.get('variant')}/curve")
+        point = run.data.tags["kind"] == "operating point"
+        parent = run.data.tags.get("mlflow.parentRunId")
+        assert parent == (variant.info.run_id if point and variant else None)
         assert run.info.status == "FINISHED"
+    assert runs[f"{CFT}/curve"].info.run_name == "c-ft"
+    assert runs[f"{CFT}/curve"].info.start_time == START * 1000
     experiments = {e.name for e in store().client.search_experiments()}
     assert "icmbench/toy2020/smoke" in experiments
 
@@ -78,7 +85,8 @@ def test_a_point_holds_settings_results_curves_data_and_files(
         ("embedded-scenes:train", "d" * 32, "training"),
     ]
     files = [f.path for f in store().client.list_artifacts(run.info.run_id)]
-    assert files == ["evaluate.json", "run.json"]
+    assert files == ["evaluate.json", "model", "run.json"]
+    assert "#/models/icmbench.toy2020.smoke.hyperprior" in tags["mlflow.note.content"]
 
 
 def test_original_pixels_have_no_rate(results: ResultsFolder, store: Callable[[], Store]) -> None:
@@ -107,15 +115,26 @@ def test_study_and_curves(results: ResultsFolder, store: Callable[[], Store]) ->
     assert level == [(250, 0.6), (500, 0.6)]
 
 
+def saved_view(tag: str) -> dict[str, Any]:
+    """Read a view as MLflow's interface does."""
+    saved = json.loads(tag)
+    assert saved["name"]
+    assert isinstance(saved["createdAt"], int)
+    method, _, state = saved["state"].partition(";")
+    assert method == "deflate"
+    view: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(state)))
+    return view
+
+
 def test_views_are_filters_and_charts_over_metrics_that_exist(
     results: ResultsFolder, store: Callable[[], Store]
 ) -> None:
     sync(results.fill().root)
     experiment = store().client.get_experiment_by_name("icmbench/toy2020/smoke")
     metrics = {name for run in store().runs().values() for name in run.data.metrics}
-    for name, runs in (("points", 5), ("curves", 3), ("training", 5)):
+    for name, runs in (("points", 5), ("curves", 3), ("training", 2)):
         assert f"viewStateShareKey=icmbench-{name}" in experiment.tags["mlflow.note.content"]
-        view = json.loads(experiment.tags[f"mlflow.sharedViewState.icmbench-{name}"])
+        view = saved_view(experiment.tags[f"mlflow.sharedViewState.icmbench-{name}"])
         found = store().client.search_runs([experiment.experiment_id], view["searchFilter"])
         assert len(found) == runs
         for chart in view["compareRunCharts"]:
@@ -156,7 +175,7 @@ def test_tables_that_come_later_are_added(
 ) -> None:
     results.train(POINT)
     first = sync(results.root)
-    assert (first.runs, first.complete) == (2, False)
+    assert (first.runs, first.complete) == (3, False)
     assert store().runs()[POINT].data.tags["stage"] == "trained"
     assert store().runs()["toy2020"].info.status == "SCHEDULED"
     run_id = store().runs()[POINT].info.run_id
@@ -169,6 +188,8 @@ def test_tables_that_come_later_are_added(
     assert run.data.metrics["box_map"] == pytest.approx(0.4)
     assert run.data.metrics["interval/box_map_low"] == pytest.approx(0.39)
     assert store().history(POINT, "box_map") == [(0, pytest.approx(0.4))]
+    assert len(store().history(f"{CFT}/curve", "curve/box_map_vs_millibpp")) == 2
+    assert not store().runs(deleted=True)
 
 
 def test_new_rows_are_sent_alone_and_an_unfinished_row_waits(
@@ -247,7 +268,7 @@ def test_what_is_no_longer_true_is_replaced(
     assert sync(results.root).replaced == 0
 
 
-def test_a_new_analysis_replaces_values_and_keeps_children_under_their_study(
+def test_a_new_analysis_replaces_values_and_keeps_children_under_their_variant(
     results: ResultsFolder, store: Callable[[], Store]
 ) -> None:
     sync(results.fill().root)
@@ -255,7 +276,7 @@ def test_a_new_analysis_replaces_values_and_keeps_children_under_their_study(
     write_text(bd, bd.read_text().replace("-20.5", "-21"))
     assert sync(results.root).replaced == 2  # the study and the curve
     runs = store().runs()
-    assert runs[POINT].data.tags["mlflow.parentRunId"] == runs["toy2020"].info.run_id
+    assert runs[POINT].data.tags["mlflow.parentRunId"] == runs[f"{CFT}/curve"].info.run_id
 
 
 def test_how_a_training_ended(results: ResultsFolder, store: Callable[[], Store]) -> None:
@@ -408,7 +429,7 @@ def test_watching_survives_a_store_that_fails_for_a_while_and_ends_by_ctrl_c(
 
     monkeypatch.setattr("icmbench.track.importer.time.sleep", wait)
     result = sync(results.root, watch=1)
-    assert (result.runs, result.created) == (2, 2)
+    assert (result.runs, result.created) == (3, 3)
     assert "not an SQLite database" in capsys.readouterr().err
 
 

@@ -26,6 +26,11 @@ class Store:
             assert len(keys) == len(set(keys))
         return {run.data.tags["run_key"]: run for run in runs}
 
+    def versions(self, run_id: str | None = None) -> list[Any]:
+        """Return the registered versions, all or those of a run."""
+        wanted = f"run_id='{run_id}'" if run_id else None
+        return list(self.client.search_model_versions(wanted))
+
     def history(self, key: str, metric: str) -> list[tuple[int, float]]:
         """Return (step, value) of every stored value of a metric, in order of steps."""
         run_id = self.runs()[key].info.run_id
@@ -50,6 +55,10 @@ class Store:
                 ],
                 "times": (run.info.status, run.info.start_time, run.info.end_time),
                 "files": [f.path for f in self.client.list_artifacts(run.info.run_id)],
+                "weights": [
+                    (version.name, version.tags, version.description)
+                    for version in self.versions(run.info.run_id)
+                ],
             }
             for key, run in runs.items()
         }

@@ -31,6 +31,16 @@ def start(job: Path) -> subprocess.Popen[str]:
     )
 
 
+# A training that loses patience with another's heart soon.
+QUICK_LOCK = """
+import functools, sys
+from icmbench.__main__ import main
+from icmbench.train import lock, run
+run.TrainingLock = functools.partial(lock.TrainingLock, beat=0.2, patience=3)
+sys.exit(main(["train", sys.argv[1]]))
+"""
+
+
 def wait_for_step(folder: Path, step: int) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -104,6 +114,9 @@ def test_killed_and_resumed_training_is_bit_exact(jobs: Any) -> None:
     assert expected.keys() == found.keys()
     different = [name for name in expected if not torch.equal(expected[name], found[name])]
     assert not different
+    # The files as well: what starts from these weights would be trained anew otherwise.
+    digests = [read_json(f / "run.json")["weights_sha256"] for f in (folder, reference)]
+    assert digests[0] == digests[1]
     assert steps_of(folder) == list(range(1, STEPS + 1))
 
     def losses(folder: Path) -> list[float]:
@@ -148,6 +161,33 @@ os.kill(os.getpid(), 9)
     began = time.monotonic()
     with TrainingLock(path, beat=5):
         assert time.monotonic() - began < 2
+
+
+def test_paused_process_leaves_a_training_that_another_finished(jobs: Any) -> None:
+    """As when a node hangs, SLURM starts its job on another one, and the first comes back."""
+    path, folder = jobs("paused")
+    first = start(path)
+    wait_for_step(folder, 5)
+    first.send_signal(signal.SIGSTOP)
+    # The other node does not see the first one's processes, and its heart has stopped.
+    lock = folder / "training.lock"
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "host": "elsewhere"}))
+    second = subprocess.Popen(
+        [sys.executable, "-c", QUICK_LOCK, str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    _, errors = second.communicate(timeout=240)
+    assert second.returncode == 0, errors
+    finished = (folder / "run.json").read_bytes()
+    first.send_signal(signal.SIGCONT)
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0 and "took this training over" in errors, errors
+    assert (folder / "run.json").read_bytes() == finished
+    assert read_json(folder / "run.json")["status"] == "finished"
+    assert steps_of(folder) == list(range(1, STEPS + 1))
+    assert not lock.exists()
 
 
 def test_owner_elsewhere_is_judged_by_its_heartbeat(tmp_path: Path) -> None:

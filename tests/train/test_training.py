@@ -13,7 +13,7 @@ import torch
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.files import read_json
-from icmbench.train.batches import batches, indices_of_step
+from icmbench.train.batches import Batch, batches, indices_of_step
 from icmbench.train.build import build_codec, build_task
 from icmbench.train.checkpoint import load_checkpoint, load_part, save_checkpoint
 from icmbench.train.run import train
@@ -328,3 +328,13 @@ def test_published_weights_that_cannot_be_had_are_one_line(
     settings.update(weights="pretrained", pretrained=True)
     with pytest.raises(UserError, match=r"weights of 'faster-rcnn' cannot be loaded .*no route"):
         build_task(settings)
+
+
+def test_a_batch_knows_how_to_be_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader pins tensors of a class of ours only where the class has the method."""
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    batch = Batch([torch.zeros(3, 2, 2)], [{"labels": torch.zeros(1)}])
+    pinned = pin_memory(batch)
+    assert float(pinned.images[0].sum()) == 12 and float(pinned.targets[0]["labels"]) == 1

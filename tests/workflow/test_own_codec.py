@@ -72,7 +72,7 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the workflow's own files and of the example."""
     folder = tmp_path_factory.mktemp("own")
-    for name in ("Snakefile", "config.yaml", "workflow", "envs", EXAMPLE):
+    for name in ("Snakefile", "profiles", "config.yaml", "workflow", "envs", EXAMPLE):
         source, target = repository / name, folder / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():

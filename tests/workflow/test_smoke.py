@@ -41,7 +41,7 @@ def snakemake(
 def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the workflow's own files, run once."""
     folder = tmp_path_factory.mktemp("workflow")
-    for name in ("Snakefile", "config.yaml", "workflow", "envs", "data/catalogue.yaml"):
+    for name in ("Snakefile", "profiles", "config.yaml", "workflow", "envs", "data/catalogue.yaml"):
         source, target = repository / name, folder / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():

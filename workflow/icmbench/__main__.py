@@ -90,13 +90,27 @@ def _datasets(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     job = _job(arguments)
+    from icmbench.train import launch
+
+    if launch.wants_processes(job):
+        return launch.launch(arguments.job, job)
+    if launch.is_member():
+        launch.take_part(lambda: _train_here(job, launch.leads()))
+    return _train_here(job)
+
+
+def _train_here(job: dict[str, Any], speaks: bool = True) -> int:
+    from icmbench.train.launch import INTERRUPTED
     from icmbench.train.run import Interrupted, train
 
     try:
-        print(train(job))
+        weights = train(job)
     except Interrupted as stop:
-        print(f"icmbench: {stop}", file=sys.stderr)
-        return 143
+        if speaks:
+            print(f"icmbench: {stop}", file=sys.stderr)
+        return INTERRUPTED
+    if speaks:
+        print(weights)
     return 0
 
 

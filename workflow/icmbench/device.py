@@ -1,15 +1,12 @@
-"""Device, threads and precision of a job, through Lightning Fabric."""
+"""Device, threads and precision of a job."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -33,28 +30,22 @@ class Compute:
         return f"cpu, {torch.get_num_threads()} threads"
 
 
-def choose_compute(runtime: dict[str, Any]) -> Compute:
+def uses_cuda(runtime: dict[str, Any]) -> bool:
+    """Return whether a job computes on a GPU: it asks for one and there is one."""
+    return runtime["gpu"] > 0 and torch.cuda.is_available()
+
+
+def choose_compute(runtime: dict[str, Any], says: bool = True) -> Compute:
     """Return device and precision for a job's runtime settings: threads, gpu, precision.
 
-    A job that asks for a GPU where there is none runs on the CPU and says so.
+    A job that asks for a GPU where there is none runs on the CPU and ``says`` so.
     """
     torch.set_num_threads(runtime["threads"])
-    cuda = runtime["gpu"] > 0 and torch.cuda.is_available()
-    if runtime["gpu"] > 0 and not cuda:
+    cuda = uses_cuda(runtime)
+    if runtime["gpu"] > 0 and not cuda and says:
         print("icmbench: no GPU here; running on the CPU, which is slow", file=sys.stderr)
     device = torch.device("cuda" if cuda else "cpu")
     return Compute(device, resolve_precision(runtime["precision"], cuda))
-
-
-def make_fabric(compute: Compute) -> Fabric:
-    """Return Lightning Fabric; its import costs a second, which only trainings pay.
-
-    Mixed precision is ours (:meth:`Compute.autocast`): Fabric's rounds the inputs as well, and both
-    the pixels that the distortion is measured against and target boxes must stay float32.
-    """
-    from lightning_fabric import Fabric
-
-    return Fabric(accelerator=compute.device.type, devices=1, precision="32-true")
 
 
 def resolve_precision(wanted: str, cuda: bool) -> str:

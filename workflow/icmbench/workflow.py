@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ from icmbench.errors import UserError
 from icmbench.files import read_json
 from icmbench.registry import PIXEL_METRICS
 
+# An anchor's job that may take longer than this is submitted alone.
+_SHORT_MINUTES = 60
 
-def open_workflow(config: dict[str, Any]) -> Workflow:
+
+def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
     """Check the configuration, write the plan's files and return what the rules ask.
 
     Args:
         config: Snakemake's merged configuration.
+        first: False where Snakemake started itself again for one job, maybe on another node. The
+            plan is then followed as it was written, whatever is at hand on that node.
 
     Raises:
         WorkflowError: with the one-line errors of the configuration, before any job runs.
@@ -33,10 +39,11 @@ def open_workflow(config: dict[str, Any]) -> Workflow:
     # An activated conda environment comes before it.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
-        plan = load_plan("config.yaml", config)
-        plan.write()
-        for line in plan.left_out:
-            print(f"icmbench: {line}", file=sys.stderr)
+        plan = load_plan("config.yaml", config, as_written=not first)
+        if first:
+            plan.write()
+            for line in plan.left_out:
+                print(f"icmbench: {line}", file=sys.stderr)
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None
     return Workflow(plan)
@@ -63,21 +70,71 @@ class Workflow:
         """Return threads, GPUs, memory and time of network jobs."""
         return self._plan.scale.runtime
 
-    def memory(self, wildcards: Any, attempt: int) -> int:
-        """Return the memory of a network job in MB, half as much again for each retry."""
-        return round(self.runtime.memory_mb * (1 + 0.5 * (attempt - 1)))
+    # --- resources ----------------------------------------------------------------------------
 
-    def minutes(self, wildcards: Any, attempt: int) -> int:
-        """Return the time limit of a network job; a retry resumes, and gets more."""
-        return self.runtime.runtime_min * attempt
+    def mb(self, base: int) -> Callable[[Any, int], int]:
+        """Return the memory of a job in MB by attempt: half of ``base`` more for each retry."""
+        most = self._plan.run.cluster.max_memory_mb
 
-    def anchor_memory(self, wildcards: Any, attempt: int) -> int:
-        """Return the memory of an anchor's job in MB, half as much again for each retry."""
-        return round(self.runtime.anchor_mb * (1 + 0.5 * (attempt - 1)))
+        def memory(wildcards: Any, attempt: int) -> int:
+            wanted = round(base * (1 + 0.5 * (attempt - 1)))
+            return wanted if most is None else min(wanted, most)
 
-    def anchor_minutes(self, wildcards: Any, attempt: int) -> int:
-        """Return the time limit of an anchor's job; a retry goes on from the cache."""
-        return self._plan.scale.runtime.anchor_min * attempt
+        return memory
+
+    def minutes(self, base: int) -> Callable[[Any, int], int]:
+        """Return the time limit of a job by attempt: ``base`` more for each retry."""
+        most = self._plan.run.cluster.max_minutes
+
+        def limit(wildcards: Any, attempt: int) -> int:
+            return base * attempt if most is None else min(base * attempt, most)
+
+        return limit
+
+    @property
+    def cpu(self) -> dict[str, Any]:
+        """Return where a cluster runs a job that uses no GPU; nothing where nobody says."""
+        return self._place(0)
+
+    @property
+    def gpu(self) -> dict[str, Any]:
+        """Return the GPUs of a network job, and where a cluster has them."""
+        return self._place(self.runtime.gpu)
+
+    def train_threads(self, wildcards: Any) -> int:
+        """Return the threads of a training: those of a network job for each device."""
+        return self.runtime.threads * self._devices(wildcards)
+
+    @property
+    def train_gpu(self) -> dict[str, Any]:
+        """Return the GPUs of a training, those of a network job for each device, and where."""
+        return {**self.gpu, "gpu": self._train_gpus} if self.runtime.gpu else self.gpu
+
+    def _train_gpus(self, wildcards: Any) -> int:
+        return self.runtime.gpu * self._devices(wildcards)
+
+    def train_memory(self, wildcards: Any, attempt: int) -> int:
+        """Return the memory of a training in MB: that of a network job for each device."""
+        return self.mb(self.runtime.memory_mb * self._devices(wildcards))(wildcards, attempt)
+
+    def _devices(self, wildcards: Any) -> int:
+        return self._plan.train_devices(self._point(wildcards.key))
+
+    def _place(self, gpus: int) -> dict[str, Any]:
+        cluster = self._plan.run.cluster
+        wanted = {
+            "slurm_account": cluster.account,
+            "slurm_partition": (cluster.gpu_partition if gpus else None) or cluster.partition,
+            "gpu": gpus or None,
+            # Without a GPU the executor would ask for zero of this type.
+            "gpu_model": cluster.gpu_type if gpus else None,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    @property
+    def anchor_group(self) -> str | None:
+        """Return the group that several jobs of anchors are submitted in, where they are short."""
+        return "anchors" if self.runtime.anchor_min <= _SHORT_MINUTES else None
 
     # --- inputs -------------------------------------------------------------------------------
 

@@ -31,10 +31,13 @@ rule analyse:
         f"{ROOT}/logs/analyse.log",
     benchmark:
         f"{ROOT}/benchmarks/analyse.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/icmbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **W.cpu,
+        mem_mb=W.mb(2000),
+        runtime=W.minutes(30),
     shell:
         "python -m icmbench analyse {input.plan} > {log} 2>&1"

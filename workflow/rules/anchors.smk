@@ -1,5 +1,6 @@
 # Classical codecs: bitstreams and decoded pictures of one share of a split at one quality.
-# No job here imports torch. Finished pictures survive a failed job in the cache.
+# No job here imports torch. A cluster gets several short jobs as one. Finished pictures survive a
+# failed job in the cache.
 
 
 rule code_anchor:
@@ -12,10 +13,13 @@ rule code_anchor:
         f"{ROOT}/logs/code/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.log",
     benchmark:
         f"{ROOT}/benchmarks/code/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.tsv"
+    group:
+        W.anchor_group
     conda:
         "../../envs/icmbench.yaml"
     resources:
-        mem_mb=W.anchor_memory,
-        runtime=W.anchor_minutes,
+        **W.cpu,
+        mem_mb=W.mb(W.runtime.anchor_mb),
+        runtime=W.minutes(W.runtime.anchor_min),
     shell:
         "python -m icmbench code {input.job} --chunk {wildcards.chunk} 2> >(tee {log} >&2)"

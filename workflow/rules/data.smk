@@ -1,4 +1,5 @@
 # Data sets: generated from a seed, or fetched through the catalogue and its DVC pointers.
+# Fetching runs where Snakemake runs: a cluster's nodes may have no network, and DVC has one writer.
 
 
 localrules:
@@ -18,8 +19,9 @@ rule generate_dataset:
         "../../envs/icmbench.yaml"
     threads: 2
     resources:
-        mem_mb=1500,
-        runtime=20,
+        **W.cpu,
+        mem_mb=W.mb(1500),
+        runtime=W.minutes(20),
     shell:
         "python -m icmbench data {input.job} --threads {threads} > {log} 2>&1"
 

@@ -1,5 +1,6 @@
 # Learned codecs: real bitstreams, decoded by another process; then the task on the decoded pictures.
-# One job serves all points of a curve: starting a process costs more than a small point.
+# One job serves all points of a curve: starting a process costs more than a small point. Bitstreams
+# are made and read on the CPU, on every machine; a cluster gets both ends of a curve as one job.
 
 
 rule encode:
@@ -14,12 +15,15 @@ rule encode:
         f"{ROOT}/benchmarks/encode/{{split}}/{{curve}}.tsv"
     wildcard_constraints:
         curve="(?!anchors/).+",
+    group:
+        "coding"
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
     resources:
-        mem_mb=W.memory,
-        runtime=W.minutes,
+        **W.cpu,
+        mem_mb=W.mb(W.runtime.memory_mb),
+        runtime=W.minutes(W.runtime.runtime_min),
     shell:
         "python -m icmbench encode {input.job} > {log} 2>&1"
 
@@ -37,12 +41,15 @@ rule decode:
         f"{ROOT}/benchmarks/decode/{{split}}/{{curve}}.tsv"
     wildcard_constraints:
         curve="(?!anchors/).+",
+    group:
+        "coding"
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
     resources:
-        mem_mb=W.memory,
-        runtime=W.minutes,
+        **W.cpu,
+        mem_mb=W.mb(W.runtime.memory_mb),
+        runtime=W.minutes(W.runtime.runtime_min),
     shell:
         "python -m icmbench decode {input.job} > {log} 2>&1"
 
@@ -61,8 +68,8 @@ rule evaluate:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads
     resources:
-        gpu=W.runtime.gpu,
-        mem_mb=W.memory,
-        runtime=W.minutes,
+        **W.gpu,
+        mem_mb=W.mb(W.runtime.memory_mb),
+        runtime=W.minutes(W.runtime.runtime_min),
     shell:
         "python -m icmbench evaluate {input.job} > {log} 2>&1"

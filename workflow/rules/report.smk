@@ -29,10 +29,13 @@ rule report:
         f"{ROOT}/logs/report.log",
     benchmark:
         f"{ROOT}/benchmarks/report.tsv"
+    group:
+        "tables"
     conda:
         "../../envs/icmbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **W.cpu,
+        mem_mb=W.mb(2000),
+        runtime=W.minutes(30),
     shell:
         "python -m icmbench report {input.plan} > {log} 2>&1"

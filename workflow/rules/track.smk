@@ -1,4 +1,5 @@
-# MLflow, an observer: the only job that imports it, and one that cannot fail the workflow.
+# MLflow, an observer: the only job that imports it, and one that cannot fail the workflow. It runs
+# where Snakemake runs: one writer, beside the database, whatever nodes the runs came from.
 
 
 localrules:
@@ -18,7 +19,5 @@ rule track:
         "../../envs/icmbench.yaml"
     resources:
         mlflow=1,
-        mem_mb=1500,
-        runtime=30,
     shell:
         "python -m icmbench track {input.plan} > {log} 2>&1"

@@ -15,10 +15,10 @@ rule train:
     retries: W.runtime.retries
     conda:
         "../../envs/icmbench.yaml"
-    threads: W.runtime.threads
+    threads: W.train_threads
     resources:
-        gpu=W.runtime.gpu,
-        mem_mb=W.memory,
-        runtime=W.minutes,
+        **W.train_gpu,
+        mem_mb=W.train_memory,
+        runtime=W.minutes(W.runtime.runtime_min),
     shell:
         "python -m icmbench train {input.job} 2> >(tee -a {log} >&2)"

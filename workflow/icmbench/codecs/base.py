@@ -99,6 +99,8 @@ class CodecOutput:
         pixels: coded pixels of the whole batch, padding included.
         features: what tasks read of a feature codec [B, C, h, w], else None.
         terms: loss terms that the codec computes itself, by name, scalars.
+        coded_bits: bits that rounded latents would take, without gradient, where the codec tells
+            them from ``bits``, which noise makes larger at low rates.
     """
 
     images: Tensor | None
@@ -106,3 +108,4 @@ class CodecOutput:
     pixels: int
     features: Tensor | None = None
     terms: dict[str, Tensor] = field(default_factory=dict)
+    coded_bits: Tensor | None = None

@@ -79,14 +79,14 @@ class SequentialCoder:
     def decode(self, string: bytes, channels: int) -> Tensor:
         """Return the latent of a string."""
         size = (1, channels, self.height + 2 * _BORDER, self.width + 2 * _BORDER)
-        padded = torch.zeros(size)
+        padded = self.share.new_zeros(size)
         decoder = RansDecoder()
         decoder.set_stream(string)
         for row, column in self._positions():
             index, means = self._gaussians(padded, row, column)
             places, tables = self.tables.used(index)
             symbols = decoder.decode_stream(places, *tables)
-            decoded = torch.tensor(symbols, dtype=torch.float32) + means
+            decoded = means.new_tensor(symbols) + means
             padded[0, :, row + _BORDER, column + _BORDER] = decoded
         return self._inner(padded)
 

@@ -36,8 +36,9 @@ from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
 from icmbench.config.study import RateTarget, Study, Training, Variant
 from icmbench.config.supporting import with_supporting
+from icmbench.errors import UserError
 from icmbench.evaluate.archive import DECODED, LATENTS
-from icmbench.files import write_if_changed
+from icmbench.files import read_json, write_if_changed
 from icmbench.registry import CODECS, TASKS, load_modules
 
 
@@ -98,6 +99,9 @@ class Plan(Points):
         study = self.studies[point.study]
         chained = self._chain_neighbour(point) is not None
         name = training.chain.schedule if training.chain and chained else training.schedule
+        schedule = study.schedules[name]
+        # One device is left out: job files, on which Snakemake depends, stay as they were.
+        left_out = {"origin", "note", *(["devices"] if schedule.devices == 1 else [])}
         coded = self.coded(point, "train") if self._trains_on_decoded(point) else None
         return {
             **self._description(point),
@@ -106,7 +110,7 @@ class Plan(Points):
             "task": self._task(point, "source"),
             "parts": training.parts,
             "loss": self._loss_weights(point, training),
-            "schedule": study.schedules[name].model_dump(exclude={"origin", "note"}),
+            "schedule": schedule.model_dump(exclude=left_out),
             "dataset": self._dataset(self.variant(point).dataset),
             "coded": coded,
             "runtime": self.scale.runtime.model_dump(
@@ -114,6 +118,11 @@ class Plan(Points):
             ),
             "modules": self.run.modules,
         }
+
+    def train_devices(self, point: Point) -> int:
+        """Return how many processes train a point together, each on a device of its own."""
+        devices: int = self.train_job(point)["schedule"].get("devices", 1)
+        return devices
 
     def coded(self, point: Point, split: str) -> dict[str, Any] | None:
         """Return where the point's coded pictures of a split lie, or None for original pixels.
@@ -348,10 +357,24 @@ def at_hand(scale: Scale, run: RunConfig) -> Scale:
     return scale.model_copy(update={"datasets": datasets})
 
 
+def written(scale: Scale, run: RunConfig) -> Scale:
+    """Return the scale with the data sets of the plan on disk.
+
+    Raises:
+        UserError: where no plan was written.
+    """
+    path = Path(run.results) / scale.name / "plan.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; a job of the workflow is started by Snakemake only")
+    datasets = Scale.model_validate(read_json(path)["scale"]).datasets
+    return scale.model_copy(update={"datasets": datasets})
+
+
 def load_plan(
     config: Path | str = "config.yaml",
     overrides: dict[str, Any] | None = None,
     workflow: Path | None = None,
+    as_written: bool = False,
 ) -> Plan:
     """Read, check and expand a configuration.
 
@@ -359,6 +382,7 @@ def load_plan(
         config: the top level configuration file.
         overrides: keys from the command line, laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; this package's by default.
+        as_written: take the data sets that the plan on disk names, not those that are at hand.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -369,7 +393,8 @@ def load_plan(
         data = run.data.model_copy(update={"mirror": os.environ["ICMBENCH_MIRROR"]})
         run = run.model_copy(update={"data": data})
     load_modules(run.modules)
-    scale = at_hand(load_scale(workflow / "scales", run.scale), run)
+    scale = load_scale(workflow / "scales", run.scale)
+    scale = written(scale, run) if as_written else at_hand(scale, run)
     folders = [workflow / "studies", *map(Path, run.study_folders)]
 
     def load(name: str) -> Study:

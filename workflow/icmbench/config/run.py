@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from icmbench.config.base import Strict
+
+# Snakemake hands numbers inside a --config 'key=[0,1]' over as text.
+WholeNumber = Annotated[int, Field(strict=False)]
 
 
 class DataSettings(Strict):
@@ -86,6 +89,30 @@ class AnalysisSettings(Strict):
     )
 
 
+class ClusterSettings(Strict):
+    """What a cluster wants to know and allows; a local run reads none of it.
+
+    The profile for SLURM brings these in a file of its own, workflow/profiles/slurm/cluster.yaml.
+    """
+
+    account: str | None = Field(None, description="Account that pays; null names none.")
+    partition: str | None = Field(
+        None, description="Partition of all jobs; null takes the cluster's default."
+    )
+    gpu_partition: str | None = Field(
+        None, description="Partition of jobs that use a GPU; null takes ``partition``."
+    )
+    gpu_type: str | None = Field(
+        None, description="Type of GPU, as the cluster names it (a100); null takes any."
+    )
+    max_minutes: WholeNumber | None = Field(
+        None, ge=1, description="Longest time limit that a job may ask for; retries grow up to it."
+    )
+    max_memory_mb: WholeNumber | None = Field(
+        None, ge=500, description="Most memory that a job may ask for, in MB."
+    )
+
+
 class RunConfig(Strict):
     """The top level configuration file."""
 
@@ -107,7 +134,7 @@ class RunConfig(Strict):
     )
     programs: ProgramSettings = ProgramSettings()
     cache: CacheSettings = CacheSettings()
-    seeds: list[int] = Field(
+    seeds: list[WholeNumber] = Field(
         [0], min_length=1, description="Every trained operating point is repeated for each seed."
     )
     modules: list[str] = Field(
@@ -117,3 +144,5 @@ class RunConfig(Strict):
     data: DataSettings = DataSettings()
     tracking: TrackingSettings = TrackingSettings()
     analysis: AnalysisSettings = AnalysisSettings()
+    # Not a part of the plan: where a job ran says nothing of its result.
+    cluster: ClusterSettings = Field(ClusterSettings(), exclude=True)

@@ -91,7 +91,12 @@ class RuntimeSettings(Strict):
     """How jobs run on this scale's hardware."""
 
     threads: int = Field(1, ge=1, description="CPU threads of one training or evaluation job.")
-    gpu: int = Field(0, ge=0, description="GPUs of one training or evaluation job.")
+    gpu: int = Field(
+        0,
+        ge=0,
+        description="GPUs of one training or evaluation job. A training over several devices "
+        "(see a schedule's ``devices``) takes threads, GPUs and memory for each.",
+    )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         "auto",
         description="Arithmetic of transforms and task networks; entropy models are always fp32. "
@@ -102,8 +107,11 @@ class RuntimeSettings(Strict):
     anchor_mb: int = Field(
         1000, ge=200, description="Memory of one job that codes with an anchor, in MB."
     )
-    retries: int = Field(
-        0, ge=0, description="How often a training is started again; it goes on where it stopped."
+    retries: int | None = Field(
+        None,
+        ge=0,
+        description="How often a training is started again; it goes on where it stopped. null "
+        "leaves it to Snakemake's --retries.",
     )
     anchor_min: int = Field(
         60, ge=1, description="Time limit of one job that codes with an anchor, in minutes."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from icmbench.config.base import Origin, Strict
 from icmbench.config.claims import Claim
@@ -54,7 +54,13 @@ class Schedule(Strict):
     """How long and how fast a training goes."""
 
     steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="Images of a step, of all devices together.")
+    devices: int = Field(
+        1,
+        ge=1,
+        description="Processes that share every batch, each on a GPU of its own (on the CPU where "
+        "the scale asks for none). It belongs to the result: batch norm sees one process's share.",
+    )
     optimisers: dict[Literal["codec", "task", "auxiliary", "adversary"], Optimiser] = Field(
         description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "
         "model's factorised prior; adversary: a codec's discriminator."
@@ -76,6 +82,14 @@ class Schedule(Strict):
     validation: Validation | None = None
     origin: Origin = Field(description="Who chose these numbers.")
     note: str = ""
+
+    @field_validator("devices")
+    @classmethod
+    def _shares_are_equal(cls, devices: int, info: ValidationInfo) -> int:
+        images = info.data.get("batch_size")
+        if images is not None and images % devices:
+            raise ValueError(f"batch_size {images} is no multiple of it; change one of them")
+        return devices
 
 
 class Weights(Strict):
@@ -106,7 +120,7 @@ class RateTarget(Strict):
 
     After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
     over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
-    start.
+    start. A rate is that of rounded latents (term ``bpp_coded``), where the codec says it.
     """
 
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")

@@ -9,21 +9,23 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from icmbench.codecs.base import Picture
 from icmbench.data.index import open_index
-from icmbench.data.pictures import list_pictures, read_picture, require_pictures
+from icmbench.data.pictures import list_pictures, picture_size, read_picture, require_pictures
 from icmbench.errors import UserError
 from icmbench.files import read_json
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
+
+T = TypeVar("T")
 
 _CACHE_BYTES = 400 * 1024 * 1024
 
@@ -61,10 +63,20 @@ class Pictures:
             self._cache[name] = picture
         return self._cache[name]
 
+    def size(self, name: str) -> tuple[int, int]:
+        """Return height and width of a picture without decoding it."""
+        if name in self._cache:
+            return self._cache[name].shape[0], self._cache[name].shape[1]
+        return self._open(name, picture_size)
+
     def _read(self, name: str) -> Picture:
+        return self._open(name, read_picture)
+
+    def _open(self, name: str, read: Callable[[Path | IO[bytes]], T]) -> T:
         try:
-            source = self.path / name if self.path.is_dir() else io.BytesIO(self._zip().read(name))
-            return read_picture(source)
+            if self.path.is_dir():
+                return read(self.path / name)
+            return read(io.BytesIO(self._zip().read(name)))
         except (KeyError, OSError) as error:
             raise UserError(f"{self.path}: cannot read picture {name!r} ({error})") from error
 
@@ -147,6 +159,15 @@ class Split:
         if self._decoded:
             return self._pictures.read(f"{self.ids[index]}.png")
         return self.original(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of :meth:`picture`, from the file's header."""
+        if self._decoded:
+            return self._pictures.size(f"{self.ids[index]}.png")
+        height, width = self._originals.size(self._files[index])
+        if not self._whole:
+            width, height = coded_size(self.dataset, width, height)
+        return height, width
 
     def original(self, index: int) -> Picture:
         """Return the uncoded picture at the coded size."""

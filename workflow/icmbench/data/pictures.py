@@ -34,6 +34,16 @@ def read_picture(source: Path | IO[bytes]) -> Picture:
         return np.asarray(_rgb(image))
 
 
+def picture_size(source: Path | IO[bytes]) -> tuple[int, int]:
+    """Return height and width of a picture from its header.
+
+    Raises:
+        OSError: where the file is damaged or no picture.
+    """
+    with Image.open(source) as image:
+        return image.height, image.width
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         image.load()

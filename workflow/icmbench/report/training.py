@@ -33,13 +33,19 @@ def _ladders(study: Row) -> Table:
     return Table("Rate settings: one operating point per value.", columns, rows)
 
 
+def _length(schedule: Row) -> str:
+    devices = schedule.get("devices", 1)
+    shared = f" on {devices} devices" if devices > 1 else ""
+    return f"{schedule['steps']} steps of {schedule['batch_size']} images{shared}"
+
+
 def _schedules(study: Row) -> Table:
     rows = []
     for name, schedule in study["schedules"].items():
         rows.append(
             [
                 Cell(name, "head"),
-                text(f"{schedule['steps']} steps of {schedule['batch_size']} images"),
+                text(_length(schedule)),
                 text("\n".join(_optimiser(g, o) for g, o in schedule["optimisers"].items())),
                 text(_course(schedule)),
                 text(_images(schedule)),

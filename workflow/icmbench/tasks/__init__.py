@@ -150,6 +150,8 @@ def _on_backbone(
     parts: tuple[str, ...],
     loss_terms: tuple[str, ...],
     metrics: tuple[str, ...],
+    *,
+    starts_from: tuple[str, ...] = (),
     **defaults: bool,
 ) -> None:
     """Register a task that begins with the backbone of a codec."""
@@ -162,6 +164,7 @@ def _on_backbone(
             parts=("head", *parts) if reads == "pictures" else parts,
             loss_terms=loss_terms,
             metrics=metrics,
+            starts_from=starts_from,
             starts_from_codec=("dicm", "dicm-no-elimination", "dicm-no-context"),
             reads=reads,
             defaults=defaults,
@@ -174,7 +177,13 @@ _on_backbone("linear-probe", "probe:Probe", "pictures", *_PROBE)
 _on_backbone("feature-probe", "probe:FeatureProbe", "features", *_PROBE)
 _BOXES: Any = (ResnetRcnnParameters, ("tail", "detector"), _BOX_LOSSES, _BOX_METRICS)
 _on_backbone("resnet-faster-rcnn", "resnet_rcnn:ResnetRcnn", "pictures", *_BOXES)
-_on_backbone("feature-faster-rcnn", "resnet_rcnn:FeatureRcnn", "features", *_BOXES)
+_on_backbone(
+    "feature-faster-rcnn",
+    "resnet_rcnn:FeatureRcnn",
+    "features",
+    *_BOXES,
+    starts_from=("resnet-faster-rcnn",),
+)
 _MASKS: Any = (
     ResnetRcnnParameters,
     ("tail", "detector"),
@@ -182,7 +191,14 @@ _MASKS: Any = (
     (*_BOX_METRICS, *_MASK_METRICS),
 )
 _on_backbone("resnet-mask-rcnn", "resnet_rcnn:ResnetRcnn", "pictures", *_MASKS, masks=True)
-_on_backbone("feature-mask-rcnn", "resnet_rcnn:FeatureRcnn", "features", *_MASKS, masks=True)
+_on_backbone(
+    "feature-mask-rcnn",
+    "resnet_rcnn:FeatureRcnn",
+    "features",
+    *_MASKS,
+    starts_from=("resnet-mask-rcnn",),
+    masks=True,
+)
 
 
 # --- zhang2022 -----------------------------------------------------------------------------------

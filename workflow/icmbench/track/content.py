@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from icmbench.track.weights import Weights
+
 #: Longest parameter value; MLflow takes 6000 characters, a table cell is read up to here.
 MAX_PARAMETER = 500
 #: MLflow takes 8000.
@@ -51,6 +53,7 @@ class Content:
         history: the ``metrics.jsonl`` of a training.
         data: data sets read.
         artefacts: small files to attach; missing ones are passed over.
+        weights: final weights to register.
     """
 
     key: str
@@ -66,6 +69,7 @@ class Content:
     history: Path | None = None
     data: tuple[DataUse, ...] = ()
     artefacts: tuple[Path, ...] = ()
+    weights: Weights | None = None
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -16,8 +16,9 @@ from icmbench.track.content import Content
 from icmbench.track.points import read_point
 from icmbench.track.push import RUN_KEY, discard, push
 from icmbench.track.store import Address, open_store, resolve_address
-from icmbench.track.study import curve_contents, study_content
+from icmbench.track.study import study_content
 from icmbench.track.tables import Tables
+from icmbench.track.variant import variant_content
 from icmbench.track.views import experiment_tags
 
 _PAGE = 1000
@@ -50,9 +51,17 @@ class SyncResult:
 
 @dataclass(frozen=True)
 class _Study:
+    """What a study's experiment holds: its own run, and each variant's with its points below."""
+
     experiment: str
     own: Content
-    children: list[Content]
+    variants: list[tuple[Content, list[Content]]]
+
+    @property
+    def contents(self) -> list[Content]:
+        """All runs."""
+        below = [run for variant, points in self.variants for run in (variant, *points)]
+        return [self.own, *below]
 
 
 def sync(root: Path, *, uri: str | None = None, watch: float | None = None) -> SyncResult:
@@ -111,7 +120,7 @@ def _import(root: Path, uri: str | None) -> SyncResult:
             counts += _push_study(client, address, study)
     return replace(
         result,
-        runs=sum(1 + len(study.children) for study in studies),
+        runs=sum(len(study.contents) for study in studies),
         created=counts["created"],
         replaced=counts["replaced"],
         updated=counts["updated"],
@@ -134,27 +143,50 @@ def _read_studies(
     root: Path, plan: dict[str, Any], prefix: str
 ) -> tuple[list[_Study], bool, list[str]]:
     tables = Tables(root)
-    studies, problems, all_complete = [], [], True
+    studies: list[_Study] = []
+    problems: list[str] = []
+    all_complete = True
     for name in plan["studies"]:
-        contents, complete = [], True
-        for point in plan["points"]:
-            if point["study"] != name:
-                continue
-            try:
-                state = read_point(root, plan, point, tables)
-            except UserError as error:
-                problems.append(str(error))
-                complete = False
-                continue
-            complete &= state.complete
-            if state.content is not None:
-                contents.append(state.content)
+        planned = [point for point in plan["points"] if point["study"] == name]
+        points: list[Content] = []
+        variants = []
+        complete = True
+        for variant in dict.fromkeys(point["variant"] for point in planned):
+            own_points = [point for point in planned if point["variant"] == variant]
+            contents, all_there = _read_points(root, plan, own_points, tables, problems)
+            complete &= all_there
+            points += contents
+            if contents:
+                own = variant_content(plan, name, variant, tables, contents, all_there)
+                variants.append((own, contents))
         all_complete &= complete
-        if contents:
-            own = study_content(root, plan, name, tables, contents, complete)
-            children = contents + curve_contents(plan, name, tables)
-            studies.append(_Study(f"{prefix}/{name}/{plan['scale']['name']}", own, children))
+        if points:
+            experiment = f"{prefix}/{name}/{plan['scale']['name']}"
+            own = study_content(root, plan, name, tables, points, complete)
+            studies.append(_Study(experiment, own, variants))
     return studies, all_complete, problems
+
+
+def _read_points(
+    root: Path,
+    plan: dict[str, Any],
+    points: list[dict[str, Any]],
+    tables: Tables,
+    problems: list[str],
+) -> tuple[list[Content], bool]:
+    """Return the runs of a variant's points and whether all are complete; add to ``problems``."""
+    contents, complete = [], True
+    for point in points:
+        try:
+            state = read_point(root, plan, point, tables)
+        except UserError as error:
+            problems.append(str(error))
+            complete = False
+            continue
+        complete &= state.complete
+        if state.content is not None:
+            contents.append(state.content)
+    return contents, complete
 
 
 def _push_study(client: Any, address: Address, study: _Study) -> Counter[str]:
@@ -168,12 +200,18 @@ def _push_study(client: Any, address: Address, study: _Study) -> Counter[str]:
             known[key] = run
     _tag_experiment(client, experiment, study)
     counts: Counter[str] = Counter()
-    parent: str | None = None
-    for content in (study.own, *study.children):
+
+    def send(content: Content, parent: str | None) -> str:
         pushed = push(client, experiment, known.get(content.key), content, parent)
         counts[pushed.action] += 1
         counts["values"] += pushed.values
-        parent = parent or pushed.run_id
+        return pushed.run_id
+
+    send(study.own, None)
+    for variant, points in study.variants:
+        parent = send(variant, None)
+        for point in points:
+            send(point, parent)
     return counts
 
 
@@ -195,8 +233,7 @@ def _experiment(client: Any, address: Address, study: _Study) -> str:
 
 def _tag_experiment(client: Any, experiment: str, study: _Study) -> None:
     held = client.get_experiment(experiment).tags
-    note = study.own.tags["mlflow.note.content"]
-    for name, value in experiment_tags(experiment, note, study.children).items():
+    for name, value in experiment_tags(experiment, study.own, study.contents[1:]).items():
         if held.get(name) != value:
             client.set_experiment_tag(experiment, name, value)
 

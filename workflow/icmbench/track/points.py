@@ -12,6 +12,7 @@ from icmbench.errors import UserError
 from icmbench.files import read_json
 from icmbench.track.content import Content, DataUse, Status, finite, flatten, text_tags
 from icmbench.track.tables import Tables
+from icmbench.track.weights import Weights, weights_of
 
 #: A training that says it runs, but in whose folder nothing was touched for this long, is dead: its
 #: lock file is touched every few seconds.
@@ -58,6 +59,7 @@ def read_point(
     complete = (evaluation is not None or not point["evaluated"]) and status == "FINISHED"
     stage = "evaluated" if evaluation else "trained" if status == "FINISHED" else "training"
     job = _job(root, point, training)
+    weights = weights_of(root, plan, point, training) if status == "FINISHED" else None
     content = Content(
         key=point["key"],
         name=run_name(plan, point),
@@ -70,6 +72,7 @@ def read_point(
             **_training_tags(root, folder, training),
             "kind": "operating point",
             "stage": stage,
+            "mlflow.note.content": _note(point, weights),
         },
         values={
             **tables.point_values(point),
@@ -84,6 +87,7 @@ def read_point(
             # While a training runs, its file changes with every checkpoint.
             if name != "run.json" or status != "RUNNING"
         ),
+        weights=weights,
     )
     return PointState(content, complete)
 
@@ -112,6 +116,12 @@ def run_name(plan: dict[str, Any], point: dict[str, Any]) -> str:
     if sum(_title(name, variant["mode"]) == title for name, variant in variants.items()) > 1:
         title = point["variant"]
     return f"{title} rate{point['rate_index']} seed{point['seed']}"
+
+
+def _note(point: dict[str, Any], weights: Weights | None) -> str:
+    rate = f" at {point['rate_parameter']} {point['rate_value']}" if point["rate_parameter"] else ""
+    note = f"**{point['label']}**{rate}, seed {point['seed']}"
+    return note if weights is None else f"{note}. [Registered weights](#/models/{weights.name})"
 
 
 def _title(variant: str, mode: str) -> str:
@@ -204,7 +214,8 @@ def _without_paths(value: Any) -> Any:
 
 
 def _environment_tags(environment: dict[str, Any]) -> dict[str, str]:
-    flat = flatten({k: v for k, v in environment.items() if k not in ("versions", "git_commit")})
+    apart = ("versions", "git_commit")
+    flat = flatten({k: v for k, v in environment.items() if k not in apart and v is not None})
     versions = flatten(environment.get("versions") or {})
     commit = environment.get("git_commit")
     return {

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from icmbench.files import digest_json, sha256_file
 from icmbench.track.content import Content
 from icmbench.track.history import News, Position, read_news
+from icmbench.track.registered import register, unregister, weights_digest
 
 RUN_KEY = "run_key"
 _PARENT = "mlflow.parentRunId"
@@ -48,6 +49,7 @@ class _Sent:
     position: Position
     series: str | None
     artefacts: dict[str, str]
+    weights: str | None = None
 
     @staticmethod
     def of(run: Any | None) -> _Sent:
@@ -55,12 +57,11 @@ class _Sent:
         if text is None:
             return _Sent(Position(), None, {})
         saved = json.loads(text)
-        return _Sent(Position(**saved["position"]), saved["series"], saved["artefacts"])
+        position = Position(**saved["position"])
+        return _Sent(position, saved["series"], saved["artefacts"], saved.get("weights"))
 
     def text(self) -> str:
-        position = vars(self.position)
-        content = {"position": position, "series": self.series, "artefacts": self.artefacts}
-        return json.dumps(content, sort_keys=True)
+        return json.dumps({**vars(self), "position": vars(self.position)}, sort_keys=True)
 
 
 def push(
@@ -95,7 +96,11 @@ def push(
 
 
 def discard(client: Any, run_id: str, reason: str) -> None:
-    """Move a run to MLflow's deleted runs, from where its interface can restore it."""
+    """Move a run to MLflow's deleted runs, from where its interface can restore it.
+
+    Its registered weights are deleted: they are made anew, with the run.
+    """
+    unregister(client, run_id)
     client.set_tag(run_id, "superseded", reason)
     client.delete_run(run_id)
 
@@ -115,7 +120,7 @@ def _outdated(run: Any, content: Content, sent: _Sent, news: News) -> str | None
     values = content.values.items()
     if any(k in run.data.metrics and not _same(run.data.metrics[k], v) for k, v in values):
         return "its results changed"
-    if sent.series is not None and sent.series != digest_json(content.series):
+    if content.series and sent.series not in (None, digest_json(content.series)):
         return "its curve changed"
     held = _held_data(run)
     if any(
@@ -156,7 +161,10 @@ def _complete(
     attach = [files[name] for name, digest in digests.items() if sent.artefacts.get(name) != digest]
 
     wanted = {**content.tags, **({_PARENT: parent} if parent else {})}
-    done = _Sent(news.position, digest_json(content.series), {**sent.artefacts, **digests})
+    weights = None if content.weights is None else weights_digest(content.weights)
+    # A curve that is not there, as before and during an analysis, is none that changed.
+    series = digest_json(content.series) if content.series else sent.series
+    done = _Sent(news.position, series, {**sent.artefacts, **digests}, weights)
     wanted |= {_SENT: done.text(), _SENDING: "no"}
     tags = {k: v for k, v in wanted.items() if run.data.tags.get(k) != v}
 
@@ -171,6 +179,10 @@ def _complete(
         client.log_inputs(run_id, datasets=[_dataset_input(use) for use in data])
     for path in attach:
         _attach(client, run_id, path)
+    if content.weights is not None and weights != sent.weights:
+        register(client, run_id, content.weights, content.ended or content.time)
+    if parent is None and _PARENT in run.data.tags:
+        client.delete_tag(run_id, _PARENT)
     # What was sent is noted last: until then the run counts as cut off.
     for some in _chunks([RunTag(k, v) for k, v in tags.items()], _TAGS):
         client.log_batch(run_id, tags=some)

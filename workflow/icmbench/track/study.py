@@ -1,4 +1,4 @@
-"""From the tables of a study to its own run and one run for each curve."""
+"""From a study's points and tables to its own run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def study_content(
     points: list[Content],
     complete: bool,
 ) -> Content:
-    """Return the parent run of a study.
+    """Return the run of a study as a whole.
 
     Args:
         root: ``results/<scale>``.
@@ -42,7 +42,7 @@ def study_content(
     return Content(
         key=study,
         name=f"study: {study}",
-        status=_status([point.status for point in points], complete),
+        status=overall_status([point.status for point in points], complete),
         started=min(point.started for point in points),
         ended=max(ends) if complete else None,
         time=tables.time,
@@ -51,7 +51,7 @@ def study_content(
                 "kind": "study",
                 "study": study,
                 "scale": plan["scale"]["name"],
-                "points": f"{len(points)}/{sum(p['study'] == study for p in plan['points'])}",
+                "points": progress(plan, study, points),
                 "title": about.get("title"),
                 "reference.authors": reference.get("authors"),
                 "reference.venue": reference.get("venue"),
@@ -65,82 +65,16 @@ def study_content(
     )
 
 
-def curve_contents(plan: dict[str, Any], study: str, tables: Tables) -> list[Content]:
-    """Return a run for each curve: metrics over the rate, and BD against its anchor.
-
-    MLflow's steps are whole numbers, so the step of ``curve/box_map_vs_millibpp`` is the rate
-    in thousandths of a bit per pixel. Original pixels have no rate to compare: their value is drawn
-    as a level line over the range of the other curves.
-    """
-    variants = plan["studies"][study]["variants"]
-    rated = {p["variant"]: p["encoding"] is not None for p in plan["points"]}
-    curves = {name: tables.curve(study, name) for name in variants}
-    steps = [
-        _step(bpp)
-        for name, of_variant in curves.items()
-        for pairs in of_variant.values()
-        for bpp, _ in pairs
-        if rated.get(name)
-    ]
-    contents = []
-    for name, of_variant in curves.items():
-        if not of_variant:
-            continue
-        level = [] if rated.get(name) or not steps else sorted({min(steps), max(steps)})
-        series = {
-            f"curve/{metric}_vs_millibpp": [(step, pairs[0][1]) for step in level]
-            or [(_step(bpp), value) for bpp, value in pairs]
-            for metric, pairs in of_variant.items()
-        }
-        contents.append(_curve(plan, study, name, tables, series))
-    return contents
+def progress(
+    plan: dict[str, Any], study: str, points: list[Content], variant: str | None = None
+) -> str:
+    """Return how many of a study's, or of a variant's, planned points are there: ``3/8``."""
+    planned = sum(p["study"] == study and variant in (None, p["variant"]) for p in plan["points"])
+    return f"{len(points)}/{planned}"
 
 
-def _step(bpp: float) -> int:
-    return round(bpp * 1000)
-
-
-def _curve(
-    plan: dict[str, Any],
-    study: str,
-    name: str,
-    tables: Tables,
-    series: dict[str, list[tuple[int, float]]],
-) -> Content:
-    variant = plan["studies"][study]["variants"][name]
-    values: dict[str, float] = {}
-    tags: dict[str, Any] = {}
-    for row, suffix in tables.bd_rows(study):
-        if row["variant"] == name:
-            values |= bd_values(row, suffix)
-            for item in ("anchor", "method", "overlap", "flags"):
-                tags[f"bd.{row['metric']}{suffix}.{item}"] = row.get(item)
-    settings = {k: variant[k] for k in ("codec", "task", "mode", "dataset")}
-    return Content(
-        key=f"{study}/{name}/curve",
-        name=f"curve: {name}",
-        status="FINISHED",
-        started=tables.time,
-        ended=tables.time,
-        time=tables.time,
-        parameters=text_tags({"study": study, "variant": name, **settings}),
-        tags=text_tags(
-            {
-                "kind": "curve",
-                "study": study,
-                "variant": name,
-                "label": variant.get("label"),
-                "scale": plan["scale"]["name"],
-                **settings,
-                **{k: v for k, v in tags.items() if v == v and v != ""},  # nan: an empty cell
-            }
-        ),
-        values=values,
-        series=series,
-    )
-
-
-def _status(of_points: list[Status], complete: bool) -> Status:
+def overall_status(of_points: list[Status], complete: bool) -> Status:
+    """Return the status of a run that stands for several points."""
     if complete:
         return "FINISHED"
     for status in ("RUNNING", "FAILED", "KILLED"):
@@ -152,8 +86,9 @@ def _status(of_points: list[Status], complete: bool) -> Status:
 def _note(about: dict[str, Any]) -> str:
     return (
         f"**{about.get('title', '')}**\n\n{about.get('summary', '')}\n\n"
-        "Child runs are the operating points (metrics `bpp`, `box_map`, `psnr`, ...); runs named "
-        "`curve: ...` hold whole curves, with the rate in thousandths of a bit per pixel as step."
+        "Each variant is a run: its whole curves, with the rate in thousandths of a bit per pixel "
+        "as step, and its BD metrics. Its child runs are the operating points (`bpp`, `box_map`, "
+        "`psnr`, ...)."
     )
 
 

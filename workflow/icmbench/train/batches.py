@@ -18,6 +18,8 @@ from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.train.targets import CROPPED, TARGETS, Targets
 
+Part = tuple[int, int, int, int]  # top, left, height, width in pixels
+
 
 @dataclass
 class Batch:
@@ -31,6 +33,13 @@ class Batch:
         return Batch(
             [image.to(device, non_blocking=True) for image in self.images],
             [{k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets],
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; a loader that pins calls this."""
+        return Batch(
+            [image.pin_memory() for image in self.images],
+            [{k: v.pin_memory() for k, v in t.items()} for t in self.targets],
         )
 
 
@@ -49,15 +58,27 @@ def indices_of_step(seed: int, step: int, batch_size: int, count: int) -> list[i
 class _Steps(Dataset[Batch]):
     """Step number -> batch; a map-style data set so that a loader's workers can share the steps."""
 
-    def __init__(self, split: Split, seed: int, schedule: dict[str, Any], targets: Targets):
+    def __init__(
+        self,
+        split: Split,
+        seed: int,
+        schedule: dict[str, Any],
+        targets: Targets,
+        share: range | None = None,
+    ):
         self.split, self.seed, self.schedule = split, seed, schedule
         self.targets = targets
+        self.share = range(schedule["batch_size"]) if share is None else share
 
     def __getitem__(self, step: int) -> Batch:
         schedule = self.schedule
         rng = np.random.default_rng([self.seed, 2, step])
         images, targets = [], []
-        for index in indices_of_step(self.seed, step, schedule["batch_size"], len(self.split)):
+        indices = indices_of_step(self.seed, step, schedule["batch_size"], len(self.split))
+        for place, index in enumerate(indices[: self.share.stop]):
+            if place not in self.share:  # another process's: only its random numbers are drawn
+                self._draw(index, None, rng)
+                continue
             image, target = self._one(index, rng)
             images.append(image)
             targets.append(target)
@@ -70,36 +91,50 @@ class _Steps(Dataset[Batch]):
 
     def _picture(self, index: int, rng: np.random.Generator) -> tuple[Picture, bool]:
         """Return the picture, cropped where its target allows that, and whether it is mirrored."""
-        schedule = self.schedule
         picture = self.split.picture(index)
-        mirrored = bool(schedule["flip"] and rng.random() < 0.5 and self.targets != "index")
-        crop, area = schedule["crop"], schedule.get("crop_area")
-        if crop is not None and self.targets in CROPPED:
-            if area is None:
-                picture = random_crop(picture, crop, rng)
-            else:
-                picture = random_resized_crop(picture, crop, area, rng)
+        mirrored, part = self._draw(index, picture, rng)
+        if part is not None:
+            top, left, height, width = part
+            picture = picture[top : top + height, left : left + width]
+            if self.schedule.get("crop_area") is not None:
+                side = self.schedule["crop"]
+                resized = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
+                picture = np.asarray(resized)
         return (picture[:, ::-1] if mirrored else picture), mirrored
 
+    def _draw(
+        self, index: int, picture: Picture | None, rng: np.random.Generator
+    ) -> tuple[bool, Part | None]:
+        """Return whether a picture is mirrored and which part of it is taken, None for all."""
+        schedule = self.schedule
+        mirrored = bool(schedule["flip"] and rng.random() < 0.5 and self.targets != "index")
+        crop, area = schedule["crop"], schedule.get("crop_area")
+        if crop is None or self.targets not in CROPPED:
+            return mirrored, None
+        size = self.split.size(index) if picture is None else picture.shape[:2]
+        if area is None:
+            return mirrored, random_crop(size, crop, rng)
+        return mirrored, random_resized_crop(size, area, rng)
 
-def random_crop(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
+
+def random_crop(size: Sequence[int], side: int, rng: np.random.Generator) -> Part:
     """Return a square of ``side`` pixels at a random place, or less where there is less."""
-    height, width = picture.shape[:2]
+    height, width = size
     top = int(rng.integers(max(height - side, 0) + 1))
     left = int(rng.integers(max(width - side, 0) + 1))
-    return picture[top : top + side, left : left + side]
+    return top, left, min(side, height), min(side, width)
 
 
 def random_resized_crop(
-    picture: Picture, side: int, area: Sequence[float], rng: np.random.Generator
-) -> Picture:
-    """Return a random part of the picture, resized to a square of ``side`` pixels.
+    size: Sequence[int], area: Sequence[float], rng: np.random.Generator
+) -> Part:
+    """Return a random part of a picture of a size, to be resized to a square.
 
     The part has a share of the area between the bounds ``area`` and an aspect ratio of 3/4 to 4/3,
     as in torchvision's RandomResizedCrop; after ten draws that do not fit, it is the largest square
     in the middle.
     """
-    height, width = picture.shape[:2]
+    height, width = size
     for _ in range(10):
         share = rng.uniform(area[0], area[1]) * height * width
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -110,8 +145,7 @@ def random_resized_crop(
     else:
         w = h = min(height, width)
         top, left = (height - h) // 2, (width - w) // 2
-    part = Image.fromarray(picture[top : top + h, left : left + w])
-    return np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
+    return top, left, h, w
 
 
 def batches(
@@ -121,6 +155,8 @@ def batches(
     steps: range,
     targets: Targets,
     workers: int = 0,
+    share: range | None = None,
+    pinned: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of ``steps`` in order.
 
@@ -131,14 +167,17 @@ def batches(
         steps: which steps; a resumed training begins in the middle.
         targets: what to yield beside the images; random crops are only taken with none.
         workers: loader processes; 0 loads in this one.
+        share: places of the images of each batch to yield; None yields all. Which images, crops
+            and mirrorings are at these places does not depend on it.
+        pinned: put them into page-locked memory, from which a GPU copies while it computes.
     """
-    source = _Steps(split, seed, schedule, targets)
+    source = _Steps(split, seed, schedule, targets, share)
     loader = DataLoader(
         source,
         batch_size=None,
         sampler=steps,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         persistent_workers=False,
     )
     yield from loader

@@ -73,8 +73,12 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str, Any]) -> None:
-    """Write the weights that a training leaves; parts that were not trained are None."""
-    with atomic_path(path) as temporary:
+    """Write the weights that a training leaves; parts that were not trained are None.
+
+    Equal weights are equal files: their digest decides whether what starts from them is repeated.
+    """
+    # Given a path, torch would write its name, here a random one, into the file.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
         torch.save(
             {
                 "format": FORMAT,
@@ -82,7 +86,7 @@ def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str
                 "task": None if task is None else task.state_dict(),
                 "meta": meta,
             },
-            temporary,
+            stream,
         )
 
 

@@ -8,6 +8,7 @@ saw, never with their own clock.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -19,6 +20,16 @@ from pathlib import Path
 from types import TracebackType
 
 from icmbench.errors import UserError
+
+
+class TakenOver(UserError):
+    """Another process has the lock, and what lies in the folder is its own now.
+
+    Attributes:
+        final: there is no result to wait for, or no time.
+    """
+
+    final = False
 
 
 class TrainingLock:
@@ -38,12 +49,14 @@ class TrainingLock:
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._count = 0
+        self._beaten = time.monotonic()
         self.lost = False
 
     def __enter__(self) -> TrainingLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while not self._create():
             self._wait_for_owner()
+        self._beaten = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return self
@@ -60,12 +73,15 @@ class TrainingLock:
             self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise where another process has taken the lock over."""
+        """Raise :class:`TakenOver` where another process has taken the lock over."""
+        if not self.lost and time.monotonic() - self._beaten > 2 * self.beat:
+            # This process stood still, so its heart did as well and cannot tell.
+            self.lost = self._token not in (self._read() or "")
         if self.lost:
-            raise UserError(f"{self.path}: another process took this training over; stopping here")
+            raise TakenOver(f"{self.path}: another process took this training over; stopping here")
 
     def _content(self) -> str:
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": self._token}
+        owner = {"host": _host(), "pid": os.getpid(), "token": self._token}
         return json.dumps({**owner, "beat": self._count})
 
     def _create(self) -> bool:
@@ -117,6 +133,20 @@ class TrainingLock:
             temporary = self.path.with_name(f"{self.path.name}.{self._token}")
             temporary.write_text(self._content())
             os.replace(temporary, self.path)
+            self._beaten = time.monotonic()
+
+
+def _host() -> str:
+    """Return what tells where a process number means something.
+
+    Containers and virtual machines may share a name, and a machine that started anew has new
+    processes.
+    """
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return " ".join(parts)
 
 
 def _gone(content: str) -> bool:
@@ -125,7 +155,7 @@ def _gone(content: str) -> bool:
         owner = json.loads(content)
     except json.JSONDecodeError:
         return False  # half written: its heart will tell
-    if owner.get("host") != socket.gethostname():
+    if owner.get("host") != _host():
         return False
     try:
         os.kill(int(owner["pid"]), 0)

@@ -8,8 +8,12 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +23,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from icmbench.data.dataset import Split, data_digest
-from icmbench.device import Compute, choose_compute, make_fabric, resolve_precision
+from icmbench.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.environment import describe_environment, version
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import coded_fingerprint
@@ -29,11 +33,12 @@ from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
 from icmbench.train.build import build_codec, build_task
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from icmbench.train.lock import TrainingLock
+from icmbench.train.lock import TakenOver, TrainingLock
 from icmbench.train.progress import MetricsLog, RunFile, report_progress
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
 from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
+from icmbench.train.team import Team, find_team, step_seed
 
 _PROGRESS_EVERY_S = 10.0
 
@@ -49,23 +54,45 @@ def train(job: dict[str, Any]) -> Path:
         job: resolved settings, see ``Plan.train_job``.
 
     A finished training with the same fingerprint returns at once; an interrupted one goes on where
-    it stopped and ends with the weights it would have had.
+    it stopped and ends with the weights it would have had. Where the schedule asks for several
+    devices, this is one of as many processes (see ``train.launch``); rank 0 writes all files.
+
+    One that another process took over, since this one stood still for too long, waits for the
+    other's result: were it to fail, Snakemake would delete that.
 
     Raises:
         UserError: impossible settings, missing data or weights, a loss that is not finite.
         Interrupted: after SIGTERM or SIGINT, with the checkpoint saved.
     """
+    while True:
+        try:
+            return _train(job)
+        except TakenOver as error:
+            # Of several processes the others have already gone on; Snakemake starts all anew.
+            if error.final or job["schedule"].get("devices", 1) > 1:
+                raise
+            print(error, file=sys.stderr)
+
+
+def _train(job: dict[str, Any]) -> Path:
     folder = Path(job["output"])
+    team = find_team(job["schedule"].get("devices", 1))
     fingerprint = fingerprint_of(job)
-    with TrainingLock(folder / "training.lock") as lock:
-        kept = folder / f"finished-{fingerprint[:16]}.pt"
+    with TrainingLock(folder / "training.lock") if team.leads else nullcontext() as lock:
+        team.meet(uses_cuda(job["runtime"]))
+        kept = _kept(folder, fingerprint)
         weights = folder / "weights.pt"
-        if kept.is_file():
-            _link(kept, weights)
+        if team.told(kept.is_file()):
+            if team.leads:
+                _link(kept, weights)
             return weights
-        state = _prepare(job, fingerprint)
+        state = _prepare(job, fingerprint, team)
         try:
             _loop(state, lock)
+            if lock is not None:
+                lock.check()
+        except TakenOver:
+            raise
         except Interrupted:
             state.run.update(status="interrupted", finished=time.time())
             raise
@@ -74,7 +101,8 @@ def train(job: dict[str, Any]) -> Path:
             raise
         finally:
             state.log.close()
-        _finish(state, kept, weights)
+        if team.leads:
+            _finish(state, kept, weights)
     return weights
 
 
@@ -82,6 +110,10 @@ def fingerprint_of(job: dict[str, Any]) -> str:
     """Return a digest of all that decides how a training ends: settings, data, weights, code."""
     names = ("codec", "task", "parts", "loss", "schedule", "seed")
     settings = {name: job[name] for name in names}
+    # One device says nothing: trainings from before there was a choice keep their digest.
+    shared = job["schedule"].get("devices", 1) > 1
+    left_out = () if shared else ("devices",)
+    settings["schedule"] = {k: v for k, v in job["schedule"].items() if k not in left_out}
     dataset = {k: v for k, v in job["dataset"].items() if k not in ("folder", "manifest")}
     files = [job[part]["weights"] for part in ("codec", "task")]
     runtime = job["runtime"]
@@ -92,12 +124,15 @@ def fingerprint_of(job: dict[str, Any]) -> str:
             "data": data_digest(job["dataset"]),
             "files": [source_digest(path) for path in files],
             "coded": coded_fingerprint(job["coded"]),
-            "precision": resolve_precision(
-                runtime["precision"], runtime["gpu"] > 0 and torch.cuda.is_available()
-            ),
+            "precision": resolve_precision(runtime["precision"], uses_cuda(runtime)),
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
         }
     )
+
+
+def _kept(folder: Path, fingerprint: str) -> Path:
+    """Return where a finished training's weights are kept."""
+    return folder / f"finished-{fingerprint[:16]}.pt"
 
 
 def _link(kept: Path, weights: Path) -> None:
@@ -119,6 +154,7 @@ class _State:
     folder: Path
     fingerprint: str
     compute: Compute
+    team: Team
     fabric: Fabric
     system: System
     model: Any  # the system as Fabric wraps it
@@ -141,10 +177,10 @@ class _State:
         return "none" if task is None else task.targets
 
 
-def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
+def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
     folder = Path(job["output"])
-    compute = choose_compute(job["runtime"])
-    fabric = make_fabric(compute)
+    compute = choose_compute(job["runtime"], says=team.leads)
+    fabric = team.fabric(compute)
     torch.manual_seed(job["seed"])
     learned = CODECS[job["codec"]["name"]].kind == "learned"
     codec = build_codec(job["codec"]) if learned else None
@@ -159,15 +195,18 @@ def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
     if resumed is not None:
         system.load_state_dict(resumed["model"])
-        for name, optimiser in optimisers.items():
-            optimiser.load_state_dict(resumed["optimisers"][name])
     first_step = resumed["step"] if resumed else 0
     totals = resumed["totals"] if resumed else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
 
-    wrapped = fabric.setup(system, *optimisers.values())
+    apart = [p for name in ("auxiliary", "adversary") for p in groups.get(name, [])]
+    wrapped = fabric.setup(team.shared(system, apart), *optimisers.values())
     model, wrapped_optimisers = wrapped[0], dict(zip(optimisers, wrapped[1:], strict=True))
+    if resumed is not None:
+        # Fabric moves parameters to their device, but not what an optimiser remembers of them.
+        for name, optimiser in wrapped_optimisers.items():
+            optimiser.load_state_dict(resumed["optimisers"][name])
     run = RunFile(
-        folder / "run.json",
+        folder / "run.json" if team.leads else None,
         {
             "key": job["key"],
             "fingerprint": fingerprint,
@@ -184,7 +223,7 @@ def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
                 "name": job["dataset"].get("name", job["dataset"]["source"]),
                 "digest": data_digest(job["dataset"]),
             },
-            "environment": {**describe_environment(), "device": compute.name},
+            "environment": {**describe_environment(), "device": _device_name(compute, team)},
             **totals,
         },
     )
@@ -194,17 +233,22 @@ def _prepare(job: dict[str, Any], fingerprint: str) -> _State:
         folder=folder,
         fingerprint=fingerprint,
         compute=compute,
+        team=team,
         fabric=fabric,
         system=system,
         model=model,
         groups=groups,
         optimisers=wrapped_optimisers,
         split=Split(job["dataset"], "train", job["coded"] and job["coded"]["pictures"]),
-        log=MetricsLog(folder / "metrics.jsonl", first_step),
+        log=MetricsLog(folder / "metrics.jsonl" if team.leads else None, first_step),
         run=run,
         first_step=first_step,
         totals=totals,
     )
+
+
+def _device_name(compute: Compute, team: Team) -> str:
+    return compute.name if team.size == 1 else f"{team.size} x {compute.name}"
 
 
 class _Signals:
@@ -227,9 +271,13 @@ class _Signals:
         self.received = number
 
 
-def _loop(state: _State, lock: TrainingLock) -> None:
-    """Run the steps that are left, with checkpoints in between."""
-    runtime, schedule = state.job["runtime"], state.schedule
+def _loop(state: _State, lock: TrainingLock | None) -> None:
+    """Run the steps that are left, with checkpoints in between.
+
+    Whether to stop is agreed on in every step, together with the terms of the loss: all processes
+    stop after the same one.
+    """
+    runtime, schedule, team = state.job["runtime"], state.schedule, state.team
     steps = range(state.first_step, schedule["steps"])
     source = batches(
         state.split,
@@ -238,6 +286,8 @@ def _loop(state: _State, lock: TrainingLock) -> None:
         steps,
         state.targets,
         workers=runtime["workers"],
+        share=team.share(schedule["batch_size"]),
+        pinned=state.fabric.device.type == "cuda",
     )
     clock = _Clock(state)
     saved = told = time.monotonic()
@@ -245,36 +295,51 @@ def _loop(state: _State, lock: TrainingLock) -> None:
         for step, batch in zip(steps, source, strict=True):
             if hasattr(state.system.task, "refresh"):
                 _refresh(state, step)
-            values = _step(state, step, batch.to(state.fabric.device))
+            own = {"stop": float(signals.received is not None), "cpu_seconds": clock.own_cpu()}
+            values, shared = _step(state, step, batch.to(state.fabric.device), own)
+            clock.cpu = shared["cpu_seconds"] * team.size
+            # Alone, a signal that came during the step counts, too.
+            stops = shared["stop"] > 0 or (team.size == 1 and signals.received is not None)
             done = step + 1
-            if done % runtime["log_every"] == 0 or done == schedule["steps"]:
-                state.final = _floats(values, state, step)
-                row = {**state.final, "images_per_second": clock.rate() * schedule["batch_size"]}
-                state.log.write(done, "train", row)
-            validation = schedule["validation"]
-            if validation is not None and done % validation["every"] == 0:
-                state.log.write(done, "val", validate(state, validation["images"]))
-            now = time.monotonic()
-            if now - told > _PROGRESS_EVERY_S and state.final:
-                report_progress(
-                    state.job["key"], done, schedule["steps"], clock.rate(), state.final
-                )
-                told = now
-            if signals.received is not None or now - saved > runtime["checkpoint_s"]:
-                _save(state, done, clock)
-                saved = time.monotonic()
-            lock.check()
-            if signals.received is not None:
-                name = signal.Signals(signals.received).name
+            if lock is not None:
+                if done % runtime["log_every"] == 0 or done == schedule["steps"]:
+                    state.final = _floats(values, state, step)
+                    rate = clock.rate() * schedule["batch_size"]
+                    state.log.write(done, "train", {**state.final, "images_per_second": rate})
+                validation = schedule["validation"]
+                if validation is not None and done % validation["every"] == 0:
+                    state.log.write(done, "val", validate(state, validation["images"]))
+                now = time.monotonic()
+                _check_owner(state, lock, signals)
+                if now - told > _PROGRESS_EVERY_S and state.final:
+                    report_progress(
+                        state.job["key"], done, schedule["steps"], clock.rate(), state.final
+                    )
+                    told = now
+                if stops or now - saved > runtime["checkpoint_s"]:
+                    _save(state, done, clock, partial(_check_owner, state, lock, signals))
+                    saved = time.monotonic()
+            if stops:
+                name = signal.Signals(signals.received or signal.SIGTERM).name
                 raise Interrupted(f"{state.job['key']}: {name} at step {done}; checkpoint saved")
             clock.tick()
     state.totals = clock.totals()
 
 
+def _check_owner(state: _State, lock: TrainingLock, signals: _Signals) -> None:
+    """Stop before anything is written where another process has taken the training over."""
+    try:
+        lock.check()
+    except TakenOver as error:
+        there = _kept(state.folder, state.fingerprint).is_file()
+        error.final = signals.received is not None and not there
+        raise
+
+
 def _refresh(state: _State, step: int) -> None:
     """Let a task renew what it knows of the whole split; it says itself at which steps."""
     steps_per_epoch = max(1, len(state.split) // state.schedule["batch_size"])
-    torch.manual_seed((state.job["seed"] << 32) + step)
+    torch.manual_seed(step_seed(state.job["seed"], step))
     state.system.task.refresh(  # type: ignore[union-attr]
         state.system.codec,
         state.split,
@@ -285,16 +350,24 @@ def _refresh(state: _State, step: int) -> None:
     )
 
 
-def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
-    """One optimisation step of every group; returns terms and gradient norms as tensors."""
+def _step(
+    state: _State, step: int, batch: Batch, numbers: dict[str, float]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """One optimisation step of every group, over the batches of all processes.
+
+    Returns:
+        Terms and gradient norms as tensors, and the mean of ``numbers`` over all processes.
+    """
     # All randomness of a step (noise of quantisation, sampled proposals) follows from its number.
-    torch.manual_seed((state.job["seed"] << 32) + step)
+    torch.manual_seed(state.team.step_seed(state.job["seed"], step))
     with state.compute.autocast():
-        terms = state.model(batch)
-    _check_finite(terms, step, state.job["key"])
+        terms = state.team.terms(state.model, batch)
+    means, numbers = state.team.average(terms, numbers)
+    _check_finite(means, step, state.job["key"])
     loss = state.system.loss(terms)
     factor = learning_rate_factor(step, state.schedule)
-    values: dict[str, Tensor] = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
+    whole = loss if state.team.size == 1 else state.system.loss(means)
+    values: dict[str, Tensor] = {"loss": whole.detach(), **means}
     main = [name for name in state.optimisers if name not in ("auxiliary", "adversary")]
     for name in main:
         state.optimisers[name].zero_grad()
@@ -303,18 +376,21 @@ def _step(state: _State, step: int, batch: Batch) -> dict[str, Tensor]:
         values[f"grad_norm.{name}"] = _update(state, name, step, factor)
     for name, steering in state.system.steering.items():
         values[f"weight.{name}"] = steering.weight
-        steering.update(terms[name])
+        # A rate is steered by what is sent, not by the noisy estimate that has the gradient.
+        steering.update(means.get(f"{name}_coded", means[name]))
     if "adversary" in state.optimisers and "discriminator" in terms:
         state.optimisers["adversary"].zero_grad()
         state.fabric.backward(terms["discriminator"])
+        state.team.average_gradients(state.groups["adversary"])
         values["grad_norm.adversary"] = _update(state, "adversary", step, factor)
     if "auxiliary" in state.optimisers:
         auxiliary = state.system.codec.auxiliary_loss()  # type: ignore[union-attr]
         state.optimisers["auxiliary"].zero_grad()
         state.fabric.backward(auxiliary)
-        state.optimisers["auxiliary"].step()
+        state.optimisers["auxiliary"].step()  # of weights alone: the same in all processes
         values["auxiliary"] = auxiliary.detach()
-    return values
+    state.team.average_statistics(state.system)
+    return values, numbers
 
 
 def _update(state: _State, name: str, step: int, factor: float) -> Tensor:
@@ -356,7 +432,7 @@ def validate(state: _State, images: int) -> dict[str, float]:
         split, images, schedule["batch_size"], schedule["crop"], state.targets
     ):
         with state.compute.autocast():
-            terms = state.model(batch.to(state.fabric.device))
+            terms = state.system(batch.to(state.fabric.device))
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch.images)
         count += len(batch.images)
@@ -373,12 +449,17 @@ def _floats(values: dict[str, Tensor], state: _State, step: int) -> dict[str, fl
 
 
 class _Clock:
-    """Wall and CPU seconds of a training, over all its resumptions."""
+    """Wall and CPU seconds of a training, over all its resumptions and processes."""
 
     def __init__(self, state: _State) -> None:
         self._before = dict(state.totals)
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._steps = 0
+        self._alone = state.team.size == 1
+        self.cpu = 0.0  # of all processes, at the beginning of the last step
+
+    def own_cpu(self) -> float:
+        return time.process_time() - self._cpu
 
     def tick(self) -> None:
         self._steps += 1
@@ -389,11 +470,12 @@ class _Clock:
     def totals(self) -> dict[str, float]:
         return {
             "wall_seconds": self._before["wall_seconds"] + time.monotonic() - self._wall,
-            "cpu_seconds": self._before["cpu_seconds"] + time.process_time() - self._cpu,
+            "cpu_seconds": self._before["cpu_seconds"]
+            + (self.own_cpu() if self._alone else self.cpu),
         }
 
 
-def _save(state: _State, done: int, clock: _Clock) -> None:
+def _save(state: _State, done: int, clock: _Clock, check_owner: Callable[[], None]) -> None:
     totals = clock.totals()
     save_checkpoint(
         state.folder / "checkpoint.pt",
@@ -403,6 +485,7 @@ def _save(state: _State, done: int, clock: _Clock) -> None:
         optimisers=state.optimisers,
         totals=totals,
     )
+    check_owner()  # writing takes a while on some file systems
     state.run.update(steps_done=done, **totals)
 
 

@@ -56,7 +56,8 @@ class System(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss term of a batch as a scalar.
 
-        ``bpp``: estimated bits per pixel. ``mse``: 255^2 times the mean squared error, so
+        ``bpp``: estimated bits per pixel. ``bpp_coded``: those of rounded latents, where the codec
+        tells them apart; it has no gradient. ``mse``: 255^2 times the mean squared error, so
         that lambda means what it means in CompressAI. ``task``: the sum of the task's own
         terms, which are there by name too.
         """
@@ -89,6 +90,8 @@ class System(nn.Module):
             # bits.
             pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
             terms = {"bpp": out.bits / pixels, **out.terms}
+            if out.coded_bits is not None:
+                terms["bpp_coded"] = out.coded_bits / pixels
             decoded: list[Tensor] = []
             if out.images is not None:
                 decoded = [

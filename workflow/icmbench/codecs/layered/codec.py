@@ -137,24 +137,27 @@ class Layered(nn.Module):
         batch, _, height, width = images.shape
         y = self.network.g_a(images)
         with torch.autocast(images.device.type, enabled=False):
-            decoded, bits = self._model(y.float())
+            decoded, bits, coded = self._model(y.float())
         features = torch.cat([decoded[name] for name in self.layers], 1)
-        out = CodecOutput(None, bits, batch * height * width, features)
+        out = CodecOutput(None, bits, batch * height * width, features, coded_bits=coded)
         if self.training and self.wanted & PIXEL_TERMS:
             latent = self._complete(decoded)
             out.images = self.bounded(self.network.g_s(latent).float())
             out.terms = self._terms(images, out.images, latent)
         return out
 
-    def _model(self, y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the quantised layers that this codec sends of a latent, and their bits."""
+    def _model(self, y: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return the quantised layers that this codec sends of a latent, and their bits, twice.
+
+        The second are those of rounded latents, see :class:`LayerPrior`.
+        """
         semantic, texture = self._split(y)
-        context, bits = self.network.semantic(semantic)
+        context, bits, coded = self.network.semantic(semantic)
         decoded = {"semantic": context}
         if "texture" in self.layers:
-            decoded["texture"], more = self.network.texture(texture, context)
-            bits = bits + more
-        return decoded, bits
+            decoded["texture"], more, more_coded = self.network.texture(texture, context)
+            bits, coded = bits + more, coded + more_coded
+        return decoded, bits, coded
 
     def _terms(self, images: Tensor, decoded: Tensor, latent: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

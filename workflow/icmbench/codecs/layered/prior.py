@@ -54,11 +54,12 @@ class LayerPrior(nn.Module):
         self.entropy_bottleneck = EntropyBottleneck(hyper)
         self.gaussian_conditional = CompactGaussian(None)
 
-    def forward(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the quantised latent and the bits of it and its hyper-latent, a scalar.
+    def forward(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the quantised latent and the bits of it and its hyper-latent, twice, scalars.
 
-        Evaluation mode rounds. In training mode the rate is that of noisy latents; what is
-        returned is noisy, too, or rounded with a straight-through gradient (``mixed``).
+        Evaluation mode rounds, and the two are equal. In training mode the first are those of noisy
+        latents, the second of rounded ones, without gradient; the latent is noisy, too, or rounded
+        with a straight-through gradient (``mixed``).
         """
         z = self.h_a(y)
         z_hat, z_likelihoods = self.entropy_bottleneck(z)
@@ -70,7 +71,15 @@ class LayerPrior(nn.Module):
         y_hat, likelihoods = self.gaussian_conditional(y, scales, means=means)
         if rounds:
             y_hat = rounded(y - means) + means
-        return y_hat, bits_of(likelihoods) + bits_of(z_likelihoods)
+        bits = bits_of(likelihoods) + bits_of(z_likelihoods)
+        return y_hat, bits, self._coded_bits(y, z, context) if self.training else bits.detach()
+
+    @torch.no_grad()
+    def _coded_bits(self, y: Tensor, z: Tensor, context: Tensor | None) -> Tensor:
+        z_hat, z_likelihoods = self.entropy_bottleneck(z, training=False)
+        scales, means = self._statistics(z_hat, context)
+        _, likelihoods = self.gaussian_conditional(y, scales, means=means, training=False)
+        return bits_of(likelihoods) + bits_of(z_likelihoods)
 
     def compress(self, y: Tensor, context: Tensor | None = None) -> tuple[bytes, Tensor, float]:
         """Return the string of a latent [1, channels, h, w], its decoded value, estimated bits.

@@ -100,17 +100,16 @@ class Contrastive(nn.Module):
             features, terms = codec.self_supervised(queries, self.settings.eliminate)
             projected = self.projection(features.mean((2, 3)))
             with torch.no_grad():
-                targets = self._keys(codec, keys)
+                targets = self._keys(codec, keys, shuffle=learns and dist.world_size() > 1)
         return {**terms, "contrastive": self.loss(projected, targets)}
 
-    def _keys(self, codec: Any, images: Tensor) -> Tensor:
+    def _keys(self, codec: Any, images: Tensor, shuffle: bool = False) -> Tensor:
         """Return the keys [B, dimension] of views.
 
-        With several processes they are shuffled between them, so that batch norm cannot tell a
-        query's key by its statistics (He et al., section 3.3).
+        Several processes shuffle them among themselves, so that batch norm cannot tell a query's
+        key by its statistics (He et al., section 3.3). Validation is one process's and does not.
         """
-        several = dist.world_size() > 1
-        if several:
+        if shuffle:
             images, order = batch_shuffle(images, distributed=True)
         if self.settings.eliminate:
             with _replaced_backbone(codec, self.key.backbone):
@@ -118,7 +117,7 @@ class Contrastive(nn.Module):
         else:
             features = self.key.backbone.tail(self.key.backbone.head(images))[-1]
         keys: Tensor = self.key.projection(features.mean((2, 3)))
-        return batch_unshuffle(keys, order, distributed=True) if several else keys
+        return batch_unshuffle(keys, order, distributed=True) if shuffle else keys
 
     def refresh(
         self,

@@ -1,0 +1,251 @@
+"""What a GPU gives: speed, memory, full-size steps, and whether it agrees with the CPU.
+
+    python benchmarks/gpu.py                                  all sections, a table and gpu.json
+    python benchmarks/gpu.py throughput loader --minutes 10   some of them
+    python benchmarks/gpu.py --quick --device cpu             tiny, to see that it runs
+
+Sections: throughput (the trainer's step beside CompressAI's own loop), loader (that step behind the
+loader), networks (outputs at B against A), bitstreams (coded at A, decoded at B), full-size (some
+steps of every study's trainings). Needs no data and no network. What cannot be measured is left out
+with its reason, and so is what --minutes leave no time for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpu_common import Table, TimeCap
+
+REPOSITORY = Path(__file__).parents[1]
+SECTIONS = ("throughput", "loader", "networks", "bitstreams", "full-size")
+_QUICK_VARIANT = "chamain2021/hyperprior/reconstruction/mse"
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("sections", nargs="*", metavar="SECTION", help="one or more; all by default")
+    add("--device", default="auto", help="auto, cuda or cpu; auto: a GPU where there is one")
+    add("--a", help="where bitstreams are encoded; default: the device. A place is a device and "
+        "how it computes: cuda, cuda+tf32, cpu+first, cpu+threads=2, cpu+noise=1e-6")  # fmt: skip
+    add("--b", default="cpu", help="where they are decoded; default: cpu")
+    add("--both-ways", action="store_true", help="bitstreams from B to A, too")
+    add("--minutes", type=float, default=25.0, help="begin nothing after these; default: 25")
+    add("--quick", action="store_true", help="small networks, few repetitions: numbers mean little")
+    add("--batch", type=int, help="images of a step; default: 16")
+    add("--side", type=int, help="of training crops, in pixels; default: 256")
+    add("--rounds", type=int, help="alternations; default: 5")
+    add("--seconds", type=float, help="of each measurement; default: 3")
+    add("--workers", type=int, help="loader processes; default: one a CPU, 12 at most")
+    add("--threads", type=int, help="of the CPU; default: one a CPU, 8 at most")
+    add("--compile", action="store_true", help="measure compiled transforms, too")
+    add("--pictures", type=Path, help="folder of pictures to train on; default: drawn ones")
+    add("--count", type=int, help="pictures to code; default: 16")
+    add("--kinds", nargs="+", help="codecs to code with; default: one of each kind")
+    add("--scale", help="of the full-size steps; default: paper")
+    add("--variants", nargs="+", metavar="STUDY/VARIANT", help="of the full-size steps; all")
+    add("--steps", type=int, help="of each training; default: 10")
+    add("--step-batch", type=int, help="images of a full-size step at most; default: the scale's")
+    add("--output", type=Path, default=Path("gpu.json"), help="JSON file; default: gpu.json")
+    add("--folder", type=Path, help="for what is written; default: a temporary one")
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> list[Table]:
+    """Run the sections in their order and return their tables."""
+    from gpu_common import Table, TimeCap, parse_device, parse_place
+
+    from icmbench.errors import UserError
+    from icmbench.registry import load_modules
+
+    for name in options.sections:
+        if name not in SECTIONS:
+            raise UserError(f"section {name!r} is unknown; allowed: {', '.join(SECTIONS)}")
+    load_modules([])
+    device = parse_device(options.device)
+    if device.type == "cpu":
+        print("gpu.py: no GPU is used; nothing here says how fast one is", file=sys.stderr)
+    a, b = parse_place(options.a or device.type), parse_place(options.b)
+    cap = TimeCap(options.minutes)
+    makers = _sections(options, folder, device, a, b)
+    tables = []
+    for name in options.sections or SECTIONS:
+        for make in makers[name]:
+            start = time.monotonic()
+            try:
+                cap.check()
+                table = make(cap)
+            except (UserError, RuntimeError, ImportError, OSError) as error:
+                table = Table(name, [])
+                table.leave_out("all of it", error)
+            table.data.append({"section": name, "seconds": time.monotonic() - start})
+            print(table.markdown(), flush=True)
+            tables.append(table)
+            _forget(device)
+    return tables
+
+
+def _sections(
+    options: argparse.Namespace, folder: Path, device: Any, a: Any, b: Any
+) -> dict[str, list[Callable[[TimeCap], Table]]]:
+    """Return what makes the tables of each section; a missing package spoils its section only."""
+    quick = options.quick
+    cpus = os.cpu_count() or 1
+    threads = options.threads or min(8, cpus)
+    workers = _given(options.workers, 1 if quick else min(12, cpus))
+
+    def training(measures: str) -> Callable[[TimeCap], Table]:
+        def make(cap: TimeCap) -> Table:
+            import gpu_training
+
+            settings = gpu_training.TrainingSettings(
+                device=device,
+                codecs=gpu_training.VERSUS,
+                batch=options.batch or (2 if quick else 16),
+                side=options.side or (64 if quick else 256),
+                sizes={"n": 16, "m": 24} if quick else {"n": 128, "m": 192},
+                rounds=options.rounds or (2 if quick else 5),
+                seconds=_given(options.seconds, 0.0 if quick else 3.0),
+                workers=workers,
+                threads=threads,
+                compiled=options.compile,
+                pictures=options.pictures,
+                folder=folder,
+            )
+            return getattr(gpu_training, measures)(settings, cap)  # type: ignore[no-any-return]
+
+        return make
+
+    def agreement(compares: str, here: Any, there: Any) -> Callable[[TimeCap], Table]:
+        def make(cap: TimeCap) -> Table:
+            import gpu_agreement
+
+            settings = gpu_agreement.AgreementSettings(
+                a=here,
+                b=there,
+                kinds=tuple(options.kinds or gpu_agreement.KINDS),
+                detectors=gpu_agreement.DETECTORS,
+                count=options.count or (1 if quick else 16),
+                side=64 if quick else 256,
+                small=quick,
+            )
+            return getattr(gpu_agreement, compares)(settings, cap)  # type: ignore[no-any-return]
+
+        return make
+
+    def full_size(cap: TimeCap) -> Table:
+        import gpu_full_size
+
+        settings = gpu_full_size.FullSizeSettings(
+            device=device,
+            scale=options.scale or ("smoke" if quick else "paper"),
+            variants=tuple(options.variants or ([_QUICK_VARIANT] if quick else [])),
+            steps=options.steps or (2 if quick else 10),
+            batch=_given(options.step_batch, 2 if quick else None),
+            threads=threads,
+            workers=workers,
+            side=64 if quick else 512,
+            folder=folder,
+        )
+        return gpu_full_size.measure_full_size(settings, cap)
+
+    ways = [(a, b), (b, a)] if options.both_ways else [(a, b)]
+    return {
+        "throughput": [training("measure_throughput")],
+        "loader": [training("measure_loader")],
+        "networks": [agreement("compare_networks", a, b)],
+        "bitstreams": [agreement("exchange_bitstreams", *way) for way in ways],
+        "full-size": [full_size],
+    }
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _forget(device: Any) -> None:
+    """Give memory back before the next section, whose processes may need it."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    from icmbench.environment import describe_environment
+
+    found: dict[str, Any] = {**describe_environment(), "cpus": os.cpu_count(), "gpu": None}
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found["gpu"] = {
+            "name": properties.name,
+            "memory_gb": properties.total_memory / 2**30,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return found
+
+
+def _describe(machine: dict[str, Any], quick: bool) -> str:
+    gpu = machine["gpu"]
+    where = "no GPU" if gpu is None else f"{gpu['name']}, CUDA {gpu['cuda']}"
+    versions = machine["versions"]
+    line = (
+        f"{where}; {machine['processor']}, {machine['cpus']} CPUs; Python {machine['python']}, "
+        f"torch {versions['torch']}, compressai {versions['compressai']}"
+    )
+    return line + ("; --quick: these numbers mean little" if quick else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line, measure, print, write; return the exit status."""
+    options = _parse(arguments)
+    # The package may not be installed where there is a GPU; child processes need it, too.
+    package = str(REPOSITORY / "workflow")
+    sys.path[:0] = [package, str(Path(__file__).parent)]
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = package + (os.pathsep + known if known else "")
+    try:
+        from icmbench.errors import UserError
+        from icmbench.files import write_json
+
+        machine = _machine()
+    except ImportError as error:
+        print(f"gpu.py: error: {error}; install what pyproject.toml lists", file=sys.stderr)
+        return 1
+    print(_describe(machine, options.quick) + "\n", flush=True)
+    try:
+        if options.folder is not None:
+            tables = measure(options, options.folder)
+        else:
+            with tempfile.TemporaryDirectory(prefix="icmbench-gpu-") as folder:
+                tables = measure(options, Path(folder))
+    except UserError as error:
+        print(f"gpu.py: error: {error}", file=sys.stderr)
+        return 1
+    content = [
+        {"title": t.title, "rows": t.data[:-1], "notes": t.notes, **t.data[-1]} for t in tables
+    ]
+    options_used = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    write_json(options.output, {"machine": machine, "options": options_used, "sections": content})
+    print(f"{options.output}: written", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,348 @@
+"""Do two places agree: networks' outputs, and bitstreams coded at one and decoded at the other.
+
+The workflow codes on the CPU at both ends (``evaluate.coding``), so what is counted here is what it
+is spared. Weights are random, with latents spread as training would spread them: enough symbols to
+go wrong. Coding tables are made once, on the CPU, as the trainer leaves them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_common import Place, Table, TimeCap
+from torch import Tensor, nn
+
+from icmbench.codecs.base import Picture
+from icmbench.data.embedded import make_scene
+from icmbench.errors import UserError
+from icmbench.networks.pointwise import avoid_strided_pointwise
+from icmbench.pixels import to_tensor
+from icmbench.registry import CODECS, TASKS, implementation
+from icmbench.train.system import stack_padded
+
+KINDS = (
+    "bmshj2018-factorized",
+    "bmshj2018-hyperprior",
+    "mbt2018",
+    "cheng2020-anchor",
+    "elic2022",
+    "layered",
+    "dicm",
+)
+DETECTORS = ("faster-rcnn", "mask-rcnn")
+_SMALL: dict[str, dict[str, Any]] = {
+    "elic2022": {"groups": [4, 8, 12]},
+    "layered": {
+        "widths": [8, 12, 16, 32, 32],
+        "residual_blocks": 1,
+        "semantic": 4,
+        "texture": 6,
+        "hyper": 8,
+        "discriminator": 4,
+    },
+    "dicm": {
+        "backbone_blocks": [1, 1, 1, 1],
+        "backbone_width": 16,
+        "backbone_classes": 10,
+        "elimination_depths": [1, 1, 1],
+        "elimination_widths": [16, 16, 16, 24],
+        "widths": [32, 32],
+        "hyper_dim": 64,
+        "heads": 2,
+        "context_depth": 2,
+    },
+}
+_SMALL_DETECTOR = {"backbone": "small", "short_side": 96, "long_side": 128}
+
+
+@dataclass(frozen=True)
+class AgreementSettings:
+    """What is compared.
+
+    Attributes:
+        a: where bitstreams are encoded.
+        b: where they are decoded.
+        kinds: codecs.
+        detectors: tasks.
+        count: pictures.
+        side: of the pictures, in pixels.
+        small: small networks in place of the full-size ones.
+    """
+
+    a: Place
+    b: Place
+    kinds: tuple[str, ...]
+    detectors: tuple[str, ...]
+    count: int
+    side: int
+    small: bool
+
+    @property
+    def what(self) -> str:
+        """The networks' size, in words."""
+        return "small networks" if self.small else "full-size networks"
+
+
+# --- sections -----------------------------------------------------------------------------------
+
+
+def compare_networks(settings: AgreementSettings, cap: TimeCap) -> Table:
+    """Return how far the outputs of codecs and detectors at B are from those at A."""
+    table = Table(
+        f"Outputs at {settings.b.name} against {settings.a.name}, fp32",
+        ["network", "output", "largest difference", "of a largest value", "other"],
+    )
+    images = [to_tensor(picture)[0] for picture in _pictures(settings)]
+    for kind in settings.kinds:
+        with _steady(table, kind, cap):
+            _compare_codec(settings, table, kind, images)
+    for name in settings.detectors:
+        with _steady(table, name, cap):
+            _compare_detector(settings, table, name, images)
+    table.notes.append(
+        f"{settings.count} pictures of {settings.side} x {settings.side}, {settings.what} with "
+        "random weights, TF32 off unless a place says so"
+    )
+    return table
+
+
+def exchange_bitstreams(settings: AgreementSettings, cap: TimeCap) -> Table:
+    """Return how many bitstreams of A do not mean at B what they meant at A, for each codec."""
+    table = Table(
+        f"Bitstreams encoded at {settings.a.name}, decoded at {settings.b.name}",
+        ["codec", "pictures", "raised", "symbols differ", "decoded differs", "bytes a picture"],
+    )
+    pictures = _pictures(settings)
+    for kind in settings.kinds:
+        with _steady(table, kind, cap):
+            _exchange(settings, table, kind, pictures)
+    table.notes.append(
+        f"pictures of {settings.side} x {settings.side}, {settings.what} with random weights; "
+        "symbols differ: some element of a latent is off by half an integer or more; decoded "
+        "differs: pixels, or latents of a feature codec, are not equal bit for bit to the encoder's"
+    )
+    return table
+
+
+def _compare_codec(
+    settings: AgreementSettings, table: Table, kind: str, images: list[Tensor]
+) -> None:
+    codec = make_codec(kind, settings.small)
+    batch = stack_padded(images, codec.multiple)
+    found = []
+    for place in (settings.a, settings.b):
+        own = place.put(copy.deepcopy(codec).eval())
+        out = place.run(lambda own=own, place=place: own(batch.to(place.device)))
+        pixels = out.images if out.images is not None else out.features
+        found.append((pixels.float().cpu(), float(out.bits)))
+    (x, bits), (y, other) = found
+    _add(table, kind, "pictures" if codec_decodes(kind) else "features", x, y,
+         f"bits {100 * (other / bits - 1):+.4f} %")  # fmt: skip
+
+
+def _compare_detector(
+    settings: AgreementSettings, table: Table, name: str, images: list[Tensor]
+) -> None:
+    detector = make_detector(name, settings.small)
+    maps, results = [], []
+    for place in (settings.a, settings.b):
+        own = place.put(copy.deepcopy(detector))
+        given = [image.to(place.device) for image in images]
+
+        def work(own: Any = own, given: list[Tensor] = given) -> Any:
+            prepared, _ = own.network.transform(given)
+            return own.network.backbone(prepared.tensors), own.predict(given)
+
+        levels, boxes = place.run(work)
+        maps.append(torch.cat([level.float().cpu().flatten() for level in levels.values()]))
+        results.append([{k: v.cpu() for k, v in one.items()} for one in boxes])
+    total = sum(len(one["boxes"]) for one in results[0])
+    same = sum(_shared(x, y) for x, y in zip(*results, strict=True))
+    _add(table, name, "feature pyramid", *maps, f"{same} of {total} boxes found again",
+         boxes=total, found_again=same)  # fmt: skip
+
+
+def _shared(x: dict[str, Tensor], y: dict[str, Tensor]) -> int:
+    """Return how many boxes of one have their like in another: label, score and place."""
+    count = 0
+    for box, label, score in zip(x["boxes"], x["labels"], x["scores"], strict=True):
+        near = (y["boxes"] - box).abs().amax(1) < 0.5 if len(y["boxes"]) else torch.zeros(0) > 0
+        count += bool((near & (y["labels"] == label) & ((y["scores"] - score).abs() < 1e-3)).any())
+    return count
+
+
+def _add(
+    table: Table, network: str, output: str, x: Tensor, y: Tensor, other: str, **data: Any
+) -> None:
+    difference, largest = float((x - y).abs().max()), float(x.abs().max())
+    table.add(
+        [network, output, f"{difference:.3g}", f"{largest:.3g}", other],
+        network=network,
+        output=output,
+        largest_difference=difference,
+        largest_value=largest,
+        other=other,
+        **data,
+    )
+
+
+def _exchange(
+    settings: AgreementSettings, table: Table, kind: str, pictures: list[Picture]
+) -> None:
+    codec = make_codec(kind, settings.small)
+    codec.prepare_coding()
+    sender, receiver = (p.put(copy.deepcopy(codec)) for p in (settings.a, settings.b))
+    raised = symbols = decoded = size = 0
+    first_error = ""
+    for picture in pictures:
+        sent: list[np.ndarray] = []
+        with _latents_of(sender, sent):
+            encoded = settings.a.run(lambda picture=picture: sender.encode(picture))
+        size += len(encoded.data)
+        got: list[np.ndarray] = []
+        try:
+            with _latents_of(receiver, got):
+                result = settings.b.run(lambda encoded=encoded: receiver.decode(encoded.data))
+        except Exception as error:
+            raised += 1
+            first_error = first_error or f"{type(error).__name__}: {error}".splitlines()[0]
+            continue
+        symbols += _symbols_differ(_arrays(encoded.reconstruction, sent), _arrays(result, got))
+        decoded += not _equal(encoded.reconstruction, result)
+    if first_error:
+        table.notes.append(f"{kind}: the first that raised: {first_error}")
+    mean = size / len(pictures)
+    table.add(
+        [kind, len(pictures), raised, symbols, decoded, f"{mean:.0f}"],
+        codec=kind,
+        pictures=len(pictures),
+        raised=raised,
+        symbols_differ=symbols,
+        decoded_differs=decoded,
+        bytes_a_picture=mean,
+    )
+
+
+@contextmanager
+def _latents_of(codec: Any, found: list[np.ndarray]) -> Iterator[None]:
+    """Note the latents that a codec of pictures reconstructs from; feature codecs return theirs."""
+    reconstruct = getattr(codec, "_reconstruct", None)
+    if reconstruct is None:
+        yield
+        return
+
+    def noting(y_hat: Tensor, *size: int) -> Any:
+        found.append(y_hat.float().cpu().numpy())
+        return reconstruct(y_hat, *size)
+
+    codec._reconstruct = noting
+    try:
+        yield
+    finally:
+        del codec._reconstruct
+
+
+def _arrays(decoded: Any, latents: list[np.ndarray]) -> list[np.ndarray]:
+    return [decoded[name] for name in sorted(decoded)] if isinstance(decoded, dict) else latents
+
+
+def _symbols_differ(x: list[np.ndarray], y: list[np.ndarray]) -> bool:
+    return any(
+        a.shape != b.shape or bool((np.abs(a.astype(np.float64) - b) >= 0.5).any())
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if isinstance(x, dict):
+        return x.keys() == y.keys() and all(np.array_equal(x[name], y[name]) for name in x)
+    return np.array_equal(x, y)
+
+
+@contextmanager
+def _steady(table: Table, what: str, cap: TimeCap) -> Iterator[None]:
+    """Go on with the next one where this one fails; the process computes as before afterwards."""
+    threads = torch.get_num_threads()
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        cap.check()
+        yield
+    except (UserError, RuntimeError, ImportError, OSError) as error:
+        table.leave_out(what, error)
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+# --- networks and pictures ----------------------------------------------------------------------
+
+
+def codec_decodes(kind: str) -> bool:
+    """Return whether evaluation of a codec yields pictures, not features."""
+    return CODECS[kind].yields == ("pictures",)
+
+
+def make_codec(kind: str, small: bool) -> Any:
+    """Return a codec with random weights and lively latents, on the CPU."""
+    entry = CODECS[kind]
+    sizes: dict[str, Any] = {}
+    if small:
+        own = {"n": 16, "m": 24} if hasattr(entry.parameters, "model_fields") and (
+            "n" in entry.parameters.model_fields) else {}  # fmt: skip
+        sizes = {**own, **_SMALL.get(kind, {})}
+    if kind == "layered":
+        sizes["perceptual"] = "none"
+    torch.manual_seed(5)
+    codec: Any = implementation(entry)(entry.parameters.model_validate(sizes))
+    with torch.no_grad():
+        _enliven(codec)
+    return avoid_strided_pointwise(codec)
+
+
+def _enliven(codec: Any) -> None:
+    """Spread the latents over some integers, and let their models expect that."""
+    if hasattr(codec, "latent"):  # DICM
+        last = [m for m in codec.encoder if isinstance(m, nn.Conv2d)][-1]
+        last.weight *= 20
+        codec.latent.hyper_encoder.project.weight *= 4
+        codec.latent.mixer[-1].weight *= 6
+        codec.latent.mixer[-1].bias[: codec.latent.channels] += 1
+        return
+    network = codec.network
+    last = [m for m in network.g_a.modules() if isinstance(m, nn.Conv2d)][-1]
+    last.weight *= 40 if hasattr(network, "h_s") or hasattr(network, "latent_codec") else 20
+    if last.bias is not None:
+        last.bias.uniform_(-3, 3)
+    for part in ("entropy_parameters", "h_s"):
+        layers = getattr(network, part, None)
+        if layers is not None:
+            final = [m for m in layers.modules() if getattr(m, "bias", None) is not None][-1]
+            half = final.bias.numel() // 2 if part == "entropy_parameters" else None
+            final.bias[:half] += 3
+            break
+
+
+def make_detector(name: str, small: bool) -> Any:
+    """Return a detector with random weights that is sure of what it says, on the CPU."""
+    entry = TASKS[name]
+    parameters = entry.parameters.model_validate(_SMALL_DETECTOR if small else {})
+    torch.manual_seed(5)
+    detector: Any = implementation(entry)(parameters)
+    with torch.no_grad():
+        predictor = detector.network.roi_heads.box_predictor
+        predictor.cls_score.weight *= 30
+        for module in detector.modules():  # as training would leave them, not all equal
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_var.uniform_(0.5, 2.0)
+    return avoid_strided_pointwise(detector).eval()
+
+
+def _pictures(settings: AgreementSettings) -> list[Picture]:
+    rng = np.random.default_rng(3)
+    return [make_scene(rng, settings.side).image for _ in range(settings.count)]

@@ -1,0 +1,107 @@
+"""A copy of the workflow's own files, run here or on the cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from icmbench.files import read_json
+
+BIN = Path(sys.executable).parent
+# Quick answers, for jobs of seconds.
+ON_SLURM = ("--profile", "workflow/profiles/slurm", "--slurm-init-seconds-before-status-checks",
+            "2", "--latency-wait", "20")  # fmt: skip
+HERE = ("--cores", "2")
+FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs")
+
+
+class Checkout:
+    """The workflow's files in a folder of their own."""
+
+    def __init__(self, folder: Path, repository: Path, config: tuple[str, ...]) -> None:
+        self.folder, self.config = folder, config
+        for name in (*FILES, "data/catalogue.yaml"):
+            source, target = repository / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "results" / "smoke"
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake; what it says goes to ``said.log``."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ICMBENCH_"))}
+        env["PYTHONPATH"] = str(self.folder / "workflow")
+        with (self.folder / "said.log").open("a") as log:
+            self._started = subprocess.Popen(
+                [str(BIN / "snakemake"), *arguments, "--config", "scale=smoke", *self.config],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=env,
+            )
+        return self._started
+
+    @property
+    def ended(self) -> bool:
+        """Whether the Snakemake that was started last has ended."""
+        return self._started.poll() is not None
+
+    def run(self, *arguments: str) -> None:
+        """Run Snakemake to its end."""
+        assert self.start(*arguments).wait() == 0, self.said[-6000:]
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said.log").read_text()
+
+    def weights(self) -> dict[str, str]:
+        """Return the digest of every training's weights."""
+        runs = [read_json(path) for path in sorted(self.root.glob("runs/**/run.json"))]
+        return {run["key"]: run["weights_sha256"] for run in runs}
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return every table, without the seconds that things took."""
+        found = {path.name: pd.read_csv(path) for path in self.root.glob("tables/*.csv")}
+        found["records"] = pd.read_parquet(self.root / "tables/records.parquet")
+        return {
+            name: table[[c for c in table.columns if not c.endswith(("_s", "seconds"))]]
+            for name, table in found.items()
+        }
+
+    def tracked(self) -> dict[str, int]:
+        """Return how many runs of each kind MLflow has."""
+        program = f"""
+import collections, json, mlflow
+client = mlflow.MlflowClient("sqlite:///{self.folder}/results/mlflow.db")
+ids = [e.experiment_id for e in client.search_experiments()]
+runs = client.search_runs(ids, max_results=1000)
+kinds = [r.data.tags["kind"] + " " + r.info.status for r in runs]
+print(json.dumps(collections.Counter(kinds)))
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_same_results(found: Checkout, expected: Checkout) -> None:
+    """Compare weights and tables of two runs."""
+    weights = expected.weights()
+    assert weights and None not in weights.values()
+    assert found.weights() == weights
+    tables = expected.tables()
+    assert set(found.tables()) == set(tables) and len(tables) >= 5
+    for name, table in found.tables().items():
+        assert len(table.columns) > 3
+        pd.testing.assert_frame_equal(table, tables[name], check_exact=True, obj=name)
