@@ -1,8 +1,8 @@
 """Measure how cost grows with a study: dry run, aggregation and report, CPU seconds and memory.
 
-    python benchmarks/scale.py dry-run 1000 3000 10000     snakemake --dry-run, nothing planned before
-    python benchmarks/scale.py analyse 1000 3000 10000     python -m icmbench analyse, 1,000 images a point
-    python benchmarks/scale.py report 100 300 1000         python -m icmbench report, and its size
+    python benchmarks/scale.py dry-run 1000 3000 10000     snakemake --dry-run, twice
+    python benchmarks/scale.py analyse 1000 3000 10000     analysis, 1,000 images a point
+    python benchmarks/scale.py report 100 300 1000         report, and its size
 
 The numbers are operating points of a generated study at scale smoke. A group of four variants has a
 hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
@@ -11,8 +11,9 @@ JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one likes. On
 task on original pictures, is what the others start from.
 
 ``analyse`` and ``report`` read records that are drawn from a seed, in the layout that evaluations
-leave: the work is that of a real study, the numbers mean nothing. The task's metrics are drawn as
-segmentation statistics, with ``--detection`` as average precisions, whose resampling costs most.
+leave: the work is that of a real study, the numbers mean nothing. A task's metric is drawn as one
+number per picture. Average precision has to be accumulated anew for each resample, which costs
+far more, each point as much: ``--detection`` prints what one point of 1,000 images costs.
 
 CPU seconds (user and system) and peak memory are those of the whole process, children included.
 """
@@ -20,12 +21,13 @@ CPU seconds (user and system) and peak memory are those of the whole process, ch
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +38,7 @@ REPOSITORY = Path(__file__).parents[1]
 STUDY = "generated"
 SEEDS = [0, 1, 2, 3, 4]
 RATES = 5
+IMAGES = 1000
 VARIANTS = 4  # of a group
 GROUP = VARIANTS * RATES * len(SEEDS)
 ORIGINAL = "uncoded/faster-rcnn/pretrained"
@@ -172,21 +175,149 @@ def dry_run(points: int) -> list[str]:
     ]
 
 
-COLUMNS = {"dry-run": ["first, CPU s", "again, CPU s", "peak MB", "plan files"]}
-MEASURES = {"dry-run": dry_run}
+def results(folder: Path, points: int, images: int) -> Path:
+    """Write the plan of the study in ``folder`` and evaluations of it; return its results."""
+    from icmbench.config.plan import load_plan
+
+    with contextlib.chdir(folder):
+        plan = load_plan()
+        plan.write()
+    evaluated = plan.evaluated
+    for point in evaluated:
+        # Points of different groups are alike but for their names: links to one set of files.
+        name = point.variant.partition("/")[2] + point.variant[:5]
+        drawn = folder / "drawn" / f"{name.replace('/', '-')}-{point.rate_index}-{point.seed}"
+        if not drawn.is_dir():
+            draw(drawn, point.rate_index, len(list(drawn.parent.glob("*"))), images)
+        target = folder / plan.run_folder(point)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in drawn.iterdir():
+            os.link(file, target / file.name)
+    if len(evaluated) < points:
+        sys.exit(f"the study has {len(evaluated)} evaluated points, not {points}")
+    return folder / plan.root
+
+
+def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
+    """Write the evaluation of one operating point, drawn from a seed."""
+    import numpy as np
+    import pandas as pd
+
+    from icmbench.analyse.records import COLUMNS as RECORDS
+    from icmbench.analyse.records import write_records
+    from icmbench.analyse.statistics import MeanStatistics, save_statistics
+
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"{image:06}" for image in range(images)])
+    bits = np.round(6e3 * 2.0**rate_index * np.exp(rng.normal(0, 0.3, images)))
+    values: dict[str, Any] = dict.fromkeys(RECORDS, "drawn")
+    values |= {"rate_index": rate_index, "seed": 0, "image_id": ids}
+    values |= {"pixels": 16384, "pixels_coded": 16384, "bits": bits.astype(int)}
+    values |= {"bits_estimated": bits * 0.99, "roundtrip_ok": True}
+    values |= {"psnr": 26 + rate_index + rng.normal(0, 1, images), "ms_ssim": 0.9}
+    values |= {"psnr_ycbcr": 27 + rate_index + rng.normal(0, 1, images)}
+    values |= dict.fromkeys(("encode_s", "decode_s", "reconstruct_s"), 0.01)
+    folder.mkdir(parents=True)
+    write_records(folder / "records.parquet", pd.DataFrame(values))
+    accuracy = np.clip(0.4 + 0.05 * rate_index + rng.normal(0, 0.1, images), 0, 1)
+    save_statistics(folder / "statistics-boxes.npz", MeanStatistics(ids, {"box_map": accuracy}))
+    (folder / "evaluate.json").write_text('{"cpu_seconds": 1.0}')
+    (folder / "run.json").write_text('{"cpu_seconds": 1.0, "status": "finished"}')
+
+
+def analyse(points: int) -> list[str]:
+    """Measure the analysis of records of a thousand images a point."""
+    with checkout(points) as folder:
+        root = results(folder, points, IMAGES)
+        spent = _verb("analyse", folder, root)
+        size = (root / "tables/records.parquet").stat().st_size / 1e6
+    return [f"{points * IMAGES:,}", f"{spent.cpu_s:.1f}", f"{spent.peak_mb:.0f}", f"{size:.0f}"]
+
+
+def report(points: int) -> list[str]:
+    """Measure the report, of twelve images a point; analysing comes first and is not counted."""
+    with checkout(points) as folder:
+        root = results(folder, points, 12)
+        _verb("analyse", folder, root)
+        spent = _verb("report", folder, root)
+        pages = {page.stem: page for page in (root / "report").glob("*.html")}
+        sizes = {name: page.stat().st_size / 1e6 for name, page in pages.items()}
+        rows = pages[f"study-{STUDY}"].read_text().count("<tr")
+        marks = (root / "report/figures" / f"{STUDY}-rate-box_map.svg").read_text().count("<path")
+    largest = max(sizes, key=lambda name: sizes[name])
+    return [
+        f"{spent.cpu_s:.1f}",
+        f"{spent.peak_mb:.0f}",
+        f"{sizes['index']:.2f}",
+        f"{sizes[largest]:.1f} ({largest})",
+        str(rows),
+        str(marks),
+    ]
+
+
+def _verb(verb: str, folder: Path, root: Path) -> Cost:
+    return cost([sys.executable, "-m", "icmbench", verb, str(root)], folder)
+
+
+def detection(images: int = 1000) -> str:
+    """Return what resampling the average precision of one operating point costs."""
+    import time
+
+    import numpy as np
+
+    from icmbench.analyse.bootstrap import image_weights
+    from icmbench.analyse.statistics import AveragePrecisionStatistics
+    from icmbench.metrics.average_precision import match_detections
+
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(8, 64, (4 * images, 4))
+    truth = [
+        {"id": n + 1, "image_id": n // 4, "category_id": n % 5 + 1, "bbox": box.tolist(),
+         "area": float(box[2] * box[3]), "iscrowd": 0}
+        for n, box in enumerate(boxes)
+    ]  # fmt: skip
+    found = [
+        {"image_id": box["image_id"], "category_id": box["category_id"],
+         "bbox": (np.array(box["bbox"]) + rng.normal(0, 3, 4)).tolist(), "score": rng.uniform()}
+        for box in truth
+        for _ in range(3)
+    ]  # fmt: skip
+    pictures = [{"id": n, "width": 128, "height": 128} for n in range(images)]
+    names = [{"id": n, "name": str(n)} for n in range(1, 6)]
+    annotations = {"images": pictures, "annotations": truth, "categories": names}
+    statistics = AveragePrecisionStatistics(match_detections(annotations, found, "bbox"))
+    began = time.process_time()
+    statistics.metrics_resampled(image_weights(images, 1000, 0))
+    spent = time.process_time() - began
+    return f"{images:,} images, {len(found):,} boxes, 1,000 resamples: {spent:.1f} CPU s a point"
+
+
+MEASURES: dict[str, tuple[Callable[[int], list[str]], list[str]]] = {
+    "dry-run": (dry_run, ["first, CPU s", "again, CPU s", "peak MB", "plan files"]),
+    "analyse": (analyse, ["records", "CPU s", "peak MB", "records.parquet, MB"]),
+    "report": (
+        report,
+        ["CPU s", "peak MB", "index, MB", "largest page, MB", "table rows", "paths of a figure"],
+    ),
+}
 
 
 def main() -> None:
     """Print a table of what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=sorted(MEASURES))
-    parser.add_argument("points", type=int, nargs="+")
+    parser.add_argument("what", nargs="?", choices=sorted(MEASURES))
+    parser.add_argument("points", type=int, nargs="*")
+    parser.add_argument("--detection", action="store_true")
     arguments = parser.parse_args()
-    columns = ["points", *COLUMNS[arguments.what]]
+    if arguments.detection:
+        print(detection())
+    if arguments.what is None:
+        return
+    measure, names = MEASURES[arguments.what]
+    columns = ["points", *names]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for points in arguments.points:
-        row = [f"{points:,}", *MEASURES[arguments.what](points)]
-        print(f"| {' | '.join(row)} |", flush=True)
+        print(f"| {' | '.join([f'{points:,}', *measure(points)])} |", flush=True)
 
 
 if __name__ == "__main__":
