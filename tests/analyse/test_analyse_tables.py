@@ -240,3 +240,34 @@ def test_torch_is_not_imported(tmp_path: Path, make_curve: Any) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/tables/bd.csv").is_file()
+
+
+def test_records_written_as_they_come_are_those_of_one_write(
+    tmp_path: Path, make_curve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from icmbench.analyse.points import LABELS
+    from icmbench.analyse.records import RecordsTable, read_records, write_records
+
+    points = make_curve("b") + make_curve("a", noise=2) + make_curve("b", seed=1)
+    frames = [
+        read_records(point.folder / "records.parquet").assign(
+            **{name: getattr(point, name) for name in LABELS}
+        )
+        for point in points
+    ]
+    write_records(tmp_path / "once.parquet", pd.concat(frames, ignore_index=True))
+    run(tmp_path / "whole", points, [])
+    whole = (tmp_path / "whole/tables/records.parquet").read_bytes()
+    assert whole == (tmp_path / "once.parquet").read_bytes()
+    # 12 points of 20 images in row groups of 7: points are cut in the middle.
+    monkeypatch.setattr(RecordsTable, "ROWS", 7)
+    run(tmp_path / "parts", points, [])
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(tmp_path / "parts/tables/records.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(3)] == [7, 7, 7]
+    assert file.metadata.num_row_groups == -(-12 * 20 // 7)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "parts/tables/records.parquet"),
+        pd.read_parquet(tmp_path / "once.parquet"),
+    )

@@ -166,7 +166,7 @@ class Workflow:
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
         inputs += self._weights([plan.source(point, "codec"), plan.source(point, "task")])
-        coded = plan.train_job(point)["coded"]
+        coded = plan.train_coded(point)
         return inputs + (coded["state"] if coded is not None else [])
 
     def coding_inputs(self, wildcards: Any) -> list[str]:

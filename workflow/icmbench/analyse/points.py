@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ class Evaluation:
     """Rates and metrics of one folder, with R bootstrap resamples over its images.
 
     Attributes:
-        records: rows of :data:`icmbench.analyse.records.COLUMNS`, sorted by ``image_id``.
+        records: rows of :data:`icmbench.analyse.records.COLUMNS`, sorted by ``image_id``; the first
+            one alone after :meth:`without_records`.
         image_ids: sorted.
         rates: see :func:`icmbench.analyse.records.bits_per_pixel`.
         values: metric name to value; average precisions in [0, 1], ``psnr`` and ``psnr_ycbcr`` in
@@ -61,14 +63,22 @@ class Evaluation:
     rate_samples: Floats
     value_samples: dict[str, Floats]
 
+    def without_records(self) -> Evaluation:
+        """Return the evaluation with its first record only, of which thousands fit in memory."""
+        return replace(self, records=self.records.iloc[:1].copy())
 
-def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
-    """Read the files of one operating point and resample them.
 
-    The picture metrics are means over the records, unless a statistics file gives them.
+@lru_cache(maxsize=64)
+def _shared(image_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first equal ids, so that points on the same images hold them once."""
+    return image_ids
+
+
+def read_point(folder: Path) -> pd.DataFrame:
+    """Return the records of one operating point, sorted by ``image_id``.
 
     Raises:
-        UserError: for missing or malformed files, or statistics of other images than the records.
+        UserError: for a missing or malformed file, or one that holds several points.
     """
     records = read_records(folder / "records.parquet")
     if records.empty:
@@ -79,8 +89,19 @@ def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
             f"{folder / 'records.parquet'}: image {records['image_id'][repeated].iloc[0]!r} stands "
             "twice; a folder holds one operating point"
         )
-    records = records.sort_values("image_id", kind="stable", ignore_index=True)
-    image_ids = tuple(records["image_id"])
+    return records.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
+    """Read the files of one operating point and resample them.
+
+    The picture metrics are means over the records, unless a statistics file gives them.
+
+    Raises:
+        UserError: for missing or malformed files, or statistics of other images than the records.
+    """
+    records = read_point(folder)
+    image_ids = _shared(tuple(records["image_id"]))
     weights = bootstrap.image_weights(len(image_ids), resamples, seed)
     values: dict[str, float] = {}
     samples: dict[str, Floats] = {}

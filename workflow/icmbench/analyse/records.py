@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,6 +82,61 @@ def write_records(path: Path | str, frame: pd.DataFrame) -> None:
     checked = conform(frame, str(path))
     with atomic_path(path) as temporary:
         checked.to_parquet(temporary, index=False)
+
+
+class RecordsTable:
+    """A table of the records of many operating points, written as they come.
+
+    Only the rows of one row group are held in memory. The file is the one that
+    :func:`write_records` would write of all rows at once.
+    """
+
+    #: Rows of a row group, pyarrow's own default.
+    ROWS = 1 << 20
+
+    def __init__(self, path: Path) -> None:
+        """Write to ``path``; use :func:`records_table`, which closes the file."""
+        self._path = path
+        self._waiting: list[pd.DataFrame] = []
+        self._rows = 0
+        self._writer: Any = None
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Add the records of one operating point; points come sorted as the rows are."""
+        self._waiting.append(frame)
+        self._rows += len(frame)
+        if self._rows >= self.ROWS:
+            self._write(self.ROWS)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._waiting or self._writer is None:
+            self._write(0)
+        self._writer.close()
+
+    def _write(self, rows: int) -> None:
+        """Write row groups, keeping what does not fill one; 0 writes all."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        waiting = pd.concat(self._waiting, ignore_index=True)
+        whole = len(waiting) // rows * rows if rows else len(waiting)
+        left = waiting.iloc[whole:]
+        self._waiting, self._rows = [left.copy()] if len(left) else [], len(left)
+        checked = conform(waiting.iloc[:whole], str(self._path))
+        table = pa.Table.from_pandas(checked, preserve_index=False)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table, row_group_size=self.ROWS)
+
+
+@contextmanager
+def records_table(path: Path | str) -> Iterator[RecordsTable]:
+    """Yield a table to add records to; its file is there when the block has succeeded."""
+    with atomic_path(path) as temporary:
+        table = RecordsTable(temporary)
+        yield table
+        table.close()
 
 
 def read_records(path: Path | str) -> pd.DataFrame:

@@ -11,8 +11,14 @@ from icmbench.analyse.bd_table import Versus, bd_table
 from icmbench.analyse.claims import claim_tables
 from icmbench.analyse.compressai_json import write_curves
 from icmbench.analyse.curves import curves_table
-from icmbench.analyse.points import LABELS, Evaluation, PointFiles, evaluate_folder
-from icmbench.analyse.records import write_records
+from icmbench.analyse.points import (
+    LABELS,
+    Evaluation,
+    PointFiles,
+    evaluate_folder,
+    read_point,
+)
+from icmbench.analyse.records import records_table
 from icmbench.config.claims import Claim
 from icmbench.errors import UserError
 from icmbench.files import write_text
@@ -62,12 +68,9 @@ def analyse(
                 f"is in {named[name].folder} and {point.folder}; name each operating point once"
             )
         named[name] = point
-    folders = {Path(point.folder) for point in points}
-    evaluations = {folder: evaluate_folder(folder, resamples, seed) for folder in sorted(folders)}
-    evaluated = [(named[name], evaluations[Path(named[name].folder)]) for name in sorted(named)]
-
     tables = Path(out_dir) / "tables"
-    write_records(tables / "records.parquet", _all_records(evaluated))
+    ordered = [named[name] for name in sorted(named)]
+    evaluated = _evaluate(ordered, tables / "records.parquet", resamples, seed)
     write_csv(tables / "curves.csv", curves_table(evaluated))
     write_csv(tables / "bd.csv", bd_table(evaluated, comparisons, method=method, seed=seed))
     write_curves(Path(out_dir) / "curves", evaluated)
@@ -77,12 +80,22 @@ def analyse(
         write_csv(tables / "claims_parts.csv", decided.parts)
 
 
-def _all_records(evaluated: Sequence[tuple[PointFiles, Evaluation]]) -> pd.DataFrame:
-    labelled = [
-        evaluation.records.assign(**{name: getattr(point, name) for name in LABELS})
-        for point, evaluation in evaluated
-    ]
-    return pd.concat(labelled, ignore_index=True)
+def _evaluate(
+    points: Sequence[PointFiles], table: Path, resamples: int, seed: int
+) -> list[tuple[PointFiles, Evaluation]]:
+    """Evaluate every folder and write all records; one point's records are held at a time."""
+    evaluations: dict[Path, Evaluation] = {}
+    with records_table(table) as rows:
+        for point in points:
+            folder = Path(point.folder)
+            if folder in evaluations:
+                records = read_point(folder)
+            else:
+                evaluation = evaluate_folder(folder, resamples, seed)
+                records = evaluation.records
+                evaluations[folder] = evaluation.without_records()
+            rows.add(records.assign(**{name: getattr(point, name) for name in LABELS}))
+    return [(point, evaluations[Path(point.folder)]) for point in points]
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

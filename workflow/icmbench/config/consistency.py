@@ -86,7 +86,7 @@ def _where(scale: Scale, study: Study) -> str:
 
 def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
     where = _where(scale, study)
-    evaluated = [name for name, variant in study.variants.items() if variant.evaluate]
+    evaluated = {name for name, variant in study.variants.items() if variant.evaluate}
     for index, comparison in enumerate(study.comparisons):
         for name in [comparison.anchor, *comparison.variants]:
             if name not in evaluated:

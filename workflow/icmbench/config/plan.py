@@ -34,7 +34,7 @@ from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.points import Origin, Part, Point, Points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
-from icmbench.config.study import RateTarget, Study, Training, Variant
+from icmbench.config.study import RateTarget, Schedule, Study, Training, Variant
 from icmbench.config.supporting import with_supporting
 from icmbench.errors import UserError
 from icmbench.evaluate.archive import DECODED, LATENTS
@@ -96,13 +96,9 @@ class Plan(Points):
         """Return the resolved settings of a point's training."""
         training = self.variant(point).train
         assert training is not None
-        study = self.studies[point.study]
-        chained = self._chain_neighbour(point) is not None
-        name = training.chain.schedule if training.chain and chained else training.schedule
-        schedule = study.schedules[name]
+        schedule = self._schedule(point, training)
         # One device is left out: job files, on which Snakemake depends, stay as they were.
         left_out = {"origin", "note", *(["devices"] if schedule.devices == 1 else [])}
-        coded = self.coded(point, "train") if self._trains_on_decoded(point) else None
         return {
             **self._description(point),
             "output": str(self.run_folder(point)),
@@ -112,17 +108,27 @@ class Plan(Points):
             "loss": self._loss_weights(point, training),
             "schedule": schedule.model_dump(exclude=left_out),
             "dataset": self._dataset(self.variant(point).dataset),
-            "coded": coded,
+            "coded": self.train_coded(point),
             "runtime": self.scale.runtime.model_dump(
                 include={"threads", "gpu", "precision", "checkpoint_s", "log_every", "workers"}
             ),
             "modules": self.run.modules,
         }
 
+    def train_coded(self, point: Point) -> dict[str, Any] | None:
+        """Return the coded pictures that a point is trained on, as :meth:`coded` does."""
+        return self.coded(point, "train") if self._trains_on_decoded(point) else None
+
     def train_devices(self, point: Point) -> int:
         """Return how many processes train a point together, each on a device of its own."""
-        devices: int = self.train_job(point)["schedule"].get("devices", 1)
-        return devices
+        training = self.variant(point).train
+        assert training is not None
+        return self._schedule(point, training).devices
+
+    def _schedule(self, point: Point, training: Training) -> Schedule:
+        chained = self._chain_neighbour(point) is not None
+        name = training.chain.schedule if training.chain and chained else training.schedule
+        return self.studies[point.study].schedules[name]
 
     def coded(self, point: Point, split: str) -> dict[str, Any] | None:
         """Return where the point's coded pictures of a split lie, or None for original pixels.

@@ -1,0 +1,324 @@
+"""Measure how cost grows with a study: dry run, aggregation and report, CPU seconds and memory.
+
+    python benchmarks/scale.py dry-run 1000 3000 10000     snakemake --dry-run, twice
+    python benchmarks/scale.py analyse 1000 3000 10000     analysis, 1,000 images a point
+    python benchmarks/scale.py report 100 300 1000         report, and its size
+
+The numbers are operating points of a generated study at scale smoke. A group of four variants has a
+hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
+task as it is and with the task trained on what it decodes to; so every rule has jobs. Anchors are
+JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one likes. One more variant, the
+task on original pictures, is what the others start from.
+
+``analyse`` and ``report`` read records that are drawn from a seed, in the layout that evaluations
+leave: the work is that of a real study, the numbers mean nothing. A task's metric is drawn as one
+number per picture. Average precision has to be accumulated anew for each resample, which costs
+far more, each point as much: ``--detection`` prints what one point of 1,000 images costs.
+
+CPU seconds (user and system) and peak memory are those of the whole process, children included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+STUDY = "generated"
+SEEDS = [0, 1, 2, 3, 4]
+RATES = 5
+IMAGES = 1000
+VARIANTS = 4  # of a group
+GROUP = VARIANTS * RATES * len(SEEDS)
+ORIGINAL = "uncoded/faster-rcnn/pretrained"
+
+
+class Cost(NamedTuple):
+    """What a command cost: CPU seconds, and the peak memory of its largest process in MB."""
+
+    cpu_s: float
+    peak_mb: float
+
+
+# --- the study ------------------------------------------------------------------------------------
+
+
+def study(points: int) -> dict[str, Any]:
+    """Return a study of so many operating points, rounded up to whole groups."""
+    variants = {ORIGINAL: _variant("uncoded", "faster-rcnn", None, task_from="random", part="task")}
+    ladders = {"lambda": _ladder("lambda", [0.002 * 2**rate for rate in range(RATES)])}
+    comparisons = []
+    detector = {"variant": ORIGINAL, "rate": 0}
+    for group in range(-(-points // GROUP)):
+        codec, anchor, ratios = f"codec-{group:04}", f"jpeg2000-{group:04}", f"ratio-{group:04}"
+        first = 5 + RATES * group
+        ladders[ratios] = _ladder("ratio", [first + RATES - 1 - rate for rate in range(RATES)])
+        mse, fine = f"{codec}/reconstruction/mse", f"{codec}/faster-rcnn/t-ft"
+        plain, tuned = f"{anchor}/faster-rcnn/baseline", f"{anchor}/faster-rcnn/t-ft"
+        learned = "bmshj2018-hyperprior"
+        chain = {"order": "high-to-low", "schedule": "short"}
+        variants |= {
+            mse: _variant(
+                learned, "reconstruction", "lambda", codec_from="random", part="codec", chain=chain
+            ),
+            fine: _variant(
+                learned,
+                "faster-rcnn",
+                "lambda",
+                codec_from={"variant": mse},
+                task_from=detector,
+                part="task",
+            ),
+            plain: _variant("jpeg2000", "faster-rcnn", ratios, task_from=detector),
+            tuned: _variant("jpeg2000", "faster-rcnn", ratios, task_from=detector, part="task"),
+        }
+        comparisons.append({"anchor": plain, "variants": [fine, tuned], "metrics": ["box_map"]})
+        comparisons.append({"anchor": plain, "variants": [mse, fine], "metrics": ["psnr"]})
+    return {
+        "name": STUDY,
+        "title": "A generated study",
+        "reference": {"authors": "nobody", "venue": "none", "year": 2026},
+        "summary": "As large as one likes.",
+        "ladders": ladders,
+        "schedules": {"short": _schedule()},
+        "variants": variants,
+        "comparisons": comparisons,
+    }
+
+
+def _ladder(parameter: str, values: list[float]) -> dict[str, Any]:
+    return {"parameter": parameter, "values": values, "origin": "ours"}
+
+
+def _variant(
+    codec: str, task: str, ladder: str | None, part: str | None = None, **more: Any
+) -> dict[str, Any]:
+    chain = more.pop("chain", None)
+    variant = {"codec": codec, "task": task, "ladder": ladder, "dataset": "detection", **more}
+    variant |= {"mode": "generated", "label": f"{codec}, {task}"}
+    if part is not None:
+        loss = {"task": 1.0} if part == "task" else {"bpp": 1.0, "mse": "$lambda"}
+        training = {"parts": [part], "loss": loss, "schedule": "short", "origin": "ours"}
+        variant["train"] = training | ({"chain": chain} if chain else {})
+    return variant
+
+
+def _schedule() -> dict[str, Any]:
+    groups = {name: {"name": "adam", "lr": 1e-3} for name in ("codec", "auxiliary", "task")}
+    return {"steps": 2, "batch_size": 4, "crop": 64, "optimisers": groups, "origin": "ours"}
+
+
+@contextmanager
+def checkout(points: int, **config: Any) -> Iterator[Path]:
+    """Yield a temporary copy of the workflow's own files, set to run the generated study."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("workflow", "envs"):
+            shutil.copytree(REPOSITORY / part, folder / part)
+        (folder / "profiles").symlink_to("workflow/profiles")
+        shutil.copy(REPOSITORY / "Snakefile", folder)
+        settings = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+        settings |= {"scale": "smoke", "studies": [STUDY], "seeds": SEEDS}
+        settings |= {"study_folders": ["generated"], **config}
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        for part in ("data", "generated"):
+            (folder / part).mkdir()
+        text = yaml.safe_dump(study(points), sort_keys=False)
+        (folder / "generated" / f"{STUDY}.yaml").write_text(text)
+        yield folder
+
+
+def cost(command: list[str], folder: Path) -> Cost:
+    """Run a command to its end and return what it cost.
+
+    Raises:
+        SystemExit: with the end of its output, where it failed.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(folder / "workflow")}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{output.read().decode()[-3000:]}")
+    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+# --- measurements ---------------------------------------------------------------------------------
+
+
+def dry_run(points: int) -> list[str]:
+    """Measure the dry run that writes the plan, and the next one."""
+    with checkout(points) as folder:
+        command = [str(Path(sys.executable).parent / "snakemake"), "--dry-run", "--quiet"]
+        first, again = cost(command, folder), cost(command, folder)
+        files = sum(1 for _ in (folder / "results/smoke/plan").rglob("*.json"))
+    return [
+        f"{first.cpu_s:.1f}",
+        f"{again.cpu_s:.1f}",
+        f"{max(first.peak_mb, again.peak_mb):.0f}",
+        str(files),
+    ]
+
+
+def results(folder: Path, points: int, images: int) -> Path:
+    """Write the plan of the study in ``folder`` and evaluations of it; return its results."""
+    from icmbench.config.plan import load_plan
+
+    with contextlib.chdir(folder):
+        plan = load_plan()
+        plan.write()
+    evaluated = plan.evaluated
+    for point in evaluated:
+        # Points of different groups are alike but for their names: links to one set of files.
+        name = point.variant.partition("/")[2] + point.variant[:5]
+        drawn = folder / "drawn" / f"{name.replace('/', '-')}-{point.rate_index}-{point.seed}"
+        if not drawn.is_dir():
+            draw(drawn, point.rate_index, len(list(drawn.parent.glob("*"))), images)
+        target = folder / plan.run_folder(point)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in drawn.iterdir():
+            os.link(file, target / file.name)
+    if len(evaluated) < points:
+        sys.exit(f"the study has {len(evaluated)} evaluated points, not {points}")
+    return folder / plan.root
+
+
+def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
+    """Write the evaluation of one operating point, drawn from a seed."""
+    import numpy as np
+    import pandas as pd
+
+    from icmbench.analyse.records import COLUMNS as RECORDS
+    from icmbench.analyse.records import write_records
+    from icmbench.analyse.statistics import MeanStatistics, save_statistics
+
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"{image:06}" for image in range(images)])
+    bits = np.round(6e3 * 2.0**rate_index * np.exp(rng.normal(0, 0.3, images)))
+    values: dict[str, Any] = dict.fromkeys(RECORDS, "drawn")
+    values |= {"rate_index": rate_index, "seed": 0, "image_id": ids}
+    values |= {"pixels": 16384, "pixels_coded": 16384, "bits": bits.astype(int)}
+    values |= {"bits_estimated": bits * 0.99, "roundtrip_ok": True}
+    values |= {"psnr": 26 + rate_index + rng.normal(0, 1, images), "ms_ssim": 0.9}
+    values |= {"psnr_ycbcr": 27 + rate_index + rng.normal(0, 1, images)}
+    values |= dict.fromkeys(("encode_s", "decode_s", "reconstruct_s"), 0.01)
+    folder.mkdir(parents=True)
+    write_records(folder / "records.parquet", pd.DataFrame(values))
+    accuracy = np.clip(0.4 + 0.05 * rate_index + rng.normal(0, 0.1, images), 0, 1)
+    save_statistics(folder / "statistics-boxes.npz", MeanStatistics(ids, {"box_map": accuracy}))
+    (folder / "evaluate.json").write_text('{"cpu_seconds": 1.0}')
+    (folder / "run.json").write_text('{"cpu_seconds": 1.0, "status": "finished"}')
+
+
+def analyse(points: int) -> list[str]:
+    """Measure the analysis of records of a thousand images a point."""
+    with checkout(points) as folder:
+        root = results(folder, points, IMAGES)
+        spent = _verb("analyse", folder, root)
+        size = (root / "tables/records.parquet").stat().st_size / 1e6
+    return [f"{points * IMAGES:,}", f"{spent.cpu_s:.1f}", f"{spent.peak_mb:.0f}", f"{size:.0f}"]
+
+
+def report(points: int) -> list[str]:
+    """Measure the report, of twelve images a point; analysing comes first and is not counted."""
+    with checkout(points) as folder:
+        root = results(folder, points, 12)
+        _verb("analyse", folder, root)
+        spent = _verb("report", folder, root)
+        pages = {page.stem: page for page in (root / "report").glob("*.html")}
+        sizes = {name: page.stat().st_size / 1e6 for name, page in pages.items()}
+        rows = pages[f"study-{STUDY}"].read_text().count("<tr")
+        marks = (root / "report/figures" / f"{STUDY}-rate-box_map.svg").read_text().count("<path")
+    largest = max(sizes, key=lambda name: sizes[name])
+    return [
+        f"{spent.cpu_s:.1f}",
+        f"{spent.peak_mb:.0f}",
+        f"{sizes['index']:.2f}",
+        f"{sizes[largest]:.1f} ({largest})",
+        str(rows),
+        str(marks),
+    ]
+
+
+def _verb(verb: str, folder: Path, root: Path) -> Cost:
+    return cost([sys.executable, "-m", "icmbench", verb, str(root)], folder)
+
+
+def detection(images: int = 1000) -> str:
+    """Return what resampling the average precision of one operating point costs."""
+    import time
+
+    import numpy as np
+
+    from icmbench.analyse.bootstrap import image_weights
+    from icmbench.analyse.statistics import AveragePrecisionStatistics
+    from icmbench.metrics.average_precision import match_detections
+
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(8, 64, (4 * images, 4))
+    truth = [
+        {"id": n + 1, "image_id": n // 4, "category_id": n % 5 + 1, "bbox": box.tolist(),
+         "area": float(box[2] * box[3]), "iscrowd": 0}
+        for n, box in enumerate(boxes)
+    ]  # fmt: skip
+    found = [
+        {"image_id": box["image_id"], "category_id": box["category_id"],
+         "bbox": (np.array(box["bbox"]) + rng.normal(0, 3, 4)).tolist(), "score": rng.uniform()}
+        for box in truth
+        for _ in range(3)
+    ]  # fmt: skip
+    pictures = [{"id": n, "width": 128, "height": 128} for n in range(images)]
+    names = [{"id": n, "name": str(n)} for n in range(1, 6)]
+    annotations = {"images": pictures, "annotations": truth, "categories": names}
+    statistics = AveragePrecisionStatistics(match_detections(annotations, found, "bbox"))
+    began = time.process_time()
+    statistics.metrics_resampled(image_weights(images, 1000, 0))
+    spent = time.process_time() - began
+    return f"{images:,} images, {len(found):,} boxes, 1,000 resamples: {spent:.1f} CPU s a point"
+
+
+MEASURES: dict[str, tuple[Callable[[int], list[str]], list[str]]] = {
+    "dry-run": (dry_run, ["first, CPU s", "again, CPU s", "peak MB", "plan files"]),
+    "analyse": (analyse, ["records", "CPU s", "peak MB", "records.parquet, MB"]),
+    "report": (
+        report,
+        ["CPU s", "peak MB", "index, MB", "largest page, MB", "table rows", "paths of a figure"],
+    ),
+}
+
+
+def main() -> None:
+    """Print a table of what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=sorted(MEASURES))
+    parser.add_argument("points", type=int, nargs="*")
+    parser.add_argument("--detection", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.detection:
+        print(detection())
+    if arguments.what is None:
+        return
+    measure, names = MEASURES[arguments.what]
+    columns = ["points", *names]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+    for points in arguments.points:
+        print(f"| {' | '.join([f'{points:,}', *measure(points)])} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
