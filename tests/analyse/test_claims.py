@@ -32,7 +32,7 @@ def decided(points: list[PointFiles], resamples: int = 200, **claims: dict[str, 
     model = TypeAdapter(dict[str, Claim])
     typed = model.validate_python({name: STATEMENT | claim for name, claim in claims.items()})
     evaluated = [(point, evaluate_folder(Path(point.folder), resamples, 0)) for point in points]
-    tables: ClaimTables = claim_tables(evaluated, {"study": typed})
+    tables: ClaimTables = claim_tables(evaluated, {"study": typed}, scale="mini")
     return tables.claims.set_index("claim"), tables.parts
 
 
@@ -370,6 +370,18 @@ def test_original_images_stand_at_every_rate(make_curve: Any, make_point: Any) -
     own = evaluate_folder(Path(points[3].folder), 50, 0).values["accuracy"]
     assert row["effect"] == pytest.approx(100 * (own - 0.9))
     assert row["verdict"] == "supported"
+
+
+def test_a_claim_about_other_scales_was_not_run(better: list[PointFiles]) -> None:
+    assert (
+        one(better, **BD, quantity="bd_accuracy_points", expect="above")["verdict"] == "supported"
+    )
+    assert (
+        one(better, **BD, quantity="bd_accuracy_points", expect="above", scales=["mini"])["verdict"]
+        == "supported"
+    )
+    row = one(better, **BD, quantity="bd_accuracy_points", expect="above", scales=["paper"])
+    assert row["verdict"] == "not run" and row["reason"] == "it is a claim about scale paper"
 
 
 def test_numbers_of_evaluate_json(better: list[PointFiles]) -> None:

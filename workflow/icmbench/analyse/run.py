@@ -37,6 +37,9 @@ def analyse_run(root: Path) -> None:
     settings = plan["run"]["analysis"]
     method = settings["bd_method"]
     resamples = settings["resamples"]
-    analyse(points, comparisons, root, resamples=resamples, method=method, claims=claims)
+    scale = plan["run"]["scale"]
+    analyse(
+        points, comparisons, root, resamples=resamples, method=method, claims=claims, scale=scale
+    )
     curves = pd.read_csv(root / "tables/curves.csv")
     write_csv(root / "tables/published.csv", published_table(plan, curves, method))

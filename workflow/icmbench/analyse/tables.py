@@ -36,6 +36,7 @@ def analyse(
     seed: int = 0,
     method: Method = "pchip",
     claims: Mapping[str, Mapping[str, Claim]] | None = None,
+    scale: str | None = None,
 ) -> None:
     """Write the tables and curves of a set of operating points.
 
@@ -51,6 +52,7 @@ def analyse(
         seed: of the bootstrap.
         method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
         claims: by study and name; None writes no tables of claims.
+        scale: what was run at, for claims about some scales only.
 
     Raises:
         UserError: for no points, two points of one name, or files that do not fit together.
@@ -75,7 +77,7 @@ def analyse(
     write_csv(tables / "bd.csv", bd_table(evaluated, comparisons, method=method, seed=seed))
     write_curves(Path(out_dir) / "curves", evaluated)
     if claims is not None:
-        decided = claim_tables(evaluated, claims, method=method, seed=seed)
+        decided = claim_tables(evaluated, claims, method=method, seed=seed, scale=scale)
         write_csv(tables / "claims.csv", decided.claims)
         write_csv(tables / "claims_parts.csv", decided.parts)
 

@@ -121,6 +121,12 @@ class Statement(Strict):
     published: float | None = Field(
         None, description="The paper's own effect, in the same unit, where it gives one."
     )
+    scales: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Scales at which the claim says something, e.g. of networks of full size; at "
+        "others it counts as not run. null: all.",
+    )
     note: str = Field("", description="What a reader must know, e.g. what stands in for what.")
 
 

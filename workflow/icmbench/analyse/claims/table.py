@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -88,6 +88,7 @@ def claim_tables(
     *,
     method: Method = "pchip",
     seed: int = 0,
+    scale: str | None = None,
 ) -> ClaimTables:
     """Decide every claim.
 
@@ -96,13 +97,14 @@ def claim_tables(
         claims: by study and name. A claim about variants without points was not run.
         method: of BD metrics over whole curves; single rates are always read off by PCHIP.
         seed: of the draws of training seeds.
+        scale: what was run at; a claim about other scales was not run.
     """
     rows: list[dict[str, object]] = []
     parts: list[dict[str, object]] = []
     for study in sorted(claims):
         measured = Measured(study, points, method, seed)
         for name in sorted(claims[study]):
-            row, own = _decide_claim(measured, claims[study][name])
+            row, own = _decide_claim(measured, claims[study][name], scale)
             rows.append({"study": study, "claim": name, **row})
             label = {"study": study, "claim": name, "form": claims[study][name].form}
             parts += [{**label, "part": place, **part} for place, part in enumerate(own)]
@@ -112,9 +114,12 @@ def claim_tables(
 
 
 def _decide_claim(
-    measured: Measured, claim: Claim
+    measured: Measured, claim: Claim, scale: str | None
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
     effects = measured.effects(claim)
+    if claim.scales is not None and scale not in claim.scales:
+        absent = f"it is a claim about scale {' or '.join(claim.scales)}"
+        effects = [replace(effect, absent=absent) for effect in effects]
     expect = _expect(claim)
     decided = [
         (effect, decide(effect, expect, claim.threshold, claim.margin, claim.level))
