@@ -74,6 +74,14 @@ def _shared(image_ids: tuple[str, ...]) -> tuple[str, ...]:
     return image_ids
 
 
+@lru_cache(maxsize=2)
+def _ordered_weights(order: tuple[int, ...], resamples: int, seed: int) -> bootstrap.Ints:
+    """Return the images' weights in the order of a statistics file, which most points share."""
+    weights = bootstrap.image_weights(len(order), resamples, seed)[:, list(order)]
+    weights.setflags(write=False)
+    return weights
+
+
 def read_point(folder: Path) -> pd.DataFrame:
     """Return the records of one operating point, sorted by ``image_id``.
 
@@ -119,7 +127,8 @@ def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
         if clash:
             raise UserError(f"{source}: metric {clash[0]!r} is in another file of the folder too")
         values |= own
-        samples |= statistics.metrics_resampled(weights[:, [columns[i] for i in ids]])
+        order = tuple(columns[image_id] for image_id in ids)
+        samples |= statistics.metrics_resampled(_ordered_weights(order, resamples, seed))
     bits = records["bits"].to_numpy(np.float64)
     pixels = records["pixels"].to_numpy(np.float64)
     return Evaluation(

@@ -27,11 +27,7 @@ def complexity_rows(
             continue
         stated = results.evaluations.get(point["key"], {}).get("complexity") or {}
         parameters, macs = stated.get("parameters") or {}, stated.get("macs_per_pixel") or {}
-        own = {
-            row["metric"]: row
-            for row in results.curves
-            if all(row[name] == point[name] for name in ("study", "variant", "rate_index", "seed"))
-        }
+        own = {row["metric"]: row for row in results.rows_of(point)}
         records = results.records_of(point)
         row: Row = {name: point[name] for name in ("study", "variant", "rate_index", "seed")}
         row["bpp"] = next((measured["bpp"] for measured in own.values()), None)

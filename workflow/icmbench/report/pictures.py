@@ -219,11 +219,7 @@ class _Shown:
     def __init__(self, results: Results, point: Row, style: VariantStyle) -> None:
         self.point, self.style = point, style
         self._records = results.records_of(point)
-        self._rows = [
-            row
-            for row in results.curves
-            if all(row[name] == point[name] for name in ("study", "variant", "rate_index", "seed"))
-        ]
+        self._rows = results.rows_of(point)
         self._decoded: Path | None = None
         self._reads_features = TASKS[point["task"]].reads == "features"
         if point["encoding"] is not None and not self._reads_features:

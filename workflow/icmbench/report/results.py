@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from icmbench.analyse.bootstrap import LEVEL
@@ -32,7 +33,14 @@ CURVE_COLUMNS = (
 BD_COLUMNS = ("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points")
 PUBLISHED_COLUMNS = ("study", "label", "variant", "metric", "what", "against", "value", "flags")
 
+# What names an operating point in every table.
+_NAME = ("study", "variant", "rate_index", "seed")
+
 Row = dict[str, Any]
+
+
+def _name(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _NAME)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,31 +83,50 @@ class Results:
             and variant in (None, row["variant"])
         ]
 
+    def rows_of(self, point: Row) -> list[Row]:
+        """Return the curve rows of one operating point of the plan."""
+        return self._rows.get(_name(point), [])
+
+    @cached_property
+    def _rows(self) -> dict[tuple[Any, ...], list[Row]]:
+        found: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.curves:
+            found.setdefault(_name(row), []).append(row)
+        return found
+
     def records_of(self, point: Row) -> pd.DataFrame | None:
         """Return the records of one operating point of the plan, or None."""
-        if self.records is None:
-            return None
-        wanted = pd.Series(True, index=self.records.index)
-        for column in ("study", "variant", "rate_index", "seed"):
-            wanted &= self.records[column] == point[column]
-        chosen = self.records[wanted]
-        return None if chosen.empty else chosen
+        places = self._places.get(_name(point))
+        return None if self.records is None or places is None else self.records.iloc[places]
+
+    @cached_property
+    def _places(self) -> dict[tuple[Any, ...], slice]:
+        """Where the records of each operating point stand; they are sorted by it."""
+        if self.records is None or self.records.empty:
+            return {}
+        begins = np.zeros(len(self.records), dtype=np.bool_)
+        begins[0] = True
+        for name in _NAME:
+            column = self.records[name].to_numpy()
+            begins[1:] |= column[1:] != column[:-1]
+        starts = np.flatnonzero(begins).tolist()
+        keys = self.records[list(_NAME)].iloc[starts].itertuples(index=False, name=None)
+        ends = [*starts[1:], len(self.records)]
+        return {key: slice(*ends) for key, *ends in zip(keys, starts, ends, strict=True)}
 
     @cached_property
     def implementations(self) -> dict[tuple[Any, ...], list[str]]:
         """What coded each operating point, by study, variant, rate index and seed."""
         found: dict[tuple[Any, ...], list[str]] = {}
         if self.records is not None:
-            names = ["study", "variant", "rate_index", "seed", "implementation"]
-            distinct = self.records[names].drop_duplicates()
+            distinct = self.records[[*_NAME, "implementation"]].drop_duplicates()
             for *key, implementation in distinct.itertuples(index=False, name=None):
                 found.setdefault(tuple(key), []).append(implementation)
         return found
 
     def intra_qp(self, point: Row) -> str | None:
         """Return the QP that intra pictures were really coded with, where one is recorded."""
-        key = tuple(point[name] for name in ("study", "variant", "rate_index", "seed"))
-        for text in self.implementations.get(key, []):
+        for text in self.implementations.get(_name(point), []):
             if match := re.search(r"intra QP (-?[\d.]+)", text):
                 return match[1]
         return None
