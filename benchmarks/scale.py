@@ -5,15 +5,14 @@
 
 The numbers are operating points of a generated study at scale smoke. A group of four variants has a
 hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
-task as it is and with the task trained on what it decodes to; every rule but that which fetches data
-has jobs. Anchors are
-JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one likes. One more variant, the
-task on original pictures, is what the others start from.
+task as it is and with the task trained on what it decodes to; so all rules but the one that fetches
+data have jobs. Anchors are JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one
+likes. One more variant, the task on original pictures, is what the others start from.
 
-``analyse`` reads records that are drawn from a seed, in the layout that evaluations
-leave: the work is that of a real study, the numbers mean nothing. A task's metric is drawn as one
-number per picture. Average precision has to be accumulated anew for each resample, which costs
-far more, each point as much: ``--detection`` prints what one point of 1,000 images costs.
+``analyse`` reads records that are drawn from a seed, in the layout that evaluations leave: the
+work is that of a real study, the numbers mean nothing. A task's metric is drawn as one number per
+picture. Average precision costs far more, since each resample accumulates it anew:
+``--detection`` prints what one point of 1,000 images costs.
 
 CPU seconds (user and system) are those of a process and its children, peak memory is that of the
 largest of them.
