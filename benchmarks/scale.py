@@ -1,21 +1,21 @@
-"""Measure how cost grows with a study: dry run, aggregation and report, CPU seconds and memory.
+"""Measure how cost grows with a study: dry run and aggregation, CPU seconds and memory.
 
     python benchmarks/scale.py dry-run 1000 3000 10000     snakemake --dry-run, twice
     python benchmarks/scale.py analyse 1000 3000 10000     analysis, 1,000 images a point
-    python benchmarks/scale.py report 100 300 1000         report, and its size
 
 The numbers are operating points of a generated study at scale smoke. A group of four variants has a
 hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
-task as it is and with the task trained on what it decodes to; so every rule has jobs. Anchors are
-JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one likes. One more variant, the
-task on original pictures, is what the others start from.
+task as it is and with the task trained on what it decodes to; so all rules but the one that fetches
+data have jobs. Anchors are JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one
+likes. One more variant, the task on original pictures, is what the others start from.
 
-``analyse`` and ``report`` read records that are drawn from a seed, in the layout that evaluations
-leave: the work is that of a real study, the numbers mean nothing. A task's metric is drawn as one
-number per picture. Average precision has to be accumulated anew for each resample, which costs
-far more, each point as much: ``--detection`` prints what one point of 1,000 images costs.
+``analyse`` reads records that are drawn from a seed, in the layout that evaluations leave: the
+work is that of a real study, the numbers mean nothing. A task's metric is drawn as one number per
+picture. Average precision costs far more, since each resample accumulates it anew:
+``--detection`` prints what one point of 1,000 images costs.
 
-CPU seconds (user and system) and peak memory are those of the whole process, children included.
+CPU seconds (user and system) are those of a process and its children, peak memory is that of the
+largest of them.
 """
 
 from __future__ import annotations
@@ -221,42 +221,15 @@ def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
     write_records(folder / "records.parquet", pd.DataFrame(values))
     accuracy = np.clip(0.4 + 0.05 * rate_index + rng.normal(0, 0.1, images), 0, 1)
     save_statistics(folder / "statistics-boxes.npz", MeanStatistics(ids, {"box_map": accuracy}))
-    (folder / "evaluate.json").write_text('{"cpu_seconds": 1.0}')
-    (folder / "run.json").write_text('{"cpu_seconds": 1.0, "status": "finished"}')
 
 
 def analyse(points: int) -> list[str]:
     """Measure the analysis of records of a thousand images a point."""
     with checkout(points) as folder:
         root = results(folder, points, IMAGES)
-        spent = _verb("analyse", folder, root)
+        spent = cost([sys.executable, "-m", "icmbench", "analyse", str(root)], folder)
         size = (root / "tables/records.parquet").stat().st_size / 1e6
     return [f"{points * IMAGES:,}", f"{spent.cpu_s:.1f}", f"{spent.peak_mb:.0f}", f"{size:.0f}"]
-
-
-def report(points: int) -> list[str]:
-    """Measure the report, of twelve images a point; analysing comes first and is not counted."""
-    with checkout(points) as folder:
-        root = results(folder, points, 12)
-        _verb("analyse", folder, root)
-        spent = _verb("report", folder, root)
-        pages = {page.stem: page for page in (root / "report").glob("*.html")}
-        sizes = {name: page.stat().st_size / 1e6 for name, page in pages.items()}
-        rows = pages[f"study-{STUDY}"].read_text().count("<tr")
-        marks = (root / "report/figures" / f"{STUDY}-rate-box_map.svg").read_text().count("<path")
-    largest = max(sizes, key=lambda name: sizes[name])
-    return [
-        f"{spent.cpu_s:.1f}",
-        f"{spent.peak_mb:.0f}",
-        f"{sizes['index']:.2f}",
-        f"{sizes[largest]:.1f} ({largest})",
-        str(rows),
-        str(marks),
-    ]
-
-
-def _verb(verb: str, folder: Path, root: Path) -> Cost:
-    return cost([sys.executable, "-m", "icmbench", verb, str(root)], folder)
 
 
 def detection(images: int = 1000) -> str:
@@ -295,10 +268,6 @@ def detection(images: int = 1000) -> str:
 MEASURES: dict[str, tuple[Callable[[int], list[str]], list[str]]] = {
     "dry-run": (dry_run, ["first, CPU s", "again, CPU s", "peak MB", "plan files"]),
     "analyse": (analyse, ["records", "CPU s", "peak MB", "records.parquet, MB"]),
-    "report": (
-        report,
-        ["CPU s", "peak MB", "index, MB", "largest page, MB", "table rows", "paths of a figure"],
-    ),
 }
 
 
