@@ -349,7 +349,7 @@ def test_a_training_asks_for_what_all_its_devices_need(repository: Path, tmp_pat
     for variant in ("dicm/contrastive/backbone", "dicm/reconstruction/elimination"):
         wildcards = SimpleNamespace(key=Point("tang2025", variant, 0, 0).key)
         asked[variant] = (
-            w.train_gpus(wildcards),
+            w.train_gpu["gpu"](wildcards),
             w.train_threads(wildcards),
             w.train_memory(wildcards, 1),
         )
