@@ -19,7 +19,7 @@ from icmbench.files import digest_json, read_json, source_digest, write_json
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
 CODING_VERSION = 3
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 
 Job = dict[str, Any]
 

@@ -12,6 +12,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN_ResNet50_FPN_Wei
 from icmbench.data.dataset import Split
 from icmbench.tasks import FasterRcnnParameters
 from icmbench.tasks.base import Outcome
+from icmbench.tasks.box_precision import keep_boxes_in_float32
 from icmbench.tasks.detection import detect
 from icmbench.tasks.small_detector import small_settings
 
@@ -43,6 +44,7 @@ class FasterRcnn(nn.Module):
             )
         else:
             self.network = FasterRCNN(**small_settings(parameters))
+        keep_boxes_in_float32(self.network.backbone, self.network.rpn, self.network.roi_heads)
 
     def load_pretrained(self) -> None:
         """Take torchvision's COCO weights (fasterrcnn_resnet50_fpn, box mAP 37.0 on val2017)."""

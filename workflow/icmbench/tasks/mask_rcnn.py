@@ -16,6 +16,7 @@ from icmbench.errors import UserError
 from icmbench.tasks import AdaptedMaskRcnnParameters, MaskRcnnParameters
 from icmbench.tasks.adaptation import DynamicTransformation
 from icmbench.tasks.base import Outcome
+from icmbench.tasks.box_precision import keep_boxes_in_float32
 from icmbench.tasks.detection import detect
 
 Target = dict[str, Tensor]
@@ -35,6 +36,7 @@ class MaskRcnn(nn.Module):
         super().__init__()
         self.settings = parameters
         self.network = _build(parameters)
+        keep_boxes_in_float32(self.network.backbone, self.network.rpn, self.network.roi_heads)
 
     def load_pretrained(self) -> None:
         """Take torchvision's COCO weights (box mAP 47.4, mask mAP 41.8 on val2017)."""

@@ -27,6 +27,7 @@ from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
 from icmbench.tasks import DetectorParameters
 from icmbench.tasks.base import Features, Outcome
+from icmbench.tasks.box_precision import keep_boxes_in_float32
 from icmbench.tasks.detection import detect
 from icmbench.tasks.probe import OnBackbone, head_features, remove_head
 from icmbench.tasks.small_detector import small_mask_settings, small_settings
@@ -139,10 +140,10 @@ class _Pyramid(nn.Module):
         self.layers = FeaturePyramidNetwork(list(channels[first:]), out_channels, last)
 
     def forward(self, stages: list[Tensor]) -> OrderedDict[str, Tensor]:
-        """Return the levels by name, finest first, float32."""
+        """Return the levels by name, finest first."""
         used = OrderedDict((str(i), stage) for i, stage in enumerate(stages[self.first :]))
-        # Anchors and boxes take their type from the levels; bfloat16 would round them to 4 pixels.
-        return OrderedDict((name, level.float()) for name, level in self.layers(used).items())
+        levels: OrderedDict[str, Tensor] = self.layers(used)
+        return levels
 
 
 class _Detector(nn.Module):
@@ -164,10 +165,7 @@ class _Detector(nn.Module):
             pool = getattr(self.roi_heads, name)
             if pool is not None:
                 _set_strides(pool, strides)
-        heads = [self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor]
-        for head in heads:
-            if head is not None:
-                head.register_forward_hook(_in_float32)
+        keep_boxes_in_float32(self.pyramid, self.rpn, self.roi_heads)
 
     def forward(
         self, features: Features, stages: list[Tensor], targets: list[Target] | None = None
@@ -214,10 +212,3 @@ def _set_strides(pool: MultiScaleRoIAlign, strides: tuple[int, ...]) -> None:
     pool.scales, pool.map_levels = _setup_scales(
         levels, [(side, side)], pool.canonical_scale, pool.canonical_level
     )
-
-
-def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
-    """Return what a head gave, in float32: under autocast boxes would be decoded in bfloat16."""
-    if isinstance(output, Tensor):
-        return output.float()
-    return type(output)(_in_float32(module, inputs, value) for value in output)
