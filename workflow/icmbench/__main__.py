@@ -90,12 +90,14 @@ def _datasets(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     job = _job(arguments)
+    from icmbench.gpus import take_gpus
     from icmbench.train import launch
 
-    if launch.wants_processes(job):
-        return launch.launch(arguments.job, job)
     if launch.is_member():
         launch.take_part(lambda: _train_here(job, launch.leads()))
+    take_gpus(job["runtime"]["gpu"] * job["schedule"].get("devices", 1))
+    if launch.wants_processes(job):
+        return launch.launch(arguments.job, job)
     return _train_here(job)
 
 
@@ -180,6 +182,9 @@ def _rd(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     curve = _job(arguments)
     from icmbench.evaluate.curve import evaluate_curve
+    from icmbench.gpus import take_gpus
+
+    take_gpus(max(job["gpu"] for job in curve["jobs"]))
 
     print(evaluate_curve(curve["jobs"]))
     return 0

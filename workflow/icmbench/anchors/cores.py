@@ -6,12 +6,11 @@ then fight for the cores, which was measured to slow one down by a factor of ten
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from icmbench.hold import hold
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def free_core() -> Iterator[int | None]:
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     for core in cores if len(cores) > 1 else []:
-        handle = _hold(core)
+        handle = hold(f"core{core}")
         if handle is not None:
             try:
                 yield core
@@ -46,18 +45,3 @@ def pinned(core: int | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def _hold(core: int) -> int | None:
-    """Return an open file that locks a core until it is closed, or None."""
-    path = Path(tempfile.gettempdir()) / f"icmbench-{os.getuid()}-core{core}.lock"
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import RoIHeads
 
 
-def keep_boxes_in_float32(backbone: nn.Module, rpn: nn.Module, roi_heads: nn.Module) -> None:
+def keep_boxes_in_float32(backbone: nn.Module, rpn: nn.Module, roi_heads: RoIHeads) -> None:
     """Let pyramid levels, regressions, scores and masks of a detector leave in float32.
 
     Args:
@@ -19,7 +20,8 @@ def keep_boxes_in_float32(backbone: nn.Module, rpn: nn.Module, roi_heads: nn.Mod
         rpn: torchvision's ``RegionProposalNetwork``.
         roi_heads: torchvision's ``RoIHeads``, with masks or without.
     """
-    for module in (backbone, rpn.head, roi_heads.box_predictor, roi_heads.mask_predictor):
+    predictors = (roi_heads.box_predictor, roi_heads.mask_predictor)
+    for module in (backbone, rpn.get_submodule("head"), *predictors):
         if module is not None:
             module.register_forward_hook(_in_float32)
 
