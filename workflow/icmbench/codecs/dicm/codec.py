@@ -67,6 +67,7 @@ class Dicm(nn.Module):
                 parameters.elimination_widths,
                 parameters.elimination_depths,
                 parameters.elimination_block,
+                parameters.elimination_gain,
             )
             if parameters.eliminate
             else None

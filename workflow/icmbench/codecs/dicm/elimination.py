@@ -143,7 +143,12 @@ class IntegerBottleneck(EntropyBottleneck):
 
 
 class Elimination(nn.Module):
-    """Redundancy elimination with its prior; arguments as of :class:`EliminationEncoder`."""
+    """Redundancy elimination with its prior.
+
+    Args:
+        channels, widths, depths, block: as of :class:`EliminationEncoder`.
+        gain: the latent is that many times larger at the start.
+    """
 
     def __init__(
         self,
@@ -151,11 +156,16 @@ class Elimination(nn.Module):
         widths: Sequence[int] = (128, 128, 128, 192),
         depths: Sequence[int] = (1, 1, 2),
         block: Block = "conv2former",
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.encoder = EliminationEncoder(channels, widths, depths, block)
         self.decoder = EliminationDecoder(channels, widths, depths, block)
         self.prior = IntegerBottleneck(widths[-1])
+        # The latent is normalised, so that integers of it hold little until its weights have grown.
+        with torch.no_grad():
+            for module, factor in ((self.encoder[-1], gain), (self.decoder[0], 1 / gain)):
+                module.get_parameter("weight").mul_(factor)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is left of features [B, C, h, w], and the likelihoods of their latent.

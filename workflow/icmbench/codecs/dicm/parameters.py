@@ -44,6 +44,13 @@ class DicmParameters(Strict):
         description="Block of redundancy elimination: Conv2Former's, as in the authors' code, or "
         "MetaFormer's ConvFormer block, as their text says.",
     )
+    elimination_gain: float = Field(
+        1.0,
+        gt=0,
+        description="How many times larger the latent of redundancy elimination is before "
+        "training. It is normalised to a variance of one, which integers resolve coarsely, and a "
+        "short training does not take it far from there.",
+    )
     widths: list[int] = Field(
         [128, 192],
         min_length=2,
