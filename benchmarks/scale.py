@@ -146,16 +146,30 @@ def cost(command: list[str], folder: Path) -> Cost:
         SystemExit: with the end of its output, where it failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(folder / "workflow")}
+    spent = folder / "spent.txt"
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        process = subprocess.run(
+            [sys.executable, "-c", METER, str(spent), *command],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             output.seek(0)
             sys.exit(f"{' '.join(command)} failed:\n{output.read().decode()[-3000:]}")
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(*map(float, spent.read_text().split()))
+
+
+# A process counts the memory of the one that started it; this one is small.
+METER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    file.write(f"{used.ru_utime + used.ru_stime} {used.ru_maxrss / 1024}")
+sys.exit(code)
+"""
 
 
 # --- measurements ---------------------------------------------------------------------------------

@@ -47,6 +47,9 @@ COLUMNS: dict[str, str] = {
 
 SORTED_BY = ["study", "variant", "rate_index", "seed", "image_id"]
 
+#: Rows of a row group: what is held in memory of a table that is larger, here and by its readers.
+ROW_GROUP = 1 << 17
+
 
 def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Return ``frame`` with exactly ``COLUMNS`` and their types, sorted.
@@ -60,14 +63,21 @@ def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
         raise UserError(f"{what}: column {missing[0]!r} is missing; columns are {list(COLUMNS)}")
     columns = {}
     for name, dtype in COLUMNS.items():
+        wanted = pd.api.types.pandas_dtype(dtype)
         try:
-            columns[name] = frame[name].astype(pd.api.types.pandas_dtype(dtype))
+            columns[name] = frame[name] if frame[name].dtype == wanted else frame[name].astype(wanted)
         except (TypeError, ValueError) as error:
             raise UserError(f"{what}: column {name!r} must be {dtype} ({error})") from error
-    typed = pd.DataFrame(columns)
+    typed = pd.DataFrame(columns, copy=False)
     for name in ("pixels", "pixels_coded", "bits"):
         if (typed[name] <= 0).any():
             raise UserError(f"{what}: column {name!r} has {typed[name].min()}; allowed: > 0")
+    # Of one operating point only the image differs, and its rows are mostly sorted already.
+    varying = [name for name in SORTED_BY if typed[name].nunique(dropna=False) > 1]
+    if len(varying) == 1:
+        keys = pd.Index(typed[varying[0]])
+        if keys.is_monotonic_increasing and keys.is_unique and not keys.hasnans:
+            return typed.reset_index(drop=True)
     twice = typed.duplicated(SORTED_BY)
     if twice.any():
         raise UserError(
@@ -81,7 +91,7 @@ def write_records(path: Path | str, frame: pd.DataFrame) -> None:
     """Check ``frame`` with :func:`conform` and write it as Parquet, atomically."""
     checked = conform(frame, str(path))
     with atomic_path(path) as temporary:
-        checked.to_parquet(temporary, index=False)
+        checked.to_parquet(temporary, index=False, row_group_size=ROW_GROUP)
 
 
 class RecordsTable:
@@ -91,8 +101,7 @@ class RecordsTable:
     :func:`write_records` would write of all rows at once.
     """
 
-    #: Rows of a row group, pyarrow's own default.
-    ROWS = 1 << 20
+    ROWS = ROW_GROUP
 
     def __init__(self, path: Path) -> None:
         """Write to ``path``; use :func:`records_table`, which closes the file."""
@@ -143,7 +152,12 @@ def read_records(path: Path | str) -> pd.DataFrame:
     """Read a Parquet file of records and check it with :func:`conform`."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; evaluate the operating point first")
-    return conform(pd.read_parquet(path), str(path))
+    import pyarrow.parquet as pq
+
+    # A third of the time of pandas' own reader, which counts for thousands of small files.
+    with pq.ParquetFile(path) as file:
+        frame = file.read(use_threads=False).to_pandas()
+    return conform(frame, str(path))
 
 
 def bits_per_pixel(frame: pd.DataFrame) -> dict[str, float]:
