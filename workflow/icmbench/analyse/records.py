@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,41 @@ SORTED_BY = ["study", "variant", "rate_index", "seed", "image_id"]
 ROW_GROUP = 1 << 17
 
 
+def require_columns(names: Iterable[str], what: str) -> None:
+    """Check that a table has all of ``COLUMNS``.
+
+    Raises:
+        UserError: naming ``what`` and the first that is missing.
+    """
+    missing = [name for name in COLUMNS if name not in set(names)]
+    if missing:
+        raise UserError(f"{what}: column {missing[0]!r} is missing; columns are {list(COLUMNS)}")
+
+
+def with_types(frame: pd.DataFrame, what: str, names: Iterable[str]) -> pd.DataFrame:
+    """Return the columns ``names`` of ``frame`` with their types.
+
+    Raises:
+        UserError: naming ``what`` and the column, for a missing column, a value of the wrong type,
+            or counts that no coded image can have.
+    """
+    require_columns([*frame.columns, *(set(COLUMNS) - set(names))], what)
+    columns = {}
+    for name in names:
+        wanted = pd.api.types.pandas_dtype(COLUMNS[name])
+        try:
+            own = frame[name]
+            columns[name] = own if own.dtype == wanted else own.astype(wanted)
+        except (TypeError, ValueError) as error:
+            message = f"{what}: column {name!r} must be {COLUMNS[name]} ({error})"
+            raise UserError(message) from error
+    typed = pd.DataFrame(columns, copy=False)
+    for name in ("pixels", "pixels_coded", "bits"):
+        if name in columns and (typed[name] <= 0).any():
+            raise UserError(f"{what}: column {name!r} has {typed[name].min()}; allowed: > 0")
+    return typed
+
+
 def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Return ``frame`` with exactly ``COLUMNS`` and their types, sorted.
 
@@ -58,20 +93,7 @@ def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
         UserError: naming ``what`` and the column, for a missing column, a value of the wrong type,
             an image that stands twice, or counts that no coded image can have.
     """
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise UserError(f"{what}: column {missing[0]!r} is missing; columns are {list(COLUMNS)}")
-    columns = {}
-    for name, dtype in COLUMNS.items():
-        wanted = pd.api.types.pandas_dtype(dtype)
-        try:
-            columns[name] = frame[name] if frame[name].dtype == wanted else frame[name].astype(wanted)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{what}: column {name!r} must be {dtype} ({error})") from error
-    typed = pd.DataFrame(columns, copy=False)
-    for name in ("pixels", "pixels_coded", "bits"):
-        if (typed[name] <= 0).any():
-            raise UserError(f"{what}: column {name!r} has {typed[name].min()}; allowed: > 0")
+    typed = with_types(frame, what, COLUMNS)
     # Of one operating point only the image differs, and its rows are mostly sorted already.
     varying = [name for name in SORTED_BY if typed[name].nunique(dropna=False) > 1]
     if len(varying) == 1:
