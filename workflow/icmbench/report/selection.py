@@ -11,7 +11,7 @@ from icmbench.report.style import VariantStyle
 
 #: What a page shows at most; of a page across studies, what it shows of one data set.
 MAX_VARIANTS = 100
-MAX_POINTS = 1000
+MAX_POINTS = 600
 
 
 @dataclass(frozen=True)
