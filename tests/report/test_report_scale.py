@@ -209,7 +209,9 @@ def test_records_are_summed_across_row_groups(made_results: Path, tmp_path: Path
     assert parts.images(("nothing", "like", 0, 0)) is None
 
 
-def test_records_that_are_not_sorted_are_refused(made_results: Path, tmp_path: Path) -> None:
+def test_records_that_are_not_sorted_or_not_whole_are_refused(
+    made_results: Path, tmp_path: Path
+) -> None:
     frame = read_records(made_results / "tables/records.parquet")
     path = tmp_path / "records.parquet"
     pd.concat([frame.iloc[3:], frame.iloc[:3]]).to_parquet(path, index=False)
@@ -219,4 +221,8 @@ def test_records_that_are_not_sorted_are_refused(made_results: Path, tmp_path: P
     whole = pd.read_parquet(path)
     whole.drop(columns="bits").to_parquet(path, index=False)
     with pytest.raises(UserError, match="column 'bits' is missing"):
+        load_records(path)
+    content = (made_results / "tables/records.parquet").read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"not a whole Parquet file .*; repeat the analysis"):
         load_records(path)

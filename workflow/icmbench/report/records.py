@@ -89,19 +89,27 @@ def load_records(path: Path) -> Records:
     """Read a table of records.
 
     Raises:
-        UserError: for a missing column, a value of the wrong type, or rows of one operating point
-            that do not stand together.
+        UserError: for a file that is no table, a missing column, a value of the wrong type, or
+            rows of one operating point that do not stand together.
     """
+    import pyarrow as pa
+
     points: dict[Name, PointRecords] = {}
-    for start, rows in _each_point(path):
-        first = rows.iloc[0]
-        name = tuple(first[column] for column in NAME)
-        if name in points:
-            raise UserError(
-                f"{path}: the records of {name[0]}/{name[1]}, rate {name[2]}, seed {name[3]}, do "
-                "not stand together; repeat the analysis"
-            )
-        points[name] = _summed(rows, start)
+    try:
+        for start, rows in _each_point(path):
+            first = rows.iloc[0]
+            name = tuple(first[column] for column in NAME)
+            if name in points:
+                raise UserError(
+                    f"{path}: the records of {name[0]}/{name[1]}, rate {name[2]}, seed {name[3]}, "
+                    "do not stand together; repeat the analysis"
+                )
+            points[name] = _summed(rows, start)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: not a whole Parquet file ({reason}); repeat the analysis"
+        ) from None
     return Records(path, points)
 
 
