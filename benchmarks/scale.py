@@ -1,7 +1,8 @@
-"""Measure how cost grows with a study: dry run and aggregation, CPU seconds and memory.
+"""Measure how cost grows with a study: dry run, aggregation and report, CPU seconds and memory.
 
     python benchmarks/scale.py dry-run 1000 3000 10000     snakemake --dry-run, twice
     python benchmarks/scale.py analyse 1000 3000 10000     analysis, 1,000 images a point
+    python benchmarks/scale.py report 1000 10000           report of the tables of such a study
 
 The numbers are operating points of a generated study at scale smoke. A group of four variants has a
 hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
@@ -12,7 +13,9 @@ likes. One more variant, the task on original pictures, is what the others start
 ``analyse`` reads records that are drawn from a seed, in the layout that evaluations leave: the
 work is that of a real study, the numbers mean nothing. A task's metric is drawn as one number per
 picture. Average precision costs far more, since each resample accumulates it anew:
-``--detection`` prints what one point of 1,000 images costs.
+``--detection`` prints what one point of 1,000 images costs. ``report`` draws such records too; they
+are analysed before, with ten resamples, which is not measured. ``--keep`` names a folder for the
+report, to be opened in a browser.
 
 CPU seconds (user and system) are those of a process and its children, peak memory is that of the
 largest of them.
@@ -146,16 +149,30 @@ def cost(command: list[str], folder: Path) -> Cost:
         SystemExit: with the end of its output, where it failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(folder / "workflow")}
+    spent = folder / "spent.txt"
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        process = subprocess.run(
+            [sys.executable, "-c", METER, str(spent), *command],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             output.seek(0)
             sys.exit(f"{' '.join(command)} failed:\n{output.read().decode()[-3000:]}")
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(*map(float, spent.read_text().split()))
+
+
+# A process counts the memory of the one that started it; this one is small.
+METER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    file.write(f"{used.ru_utime + used.ru_stime} {used.ru_maxrss / 1024}")
+sys.exit(code)
+"""
 
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -206,6 +223,7 @@ def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
     from icmbench.analyse.records import COLUMNS as RECORDS
     from icmbench.analyse.records import write_records
     from icmbench.analyse.statistics import MeanStatistics, save_statistics
+    from icmbench.files import write_json
 
     rng = np.random.default_rng(seed)
     ids = np.array([f"{image:06}" for image in range(images)])
@@ -221,6 +239,12 @@ def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
     write_records(folder / "records.parquet", pd.DataFrame(values))
     accuracy = np.clip(0.4 + 0.05 * rate_index + rng.normal(0, 0.1, images), 0, 1)
     save_statistics(folder / "statistics-boxes.npz", MeanStatistics(ids, {"box_map": accuracy}))
+    ran = {"cpu_seconds": 1.0, "environment": {"git_commit": "drawn", "device": "cpu"}}
+    ran["dataset"] = {"role": "detection", "digest": "drawn"}
+    counted = {"parameters": {"codec": 5e6, "task": 4e7}, "macs_per_pixel": {"encode": 4e4}}
+    write_json(folder / "evaluate.json", ran | {"complexity": counted})
+    steps = {"status": "finished", "steps": 2, "steps_done": 2, "finished": 1.6e9}
+    write_json(folder / "run.json", ran | steps)
 
 
 def analyse(points: int) -> list[str]:
@@ -230,6 +254,20 @@ def analyse(points: int) -> list[str]:
         spent = cost([sys.executable, "-m", "icmbench", "analyse", str(root)], folder)
         size = (root / "tables/records.parquet").stat().st_size / 1e6
     return [f"{points * IMAGES:,}", f"{spent.cpu_s:.1f}", f"{spent.peak_mb:.0f}", f"{size:.0f}"]
+
+
+def report(points: int, keep: Path | None = None) -> list[str]:
+    """Measure the report of records of a thousand images a point."""
+    with checkout(points, analysis={"resamples": 10}) as folder:
+        root = results(folder, points, IMAGES)
+        cost([sys.executable, "-m", "icmbench", "analyse", str(root)], folder)
+        spent = cost([sys.executable, "-m", "icmbench", "report", str(root)], folder)
+        pages = [(page.stat().st_size, page.name) for page in (root / "report").glob("*.html")]
+        if keep is not None:
+            for part in ("report", "tables", "curves"):
+                shutil.copytree(root / part, keep / str(points) / part)
+    size, name = max(pages)
+    return [f"{spent.cpu_s:.1f}", f"{spent.peak_mb:.0f}", f"{size / 1e6:.1f} ({name})"]
 
 
 def detection(images: int = 1000) -> str:
@@ -265,9 +303,10 @@ def detection(images: int = 1000) -> str:
     return f"{images:,} images, {len(found):,} boxes, 1,000 resamples: {spent:.1f} CPU s a point"
 
 
-MEASURES: dict[str, tuple[Callable[[int], list[str]], list[str]]] = {
+MEASURES: dict[str, tuple[Callable[..., list[str]], list[str]]] = {
     "dry-run": (dry_run, ["first, CPU s", "again, CPU s", "peak MB", "plan files"]),
     "analyse": (analyse, ["records", "CPU s", "peak MB", "records.parquet, MB"]),
+    "report": (report, ["CPU s", "peak MB", "largest page, MB"]),
 }
 
 
@@ -277,16 +316,18 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=sorted(MEASURES))
     parser.add_argument("points", type=int, nargs="*")
     parser.add_argument("--detection", action="store_true")
+    parser.add_argument("--keep", type=Path, help="folder for reports")
     arguments = parser.parse_args()
     if arguments.detection:
         print(detection())
     if arguments.what is None:
         return
     measure, names = MEASURES[arguments.what]
+    more = {"keep": arguments.keep} if arguments.what == "report" else {}
     columns = ["points", *names]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for points in arguments.points:
-        print(f"| {' | '.join([f'{points:,}', *measure(points)])} |", flush=True)
+        print(f"| {' | '.join([f'{points:,}', *measure(points, **more)])} |", flush=True)
 
 
 if __name__ == "__main__":

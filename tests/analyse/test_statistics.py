@@ -37,6 +37,21 @@ def test_infinite_value_counts_only_where_it_is_drawn() -> None:
     assert np.isnan(values[2])
 
 
+def test_weights_in_any_memory_order_give_equal_bits() -> None:
+    # A statistics file's order of images selects columns, which leaves them in Fortran order, where
+    # BLAS sums in another order; the last bit then decides ties between curves.
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(200, np.full(200, 1 / 200), size=300)[:, rng.permutation(200)]
+    assert not weights.flags.c_contiguous
+    finite = rng.random(200)
+    lossless = np.append(finite[:199], np.inf)
+    statistics = MeanStatistics(np.arange(200), {"a": finite, "b": lossless})
+    sampled = statistics.metrics_resampled(weights)
+    assert (sampled["a"] == (weights @ finite) / 200).all()
+    sums = weights[:, :199] @ lossless[:199]
+    assert (sampled["b"] == np.where(weights[:, 199] > 0, np.inf, sums) / 200).all()
+
+
 def test_mean_needs_every_value() -> None:
     with pytest.raises(UserError, match="'psnr': NaN for 1 of 2 images, first b"):
         MeanStatistics(["a", "b"], {"psnr": [30.0, np.nan]})

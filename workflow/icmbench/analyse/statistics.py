@@ -125,7 +125,10 @@ class MeanStatistics(Statistics):
 
     def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
         """Return the weighted mean of each value, (R,)."""
-        return {name: weighted_mean(values, weights) for name, values in self.values.items()}
+        # Once for all metrics. Rows lie in a piece, as when products convert them: the order of
+        # summation, so the last bit, depends on it, and ties between curves on the last bit.
+        copies = weights.astype(np.float64, order="C")
+        return {name: weighted_mean(values, copies) for name, values in self.values.items()}
 
     def to_arrays(self) -> Arrays:
         """Return ids, names (M,) and values (M, I)."""
@@ -140,13 +143,16 @@ class MeanStatistics(Statistics):
         return cls(arrays["image_ids"], dict(zip(names, arrays["values"], strict=True)))
 
 
-def weighted_mean(values: Floats, weights: npt.NDArray[np.integer]) -> Floats:
+def weighted_mean(values: Floats, weights: npt.NDArray[np.integer] | Floats) -> Floats:
     """Return the mean of ``values`` (I,) under each row of ``weights`` (R, I), shape (R,).
 
     An infinite value counts only in the rows that give it weight (0 times inf would be NaN).
     """
     finite = np.isfinite(values)
-    sums = weights[:, finite] @ values[finite] if not finite.all() else weights @ values
+    if finite.all():
+        sums = weights @ values
+    else:
+        sums = np.ascontiguousarray(weights[:, finite]) @ values[finite]
     for i in np.nonzero(~finite)[0]:
         sums[weights[:, i] > 0] += values[i]
     counts = weights.sum(axis=1)

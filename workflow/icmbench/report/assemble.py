@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from icmbench.files import write_text
 from icmbench.registry import CODECS
 from icmbench.report.claims import ClaimRows, glance_table, load_claims, study_claims, summary
 from icmbench.report.complexity import complexity_table
-from icmbench.report.downloads import curve_downloads
+from icmbench.report.downloads import TableFiles, curve_downloads
 from icmbench.report.joint import JointPage, task_parts, vision_parts
 from icmbench.report.outputs import (
     ANCHORS,
@@ -18,6 +21,7 @@ from icmbench.report.outputs import (
     METHODS,
     PICTURES,
     STUDY_FORMATS,
+    TABLES,
     VISION,
     figure_name,
     leading_metrics,
@@ -39,7 +43,8 @@ from icmbench.report.provenance import (
 )
 from icmbench.report.published import comparable, published_groups, published_points
 from icmbench.report.published_curves import published_part, published_series
-from icmbench.report.results import Results, load_results
+from icmbench.report.results import Results, Row, load_results
+from icmbench.report.selection import Rest, Selection, select
 from icmbench.report.style import VariantStyle, metric_style, variant_styles
 from icmbench.report.tables import Cell, Table, bd_table, figure, key_figures, text
 from icmbench.report.training import training_tables
@@ -49,7 +54,7 @@ def assemble(root: Path) -> list[Path]:
     """Write the report of ``results/<scale>``; see :func:`icmbench.report.build.build_report`."""
     results = load_results(root)
     claims = load_claims(results)
-    pictures, plotter = Pictures(results), Plotter(results)
+    pictures, plotter, tables = Pictures(results), Plotter(results), TableFiles(root)
     renderer = Renderer(_site(results, claims))
     written: list[Path] = []
 
@@ -60,18 +65,18 @@ def assemble(root: Path) -> list[Path]:
 
     anchors: StudyPage | None = None
     for name in results.plan["run"]["studies"]:
-        page = _study_page(results, name, claims, pictures, plotter)
+        page = _study_page(results, name, claims, pictures, plotter, tables)
         if name == ANCHORS:
             anchors = page  # on the page of human vision
         else:
             write("study", study_page(name), study=page)
     for family in task_families(results.plan):
-        write("task", task_page(family), page=task_parts(results, family, plotter))
-    vision: JointPage = vision_parts(results, plotter)
+        write("task", task_page(family), page=task_parts(results, family, plotter, tables))
+    vision: JointPage = vision_parts(results, plotter, tables)
     write("anchors", VISION, page=vision, study=anchors)
     write("methods", METHODS, page=_methods(results))
     write("index", INDEX, page=_front(results, claims))
-    files = sorted([*written, *plotter.files, *pictures.files])
+    files = sorted([*written, *plotter.files, *pictures.files, *tables.files])
     _remove_stale(root, set(files))
     return files
 
@@ -140,38 +145,81 @@ def _methods(results: Results) -> MethodsPage:
 
 
 def _study_page(
-    results: Results, name: str, claims: ClaimRows, pictures: Pictures, plotter: Plotter
+    results: Results,
+    name: str,
+    claims: ClaimRows,
+    pictures: Pictures,
+    plotter: Plotter,
+    tables: TableFiles,
 ) -> StudyPage:
     study = results.plan["studies"][name]
     styles = variant_styles(results.plan, name)
+    selection = select(results, styles)
+    shown = selection.styles
+    measured = selection.rest("tables/curves.csv")
     leading = leading_metrics(results.plan, name)
     measures = [metric_style(metric) for metric in leading]
     curves = published_part(results, name, styles)
     # Without networks, the data set alone makes the published set-up.
     classical = all(CODECS[v["codec"]].kind == "anchor" for v in study["variants"].values())
     plots = [
-        (metric, _plot(results, name, metric, role, styles, plotter))
+        (metric, _plot(results, name, metric, role, shown, plotter, measured))
         for metric, role in study_plots(results.plan, name)
     ]
+    bd = bd_table(results, name, shown)
+    if bd:
+        bd = replace(bd, table=replace(bd.table, rest=selection.rest("tables/bd.csv")))
+
+    complexity = complexity_table(results, name, measures, shown)
+    whole = complexity_table(results, name, measures, styles) if selection.partial else None
+    if complexity and whole:
+        complexity = tables.part(f"{name}-complexity", complexity, whole, selection)
+
+    def part(kind: str, make: Callable[[dict[str, VariantStyle]], Table]) -> Table:
+        table = make(shown)
+        if not selection.partial:
+            return table
+        return tables.part(f"{name}-{kind}", table, make(styles), selection)
+
     return StudyPage(
         name=name,
         study=study,
+        selection=selection,
         claims=study_claims(claims, results, name, styles),
-        key_figures=key_figures(results, name, measures, styles),
+        key_figures=replace(key_figures(results, name, measures, shown), rest=measured),
         plots=[plot for metric, plot in plots if metric in leading],
         more_plots=[plot for metric, plot in plots if metric not in leading],
-        curves=curve_downloads(results, styles.values()),
-        complexity=complexity_table(results, name, measures, styles),
-        bd=bd_table(results, name, styles),
+        curves=curve_downloads(results, shown.values()),
+        complexity=complexity,
+        bd=bd,
         published=published_groups(results, name, styles),
         published_curves=curves,
         comparable=comparable(results) or (classical and bool(curves.tables)),
         galleries=pictures.galleries(name, styles),
-        training=training_tables(study, styles),
-        implementations=study_implementations(results, name, styles),
-        cost=cost_table(results, name, styles),
+        training=_training(study, styles, selection, name, tables),
+        implementations=part("implementations", partial(study_implementations, results, name)),
+        cost=part("cost", partial(cost_table, results, name)),
         totals=totals(results, name),
     )
+
+
+def _training(
+    study: Row,
+    styles: dict[str, VariantStyle],
+    selection: Selection,
+    name: str,
+    tables: TableFiles,
+) -> list[Table]:
+    if not selection.partial:
+        return training_tables(study, styles)
+    whole = {table.caption: table for table in training_tables(study, styles)}
+    made = []
+    for table in training_tables(study, styles, selection.styles):
+        kind = table.caption.partition(":")[0].lower().replace(" ", "-")
+        full = whole[table.caption]
+        same = len(full.rows) == len(table.rows)
+        made.append(table if same else tables.part(f"{name}-{kind}", table, full, selection))
+    return made
 
 
 def _plot(
@@ -181,6 +229,7 @@ def _plot(
     role: str | None,
     styles: dict[str, VariantStyle],
     plotter: Plotter,
+    rest: Rest | None,
 ) -> Plot:
     if role is not None:
         variants = results.plan["studies"][study]["variants"]
@@ -195,15 +244,17 @@ def _plot(
         # Published numbers hold for the published set-up; elsewhere they stand in a table only.
         published=published_points(results, study, metric) if comparable(results) else [],
         curves=published_series(results, study, metric, styles),
+        rest=rest,
     )
 
 
 def _remove_stale(root: Path, written: set[Path]) -> None:
-    """Remove pages, pictures and figures of an earlier report that this one does not have."""
+    """Remove pages, pictures, figures and tables of an earlier report that this one has not."""
     places = {
         FOLDER: (".html",),
         PICTURES: (".png",),
         FIGURES: (".svg", ".pdf", ".png"),
+        TABLES: (".csv",),
     }
     for folder, suffixes in places.items():
         for path in (root / folder).glob("*"):

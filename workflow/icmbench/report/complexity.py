@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from icmbench.report.results import Results, Row, is_number
@@ -9,7 +10,6 @@ from icmbench.report.style import Metric, VariantStyle, number
 from icmbench.report.tables import Cell, Table, figure
 
 STEPS = ("encode", "decode", "reconstruct")
-_TIMED = tuple(f"{step}_s" for step in STEPS)
 
 
 def complexity_rows(
@@ -36,10 +36,11 @@ def complexity_rows(
         for step in (*STEPS, "task"):
             count = macs.get(step)
             row[f"kmacs_{step}"] = None if count is None else count / 1000
-        for step, column in zip(STEPS, _TIMED, strict=True):
-            known = records is not None and point["encoding"] is not None and column in records
-            mean = float(records[column].mean()) if known and records is not None else None
-            row[f"{step}_ms"] = 1000 * mean if is_number(mean) and mean is not None else None
+        coded = records is not None and point["encoding"] is not None
+        seconds = records.seconds if coded and records is not None else {}
+        for step in STEPS:
+            mean = seconds.get(f"{step}_s", math.nan)
+            row[f"{step}_ms"] = 1000 * mean if is_number(mean) else None
         rows.append(row)
     return rows
 
@@ -63,9 +64,12 @@ def complexity_table(
     ]
     # A column without any number says nothing.
     columns = [column for column in columns if any(is_number(row[column[1]]) for row in source)]
+    by_variant: dict[str, list[Row]] = {}
+    for row in source:
+        by_variant.setdefault(row["variant"], []).append(row)
     rows = []
     for variant, style in styles.items():
-        mine = [row for row in source if row["variant"] == variant]
+        mine = by_variant.get(variant, [])
         if mine:
             cells = [figure(_range([row[name] for row in mine], show)) for _, name, show in columns]
             rows.append([Cell(style.label, "head", marker=style), *cells])

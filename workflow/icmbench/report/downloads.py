@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from icmbench.files import write_text
 from icmbench.report.drawing import data_uri
+from icmbench.report.outputs import TABLES
 from icmbench.report.results import Results
+from icmbench.report.selection import Selection
 from icmbench.report.style import VariantStyle
 from icmbench.report.tables import Cell, Table
 
@@ -52,6 +56,39 @@ def table_csv(table: Table) -> str:
 def csv_uri(table: Table) -> str:
     """Return a table as a data URI of CSV."""
     return data_uri("text/csv;charset=utf-8", table_csv(table).encode())
+
+
+@dataclass(eq=False)
+class TableFiles:
+    """Writes tables as CSV that a page shows in part.
+
+    Attributes:
+        root: the results folder.
+        files: written so far.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+
+    def part(
+        self,
+        name: str,
+        table: Table,
+        whole: Table,
+        selection: Selection,
+    ) -> Table:
+        """Write the whole of a table and return the part that a page shows, naming the file.
+
+        Args:
+            name: of the file in ``report/tables``, without suffix.
+            table: of the variants that are shown.
+            whole: of all variants.
+            selection: of the page.
+        """
+        place = f"{TABLES}/{name}.csv"
+        write_text(self.root / place, table_csv(whole))
+        self.files.append(self.root / place)
+        return replace(table, rest=selection.rest(place))
 
 
 def curve_downloads(results: Results, styles: Iterable[VariantStyle]) -> list[Download]:

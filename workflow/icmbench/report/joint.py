@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icmbench.registry import PIXEL_METRICS
-from icmbench.report.downloads import Download, curve_downloads
+from icmbench.report.downloads import Download, TableFiles, curve_downloads
 from icmbench.report.families import Family
 from icmbench.report.outputs import (
     JOINT_FORMATS,
@@ -22,6 +22,7 @@ from icmbench.report.outputs import (
 from icmbench.report.plots import Plot, Plotter, distinct_codecs, same_codec
 from icmbench.report.provenance import dataset_name
 from icmbench.report.results import Results
+from icmbench.report.selection import Selection, select
 from icmbench.report.style import VariantStyle, joint_styles, metric_style
 from icmbench.report.tables import Cell, Table, text
 
@@ -37,6 +38,7 @@ class JointPart:
     Attributes:
         role: of the data set.
         dataset: its name for people.
+        selection: of the variants, which of them are shown.
         variants: who is compared.
         plots: of the leading metric.
         more_plots: of the others.
@@ -46,6 +48,7 @@ class JointPart:
 
     role: str
     dataset: str
+    selection: Selection
     variants: Table
     plots: list[Plot]
     more_plots: list[Plot]
@@ -62,18 +65,18 @@ class JointPage:
     parts: list[JointPart]
 
 
-def task_parts(results: Results, family: Family, plotter: Plotter) -> JointPage:
+def task_parts(results: Results, family: Family, plotter: Plotter, tables: TableFiles) -> JointPage:
     """Return all variants that are judged by one kind of task, on each data set."""
     page = task_page(family).removesuffix(".html")
     variants = family_variants(results.plan, family)
     parts = [
-        _part(results, plotter, page, role, _on(variants, role), family.metrics)
+        _part(results, plotter, tables, page, role, _on(variants, role), family.metrics)
         for role in family_roles(results.plan, family)
     ]
     return JointPage(family.title, _studies(variants), parts)
 
 
-def vision_parts(results: Results, plotter: Plotter) -> JointPage:
+def vision_parts(results: Results, plotter: Plotter, tables: TableFiles) -> JointPage:
     """Return the picture quality of all variants that decode pictures, on each data set.
 
     Of variants with the same encodings one curve is drawn.
@@ -87,8 +90,9 @@ def vision_parts(results: Results, plotter: Plotter) -> JointPage:
             (style.study, style.name) for style in distinct_codecs(results, styles).values()
         } or {(study, name) for study, name, _ in mine}
         shown = [entry for entry in mine if entry[:2] in kept]
-        part = _part(results, plotter, "human-vision", role, shown, PIXEL_METRICS, _LEADING)
-        parts.append(replace(part, same_codec=same_codec(results, styles)))
+        part = _part(results, plotter, tables, "human-vision", role, shown, PIXEL_METRICS, _LEADING)
+        drawn = part.selection.styles if part.selection.partial else styles
+        parts.append(replace(part, same_codec=same_codec(results, styles, drawn)))
     return JointPage("Anchors and human vision", _studies(variants), parts)
 
 
@@ -103,6 +107,7 @@ def _studies(variants: _Variants) -> list[str]:
 def _part(
     results: Results,
     plotter: Plotter,
+    tables: TableFiles,
     page: str,
     role: str,
     variants: _Variants,
@@ -110,14 +115,20 @@ def _part(
     leading: Sequence[str] = (),
 ) -> JointPart:
     styles = joint_styles(results.plan, [(study, name) for study, name, _ in variants])
+    selection = select(results, styles)
+    listed = _variant_table(results, selection.styles)
+    if selection.partial:
+        whole = _variant_table(results, styles)
+        listed = tables.part(f"{page}-{role}-variants", listed, whole, selection)
     plots = [
         plotter.plot(
             figure_name(page, metric, role),
             metric_style(metric),
-            styles,
+            selection.styles,
             formats=JOINT_FORMATS,
             group=f"{page}-{role}",
             words=role,
+            rest=selection.rest("tables/curves.csv"),
         )
         for metric in metrics
     ]
@@ -128,11 +139,12 @@ def _part(
     return JointPart(
         role=role,
         dataset=dataset_name(results.plan["datasets"][role]),
-        variants=_variant_table(results, styles),
+        selection=selection,
+        variants=listed,
         plots=[plot for plot in plots if plot.name in first],
         more_plots=[plot for plot in plots if plot.name not in first],
         same_codec=[],
-        curves=curve_downloads(results, styles.values()),
+        curves=curve_downloads(results, selection.styles.values()),
     )
 
 

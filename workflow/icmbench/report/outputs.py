@@ -13,6 +13,7 @@ VISION = "anchors.html"
 METHODS = "methods.html"
 FIGURES = "report/figures"
 PICTURES = "report/pictures"
+TABLES = "report/tables"  # the whole of tables that a page shows in part
 STUDY_FORMATS = ("svg", "pdf", "png")  # MLflow shows the last
 JOINT_FORMATS = ("svg", "pdf")
 

@@ -19,6 +19,7 @@ from icmbench.report.provenance import Environment as RunEnvironment
 from icmbench.report.provenance import Totals
 from icmbench.report.published import Group
 from icmbench.report.published_curves import PublishedPart
+from icmbench.report.selection import Selection
 from icmbench.report.tables import FLAGS, BdTables, Table
 
 ASSETS = Path(__file__).parents[2] / "report"
@@ -61,6 +62,7 @@ class StudyPage:
 
     name: str
     study: dict[str, Any]
+    selection: Selection
     claims: ClaimPart | None
     key_figures: Table
     plots: list[Plot]

@@ -197,14 +197,12 @@ def nearest_point(results: Results, study: str, variant: str, bpp: float) -> Row
     Distance is that of logarithms; of equal rates the first seed is taken.
     """
     rates = {
-        (row["rate_index"], row["seed"]): row["bpp"]
-        for row in results.curves
-        if row["study"] == study and row["variant"] == variant
+        (row["rate_index"], row["seed"]): row["bpp"] for row in results.variant_rows(study, variant)
     }
     points = [
         point
-        for point in results.points(study)
-        if point["variant"] == variant and (point["rate_index"], point["seed"]) in rates
+        for point in results.points(study, variant)
+        if (point["rate_index"], point["seed"]) in rates
     ]
     return min(
         points,
@@ -218,7 +216,7 @@ class _Shown:
 
     def __init__(self, results: Results, point: Row, style: VariantStyle) -> None:
         self.point, self.style = point, style
-        self._records = results.records_of(point)
+        self._records = results.images_of(point)
         self._rows = results.rows_of(point)
         self._decoded: Path | None = None
         self._reads_features = TASKS[point["task"]].reads == "features"

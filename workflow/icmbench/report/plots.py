@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from icmbench.registry import PIXEL_METRICS
 from icmbench.report import charts
 from icmbench.report.chart_data import PublishedCurve, Series, rate_chart
 from icmbench.report.drawing import data_uri
-from icmbench.report.outputs import FIGURES
+from icmbench.report.outputs import FIGURES, FOLDER
 from icmbench.report.results import Results, Row
+from icmbench.report.selection import Rest
 from icmbench.report.style import Metric, VariantStyle
 from icmbench.report.tables import Table, curve_table
 
@@ -30,10 +31,12 @@ class Plot:
         series: entries of its legend, by study; one unnamed group where there is one study.
         spec: Vega-Lite specification; None where there is nothing to draw.
         svg_uri: the figure as a data URI, shown without JavaScript and in print.
-        pdf_uri: the same as PDF.
+        svg_save: address of the figure as SVG.
+        pdf_save: the same as PDF.
         dashed: whether published curves are among its lines.
         same_codec: labels of variants whose curves must coincide, one text per group.
         table: the numbers.
+        rest: where the numbers are, of which a part is drawn; the page then has no table of them.
     """
 
     name: str
@@ -43,10 +46,12 @@ class Plot:
     series: dict[str, list[Series]]
     spec: dict[str, Any] | None
     svg_uri: str
-    pdf_uri: str
+    svg_save: str
+    pdf_save: str
     dashed: bool
     same_codec: list[str]
     table: Table
+    rest: Rest | None = None
 
 
 @dataclass(eq=False)
@@ -72,6 +77,7 @@ class Plotter:
         words: str = "",
         published: Sequence[Row] = (),
         curves: Sequence[PublishedCurve] = (),
+        rest: Rest | None = None,
     ) -> Plot:
         """Draw rate against ``metric`` and write ``report/figures/<name>.*``.
 
@@ -84,6 +90,8 @@ class Plotter:
             words: added to the metric's title, e.g. the role of the data set.
             published: points beside the measured ones, see :func:`rate_chart`.
             curves: published curves, likewise.
+            rest: where the numbers of all variants are, where ``styles`` are not of all. To keep
+                such a page small its plots have no tables, and their files lie beside it.
         """
         if words:
             metric = replace(metric, title=f"{metric.title}, {words}")
@@ -98,6 +106,8 @@ class Plotter:
         shown = bool(chart.points or chart.references)
         named = ", ".join(series.label for series in chart.series) or "no variant"
         references = "".join(f"; reference: {row['text']}" for row in chart.references)
+        svg_uri = data_uri("image/svg+xml", files["svg"])
+        table = curve_table(self.results, metric, {} if rest else styles)
         return Plot(
             name=name,
             group=group,
@@ -105,12 +115,19 @@ class Plotter:
             summary=f"{metric.heading} over rate in bits per pixel, for {named}{references}.",
             series=_by_study(chart.series),
             spec=charts.vega_lite(chart, legend=False, width="container") if shown else None,
-            svg_uri=data_uri("image/svg+xml", files["svg"]),
-            pdf_uri=data_uri("application/pdf", files["pdf"]),
+            svg_uri=svg_uri,
+            svg_save=_beside(name, "svg") if rest else svg_uri,
+            pdf_save=_beside(name, "pdf") if rest else data_uri("application/pdf", files["pdf"]),
             dashed=bool(curves),
             same_codec=same_codec(self.results, styles) if metric.name in PIXEL_METRICS else [],
-            table=curve_table(self.results, metric, styles),
+            table=table,
+            rest=rest,
         )
+
+
+def _beside(name: str, suffix: str) -> str:
+    """Return the address of a figure's file from a page."""
+    return f"{FIGURES.removeprefix(FOLDER + '/')}/{name}.{suffix}"
 
 
 def _by_study(series: Sequence[Series]) -> dict[str, list[Series]]:
@@ -122,9 +139,21 @@ def _by_study(series: Sequence[Series]) -> dict[str, list[Series]]:
     return groups
 
 
-def same_codec(results: Results, styles: dict[str, VariantStyle]) -> list[str]:
-    """Return the labels of variants that share every encoding, so also their picture quality."""
-    groups = [labels for labels in _sharing(results, styles).values() if len(labels) > 1]
+def same_codec(
+    results: Results, styles: dict[str, VariantStyle], drawn: Container[str] | None = None
+) -> list[str]:
+    """Return the labels of variants that share every encoding, so also their picture quality.
+
+    Args:
+        results: the results folder.
+        styles: of the variants.
+        drawn: keys of those with a curve, the first of its group; others are left out.
+    """
+    groups = [
+        keys
+        for keys in _sharing(results, styles).values()
+        if len(keys) > 1 and (drawn is None or keys[0] in drawn)
+    ]
     return [" = ".join(styles[key].label for key in keys) for keys in groups]
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from icmbench.files import digest_json, read_json
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, number
@@ -100,7 +98,7 @@ def implementations(results: Results) -> Table:
     """Return which program coded the images of each codec, as the records say."""
     by_codec: dict[str, list[str]] = {}
     for point in results.plan["points"]:
-        by_codec.setdefault(point["codec"], []).extend(_coded_by(results, point))
+        by_codec.setdefault(point["codec"], []).extend(results.implementations(point))
     rows = [
         [Cell(codec, "head"), text("\n".join(found))]
         for codec, texts in sorted(by_codec.items())
@@ -113,8 +111,8 @@ def study_implementations(results: Results, study: str, styles: dict[str, Varian
     """Return which program coded each curve of a study, as the records say."""
     rows = []
     for name, style in styles.items():
-        points = [point for point in results.points(study) if point["variant"] == name]
-        found = merged_settings(t for point in points for t in _coded_by(results, point))
+        points = results.points(study, name)
+        found = merged_settings(t for point in points for t in results.implementations(point))
         if found and style.is_curve:
             rows.append([Cell(style.label, "head", marker=style), text("\n".join(found))])
     caption = (
@@ -123,11 +121,6 @@ def study_implementations(results: Results, study: str, styles: dict[str, Varian
         "and the highest value along a curve."
     )
     return Table(caption, ["Variant", "Implementation"], rows)
-
-
-def _coded_by(results: Results, point: Row) -> list[str]:
-    key = tuple(point[name] for name in ("study", "variant", "rate_index", "seed"))
-    return results.implementations.get(key, [])
 
 
 # A setting with a number, as in "qp 37"; longer ones are digests.
@@ -175,7 +168,7 @@ def cost_table(results: Results, study: str, styles: dict[str, VariantStyle]) ->
     ]
     rows = []
     for variant, style in styles.items():
-        points = [point for point in results.points(study) if point["variant"] == variant]
+        points = results.points(study, variant)
         for place, point in enumerate(points):
             head = [Cell(style.label, "head", len(points), marker=style)] if place == 0 else []
             run = results.runs.get(point["key"], {})
@@ -208,19 +201,12 @@ def _bit_checks(results: Results, point: Row) -> tuple[str, str]:
     records = results.records_of(point)
     if records is None or point["encoding"] is None:
         return "\N{EN DASH}", "\N{EN DASH}"
-    wrong, checked = _round_trips(records)
-    estimated = records["bits_estimated"]
     difference = "\N{EN DASH}"
-    if estimated.notna().all():
-        percent = 100 * (float(records["bits"].sum()) / float(estimated.sum()) - 1)
+    if records.bits_estimated is not None:
+        percent = 100 * (records.bits / records.bits_estimated - 1)
         difference = ("+" if percent > 0 else "") + number(percent, 2) + " %"
-    return f"{wrong} of {checked}" if checked else "not checked", difference
-
-
-def _round_trips(records: pd.DataFrame) -> tuple[int, int]:
-    """Return how many pictures differ from the encoder's reconstruction, and how many have one."""
-    known = records["roundtrip_ok"].dropna()
-    return int((~known).sum()), len(known)
+    trip = f"{records.wrong} of {records.checked}" if records.checked else "not checked"
+    return trip, difference
 
 
 @dataclass(frozen=True)
@@ -238,13 +224,12 @@ def totals(results: Results, study: str) -> Totals:
     keys = [point["key"] for point in results.points(study)]
     # Variants that only train the task share their encodings: each one counts once.
     coded = {p["encoding"]: p for p in results.points(study) if p["encoding"] is not None}
-    frames = [f for point in coded.values() if (f := results.records_of(point)) is not None]
-    trips = [_round_trips(frame) for frame in frames]
+    found = [r for point in coded.values() if (r := results.records_of(point)) is not None]
     return Totals(
         training_cpu=number(_sum(results.runs, keys), 0),
         evaluation_cpu=number(_sum(results.evaluations, keys), 0),
-        mismatches=sum(wrong for wrong, _ in trips) if frames else None,
-        images_checked=sum(checked for _, checked in trips),
+        mismatches=sum(records.wrong for records in found) if found else None,
+        images_checked=sum(records.checked for records in found),
     )
 
 

@@ -125,9 +125,8 @@ def _bd(results: Results, study: str, cell: Row) -> Cell:
 
 def _nearest(results: Results, study: str, row: _PublishedRow) -> tuple[str, int | None]:
     """Return where the measured curve is read: at the rate nearest to the published one."""
-    curve = [r for r in results.curves if r["study"] == study and r["variant"] == row.variant]
     rates: dict[int, list[float]] = {}
-    for measured in curve:
+    for measured in results.variant_rows(study, row.variant):
         rates.setdefault(measured["rate_index"], []).append(measured["bpp"])
     if not rates:
         return "\N{EN DASH}", None
@@ -148,7 +147,7 @@ def _measured(
     results: Results, study: str, variant: str | None, name: str, rate_index: int | None
 ) -> Cell:
     """Return the mean over seeds at a rate index; without one, the range of the curve."""
-    rows = [r for r in results.curves if r["study"] == study and r["variant"] == variant]
+    rows = results.variant_rows(study, variant)
     if name == "bpp":
         rows = [{**row, "value": row["bpp"], "low": None, "high": None} for row in rows]
     else:

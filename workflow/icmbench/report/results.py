@@ -10,15 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.points import LABELS
-from icmbench.analyse.records import read_records
 from icmbench.errors import UserError
 from icmbench.files import read_json
 from icmbench.registry import load_modules
+from icmbench.report.records import NAME, PointRecords, Records, load_records
 
 CURVE_COLUMNS = (
     *LABELS,
@@ -33,14 +32,11 @@ CURVE_COLUMNS = (
 BD_COLUMNS = ("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points")
 PUBLISHED_COLUMNS = ("study", "label", "variant", "metric", "what", "against", "value", "flags")
 
-# What names an operating point in every table.
-_NAME = ("study", "variant", "rate_index", "seed")
-
 Row = dict[str, Any]
 
 
 def _name(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in _NAME)
+    return tuple(row[name] for name in NAME)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +48,7 @@ class Results:
         plan: content of ``plan.json``.
         curves: rows of ``tables/curves.csv``; a NaN stays a NaN.
         bd: rows of ``tables/bd.csv``.
-        records: ``tables/records.parquet`` (one row per image and operating point), if any.
+        records: sums over ``tables/records.parquet``, if any.
         runs: ``run.json`` of the trained points, by key.
         evaluations: ``evaluate.json`` of the evaluated points, by key.
         missing: what the report would show but cannot, in sentences.
@@ -63,25 +59,40 @@ class Results:
     plan: dict[str, Any]
     curves: list[Row]
     bd: list[Row]
-    records: pd.DataFrame | None
+    records: Records | None
     runs: dict[str, Row]
     evaluations: dict[str, Row]
     missing: list[str] = field(default_factory=list)
     published: list[Row] = field(default_factory=list)
 
-    def points(self, study: str) -> list[Row]:
-        """Return the plan's operating points of a study, in the plan's order."""
-        return [point for point in self.plan["points"] if point["study"] == study]
+    def points(self, study: str, variant: str | None = None) -> list[Row]:
+        """Return the plan's operating points of a study or of one variant, in the plan's order."""
+        return self._points.get((study, variant), [])
+
+    @cached_property
+    def _points(self) -> dict[tuple[str, str | None], list[Row]]:
+        found: dict[tuple[str, str | None], list[Row]] = {}
+        for point in self.plan["points"]:
+            for variant in (None, point["variant"]):
+                found.setdefault((point["study"], variant), []).append(point)
+        return found
 
     def curve(self, study: str, metric: str, variant: str | None = None) -> list[Row]:
         """Return the curve rows of a study and metric, of one variant if it is given."""
-        return [
-            row
-            for row in self.curves
-            if row["study"] == study
-            and row["metric"] == metric
-            and variant in (None, row["variant"])
-        ]
+        return self._curves.get((study, metric, variant), [])
+
+    def variant_rows(self, study: str, variant: str | None) -> list[Row]:
+        """Return the curve rows of a variant, of all its metrics."""
+        return self._curves.get((study, None, variant), [])
+
+    @cached_property
+    def _curves(self) -> dict[tuple[str, str | None, str | None], list[Row]]:
+        found: dict[tuple[str, str | None, str | None], list[Row]] = {}
+        for row in self.curves:
+            study, metric, variant = row["study"], row["metric"], row["variant"]
+            for key in ((study, metric, None), (study, metric, variant), (study, None, variant)):
+                found.setdefault(key, []).append(row)
+        return found
 
     def rows_of(self, point: Row) -> list[Row]:
         """Return the curve rows of one operating point of the plan."""
@@ -94,39 +105,22 @@ class Results:
             found.setdefault(_name(row), []).append(row)
         return found
 
-    def records_of(self, point: Row) -> pd.DataFrame | None:
-        """Return the records of one operating point of the plan, or None."""
-        places = self._places.get(_name(point))
-        return None if self.records is None or places is None else self.records.iloc[places]
+    def records_of(self, point: Row) -> PointRecords | None:
+        """Return what the records say of one operating point of the plan, or None."""
+        return None if self.records is None else self.records.points.get(_name(point))
 
-    @cached_property
-    def _places(self) -> dict[tuple[Any, ...], slice]:
-        """Where the records of each operating point stand; they are sorted by it."""
-        if self.records is None or self.records.empty:
-            return {}
-        begins = np.zeros(len(self.records), dtype=np.bool_)
-        begins[0] = True
-        for name in _NAME:
-            column = self.records[name].to_numpy()
-            begins[1:] |= column[1:] != column[:-1]
-        starts = np.flatnonzero(begins).tolist()
-        keys = self.records[list(_NAME)].iloc[starts].itertuples(index=False, name=None)
-        ends = [*starts[1:], len(self.records)]
-        return {key: slice(*ends) for key, *ends in zip(keys, starts, ends, strict=True)}
+    def images_of(self, point: Row) -> pd.DataFrame | None:
+        """Return image ids, pixels, bits and PSNR of one operating point, or None."""
+        return None if self.records is None else self.records.images(_name(point))
 
-    @cached_property
-    def implementations(self) -> dict[tuple[Any, ...], list[str]]:
-        """What coded each operating point, by study, variant, rate index and seed."""
-        found: dict[tuple[Any, ...], list[str]] = {}
-        if self.records is not None:
-            distinct = self.records[[*_NAME, "implementation"]].drop_duplicates()
-            for *key, implementation in distinct.itertuples(index=False, name=None):
-                found.setdefault(tuple(key), []).append(implementation)
-        return found
+    def implementations(self, point: Row) -> tuple[str, ...]:
+        """Return what coded the images of one operating point."""
+        records = self.records_of(point)
+        return () if records is None else records.implementations
 
     def intra_qp(self, point: Row) -> str | None:
         """Return the QP that intra pictures were really coded with, where one is recorded."""
-        for text in self.implementations.get(_name(point), []):
+        for text in self.implementations(point):
             if match := re.search(r"intra QP (-?[\d.]+)", text):
                 return match[1]
         return None
@@ -168,7 +162,7 @@ def load_results(root: Path) -> Results:
     published = _csv(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
     records = None
     if (root / "tables/records.parquet").is_file():
-        records = read_records(root / "tables/records.parquet")
+        records = load_records(root / "tables/records.parquet")
     else:
         missing.append("tables/records.parquet is missing: no figures of single images.")
     runs: dict[str, Row] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -146,12 +147,12 @@ def variant_styles(plan: dict[str, Any], study_name: str) -> dict[str, VariantSt
     """
     study = plan["studies"][study_name]
     order = dict.fromkeys(p["variant"] for p in plan["points"] if p["study"] == study_name)
-    labels = [variant["label"] for variant in study["variants"].values()]
+    labels = Counter(variant["label"] for variant in study["variants"].values())
     styles: dict[str, VariantStyle] = {}
     place = 0
     for name in order:
         variant = study["variants"][name]
-        unique = labels.count(variant["label"]) == 1
+        unique = labels[variant["label"]] == 1
         label = variant["label"] if unique else f"{variant['label']} ({name})"
         is_curve = CODECS[variant["codec"]].kind != "none"
         colour, shape = COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)]

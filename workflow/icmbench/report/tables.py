@@ -8,6 +8,7 @@ from typing import Literal
 
 from icmbench.report.outputs import study_metrics
 from icmbench.report.results import Results, Row, is_number
+from icmbench.report.selection import Rest
 from icmbench.report.style import (
     Metric,
     VariantStyle,
@@ -52,12 +53,14 @@ class Table:
         rows: of cells; shorter where a cell spans several rows.
         source: rows of the results' own tables that it was made from, with every digit; the
             download holds these in place of the cells.
+        rest: where the whole table is, where this is a part of it.
     """
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
     source: Sequence[Row] = ()
+    rest: Rest | None = None
 
 
 def text(value: object, note: str = "") -> Cell:
@@ -91,14 +94,14 @@ def key_figures(
     columns.extend(metric.heading for metric in metrics)
     measured = _by_point(results, study)
     names = [metric.name for metric in metrics]
-    source = [row for row in results.curves if row["study"] == study and row["metric"] in names]
+    source = [
+        row
+        for row in results.curves
+        if row["study"] == study and row["metric"] in names and row["variant"] in styles
+    ]
     rows: list[list[Cell]] = []
     for variant, style in styles.items():
-        points = [
-            point
-            for point in results.points(study)
-            if point["variant"] == variant and point["evaluated"]
-        ]
+        points = [point for point in results.points(study, variant) if point["evaluated"]]
         for place, point in enumerate(points):
             head = [Cell(style.label, "head", len(points), marker=style)] if place == 0 else []
             values = measured.get((variant, point["rate_index"], point["seed"]), {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from icmbench.report.results import Row
@@ -12,13 +13,26 @@ from icmbench.report.tables import Cell, Table, text
 ORIGINS = {"published": "published", "figure": "read from a figure", "ours": "ours"}
 
 
-def training_tables(study: Row, styles: dict[str, VariantStyle]) -> list[Table]:
-    """Return the tables of rate settings, schedules and trainings of a study."""
-    tables = [_ladders(study), _schedules(study), _trainings(study, styles)]
+def training_tables(
+    study: Row, styles: dict[str, VariantStyle], shown: Collection[str] | None = None
+) -> list[Table]:
+    """Return the tables of rate settings, schedules and trainings of a study.
+
+    Args:
+        study: of the plan.
+        styles: of all its variants.
+        shown: the variants that are listed, with the rate settings that they name; None lists all.
+    """
+    ladders = list(study["ladders"])
+    if shown is not None:
+        named = {study["variants"][name]["ladder"] for name in shown}
+        ladders = [name for name in ladders if name in named]
+    listed = styles if shown is None else shown
+    tables = [_ladders(study, ladders), _schedules(study), _trainings(study, styles, listed)]
     return [table for table in tables if table.rows]
 
 
-def _ladders(study: Row) -> Table:
+def _ladders(study: Row, names: Collection[str]) -> Table:
     rows = [
         [
             Cell(name, "head"),
@@ -28,6 +42,7 @@ def _ladders(study: Row) -> Table:
             text(ladder["note"]),
         ]
         for name, ladder in study["ladders"].items()
+        if name in names
     ]
     columns = ["Rate settings", "Parameter", "Values, lowest rate first", "Origin", "Note"]
     return Table("Rate settings: one operating point per value.", columns, rows)
@@ -79,9 +94,9 @@ def _images(schedule: Row) -> str:
     return words + (", mirrored at random" if schedule["flip"] else "")
 
 
-def _trainings(study: Row, styles: dict[str, VariantStyle]) -> Table:
+def _trainings(study: Row, styles: dict[str, VariantStyle], names: Collection[str]) -> Table:
     rows = []
-    for name in styles:
+    for name in names:
         variant = study["variants"][name]
         training = variant["train"]
         if training is None:
