@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from icmbench.errors import UserError
-from icmbench.files import atomic_path
+from icmbench.files import atomic_path, reading
 
 #: Column name to pandas dtype. pixels: native count; pixels_coded: what the codec was given;
 #: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
@@ -143,7 +143,9 @@ def read_records(path: Path | str) -> pd.DataFrame:
     """Read a Parquet file of records and check it with :func:`conform`."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; evaluate the operating point first")
-    return conform(pd.read_parquet(path), str(path))
+    with reading(path, "delete it and evaluate the operating point again"):
+        frame = pd.read_parquet(path)
+    return conform(frame, str(path))
 
 
 def bits_per_pixel(frame: pd.DataFrame) -> dict[str, float]:

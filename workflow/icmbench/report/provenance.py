@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from icmbench.files import digest_json, read_json
+from icmbench.files import digest_json, read_object
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, number
 from icmbench.report.tables import Cell, Table, figure, setting, text
@@ -90,7 +90,7 @@ def _digest(results: Results, role: str) -> str:
     }
     manifest = results.root / "data" / role / "manifest.json"
     if not digests and manifest.is_file():
-        digests = {read_json(manifest)["digest"]}
+        digests = {read_object(manifest, "digest")["digest"]}
     if not digests:
         return "not recorded"
     return " and ".join(str(digest)[:_SHOWN_DIGEST] for digest in sorted(digests))
