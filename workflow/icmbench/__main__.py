@@ -315,9 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def in_one_line(run: Callable[[], int]) -> int:
-    """Return the exit status of ``run``; what users can mend is told in one line, without traceback.
+    """Return the exit status of ``run``; what users can mend is told in one line.
 
-    Anything else is a defect, and passes.
+    Anything else is a defect, and passes with its traceback.
     """
     try:
         return run()
