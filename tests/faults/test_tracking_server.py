@@ -1,4 +1,4 @@
-"""A tracking server that is absent, refuses, hangs or dies: nothing is lost, nothing waits for it."""
+"""A tracking server that is absent, refuses, hangs or dies: nothing is lost, nothing waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from icmbench.track import track  # noqa: E402
 
 #: What no job may be delayed by more than.
 LIMIT_S = 5.0
-#: Values of run.json and metrics.jsonl that a server must have at the end.
 PASSWORD = "canary-5fd1c0ffee"
 
 
@@ -216,10 +215,8 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
 
 def _kill(server: subprocess.Popen[bytes]) -> None:
     """Kill the server with its workers, whose process group is its own."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     server.wait(30)
 
 
@@ -274,7 +271,7 @@ def _stored(address: str) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["hang", "close"])
 def test_dying_in_the_middle_and_completed_by_a_later_import(
@@ -305,7 +302,7 @@ def test_dying_in_the_middle_and_completed_by_a_later_import(
     assert stored == _stored(undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_killed_in_the_middle_and_started_again(results: ResultsFolder, tmp_path: Path) -> None:
     """The server's own processes are killed while runs are being sent to it."""
