@@ -144,12 +144,18 @@ def _annotations() -> list[Target]:
         ),
         # Without the checksums of a fetched set only what is impossible can be told.
         *(
-            Target("annotations, unlisted", path, kinds, _unlisted(read), others, free=True)
-            for path, kinds, read, others in (
-                ("data/coco/annotations/val.json", TEXT, coco, ()),
-                ("data/voc/VOC2007/Annotations/000001.xml", XML, voc, ()),
-                (f"data/celeba/{attributes}", TEXT, celeba, ()),
-                (f"data/celeba/{partition}", TEXT, celeba, ()),
+            Target("annotations, unlisted", path, kinds, _unlisted(read), others, named, free=True)
+            for path, kinds, read, others, named in (
+                ("data/coco/annotations/val.json", TEXT, coco, (), ("val.json", "data/coco/val")),
+                ("data/voc/VOC2007/Annotations/000001.xml", XML, voc, (), ("000001.xml",)),
+                (f"data/celeba/{attributes}", TEXT, celeba, (), (attributes,)),
+                (
+                    f"data/celeba/{partition}",
+                    TEXT,
+                    celeba,
+                    (),
+                    (partition, "img_align", attributes),
+                ),
             )
         ),
         Target("catalogue and pointers", "data/catalogue.yaml", YAML, _catalogue, free=True),
@@ -487,7 +493,16 @@ def _plan() -> Any:
 def _configurations() -> list[Target]:
     studies = ("studies/toy.yaml",)
     return [
-        Target("configuration", "config.yaml", YAML, _plan, studies, free=True),
+        Target(
+            "configuration",
+            "config.yaml",
+            YAML,
+            _plan,
+            studies,
+            # Names of other files are told by the key or by what they name.
+            ("config.yaml", "config key", "unknown study", "unknown scale", "unknown anchor"),
+            free=True,
+        ),
         Target(
             "configuration",
             "workflow/scales/smoke.yaml",

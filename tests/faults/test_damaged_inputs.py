@@ -163,9 +163,7 @@ def test_the_command_line(small: Path, tmp_path: Path, name: str) -> None:
             for stamp in ROOT.rglob(pattern):
                 stamp.unlink()
         if path.startswith("studies/"):  # `plan` of the command line takes the package's scales
-            Path("config.yaml").write_text(
-                "scale: smoke\nstudies: [toy]\nstudy_folders: [studies]\n"
-            )
+            Path("config.yaml").write_text("{studies: [toy], study_folders: [studies]}\n")
         damage(Random(SEED), kind, YAML, Path(path), [])
         done = subprocess.run(
             [sys.executable, "-m", "icmbench", *arguments], capture_output=True, text=True

@@ -16,6 +16,8 @@ from icmbench.registry import PIXEL_METRICS
 # Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
 # job never pays for torch.
 
+_LONGEST = 800  # characters of an error
+
 
 def _job(arguments: argparse.Namespace) -> dict[str, Any]:
     from icmbench.config.jobs import read_job
@@ -323,7 +325,9 @@ def in_one_line(run: Callable[[], int]) -> int:
         return run()
     except UserError as error:
         for line in str(error).splitlines():
-            print(f"icmbench: error: {line}", file=sys.stderr)
+            # A damaged file may hold a value of any length, which the line repeats.
+            shown = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+            print(f"icmbench: error: {shown}", file=sys.stderr)
         return 1
     except OSError as error:
         # A missing folder, a full disk, a directory in the place of a file: not ours to mend.

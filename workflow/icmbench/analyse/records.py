@@ -141,7 +141,7 @@ def records_table(path: Path | str) -> Iterator[RecordsTable]:
 
 def read_records(path: Path | str) -> pd.DataFrame:
     """Read a Parquet file of records and check it with :func:`conform`."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UserError(f"{path}: no such file; evaluate the operating point first")
     with reading(path, "delete it and evaluate the operating point again"):
         frame = pd.read_parquet(path)

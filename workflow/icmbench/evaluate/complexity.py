@@ -59,7 +59,7 @@ def read_complexity(coded: dict[str, Any] | None, task: dict[str, Any] | None) -
     macs: dict[str, Any] = dict.fromkeys(CODEC_STEPS)
     for what in ("encoded", "decoded"):
         path = None if coded is None else Path(coded["folder"]) / f"{what}.complexity.json"
-        if path is not None and path.is_file():
+        if path is not None and path.exists():
             check_files(path.parent, what, [path.name])
             content = read_object(path, "parameters", "macs_per_pixel")
             parameters["codec"] = content["parameters"]

@@ -170,7 +170,7 @@ def load_results(root: Path) -> Results:
     bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)
     published = _csv(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
     records = None
-    if (root / "tables/records.parquet").is_file():
+    if (root / "tables/records.parquet").exists():
         check_table(root / "tables/records.parquet")
         records = read_records(root / "tables/records.parquet")
     else:
@@ -183,7 +183,7 @@ def load_results(root: Path) -> Results:
             ("run.json", point["trained"], runs),
             ("evaluate.json", point["evaluated"], evaluations),
         ):
-            if wanted and (folder / name).is_file():
+            if wanted and (folder / name).exists():
                 if name == "evaluate.json":
                     check_files(folder, "evaluated", [name])
                 into[point["key"]] = read_object(folder / name)
@@ -209,7 +209,7 @@ def is_number(value: Any) -> bool:
 
 
 def _csv(path: Path, columns: tuple[str, ...], missing: list[str]) -> list[Row]:
-    if not path.is_file():
+    if not path.exists():
         missing.append(f"{path.parent.name}/{path.name} is missing: repeat the analysis.")
         return []
     check_table(path)

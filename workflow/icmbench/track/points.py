@@ -130,7 +130,7 @@ def _title(variant: str, mode: str) -> str:
 
 
 def _read(path: Path, *needed: str) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.exists():
         return None
     if path.name == "evaluate.json":
         check_files(path.parent, "evaluated", [path.name])

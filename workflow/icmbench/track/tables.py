@@ -103,7 +103,7 @@ def bd_values(row: dict[str, Any], suffix: str) -> dict[str, float]:
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    if not path.is_file():
+    if not path.exists():
         return pd.DataFrame(columns=list(columns))
     check_table(path)
     with reading(path, "run the analysis again"):

@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     Raises:
         UserError: where it is damaged, or belongs to other settings, data or code.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     state = load_tensors(path, "delete it to train from the start")
     if state.get("format") != FORMAT or state.get("fingerprint") != fingerprint:

@@ -385,7 +385,7 @@ class Measured:
         numbers = []
         for point in points:
             path = point.folder / "evaluate.json"
-            value: Any = read_object(path) if path.is_file() else None
+            value: Any = read_object(path) if path.exists() else None
             for level in spec.key.split("."):
                 value = value.get(level) if isinstance(value, dict) else None
             if isinstance(value, bool) or not isinstance(value, int | float):
