@@ -52,8 +52,10 @@ def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_file(folder / name) for name in sorted(names)}
 
 
-def require(path: Path, wanted: str | None, advice: str) -> None:
+def require(path: Path, wanted: str | None, advice: str, list_name: str = "") -> None:
     """Check a file against its SHA-256; None is not checked.
+
+    ``list_name`` is the file that says so, which may be the one that is wrong.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -65,8 +67,8 @@ def require(path: Path, wanted: str | None, advice: str) -> None:
         found = sha256_file(path)
     if found != wanted:
         raise DamagedFile(
-            f"{path}: is not what was written (sha256 {found[:12]} instead of {wanted[:12]}); "
-            f"{advice}"
+            f"{path}: is not what was written (sha256 {found[:12]} instead of {wanted[:12]}"
+            f"{list_name and f', says {list_name}'}); {advice}"
         )
 
 
@@ -122,7 +124,7 @@ class SumsFile:
         Raises:
             DamagedFile: where it is not what was written.
         """
-        require(path, self.wanted(path), advice)
+        require(path, self.wanted(path), advice, self.path.name)
 
     def check_bytes(self, path: Path, data: bytes, advice: str) -> None:
         """Check what was read of a file of the folder where the list names it."""

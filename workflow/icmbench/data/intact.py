@@ -26,7 +26,10 @@ def check_generated(folder: Path, split: str) -> None:
     if digest_json(content) != manifest["digest"]:
         raise DamagedFile(f"{path}: does not fit its own key 'digest'; {again}")
     for name, wanted in manifest["splits"].get(split, {}).get("sha256", {}).items():
-        require(folder / name, wanted, again)
+        try:
+            require(folder / name, wanted, again, path.name)
+        except FileNotFoundError:
+            raise DamagedFile(f"{path}: names {name}, which is not there; {again}") from None
 
 
 class FetchedFiles:

@@ -79,6 +79,8 @@ def check_files(folder: Path, what: str, names: Iterable[str] | None = None) -> 
         raise DamagedFile(f"{path}: key 'files' is no mapping; {again}")
     for name in files if names is None else names:
         try:
-            require(folder / name, files.get(name), again)
+            require(folder / name, files.get(name), again, path.name)
         except FileNotFoundError:
-            raise UserError(f"{folder / name}: no such file; {again}") from None
+            raise UserError(
+                f"{folder / name}: no such file, but {path.name} names it; {again}"
+            ) from None

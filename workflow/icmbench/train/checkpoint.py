@@ -113,7 +113,7 @@ def check_weights_file(path: Path) -> None:
         path.stat()
     record = path.with_name("run.json")
     if record.is_file():
-        require(path, read_object(record).get("weights_sha256"), _AGAIN)
+        require(path, read_object(record).get("weights_sha256"), _AGAIN, record.name)
 
 
 def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str, Any]) -> None:
