@@ -278,7 +278,7 @@ def test_unusable_folders_are_named(
     broken = tmp_path / "broken"
     write_json(broken / "plan.json", {"points": 3})
     assert main(["compare", str(a), str(broken)]) == 1
-    assert f"{broken / 'plan.json'}: not a plan" in capsys.readouterr().err
+    assert f"{broken / 'plan.json'}: key 'run' must be" in capsys.readouterr().err
     shutil.rmtree(a / "runs")
     assert main(["compare", str(a), str(a)]) == 1
     assert "no operating point is evaluated yet" in capsys.readouterr().err

@@ -352,7 +352,7 @@ def test_bad_inputs_are_one_line(tmp_path: Path, root: Path) -> None:
     curves.write_text(good)
     path = next(root.rglob("run.json"))
     path.write_text("{")
-    with pytest.raises(UserError, match=r"run\.json: not valid JSON"):
+    with pytest.raises(UserError, match=r"run\.json: cannot be read"):
         build_report(root)
 
 

@@ -187,6 +187,7 @@ def test_without_claims_or_their_tables(root: Path, stated: Path) -> None:
     assert "tables/claims.csv is missing: repeat the analysis." in entry
     assert "This study states 6 claims; none is decided yet." in text
     (stated / "tables/claims.csv").write_text("study,claim\n")
+    (stated / "tables/tables.sha256").unlink()
     with pytest.raises(UserError, match="column 'form' is missing"):
         load_claims(load_results(stated))
 

@@ -224,5 +224,5 @@ def test_records_that_are_not_sorted_or_not_whole_are_refused(
         load_records(path)
     content = (made_results / "tables/records.parquet").read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"not a whole Parquet file .*; repeat the analysis"):
+    with pytest.raises(UserError, match=r"cannot be read .*; repeat the analysis"):
         load_records(path)

@@ -16,18 +16,14 @@ from icmbench.registry import PIXEL_METRICS
 # Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
 # job never pays for torch.
 
+_LONGEST = 800  # characters of an error
+
 
 def _job(arguments: argparse.Namespace) -> dict[str, Any]:
-    from icmbench.files import read_json
+    from icmbench.config.jobs import read_job
     from icmbench.registry import load_modules
 
-    try:
-        job: dict[str, Any] = read_json(arguments.job)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{arguments.job}: cannot read this job's settings ({error}); "
-            "`python -m icmbench plan` writes them"
-        ) from error
+    job = read_job(arguments.job, arguments.verb)
     load_modules(job.get("modules", []))
     # Set before torch or NumPy start their thread pools: oversubscription was measured to cost 6x.
     _set_threads(str(job.get("threads") or job.get("runtime", {}).get("threads") or 1))
@@ -322,11 +318,28 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status. User errors are one line, without a traceback."""
     parsed = parser().parse_args(arguments)
+    return in_one_line(lambda: int(parsed.run(parsed)))
+
+
+def in_one_line(run: Callable[[], int]) -> int:
+    """Return the exit status of ``run``; what users can mend is told in one line.
+
+    Anything else is a defect, and passes with its traceback.
+    """
     try:
-        return int(parsed.run(parsed))
+        return run()
     except UserError as error:
         for line in str(error).splitlines():
-            print(f"icmbench: error: {line}", file=sys.stderr)
+            # A damaged file may hold a value of any length, which the line repeats.
+            shown = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+            print(f"icmbench: error: {shown}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # A missing folder, a full disk, a directory in the place of a file: not ours to mend.
+        if error.filename is None:
+            raise
+        places = " and ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
+        print(f"icmbench: error: {places}: {error.strerror or error}", file=sys.stderr)
         return 1
 
 

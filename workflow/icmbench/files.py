@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from icmbench.errors import UserError
+from icmbench.errors import DamagedFile, UserError
 
 _CHUNK = 1 << 20
 
@@ -55,9 +55,58 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def line_of(error: BaseException) -> str:
+    """Return what an error says as one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or "no reason given"
+    text = text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+@contextmanager
+def reading(
+    path: Path | str, advice: str = "restore it, or delete it and run the job that makes it again"
+) -> Iterator[None]:
+    """Turn what a reader raises on a damaged file into one line that names the file.
+
+    Readers of damaged files were seen to raise nearly anything, from IndexError to MemoryError.
+
+    Raises:
+        DamagedFile: for every error but a missing file and a line that says what is wrong already.
+    """
+    try:
+        yield
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:
+        raise DamagedFile(f"{path}: cannot be read ({line_of(error)}); {advice}") from error
+
+
 def read_json(path: Path | str) -> Any:
-    """Return the parsed content of a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Return the parsed content of a JSON file.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        DamagedFile: where it is no JSON.
+    """
+    with reading(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_object(path: Path | str, *needed: str) -> dict[str, Any]:
+    """Return the JSON object in a file that a job wrote.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        DamagedFile: where it is no JSON object, or lacks a key.
+    """
+    content = read_json(path)
+    again = "delete it and run the job that makes it again"
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path}: holds no JSON object but {type(content).__name__}; {again}")
+    missing = [name for name in needed if name not in content]
+    if missing:
+        raise DamagedFile(f"{path}: no key {missing[0]!r}; {again}")
+    return content
 
 
 def write_if_changed(path: Path | str, text: str) -> bool:
@@ -66,7 +115,7 @@ def write_if_changed(path: Path | str, text: str) -> bool:
     Keeps the modification time of an unchanged file, which is what Snakemake looks at first.
     """
     path = Path(path)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return False
     write_text(path, text)
     return True

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.points import Origin, Point
 from icmbench.config.scale import FetchedImages, RuntimeSettings
 from icmbench.config.study import published_path
+from icmbench.data.manifest import read_manifest
+from icmbench.data.pointer import read_md5
 from icmbench.errors import UserError
-from icmbench.files import read_json
 from icmbench.registry import PIXEL_METRICS
 
 # An anchor's job that may take longer than this is submitted alone.
@@ -46,6 +45,8 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
                 print(f"icmbench: {line}", file=sys.stderr)
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None
+    except OSError as error:  # a plan that cannot be written: a full disk, a read-only folder
+        raise WorkflowError(f"{error.filename}: {error.strerror or error}") from None
     return Workflow(plan)
 
 
@@ -157,9 +158,9 @@ class Workflow:
         manifest = folder / f"{wildcards.dataset}.manifest.json"
         if not (pointer.is_file() and manifest.is_file()):
             return "current"
-        wanted = yaml.safe_load(pointer.read_text())["outs"][0].get("md5")
-        fetched = read_json(manifest)["dvc_md5"]
-        return "current" if fetched in (None, wanted) else str(wanted)
+        wanted = read_md5(pointer)
+        content = read_manifest(manifest)
+        return "current" if content and content.dvc_md5 == wanted else str(wanted)
 
     def train_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest, initial weights and decoded train pictures of a training."""

@@ -31,8 +31,8 @@ from icmbench.analyse.compare_settings import (
     settings_differences,
 )
 from icmbench.analyse.points import LABELS, Evaluation, Floats, PointFiles, evaluate_folder
+from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
-from icmbench.files import read_json
 from icmbench.registry import load_modules
 
 #: a, b, difference (b - a), low, high: in the metric's unit, as in curves.csv; bpp in bits per
@@ -126,9 +126,11 @@ def open_results(path: Path, seed: int | None = None) -> ResultSet:
         hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
         raise UserError(f"{file}: no such file; name a folder <results>/<scale>{hint}")
     try:
-        plan: dict[str, Any] = read_json(file)
+        plan = read_plan(root)
         planned = [point for point in plan["points"] if point["evaluated"]]
         seeds = sorted({point["seed"] for point in planned})
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a plan ({error!r}); `icmbench plan` writes one") from error
     if seed is not None and seed not in seeds:

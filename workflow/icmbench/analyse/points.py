@@ -15,6 +15,7 @@ from icmbench.analyse import bootstrap
 from icmbench.analyse.records import bits_per_pixel, read_records
 from icmbench.analyse.statistics import MeanStatistics, Statistics, load_statistics
 from icmbench.errors import UserError
+from icmbench.evaluate.stamp import check_files
 from icmbench.registry import PIXEL_METRICS
 
 Floats = npt.NDArray[np.float64]
@@ -108,6 +109,7 @@ def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     Raises:
         UserError: for missing or malformed files, or statistics of other images than the records.
     """
+    check_files(folder, "evaluated")
     records = read_point(folder)
     image_ids = _shared(tuple(records["image_id"]))
     weights = bootstrap.image_weights(len(image_ids), resamples, seed)

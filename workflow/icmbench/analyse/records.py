@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from icmbench.errors import UserError
-from icmbench.files import atomic_path
+from icmbench.files import atomic_path, reading
 
 #: Column name to pandas dtype. pixels: native count; pixels_coded: what the codec was given;
 #: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
@@ -172,12 +172,15 @@ def records_table(path: Path | str) -> Iterator[RecordsTable]:
 
 def read_records(path: Path | str) -> pd.DataFrame:
     """Read a Parquet file of records and check it with :func:`conform`."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UserError(f"{path}: no such file; evaluate the operating point first")
     import pyarrow.parquet as pq
 
     # A third of the time of pandas' own reader, which counts for thousands of small files.
-    with pq.ParquetFile(path) as file:
+    with (
+        reading(path, "delete it and evaluate the operating point again"),
+        pq.ParquetFile(path) as file,
+    ):
         frame = file.read(use_threads=False).to_pandas()
     return conform(frame, str(path))
 

@@ -7,17 +7,19 @@ from pathlib import Path
 import pandas as pd
 from pydantic import TypeAdapter
 
+from icmbench.analyse.checked import seal_tables, unseal_tables
 from icmbench.analyse.points import LABELS
 from icmbench.analyse.published import published_table
 from icmbench.analyse.tables import PointFiles, Versus, analyse, write_csv
 from icmbench.config.claims import Claim
-from icmbench.files import read_json
+from icmbench.config.jobs import read_plan
 from icmbench.registry import load_modules
 
 
 def analyse_run(root: Path) -> None:
     """Write tables and curves of the run under ``root`` (``<results>/<scale>``)."""
-    plan = read_json(root / "plan.json")
+    plan = read_plan(root)
+    unseal_tables(root / "tables")
     points = [
         PointFiles(**{name: point[name] for name in LABELS}, folder=Path(point["folder"]))
         for point in plan["points"]
@@ -43,3 +45,4 @@ def analyse_run(root: Path) -> None:
     )
     curves = pd.read_csv(root / "tables/curves.csv")
     write_csv(root / "tables/published.csv", published_table(plan, curves, method))
+    seal_tables(root / "tables")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icmbench.errors import UserError
-from icmbench.files import atomic_path
+from icmbench.files import atomic_path, reading
 from icmbench.metrics.average_precision import Matches, average_precision_resampled
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -88,13 +88,15 @@ def load_statistics(path: Path | str) -> Statistics:
     Raises:
         UserError: if the file is of a kind that is not registered.
     """
-    with np.load(path, allow_pickle=False) as stored:
+    advice = "delete it and evaluate the operating point again"
+    with reading(path, advice), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     kind = str(arrays.pop("kind", ""))
     if kind not in KINDS:
         allowed = ", ".join(sorted(KINDS))
         raise UserError(f"{path}: statistics kind {kind!r} is unknown; allowed: {allowed}")
-    return KINDS[kind].from_arrays(arrays)
+    with reading(path, advice):
+        return KINDS[kind].from_arrays(arrays)
 
 
 @register("mean")

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icmbench.files import digest_json, read_json, sha256_file, write_json
+from icmbench.errors import DamagedFile
+from icmbench.files import digest_json, sha256_file
+from icmbench.sums import read_sealed, write_sealed
 
 BITSTREAM = "bitstream.bin"
 DECODED = "decoded.png"
@@ -70,7 +72,7 @@ class Cache:
         """Return an entry with its files as they were stored, or None; a damaged one is removed."""
         folder = self._place(key)
         try:
-            facts = read_json(folder / _FACTS)
+            facts = _read_facts(folder)
             intact = all(
                 sha256_file(folder / name) == facts["files"][name] for name in (BITSTREAM, DECODED)
             )
@@ -80,9 +82,9 @@ class Cache:
         except FileNotFoundError:
             if not folder.exists():
                 return None
-        except (ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         return None
 
     def store(self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]) -> Entry:
@@ -97,7 +99,7 @@ class Cache:
                 "bytes": len(bitstream) + len(decoded_png),
                 "files": {name: sha256_file(temporary / name) for name in (BITSTREAM, DECODED)},
             }
-            write_json(temporary / _FACTS, facts)
+            write_sealed(temporary / _FACTS, facts)
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o777 & ~umask)
@@ -116,10 +118,14 @@ class Cache:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every entry."""
+        """Yield every entry that can be read; a damaged one is removed."""
         for path in self.folder.glob(f"??/*/{_FACTS}"):
-            with contextlib.suppress(OSError, ValueError):
-                yield Entry(path.parent, read_json(path))
+            try:
+                yield Entry(path.parent, _read_facts(path.parent))
+            except FileNotFoundError:
+                continue  # another job pruned it meanwhile
+            except ValueError:
+                _remove(path.parent)
 
     def enforce_limit(self) -> int:
         """Remove the entries not used for longest until the limit holds; return their bytes."""
@@ -143,6 +149,19 @@ class Cache:
 
     def _place(self, key: str) -> Path:
         return self.folder / key[:2] / key
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    facts = read_sealed(folder / _FACTS, "files", "bytes", "implementation")
+    if not isinstance(facts["files"], dict) or not isinstance(facts["bytes"], int):
+        raise DamagedFile(f"{folder / _FACTS}: is no entry of the cache")
+    return facts
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_file():  # something else in its place
+        folder.unlink(missing_ok=True)
 
 
 def link(source: Path, target: Path) -> None:

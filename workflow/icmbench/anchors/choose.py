@@ -11,6 +11,7 @@ import yaml
 from icmbench.anchors.programs import KNOWN_PROGRAMS, find_program
 from icmbench.config.load import check, load_run
 from icmbench.errors import UserError
+from icmbench.plain_yaml import parse_yaml
 from icmbench.registry import CODECS, load_modules
 
 
@@ -35,7 +36,10 @@ def anchor_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> 
         key, sign, value = text.partition("=")
         if not sign:
             raise UserError(f"--set {text!r}: write key=value")
-        given[key] = yaml.safe_load(value)
+        try:
+            given[key] = parse_yaml(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text!r}: its value is no YAML") from None
     programs = {}
     for program in entry.programs:
         found = find_program(program, run.programs.model_dump())

@@ -20,8 +20,9 @@ from icmbench.codecs.base import Encoded, Picture, decoded_digest
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.files import digest_json, sha256_bytes, write_bytes, write_json
+from icmbench.files import digest_json, sha256_bytes, write_bytes
 from icmbench.registry import CODECS, implementation
+from icmbench.sums import write_sealed
 
 _SHOWN_FAILURES = 5
 _SAY_EVERY_S = 10.0
@@ -150,7 +151,7 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
         raise UserError("\n".join(lines))
     path = folder / chunk_name(chunk, chunks)
     content = [(row["image_id"], row["bitstream"], row["decoded"]) for row in rows]
-    write_json(path, {"fingerprint": digest_json(content), "rows": rows})
+    write_sealed(path, {"fingerprint": digest_json(content), "rows": rows})
     return path
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from icmbench.errors import UserError
 
+# A header that claims more is taken for damaged, before anything is allocated for it.
+MOST_PIXELS = 1 << 26
+
 
 def _put(value: int) -> bytes:
     out = bytearray()
@@ -29,6 +32,8 @@ def _get(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+        if shift > 28:
+            raise UserError("bitstream claims an impossible number in its header; it is damaged")
 
 
 def pack(width: int, height: int, strings: list[bytes]) -> bytes:
@@ -55,3 +60,39 @@ def unpack(data: bytes, count: int) -> tuple[int, int, list[bytes]]:
         strings.append(data[position : position + length])
         position += length
     return width + 1, height + 1, [*strings, data[position:]]
+
+
+def unpack_picture(data: bytes, count: int, multiple: int) -> tuple[int, int, list[bytes], int]:
+    """Return width, height, the strings of a container, and the padded pixels of its image.
+
+    Args:
+        data: the container.
+        count: of strings.
+        multiple: image sides are padded to this.
+
+    Raises:
+        UserError: where the container is truncated, or claims more than ``MOST_PIXELS``.
+    """
+    width, height, strings = unpack(data, count)
+    pixels = (width + -width % multiple) * (height + -height % multiple)
+    if pixels > MOST_PIXELS:
+        raise UserError(
+            f"bitstream claims a picture of {width} x {height}; it is damaged, or beyond the "
+            f"{MOST_PIXELS} pixels that are decoded"
+        )
+    return width, height, strings, pixels
+
+
+def guarded(strings: list[bytes], symbols: int) -> list[bytes]:
+    """Return range-coded strings with zeros behind each, for the decoder to run into.
+
+    CompressAI's range decoder does not know where its string ends: of a damaged one it would read
+    memory behind it. It takes four bytes a symbol at most, and as many for an escape; zeros end
+    escapes. What it returns for a whole string is the same.
+
+    Args:
+        strings: as they came out of the container.
+        symbols: the most that are decoded of one of them.
+    """
+    zeros = bytes(8 * symbols + 64)
+    return [string + zeros for string in strings]

@@ -18,11 +18,13 @@ from torch.nn import functional
 
 from icmbench.codecs import LearnedParameters
 from icmbench.codecs.base import CodecOutput, Encoded, Picture
-from icmbench.codecs.bitstream import pack, unpack
+from icmbench.codecs.bitstream import guarded, pack, unpack_picture
 from icmbench.codecs.compact import use_compact_tables
 from icmbench.codecs.estimated import as_png, from_png
 from icmbench.pixels import to_picture, to_tensor
 from icmbench.train.checkpoint import load_resized
+
+_LATENT_STRIDE = 16  # pixels per position of the latent, the largest thing that is decoded
 
 
 class Bounded(nn.Module):
@@ -191,7 +193,8 @@ class LearnedCodec(nn.Module, ABC):
         """Return the uint8 RGB picture [H, W, 3] of a bitstream."""
         if self.settings.rate == "estimate":
             return from_png(data)
-        width, height, strings = unpack(data, self.strings)
+        width, height, strings, pixels = unpack_picture(data, self.strings, self.multiple)
+        strings = guarded(strings, max(self.network_sizes) * pixels // _LATENT_STRIDE**2)
         padded = [math.ceil(side / self.multiple) * self.multiple for side in (height, width)]
         y_hat = self.decompress_latent(strings, *padded)
         return self._reconstruct(y_hat, height, width)

@@ -11,6 +11,8 @@ Origin = Literal["published", "figure", "ours"]
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses unknown keys and wrong types."""
+    """A frozen model that refuses unknown keys, wrong types, infinity and NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )

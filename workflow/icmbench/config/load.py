@@ -15,25 +15,11 @@ from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.errors import UserError
+from icmbench.files import reading
+from icmbench.plain_yaml import parse_yaml
+from icmbench.secrets import hide_secrets
 
 Model = TypeVar("Model", bound=Strict)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, which plain YAML silently overwrites."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -43,11 +29,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: where the file is missing, is no YAML, or holds no mapping.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        with reading(path, "restore the file"):
+            text = path.read_text(encoding="utf-8")
+            try:
+                value = parse_yaml(text)
+            except yaml.YAMLError as error:
+                line = f"{path}: not valid YAML: {' '.join(str(error).split())}"
+                raise UserError(line if len(line) < 500 else f"{line[:497]}...") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a mapping of keys, not {type(value).__name__}")
     return value
@@ -81,7 +71,9 @@ def _explain(fault: Any, model: type[Strict], where: str) -> str:
         return f"{where}: unknown key {key!r}{listing}{hint}"
     if fault["type"] == "missing":
         return f"{where}: key {key!r} is missing; add it"
-    return f"{where}: key {key!r}: {fault['msg']}; found {fault['input']!r}"
+    found = hide_secrets(repr(fault["input"]))
+    found = found if len(found) <= 120 else f"{found[:117]}..."
+    return f"{where}: key {key!r}: {fault['msg']}; found {found}"
 
 
 _SOURCES = {"embedded-scenes", "embedded-faces", "catalogue"}

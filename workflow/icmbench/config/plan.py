@@ -30,16 +30,18 @@ from typing import Any, Literal
 from icmbench.anchors.base import ANCHOR_VERSION
 from icmbench.anchors.names import chunk_name
 from icmbench.config.consistency import codec_parameters, task_parameters
-from icmbench.config.load import load_run, load_scale, load_study, study_folder
+from icmbench.config.jobs import SUMS, read_plan
+from icmbench.config.load import check, load_run, load_scale, load_study, study_folder
 from icmbench.config.points import Origin, Part, Point, Points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
 from icmbench.config.study import RateTarget, Schedule, Study, Training, Variant
 from icmbench.config.supporting import with_supporting
-from icmbench.errors import UserError
+from icmbench.errors import DamagedFile, UserError
 from icmbench.evaluate.archive import DECODED, LATENTS
-from icmbench.files import read_json, write_if_changed
+from icmbench.files import sha256_bytes, write_if_changed
 from icmbench.registry import CODECS, TASKS, load_modules
+from icmbench.sums import SumsFile
 
 
 class Plan(Points):
@@ -329,8 +331,12 @@ class Plan(Points):
     def write(self) -> None:
         """Write the plan's files, leaving unchanged ones untouched."""
 
+        written: dict[str, str] = {}
+
         def put(path: Path, value: Any) -> None:
-            write_if_changed(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+            text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+            write_if_changed(path, text)
+            written[path.relative_to(self.root).as_posix()] = sha256_bytes(text.encode())
 
         put(self.root / "plan.json", self.summary())
         for role in self.roles:
@@ -345,6 +351,17 @@ class Plan(Points):
         for curve, points in self.evaluation_curves.items():
             jobs = [self.evaluate_job(point) for point in points]
             put(self.job_path("evaluate", curve), {"jobs": jobs, **self._shared()})
+        self._write_sums(written)
+
+    def _write_sums(self, written: dict[str, str]) -> None:
+        """List the checksums of the plan's files, and of those of other studies that are there."""
+        sums = SumsFile(self.root / SUMS)
+        try:
+            before = sums.read()
+        except DamagedFile:
+            before = {}
+        others = {n: d for n, d in before.items() if n not in written and (self.root / n).is_file()}
+        sums.write({**others, **written})
 
     def _shared(self) -> dict[str, Any]:
         return {"threads": self.scale.runtime.threads, "modules": self.run.modules}
@@ -372,7 +389,7 @@ def written(scale: Scale, run: RunConfig) -> Scale:
     path = Path(run.results) / scale.name / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; a job of the workflow is started by Snakemake only")
-    datasets = Scale.model_validate(read_json(path)["scale"]).datasets
+    datasets = check(Scale, read_plan(path.parent)["scale"], f"{path}: scale").datasets
     return scale.model_copy(update={"datasets": datasets})
 
 

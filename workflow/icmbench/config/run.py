@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from icmbench.config.base import Strict
+from icmbench.secrets import has_credentials
 
 # Snakemake hands numbers inside a --config 'key=[0,1]' over as text.
 WholeNumber = Annotated[int, Field(strict=False)]
@@ -31,12 +32,24 @@ class TrackingSettings(Strict):
     mlflow: bool = Field(True, description="Import every run into MLflow at the end.")
     uri: str | None = Field(
         None,
-        description="Tracking address; null takes MLFLOW_TRACKING_URI, else "
+        description="Tracking address, without user and password, which MLFLOW_TRACKING_USERNAME "
+        "and MLFLOW_TRACKING_PASSWORD give; null takes MLFLOW_TRACKING_URI, else "
         "sqlite:///<results>/mlflow.db.",
     )
     experiment: str = Field(
         "icmbench", description="Prefix of the MLflow experiments, one per study and scale."
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _without_credentials(cls, uri: str | None) -> str | None:
+        # The configuration becomes part of the plan, and that of what MLflow shows.
+        if uri is not None and has_credentials(uri):
+            raise ValueError(
+                "an address with user or password would be shown with the results; set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_URI"
+            )
+        return uri
 
 
 class ProgramSettings(Strict):

@@ -20,6 +20,8 @@ from pydantic import (
 )
 
 from icmbench.errors import UserError
+from icmbench.files import reading
+from icmbench.plain_yaml import parse_yaml
 
 DOWNLOADS = "downloads"
 """Folder inside the data directory for archives: one sub-folder for each data set."""
@@ -120,12 +122,15 @@ def load_catalogue(path: Path) -> dict[str, DataSet]:
     Raises ``UserError`` naming the file, the key, the bad value and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with reading(path, "restore the file"):
+            text = path.read_text(encoding="utf-8")
+            try:
+                content = parse_yaml(text)
+            except yaml.YAMLError as error:
+                where = " ".join(str(error).split())
+                raise UserError(f"{path}: not valid YAML: {where}") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such catalogue of data sets: give its path") from None
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise UserError(f"{path}: not valid YAML: {where}") from None
     try:
         return _CATALOGUE.validate_python(content)
     except ValidationError as error:

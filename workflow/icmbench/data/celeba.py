@@ -5,6 +5,7 @@ Reads a fetched folder as it is unpacked; attributes of -1 and 1 become 0 and 1.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from icmbench.data.face_index import Array, FaceIndex, Identity, SplitName
 from icmbench.errors import UserError
+from icmbench.files import reading
 
 # Indices into CelebA at which CelebAMask-HQ's own script ends train and val.
 TRAIN_END, VAL_END = 162_771, 182_638
@@ -71,9 +73,11 @@ class CelebA(FaceIndex):
             try:
                 name, code = cells
                 found[PARTITION[int(code)]].append(int(Path(name).stem))
+                if int(code) < 0:
+                    raise IndexError(code)
             except (ValueError, IndexError):
                 raise _bad_line(path, number, "a file name and 0, 1 or 2") from None
-        return {name: sorted(ids) for name, ids in found.items()}
+        return _each_once(path, found)
 
     def file(self, identity: Identity) -> str:
         """Return the file name of a picture."""
@@ -114,7 +118,7 @@ class CelebAMaskHQ(FaceIndex):
                 found[split_of(int(original))].append(int(own))
             except ValueError:
                 raise _bad_line(path, number, "idx, orig_idx and orig_file") from None
-        return {name: sorted(ids) for name, ids in found.items()}
+        return _each_once(path, found)
 
     def file(self, identity: Identity) -> str:
         """Return the file name of a picture."""
@@ -143,7 +147,7 @@ class CelebAMaskHQ(FaceIndex):
             if not path.is_file():  # a part that is not seen has no file
                 continue
             found = True
-            with Image.open(path) as image:
+            with reading(path, "get the file again"), Image.open(path) as image:
                 mask = image.convert("L").resize(size[::-1], Image.Resampling.NEAREST)
             merged[np.asarray(mask) > 127] = label
         if not found:
@@ -152,6 +156,14 @@ class CelebAMaskHQ(FaceIndex):
                 "celebamask_hq again or complete the folder"
             )
         return merged
+
+
+def _each_once(path: Path, found: dict[SplitName, list[int]]) -> dict[SplitName, list[int]]:
+    counts = Counter(identity for ids in found.values() for identity in ids)
+    twice = [identity for identity, count in counts.most_common(1) if count > 1]
+    if twice:
+        raise UserError(f"{path}: picture {twice[0]} stands twice; get the file again")
+    return {name: sorted(ids) for name, ids in found.items()}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -163,6 +175,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield number, cells
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; fetch this data set first") from error
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text; get the file again") from None
 
 
 def _bad_line(path: Path, number: int, wanted: str) -> UserError:
@@ -173,8 +187,10 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[int, Array]]:
     """Return names, and uint8 [A] by id: a count, a line of names, then file name and values."""
     names: tuple[str, ...] = ()
     values: dict[int, Array] = {}
+    count: str | None = None
     for number, cells in _rows(path):
         if number == 1:
+            count = cells[0]
             continue
         if number == 2:
             names = tuple(cells)
@@ -182,11 +198,18 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[int, Array]]:
         try:
             row = np.array(cells[1:], np.int8)
             identity = int(Path(cells[0]).stem)
-        except ValueError:
+        except (ValueError, OverflowError):
             row, identity = np.empty(0, np.int8), -1
         if row.size != len(names) or not np.isin(row, (-1, 1)).all():
             raise _bad_line(path, number, f"a picture and {len(names)} values of -1 or 1")
+        if identity in values:
+            raise UserError(f"{path}: picture {identity} stands twice; get the file again")
         values[identity] = (row > 0).astype(np.uint8)
+    if count != str(len(values)):
+        raise UserError(
+            f"{path}: {len(values)} pictures, but its first line says {str(count)[:20]!r}; get the "
+            "file again"
+        )
     return names, values
 
 

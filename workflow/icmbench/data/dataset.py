@@ -9,18 +9,18 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from icmbench.codecs.base import Picture
+from icmbench.codecs.base import Picture, decoded_digest
 from icmbench.data.index import open_index
 from icmbench.data.pictures import list_pictures, picture_size, read_picture, require_pictures
-from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.errors import DamagedFile, UserError
+from icmbench.files import line_of, read_object, reading
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
@@ -34,10 +34,18 @@ class Pictures:
     """Pictures by file name, out of a folder or an uncompressed zip archive.
 
     A small set stays in memory once read, so that epochs after the first cost no decoding.
+
+    Args:
+        path: of the folder or archive.
+        keep: whether a small set stays.
+        check: called with each file of a folder before it is read, to raise where it is damaged.
     """
 
-    def __init__(self, path: Path, keep: bool = True) -> None:
+    def __init__(
+        self, path: Path, keep: bool = True, check: Callable[[Path], None] | None = None
+    ) -> None:
         self.path = path
+        self._check = check
         self._archive: zipfile.ZipFile | None = None
         self._cache: dict[str, Picture] = {}
         self._room = _CACHE_BYTES if keep else 0
@@ -75,14 +83,22 @@ class Pictures:
     def _open(self, name: str, read: Callable[[Path | IO[bytes]], T]) -> T:
         try:
             if self.path.is_dir():
+                if self._check is not None:
+                    self._check(self.path / name)
                 return read(self.path / name)
             return read(io.BytesIO(self._zip().read(name)))
-        except (KeyError, OSError) as error:
-            raise UserError(f"{self.path}: cannot read picture {name!r} ({error})") from error
+        except UserError:
+            raise
+        except Exception as error:  # Pillow was seen to raise nearly anything
+            raise UserError(
+                f"{self.path}: cannot read picture {name!r} ({line_of(error)}); restore it, or run "
+                "the job that makes it again"
+            ) from error
 
     def _zip(self) -> zipfile.ZipFile:
         if self._archive is None:
-            self._archive = zipfile.ZipFile(self.path)
+            with reading(self.path):
+                self._archive = zipfile.ZipFile(self.path)
         return self._archive
 
 
@@ -99,6 +115,8 @@ class Split:
         split: train, val or test.
         decoded: archive or folder of decoded pictures to give in place of the originals.
         keep: hold pictures in memory once read, for those who read them often.
+        digests: what :func:`icmbench.codecs.base.decoded_digest` must say of each decoded picture,
+            by image id; those that it does not name are not checked.
     """
 
     def __init__(
@@ -107,11 +125,13 @@ class Split:
         split: str,
         decoded: Path | str | None = None,
         keep: bool = True,
+        digests: Mapping[str, str] | None = None,
     ) -> None:
         self.dataset = dataset
         index = open_index(dataset, split)
         self._decoded = decoded is not None
-        originals = Pictures(index.images, keep)
+        self._digests = dict(digests or {})
+        originals = Pictures(index.images, keep, index.check)
         self._pictures = Pictures(Path(decoded), keep) if decoded is not None else originals
         self.annotations = index.annotations
         self._index = index
@@ -156,9 +176,17 @@ class Split:
 
     def picture(self, index: int) -> Picture:
         """Return the picture that is coded (resized where the scale says so) or was decoded."""
-        if self._decoded:
-            return self._pictures.read(f"{self.ids[index]}.png")
-        return self.original(index)
+        if not self._decoded:
+            return self.original(index)
+        identity = str(self.ids[index])
+        picture = self._pictures.read(f"{identity}.png")
+        wanted = self._digests.get(identity)
+        if wanted is not None and decoded_digest(picture) != wanted:
+            raise DamagedFile(
+                f"{self._pictures.path / identity}.png: is not the picture that was decoded; "
+                "delete it and the chunk*.json beside its folder and run again"
+            )
+        return picture
 
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of :meth:`picture`, from the file's header."""
@@ -293,4 +321,4 @@ def data_digest(dataset: dict[str, Any]) -> str:
             f"{path}: data set of role {dataset['role']!r} is not there; "
             "run `python -m icmbench data` or the workflow's data rule"
         )
-    return str(read_json(path)["digest"])
+    return str(read_object(path, "digest")["digest"])

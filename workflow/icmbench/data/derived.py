@@ -45,10 +45,12 @@ def derived(
     key = digest_json([*what, manifest.digest])
     try:
         stored = json.loads(cache.read_text(encoding="utf-8"))
-        if stored.pop("key") == key:
+        seal = stored.pop("sha256")
+        if stored.pop("key") == key and seal == digest_json(stored):
             return read(stored)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # there is none yet, or it is damaged: it is made again
     content = make(manifest)
-    write_text(cache, json.dumps({"key": key, **content}) + "\n")
+    content = json.loads(json.dumps(content))  # as it will be read, for the digest
+    write_text(cache, json.dumps({"key": key, "sha256": digest_json(content), **content}) + "\n")
     return read(content)

@@ -15,7 +15,7 @@ from PIL import Image
 from icmbench.data.celeba import CelebA, CelebAMaskHQ
 from icmbench.data.face_index import Array, FaceIndex, Identity, SplitName
 from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.files import read_object, reading
 
 SETS: dict[str, type[CelebA] | type[CelebAMaskHQ]] = {
     "celeba": CelebA,
@@ -31,8 +31,8 @@ class EmbeddedFaceIndex(FaceIndex):
         path = folder / f"attributes_{split}.json"
         if not path.is_file():
             raise UserError(f"{path}: no such file; run the workflow's data rule")
-        self.parsing_names = tuple(read_json(folder / "manifest.json")["parsing"])
-        content = read_json(path)
+        self.parsing_names = tuple(read_object(folder / "manifest.json", "parsing")["parsing"])
+        content = read_object(path, "names", "values")
         self.attribute_names = tuple(content["names"])
         self._values = {int(identity): row for identity, row in content["values"].items()}
         self._archive: zipfile.ZipFile | None = None
@@ -59,9 +59,17 @@ class EmbeddedFaceIndex(FaceIndex):
 
     def parsing(self, identity: Identity, size: tuple[int, int]) -> Array:
         """Return the map, drawn with the picture."""
+        place = self.folder / f"parsing_{self.split}.zip"
         if self._archive is None:
-            self._archive = zipfile.ZipFile(self.folder / f"parsing_{self.split}.zip")
-        with Image.open(io.BytesIO(self._archive.read(self.file(identity)))) as image:
+            with reading(place):
+                self._archive = zipfile.ZipFile(place)
+        with reading(f"{place}: {self.file(identity)}"):
+            return self._parsing(self._archive, identity, size)
+
+    def _parsing(
+        self, archive: zipfile.ZipFile, identity: Identity, size: tuple[int, int]
+    ) -> Array:
+        with Image.open(io.BytesIO(archive.read(self.file(identity)))) as image:
             if image.size != size[::-1]:
                 return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST))
             return np.asarray(image)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from icmbench.data.coco import read_annotations
+from icmbench.data.intact import FetchedFiles, check_generated
 from icmbench.data.pictures import require_pictures
 from icmbench.errors import UserError
-from icmbench.files import read_json
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
@@ -32,6 +33,7 @@ class Index:
         classes: names of the classes.
         faces: attributes and parsing maps, or None.
         limit: how many pictures to take where ``files`` is None.
+        check: raises where a picture of a folder is not what was fetched, or None.
     """
 
     images: Path
@@ -43,6 +45,7 @@ class Index:
     classes: Sequence[str] = ()
     faces: FaceSet | None = None
     limit: int | None = None
+    check: Callable[[Path], None] | None = None
 
 
 def open_index(dataset: dict[str, Any], split: str) -> Index:
@@ -55,7 +58,9 @@ def open_index(dataset: dict[str, Any], split: str) -> Index:
     if dataset["source"] == "embedded-scenes":
         images = folder / f"{split}.zip"
         require_pictures(images)
-        return _coco(images, read_json(folder / f"instances_{split}.json"), None)
+        annotations = folder / f"instances_{split}.json"
+        check_generated(folder, split)
+        return _coco(images, read_annotations(annotations), None)
     if dataset["source"] == "embedded-faces":
         return _faces(dataset, split)
     place = dataset["splits"].get(split)
@@ -72,16 +77,21 @@ def _fetched(dataset: dict[str, Any], split: str, place: dict[str, Any]) -> Inde
     images = folder / place["images"]
     # Indices that take long to make lie beside the manifest, named after the data's digest.
     beside = Path(dataset["manifest"]).parent
+    fetched = FetchedFiles(folder)
+    # Training reads each picture many times, and `fetch --verify` has read it before.
+    check = fetched.check if split != "train" else None
     match place["layout"] or ("coco" if place["annotations"] else "pictures"):
         case "pictures":
-            return Index(images, limit=limit)
+            return Index(images, limit=limit, check=check)
         case "coco":
-            return _coco(images, read_json(folder / place["annotations"]), limit)
+            fetched.check(folder / place["annotations"])
+            return _coco(images, read_annotations(folder / place["annotations"]), limit, check)
         case "voc":
             from icmbench.data.voc import cached_coco_annotations
 
             cache = beside / f"{dataset['name']}.{split}.coco.json"
-            return _coco(images, cached_coco_annotations(folder, place["sets"], cache), limit)
+            found_objects = cached_coco_annotations(folder, place["sets"], cache, fetched.check)
+            return _coco(images, found_objects, limit, check)
         case "imagenet":
             from icmbench.data.imagenet import index
 
@@ -89,13 +99,19 @@ def _fetched(dataset: dict[str, Any], split: str, place: dict[str, Any]) -> Inde
             found = index(folder, own, beside / f"{dataset['name']}.{own}.index.json")
             files = found.files[:limit]
             ids: list[int | str] = [Path(name).stem for name in files]
-            return Index(folder, files, ids, labels=found.labels[:limit], classes=found.classes)
+            labels = found.labels[:limit]
+            return Index(folder, files, ids, labels=labels, classes=found.classes, check=check)
         case "celeba":
             return _faces(dataset, split)
     raise AssertionError(place["layout"])
 
 
-def _coco(images: Path, annotations: dict[str, Any], limit: int | None) -> Index:
+def _coco(
+    images: Path,
+    annotations: dict[str, Any],
+    limit: int | None,
+    check: Callable[[Path], None] | None = None,
+) -> Index:
     entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
     kept = {entry["id"] for entry in entries}
     own = [a for a in annotations["annotations"] if a["image_id"] in kept]
@@ -108,6 +124,7 @@ def _coco(images: Path, annotations: dict[str, Any], limit: int | None) -> Index
         {**annotations, "images": entries, "annotations": own},
         _dominant(entries, own, [category["id"] for category in categories]),
         [NOTHING, *(category["name"] for category in categories)],
+        check=check,
     )
 
 
@@ -130,6 +147,15 @@ def _dominant(
 def _faces(dataset: dict[str, Any], split: str) -> Index:
     from icmbench.data.faces import open_faces
 
+    folder = Path(dataset["folder"])
+    embedded = dataset["source"] == "embedded-faces"
+    if embedded:
+        check_generated(folder, split)
+    else:
+        fetched = FetchedFiles(folder)
+        for path in sorted(folder.glob("*.txt")):
+            fetched.check(path)
     faces = open_faces(dataset, split)
     files = [faces.file(identity) for identity in faces.ids]
-    return Index(faces.pictures, files, faces.ids, faces=faces)
+    check = None if embedded or split == "train" else FetchedFiles(folder).check
+    return Index(faces.pictures, files, faces.ids, faces=faces, check=check)

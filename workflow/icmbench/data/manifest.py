@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from icmbench.data.catalogue import DataSet
 from icmbench.data.checksums import Hashes, hash_file, mismatch
 from icmbench.errors import UserError
-from icmbench.files import write_json, write_text
+from icmbench.files import reading, write_json, write_text
 
 Source = Literal["dvc", "mirror", "address", "placed", "found"]
 
@@ -155,14 +155,17 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 def read_manifest(path: Path) -> Manifest | None:
     """Return a manifest, or ``None`` if there is none; ``UserError`` if it is not one."""
+    again = "delete the file and fetch again"
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        with reading(path, again):
+            text = path.read_text(encoding="utf-8")
+        return Manifest.model_validate_json(text)
     except FileNotFoundError:
         return None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "(whole file)"
-        raise UserError(f"{path}: {key}: {first['msg']}: delete the file and fetch again") from None
+        raise UserError(f"{path}: {key}: {first['msg']}: {again}") from None
 
 
 def problem_with(
@@ -183,12 +186,15 @@ def problem_with(
         if problem := mismatch(hashes, expected[record.name]):
             return f"was made from another {record.name}: it {problem}"
     try:
-        text = listing.read_text(encoding="utf-8")
+        data = listing.read_bytes()
     except FileNotFoundError:
         return f"has no list of files {listing.name}"
-    if hashlib.sha256(text.encode()).hexdigest() != manifest.digest:
+    if hashlib.sha256(data).hexdigest() != manifest.digest:
         return f"has a list of files {listing.name} that does not fit its manifest"
-    listed = {path: sha256 for sha256, path in (line.split("  ", 1) for line in text.splitlines())}
+    listed = {
+        path: sha256
+        for sha256, path in (line.split("  ", 1) for line in data.decode().splitlines())
+    }
     sizes = scan(folder, entry)
     if missing := sorted(listed.keys() - sizes.keys()):
         return f"lacks {len(missing)} of {len(listed)} files, first {missing[0]}"

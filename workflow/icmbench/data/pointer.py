@@ -13,7 +13,9 @@ from pathlib import Path
 
 import yaml
 
-from icmbench.errors import UserError
+from icmbench.errors import DamagedFile, UserError
+from icmbench.files import reading
+from icmbench.plain_yaml import parse_yaml
 
 
 def pointer_path(data_dir: Path, name: str) -> Path:
@@ -24,11 +26,14 @@ def pointer_path(data_dir: Path, name: str) -> Path:
 def read_md5(pointer: Path) -> str | None:
     """Return the MD5 that a pointer names (``....dir``), or ``None`` if there is no pointer."""
     try:
-        content = yaml.safe_load(pointer.read_text(encoding="utf-8"))
-        return str(content["outs"][0]["md5"])
+        with reading(pointer, "restore it from Git"):
+            text = pointer.read_text(encoding="utf-8")
+        return str(parse_yaml(text)["outs"][0]["md5"])
     except FileNotFoundError:
         return None
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+    except DamagedFile:
+        raise
+    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, RecursionError):
         raise UserError(
             f"{pointer}: outs[0].md5: not a DVC pointer with a checksum: restore it from Git"
         ) from None

@@ -6,20 +6,22 @@ Only regular files are written, each by its own checked path. A member with an a
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from icmbench.data.catalogue import Archive
 from icmbench.errors import UserError
+from icmbench.files import line_of
 
 _Opener = Callable[[], IO[bytes]]
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+# A full disk or a folder without permission says nothing of the archive.
+_OUR_SIDE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 
 def unpack(source: Path, archive: Archive, target: Path, wanted: Callable[[str], bool]) -> None:
@@ -43,10 +45,20 @@ def unpack(source: Path, archive: Archive, target: Path, wanted: Callable[[str],
             destination.parent.mkdir(parents=True, exist_ok=True)
             with open_member() as stream, destination.open("wb") as output:
                 shutil.copyfileobj(stream, output, 1 << 20)
-    except _DAMAGED as error:
-        raise UserError(
-            f"{source}: not a readable {archive.unpack} archive ({error}): get it again"
-        ) from None
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno in _OUR_SIDE:
+            raise
+        raise _unreadable(source, archive, error) from None
+    except Exception as error:  # readers of damaged archives were seen to raise nearly anything
+        raise _unreadable(source, archive, error) from None
+
+
+def _unreadable(source: Path, archive: Archive, error: Exception) -> UserError:
+    return UserError(
+        f"{source}: not a readable {archive.unpack} archive ({line_of(error)}): get it again"
+    )
 
 
 def _relative(source: Path, name: str, archive: Archive) -> str | None:

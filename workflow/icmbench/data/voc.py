@@ -11,13 +11,14 @@ import math
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from icmbench.data.derived import derived
 from icmbench.data.manifest import Manifest
 from icmbench.errors import UserError
+from icmbench.files import reading
 
 CLASSES = (
     "aeroplane",
@@ -43,13 +44,16 @@ CLASSES = (
 )
 """The 20 classes in the usual, alphabetical order; category ids count from 1."""
 
+_SIDE = 1 << 20  # more pixels than any picture's side
 _FORMAT = 1  # to be raised with every change of what coco_annotations returns
 _SET = re.compile(r"VOC\d{4}/\w+")
 _NAME = re.compile(r"\d{6}|\d{4}_\d{6}")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
+def coco_annotations(
+    folder: Path, sets: Sequence[str], check: Callable[[Path], None] | None = None
+) -> dict[str, Any]:
     """Return the annotations of some VOC image sets as one COCO-format dictionary.
 
     An image's ``id`` is its name's digits as a number: ``000005`` of VOC2007 is 5, ``2008_000008``
@@ -63,6 +67,7 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
     Args:
         folder: the data set's folder, which holds ``VOC2007`` and so on.
         sets: sets such as ``VOC2007/trainval``, which is ``VOC2007/ImageSets/Main/trainval.txt``.
+        check: called with each file before it is read, to raise where it is damaged.
 
     Raises:
         UserError: naming the file, for an unknown set, a missing picture or damaged annotations.
@@ -71,7 +76,7 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     listed_in: dict[int, str] = {}
     for chosen in sets:
-        year, names = _read_set(folder, chosen)
+        year, names = _read_set(folder, chosen, check)
         pictures = _pictures(folder / year / "JPEGImages")
         for name in names:
             identity = int(name.replace("_", ""))
@@ -87,7 +92,10 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
                     f"{folder / file}: no such picture, but {chosen} lists it: fetch the data set "
                     "again; a mirror of a part needs lists of that part"
                 )
-            width, height, objects = _read_objects(folder / year / "Annotations" / f"{name}.xml")
+            path = folder / year / "Annotations" / f"{name}.xml"
+            if check is not None and path.is_file():
+                check(path)
+            width, height, objects = _read_objects(path)
             images.append({"id": identity, "file_name": file, "width": width, "height": height})
             for item in objects:
                 annotations.append({"id": len(annotations) + 1, "image_id": identity, **item})
@@ -95,7 +103,12 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def cached_coco_annotations(folder: Path, sets: Sequence[str], cache: Path) -> dict[str, Any]:
+def cached_coco_annotations(
+    folder: Path,
+    sets: Sequence[str],
+    cache: Path,
+    check: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
     """Return :func:`coco_annotations`, read from ``cache`` where that fits the data and the sets.
 
     See :func:`icmbench.data.derived.derived`.
@@ -105,7 +118,7 @@ def cached_coco_annotations(folder: Path, sets: Sequence[str], cache: Path) -> d
     """
 
     def make(manifest: Manifest) -> dict[str, Any]:
-        return {"annotations": coco_annotations(folder, sets)}
+        return {"annotations": coco_annotations(folder, sets, check)}
 
     def read(content: dict[str, Any]) -> dict[str, Any]:
         return dict(content["annotations"])
@@ -113,18 +126,23 @@ def cached_coco_annotations(folder: Path, sets: Sequence[str], cache: Path) -> d
     return derived(folder, cache, [_FORMAT, list(sets)], make, read)
 
 
-def _read_set(folder: Path, chosen: str) -> tuple[str, list[str]]:
+def _read_set(
+    folder: Path, chosen: str, check: Callable[[Path], None] | None
+) -> tuple[str, list[str]]:
     """Return the year's folder and the picture names of a set such as ``VOC2007/trainval``."""
     if not _SET.fullmatch(chosen):
         raise UserError(f"set {chosen!r} is not of the form VOC2007/trainval: correct it")
     year, name = chosen.split("/")
     path = folder / year / "ImageSets" / "Main" / f"{name}.txt"
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with reading(path, "fetch the data set again"):
+            lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         known = sorted(p.relative_to(folder) for p in folder.glob("VOC*/ImageSets/Main/*.txt"))
         there = ", ".join(f"{p.parts[0]}/{p.stem}" for p in known) or "none"
         raise UserError(f"{path}: no such set: choose among those there ({there})") from None
+    if check is not None:
+        check(path)
     names: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
         entry = line.strip()
@@ -152,16 +170,22 @@ def _pictures(folder: Path) -> set[str]:
 def _read_objects(path: Path) -> tuple[int, int, list[dict[str, Any]]]:
     """Return a picture's width, height and objects, without their ids."""
     try:
-        root = ET.parse(path).getroot()
+        with reading(path, "fetch the data set again"):
+            data = path.read_bytes()
     except FileNotFoundError:
         raise _damaged(path, "no such file") from None
-    except ET.ParseError as error:
+    # VOC declares none, and entities can grow without bound.
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise _damaged(path, "declares a document type or entities, which VOC's files never do")
+    try:
+        root = ET.fromstring(data)
+    except (ET.ParseError, ValueError, LookupError) as error:  # also of an unknown encoding
         raise _damaged(path, f"not valid XML ({error})") from None
     size = root.find("size")
     if size is None:
         raise _damaged(path, "no <size>")
     width, height = (_number(path, size, tag) for tag in ("width", "height"))
-    if min(width, height) < 1 or width % 1 or height % 1:
+    if min(width, height) < 1 or max(width, height) > _SIDE or width % 1 or height % 1:
         raise _damaged(path, f"<size> {width:g} x {height:g} is not a number of pixels")
     # Direct children only: the parts of a person (head, hand, foot) have names and boxes as well.
     objects = [_read_object(path, item) for item in root.findall("object")]
@@ -177,6 +201,8 @@ def _read_object(path: Path, item: ET.Element) -> dict[str, Any]:
         raise _damaged(path, f"no <bndbox> in an object of class {name}")
     # A few boxes of VOC2012 have fractions of pixels; they are kept.
     left, top, right, bottom = (_number(path, corners, tag) for tag in _CORNERS)
+    if max(map(abs, (left, top, right, bottom))) > _SIDE:
+        raise _damaged(path, f"box {left:g} {top:g} {right:g} {bottom:g} is not in a picture")
     if right < left or bottom < top:
         raise _damaged(path, f"box {left:g} {top:g} {right:g} {bottom:g} ends before it begins")
     width, height = right - left + 1, bottom - top + 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from icmbench.codecs.base import Latents, Picture
 from icmbench.codecs.estimated import as_png
-from icmbench.files import atomic_path
+from icmbench.files import atomic_path, reading
 
 # What decoding leaves in the folder of an encoding.
 DECODED, LATENTS = "decoded.zip", "latents.zip"
@@ -28,9 +28,45 @@ def latents_to_bytes(latents: Latents) -> bytes:
 
 
 def latents_from_bytes(data: bytes) -> Latents:
-    """Return what :func:`latents_to_bytes` wrote."""
+    """Return what :func:`latents_to_bytes` wrote.
+
+    Raises:
+        Exception: of any kind where the data are damaged.
+    """
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return dict(stored)
+
+
+class ArchiveReader:
+    """Reads members by name; every fault is one line that names the archive.
+
+    Args:
+        path: of the archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path):
+            self._archive = zipfile.ZipFile(path)
+
+    def __enter__(self) -> ArchiveReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def names(self) -> list[str]:
+        """Return the names of the members."""
+        return self._archive.namelist()
+
+    def read(self, name: str) -> bytes:
+        """Return a member, checked against the archive's own checksum.
+
+        Raises:
+            DamagedFile: where it is missing or damaged.
+        """
+        with reading(f"{self.path}: {name}"):
+            return self._archive.read(name)
 
 
 class ArchiveWriter:

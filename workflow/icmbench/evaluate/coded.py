@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.errors import UserError
-from icmbench.files import digest_json, read_json
+from icmbench.evaluate.stamp import check_files
+from icmbench.files import digest_json, reading
+from icmbench.sums import read_sealed
 
 
 def coded_fingerprint(coded: dict[str, Any] | None) -> str | None:
@@ -25,7 +27,7 @@ def coded_fingerprint(coded: dict[str, Any] | None) -> str | None:
     for name in coded["state"]:
         if not Path(name).is_file():
             raise UserError(f"{name}: no such file; run the job that codes these pictures first")
-        prints.append(read_json(name)["fingerprint"])
+        prints.append(read_sealed(name, "fingerprint")["fingerprint"])
     return str(prints[0]) if len(prints) == 1 else digest_json(prints)
 
 
@@ -34,10 +36,49 @@ def coded_rows(coded: dict[str, Any]) -> Any:
     import pandas as pd
 
     if coded["rows"] == "chunks":
-        rows = [row for name in coded["state"] for row in read_json(name)["rows"]]
+        rows = _chunk_rows(coded)
         frame = pd.DataFrame(rows).drop(columns=["bitstream", "decoded"])
         return frame.assign(bits_estimated=float("nan"), reconstruct_s=float("nan"))
     folder = Path(coded["folder"])
-    encoded = pd.read_parquet(folder / "encoded.parquet").drop(columns="reconstruction")
-    decoded = pd.read_parquet(folder / "decoded.parquet")
-    return encoded.merge(decoded, on="image_id", validate="one_to_one")
+    encoded, decoded = (read_table(folder, what) for what in ("encoded", "decoded"))
+    with reading(folder / "decoded.parquet"):
+        encoded = encoded.drop(columns="reconstruction")
+        return encoded.merge(decoded, on="image_id", validate="one_to_one")
+
+
+def read_table(folder: Path, what: str) -> Any:
+    """Return ``encoded.parquet`` or ``decoded.parquet`` of an encoding.
+
+    Raises:
+        UserError: where it is missing, or not what was written.
+    """
+    import pandas as pd
+
+    path = folder / f"{what}.parquet"
+    check_files(folder, what, [path.name])
+    with reading(path):
+        return pd.read_parquet(path)
+
+
+def check_coded(coded: dict[str, Any] | None) -> None:
+    """Check the archives of a learned codec's decoded pictures and latents.
+
+    Raises:
+        UserError: naming one that is not what was written.
+    """
+    if coded is not None and coded["rows"] != "chunks":
+        check_files(Path(coded["folder"]), "decoded")
+
+
+def picture_digests(coded: dict[str, Any] | None) -> dict[str, str]:
+    """Return the digest of each decoded picture of an anchor by image id.
+
+    Empty for a learned codec, whose pictures lie in an archive that :func:`check_coded` checks.
+    """
+    if coded is None or coded["rows"] != "chunks":
+        return {}
+    return {str(row["image_id"]): str(row["decoded"]) for row in _chunk_rows(coded)}
+
+
+def _chunk_rows(coded: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for name in coded["state"] for row in read_sealed(name, "rows")["rows"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,8 +15,16 @@ import pandas as pd
 from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.archive import DECODED, LATENTS, latents_to_bytes, new_archive
+from icmbench.evaluate.archive import (
+    DECODED,
+    LATENTS,
+    ArchiveReader,
+    latents_to_bytes,
+    new_archive,
+)
+from icmbench.evaluate.coded import read_table
 from icmbench.evaluate.complexity import write_codec_complexity
+from icmbench.evaluate.stamp import check_files
 from icmbench.files import atomic_path
 from icmbench.registry import CODECS
 
@@ -91,12 +98,13 @@ def decode(job: dict[str, Any]) -> None:
     """
     folder = Path(job["output"])
     split, codec = Split(job["dataset"], job["split"]), open_codec(job)
-    expected = pd.read_parquet(folder / "encoded.parquet").set_index("image_id")["reconstruction"]
+    check_files(folder, "encoded")
+    expected = read_table(folder, "encoded").set_index("image_id")["reconstruction"]
     estimated = job["codec"]["parameters"].get("rate") == "estimate"  # nothing was decoded
     decode_one = _decoder(codec, "features" in yields_of(job), "pictures" in job["decodes"])
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        bitstreams = stack.enter_context(zipfile.ZipFile(folder / "bitstreams.zip"))
+        bitstreams = stack.enter_context(ArchiveReader(folder / "bitstreams.zip"))
         outputs = {
             name: stack.enter_context(new_archive(folder / name))
             for name, what in ((DECODED, "pictures"), (LATENTS, "features"))
@@ -138,8 +146,8 @@ def decode(job: dict[str, Any]) -> None:
 
 def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
     """Count what decoding one picture takes, features and pixels apart."""
-    encoded = pd.read_parquet(folder / "encoded.parquet").iloc[0]
-    with zipfile.ZipFile(folder / "bitstreams.zip") as bitstreams:
+    encoded = read_table(folder, "encoded").iloc[0]
+    with ArchiveReader(folder / "bitstreams.zip") as bitstreams:
         data = bitstreams.read(f"{encoded['image_id']}{SUFFIX}")
     steps: dict[str, Callable[[], Any]] = {"decode": lambda: codec.decode(data)}
     if "features" in yields_of(job):

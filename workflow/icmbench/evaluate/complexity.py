@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.files import read_json, write_json
+from icmbench.evaluate.stamp import check_files
+from icmbench.files import read_object, write_json
 
 # What is counted of a codec, in the order of the data's way.
 CODEC_STEPS = ("encode", "decode", "reconstruct")
@@ -58,8 +59,9 @@ def read_complexity(coded: dict[str, Any] | None, task: dict[str, Any] | None) -
     macs: dict[str, Any] = dict.fromkeys(CODEC_STEPS)
     for what in ("encoded", "decoded"):
         path = None if coded is None else Path(coded["folder"]) / f"{what}.complexity.json"
-        if path is not None and path.is_file():
-            content = read_json(path)
+        if path is not None and path.exists():
+            check_files(path.parent, what, [path.name])
+            content = read_object(path, "parameters", "macs_per_pixel")
             parameters["codec"] = content["parameters"]
             macs.update(content["macs_per_pixel"])
     macs["task"] = task["macs_per_pixel"] if task else None

@@ -1,7 +1,7 @@
 """Code or evaluate every point of a curve in one process; points already done are skipped.
 
-Each point keeps a small file with the digest of all it was made from. The curve's manifest, on
-which Snakemake's rules depend, joins them.
+Each point keeps a stamp, a small file with the digest of all it was made from. The manifest of the
+curve, on which Snakemake's rules depend, joins them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from icmbench.data.dataset import data_digest
 from icmbench.environment import version
-from icmbench.errors import UserError
 from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.evaluate.coded import coded_fingerprint
-from icmbench.files import digest_json, read_json, source_digest, write_json
+from icmbench.evaluate.stamp import finished, read_stamp, stamp_path, write_stamp
+from icmbench.files import digest_json, source_digest, write_json
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
 CODING_VERSION = 3
@@ -44,7 +44,7 @@ def decode_curve(jobs: list[Job]) -> Path:
         decode(job)
 
     def inputs(job: Job) -> Job:
-        return {**_coding_inputs(job), "encoded": _stamp(Path(job["output"]), "encoded")}
+        return {**_coding_inputs(job), "encoded": read_stamp(Path(job["output"]), "encoded")}
 
     archives = {"pictures": DECODED, "features": LATENTS}
     outputs = ("decoded.parquet", *(archives[what] for what in jobs[0]["decodes"]))
@@ -98,25 +98,12 @@ def _each(
     points = {}
     for job in jobs:
         folder = Path(job["output"])
-        stamp = folder / f"{what}.stamp.json"
         fingerprint = digest_json(inputs(job))
-        done = (
-            stamp.is_file()
-            and read_json(stamp)["fingerprint"] == fingerprint
-            and all((folder / name).is_file() for name in outputs)
-        )
-        if not done:
-            stamp.unlink(missing_ok=True)
+        if not finished(folder, what, fingerprint, outputs):
+            stamp_path(folder, what).unlink(missing_ok=True)
             work(job)
-            write_json(stamp, {"fingerprint": fingerprint})
+            write_stamp(folder, what, fingerprint)
         points[job["key"]] = fingerprint
     manifest = Path(jobs[0]["output"]).parent / f"{what}.json"
     write_json(manifest, {"points": points})
     return manifest
-
-
-def _stamp(folder: Path, what: str) -> str:
-    path = folder / f"{what}.stamp.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: not {what} yet; run the job that does so first")
-    return str(read_json(path)["fingerprint"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.archive import latents_from_bytes
+from icmbench.evaluate.archive import ArchiveReader, latents_from_bytes
+from icmbench.files import reading
 from icmbench.pixels import to_tensor
 from icmbench.tasks.base import Features
 
@@ -36,14 +37,17 @@ class _FeatureReader:
 
         self._codec = build_codec(job["decoder"]).eval().to(device)
         self._split, self._device = split, device
-        self._archive = zipfile.ZipFile(job["coded"]["latents"])
+        self._archive = ArchiveReader(Path(job["coded"]["latents"]))
 
     @torch.no_grad()
     def __call__(self, indices: Sequence[int]) -> Features:
         values, sizes = [], []
         for index in indices:
-            latents = latents_from_bytes(self._archive.read(f"{self._split.ids[index]}.npz"))
-            height, width = (int(side) for side in latents["size"])
+            name = f"{self._split.ids[index]}.npz"
+            data = self._archive.read(name)
+            with reading(f"{self._archive.path}: {name}"):
+                latents = latents_from_bytes(data)
+                height, width = (int(side) for side in latents["size"])
             values.append(self._codec.features(latents))
             sizes.append((height, width))
         multiple = self._codec.multiple

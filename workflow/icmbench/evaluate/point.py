@@ -14,7 +14,7 @@ from icmbench.analyse.records import write_records
 from icmbench.analyse.statistics import save_statistics
 from icmbench.data.dataset import Split, data_digest
 from icmbench.environment import describe_environment
-from icmbench.evaluate.coded import coded_rows
+from icmbench.evaluate.coded import check_coded, coded_rows, picture_digests
 from icmbench.evaluate.complexity import count_parameters, macs_of, read_complexity
 from icmbench.files import write_json
 from icmbench.metrics.pixels import quality
@@ -32,7 +32,13 @@ def evaluate(job: dict[str, Any]) -> None:
     coded = job["coded"]
     # Where a task reads features, no picture was decoded.
     pictures = coded is not None and job["decoder"] is None
-    split = Split(job["dataset"], job["split"], coded["pictures"] if pictures else None)
+    check_coded(coded)
+    split = Split(
+        job["dataset"],
+        job["split"],
+        coded["pictures"] if pictures else None,
+        digests=picture_digests(coded),
+    )
     records = _records(job, split).join(_quality(split, pictures), on="image_id")
     write_records(folder / "records.parquet", records)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from icmbench.analyse.checked import check_table
 from icmbench.errors import UserError
+from icmbench.files import reading
 from icmbench.report.outputs import study_page
 from icmbench.report.results import Results, Row, is_number
 from icmbench.report.style import VariantStyle, interval, metric_style, number, plain, signed
@@ -87,7 +89,9 @@ def _rows(root: Path, name: str, missing: list[str]) -> list[Row]:
     if not path.is_file():
         missing.append(f"{name} is missing: repeat the analysis.")
         return []
-    table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    check_table(path)
+    with reading(path, "run the analysis again"):
+        table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
     needed = _COLUMNS[name]
     absent = [column for column in needed if column not in table.columns]
     if absent:

@@ -14,6 +14,7 @@ from PIL import Image
 from icmbench.data.dataset import Split
 from icmbench.data.pictures import read_picture
 from icmbench.errors import UserError
+from icmbench.files import reading
 from icmbench.report.drawing import Box
 from icmbench.report.results import Results, Row
 
@@ -98,6 +99,7 @@ def sort_ids(ids: Iterable[str]) -> list[str]:
 def read_image(place: Path, name: str) -> Image.Image:
     """Return a picture out of a folder or a zip archive."""
     if place.suffix != ".zip":
-        return Image.fromarray(read_picture(place / name))
-    with zipfile.ZipFile(place) as opened:
+        with reading(place / name):
+            return Image.fromarray(read_picture(place / name))
+    with reading(f"{place}: {name}"), zipfile.ZipFile(place) as opened:
         return Image.fromarray(read_picture(io.BytesIO(opened.read(name))))

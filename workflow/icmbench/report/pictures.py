@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from icmbench.errors import UserError
+from icmbench.evaluate.stamp import check_files
 from icmbench.files import read_json, write_bytes
 from icmbench.registry import PIXEL_METRICS, TASKS
 from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes
@@ -230,6 +231,7 @@ class _Shown:
         self._predictions: dict[str, list[Row]] = {}
         predictions = results.root / "runs" / point["key"] / "predictions.json"
         if predictions.is_file():
+            check_files(predictions.parent, "evaluated", [predictions.name])
             for entry in read_json(predictions):
                 self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
 

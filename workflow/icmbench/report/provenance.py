@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from icmbench.files import digest_json, read_json
+from icmbench.files import digest_json, read_object
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, number
 from icmbench.report.tables import Cell, Table, figure, setting, text
@@ -88,7 +88,7 @@ def _digest(results: Results, role: str) -> str:
     }
     manifest = results.root / "data" / role / "manifest.json"
     if not digests and manifest.is_file():
-        digests = {read_json(manifest)["digest"]}
+        digests = {read_object(manifest, "digest")["digest"]}
     if not digests:
         return "not recorded"
     return " and ".join(str(digest)[:_SHOWN_DIGEST] for digest in sorted(digests))

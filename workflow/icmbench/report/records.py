@@ -16,6 +16,7 @@ import pandas as pd
 
 from icmbench.analyse.records import require_columns, with_types
 from icmbench.errors import UserError
+from icmbench.files import reading
 
 #: What names an operating point in every table.
 NAME = ("study", "variant", "rate_index", "seed")
@@ -92,10 +93,8 @@ def load_records(path: Path) -> Records:
         UserError: for a file that is no table, a missing column, a value of the wrong type, or
             rows of one operating point that do not stand together.
     """
-    import pyarrow as pa
-
     points: dict[Name, PointRecords] = {}
-    try:
+    with reading(path, "repeat the analysis"):
         for start, rows in _each_point(path):
             first = rows.iloc[0]
             name = tuple(first[column] for column in NAME)
@@ -105,11 +104,6 @@ def load_records(path: Path) -> Records:
                     "do not stand together; repeat the analysis"
                 )
             points[name] = _summed(rows, start)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path}: not a whole Parquet file ({reason}); repeat the analysis"
-        ) from None
     return Records(path, points)
 
 

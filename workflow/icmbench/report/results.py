@@ -13,9 +13,12 @@ from typing import Any
 import pandas as pd
 
 from icmbench.analyse.bootstrap import LEVEL
+from icmbench.analyse.checked import check_table
 from icmbench.analyse.points import LABELS
+from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.evaluate.stamp import check_files
+from icmbench.files import read_object, reading
 from icmbench.registry import load_modules
 from icmbench.report.records import NAME, PointRecords, Records, load_records
 
@@ -154,14 +157,15 @@ def load_results(root: Path) -> Results:
     plan_path = root / "plan.json"
     if not plan_path.is_file():
         raise UserError(f"{plan_path}: no such file; give a folder results/<scale> of a run")
-    plan = _json(plan_path)
+    plan = read_plan(root)
     load_modules(plan["run"]["modules"])  # the plan names codecs and tasks of the registries
     missing: list[str] = [f"{line[0].upper()}{line[1:]}." for line in plan.get("left_out", [])]
     curves = _csv(root / "tables/curves.csv", CURVE_COLUMNS, missing)
     bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)
     published = _csv(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
     records = None
-    if (root / "tables/records.parquet").is_file():
+    if (root / "tables/records.parquet").exists():
+        check_table(root / "tables/records.parquet")
         records = load_records(root / "tables/records.parquet")
     else:
         missing.append("tables/records.parquet is missing: no figures of single images.")
@@ -173,8 +177,10 @@ def load_results(root: Path) -> Results:
             ("run.json", point["trained"], runs),
             ("evaluate.json", point["evaluated"], evaluations),
         ):
-            if wanted and (folder / name).is_file():
-                into[point["key"]] = _json(folder / name)
+            if wanted and (folder / name).exists():
+                if name == "evaluate.json":
+                    check_files(folder, "evaluated", [name])
+                into[point["key"]] = read_object(folder / name)
     for what, found in (("trained", runs), ("evaluated", evaluations)):
         absent = [p["key"] for p in plan["points"] if p[what] and p["key"] not in found]
         if absent:
@@ -196,18 +202,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _json(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); repeat its job") from None
-
-
 def _csv(path: Path, columns: tuple[str, ...], missing: list[str]) -> list[Row]:
-    if not path.is_file():
+    if not path.exists():
         missing.append(f"{path.parent.name}/{path.name} is missing: repeat the analysis.")
         return []
-    table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    check_table(path)
+    with reading(path, "run the analysis again"):
+        table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
     absent = [name for name in columns if name not in table.columns]
     if absent:
         raise UserError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from icmbench.errors import UserError
 from icmbench.files import write_json
+from icmbench.secrets import hide_secrets
 from icmbench.track.importer import sync
 
 
@@ -29,12 +30,14 @@ def track(
         strict: whether a failure counts.
     """
     try:
-        result = sync(root, uri=uri, watch=watch)
+        # Where a person waits for it, a slow server is given time; a workflow goes on.
+        result = sync(root, uri=uri, watch=watch, patient=strict or watch is not None)
     except Exception as error:
         reason = str(error)
         if not isinstance(error, UserError):
-            traceback.print_exc()  # a defect of ours, to be reported; still no reason to fail
-            reason = f"{type(error).__name__}: {error}"
+            # A defect of ours, to be reported; still no reason to fail.
+            print(hide_secrets(traceback.format_exc(), uri or ""), file=sys.stderr)
+            reason = hide_secrets(f"{type(error).__name__}: {error}", uri or "")
         print(f"{'error' if strict else 'warning'}: {reason}", file=sys.stderr)
         _mark(root, {"status": "failed", "reason": reason}, watch)
         return int(strict)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
-from icmbench.files import read_json
 from icmbench.track.content import Content
 from icmbench.track.points import read_point
 from icmbench.track.push import RUN_KEY, discard, push
@@ -64,7 +64,9 @@ class _Study:
         return [self.own, *below]
 
 
-def sync(root: Path, *, uri: str | None = None, watch: float | None = None) -> SyncResult:
+def sync(
+    root: Path, *, uri: str | None = None, watch: float | None = None, patient: bool = False
+) -> SyncResult:
     """Import the results of a scale into MLflow; a repeat adds nothing.
 
     The experiment of a study is ``<tracking.experiment>/<study>/<scale>``. Its runs are found again
@@ -77,22 +79,23 @@ def sync(root: Path, *, uri: str | None = None, watch: float | None = None) -> S
             configuration, else ``sqlite:///<results>/mlflow.db``.
         watch: seconds between two imports; they go on until every planned operating point is
             complete or Ctrl-C. None imports once.
+        patient: give a slow server time, see :func:`icmbench.track.store.open_store`.
 
     Returns:
         Sums over all imports; ``runs``, ``complete`` and ``problems`` are those of the last one.
 
     Raises:
-        UserError: for a missing plan or table, or a store that does not answer, within about ten
+        UserError: for a missing plan or table, or a store that does not answer, within about five
             seconds. While watching, only the first import raises; later ones warn and are repeated.
     """
     if watch is not None and watch <= 0:
         raise UserError(f"watch is {watch}; allowed: seconds above 0, or leave it out")
-    total = _import(root, uri)
+    total = _import(root, uri, patient)
     try:
         while watch is not None and not total.complete:
             time.sleep(watch)
             try:
-                total = _add(total, _import(root, uri))
+                total = _add(total, _import(root, uri, patient))
             except UserError as error:
                 print(f"warning: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -105,8 +108,8 @@ def _add(total: SyncResult, new: SyncResult) -> SyncResult:
     return replace(new, **{name: getattr(total, name) + getattr(new, name) for name in names})
 
 
-def _import(root: Path, uri: str | None) -> SyncResult:
-    plan = _read_plan(root)
+def _import(root: Path, uri: str | None, patient: bool) -> SyncResult:
+    plan = read_plan(root)
     tracking = plan["run"]["tracking"]
     address = resolve_address(root, uri, tracking.get("uri"))
     # Everything is read before the store is opened: an import holds it as briefly as it can.
@@ -114,7 +117,7 @@ def _import(root: Path, uri: str | None) -> SyncResult:
     result = SyncResult(address.shown, complete=complete, problems=tuple(problems))
     if not studies:
         return result
-    with open_store(address) as client:
+    with open_store(address, patient) as client:
         counts: Counter[str] = Counter()
         for study in studies:
             counts += _push_study(client, address, study)
@@ -126,17 +129,6 @@ def _import(root: Path, uri: str | None) -> SyncResult:
         updated=counts["updated"],
         values=counts["values"],
     )
-
-
-def _read_plan(root: Path) -> dict[str, Any]:
-    path = root / "plan.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run the workflow first, it writes the plan")
-    try:
-        plan: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the workflow again") from error
-    return plan
 
 
 def _read_studies(

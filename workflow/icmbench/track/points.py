@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.evaluate.stamp import check_files
+from icmbench.files import read_object
 from icmbench.track.content import Content, DataUse, Status, finite, flatten, text_tags
 from icmbench.track.tables import Tables
 from icmbench.track.weights import Weights, weights_of
@@ -129,16 +130,11 @@ def _title(variant: str, mode: str) -> str:
 
 
 def _read(path: Path, *needed: str) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        content: dict[str, Any] = read_json(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run its job again") from error
-    missing = [name for name in needed if name not in content]
-    if missing:
-        raise UserError(f"{path}: no key {missing[0]!r}; run its job again")
-    return content
+    if path.name == "evaluate.json":
+        check_files(path.parent, "evaluated", [path.name])
+    return read_object(path, *needed)
 
 
 def _status(folder: Path, training: dict[str, Any] | None) -> Status:

@@ -14,12 +14,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from icmbench.errors import UserError
 from icmbench.files import atomic_path
+from icmbench.secrets import has_credentials, hide_secrets
 
-# MLflow's own defaults make every call to a dead server block for four minutes. The first call gets
-# the stricter pair: refused at once, silent after 8 s. A user's own values are left alone.
-_PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
-_WORK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+# MLflow's own defaults make every call to a dead server block for four minutes. No job may wait
+# longer than five seconds for one, whenever it dies; where a person waits, it gets more time. A
+# user's own values are left alone.
+_HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+_PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 _CONNECT_S = 4.0
+_PROBE_S = (2.0, 2.5)  # to connect, and to answer
 _LOCK_S = 600.0
 _SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -40,9 +43,14 @@ class Address:
     def shown(self) -> str:
         """The address without credentials."""
         parts = urlsplit(self.uri)
-        if "@" not in parts.netloc:
+        if self.sqlite_file is not None or not (has_credentials(self.uri) or parts.query):
             return self.uri
-        return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))
+        host = parts.netloc.rpartition("@")[2]
+        shown = parts._replace(
+            netloc=f"***@{host}" if has_credentials(self.uri) else host,
+            query="***" if parts.query else "",
+        )
+        return urlunsplit(shown)
 
     @property
     def is_server(self) -> bool:
@@ -77,28 +85,33 @@ def resolve_address(root: Path, uri: str | None, configured: str | None) -> Addr
 
 
 @contextmanager
-def open_store(address: Address) -> Iterator[Any]:
+def open_store(address: Address, patient: bool = False) -> Iterator[Any]:
     """Yield an ``mlflow.MlflowClient`` on a store that exists and answers, as its only writer.
 
     Every failure of the store inside the block becomes a :class:`UserError`.
 
+    Args:
+        address: of the store.
+        patient: give a slow server 30 s a call and three tries, not 4 s and one.
+
     Raises:
-        UserError: for a store that cannot be reached, opened or written, within about ten seconds
-            where nothing answers.
+        UserError: for a store that cannot be reached, opened or written; within five seconds where
+            nothing answers, unless patient.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    unset = [name for name in _PROBE if name not in os.environ]
-    os.environ.update({name: _PROBE[name] for name in unset})
+    limits = _PATIENT if patient else _HASTY
+    unset = [name for name in limits if name not in os.environ]
+    os.environ.update({name: limits[name] for name in unset})
     try:
         with _one_writer(address), _one_line_errors(address):
-            yield _connect(address, unset)
+            yield _connect(address)
     finally:
         for name in unset:
             os.environ.pop(name, None)
 
 
-def _connect(address: Address, unset: list[str]) -> Any:
+def _connect(address: Address) -> Any:
     # Before the import of MLflow, which takes seconds: a dead address is known sooner.
     _require_answer(address)
     if address.sqlite_file is not None:
@@ -107,19 +120,35 @@ def _connect(address: Address, unset: list[str]) -> Any:
 
     client = MlflowClient(tracking_uri=address.uri)
     client.search_experiments(max_results=1)
-    os.environ.update({name: _WORK[name] for name in unset})
     return client
 
 
 def _require_answer(address: Address) -> None:
-    """Try the port of a database server: SQLAlchemy itself would retry for minutes."""
+    """Ask a server whether it is there, and try the port of a database server.
+
+    Any answer will do, a refusal too: what it means is for MLflow to say. SQLAlchemy itself would
+    retry for minutes.
+    """
     parts = urlsplit(address.uri)
-    if address.is_server or not parts.hostname or not parts.port:
+    if address.is_server:
+        _require_server(address)
+        return
+    if not parts.hostname or not parts.port:
         return
     try:
         socket.create_connection((parts.hostname, parts.port), _CONNECT_S).close()
     except OSError as error:
         raise _failure(address, error) from error
+
+
+def _require_server(address: Address) -> None:
+    import requests
+
+    verified = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
+    url = f"{address.uri.rstrip('/')}/health"
+    # Streamed, so that the limit of time is that of the first line of the answer.
+    with requests.get(url, timeout=_PROBE_S, allow_redirects=False, stream=True, verify=verified):
+        pass
 
 
 def _require_database(address: Address, path: Path) -> None:
@@ -189,8 +218,7 @@ def _failure(address: Address, error: Exception) -> UserError:
     while first.__cause__ or first.__context__:
         first = first.__cause__ or first.__context__ or first
     text = " ".join(str(first).split()) or type(first).__name__
-    if address.uri != address.shown:
-        text = text.replace(urlsplit(address.uri).netloc.rpartition("@")[0], "***")
+    text = hide_secrets(text, address.uri)
     if len(text) > 300:
         text = f"{text[:297]}..."
     return UserError(

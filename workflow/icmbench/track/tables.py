@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from icmbench.analyse.checked import check_table
 from icmbench.errors import UserError
+from icmbench.files import reading
 from icmbench.track.content import finite
 
 _RATES = ("bpp", "bpp_mean", "bpp_coded", "bpp_estimated")
@@ -101,12 +103,11 @@ def bd_values(row: dict[str, Any], suffix: str) -> dict[str, float]:
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    if not path.is_file():
+    if not path.exists():
         return pd.DataFrame(columns=list(columns))
-    try:
+    check_table(path)
+    with reading(path, "run the analysis again"):
         table = pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the analysis again") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{path}: no column {missing[0]!r}; run the analysis again")

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from icmbench.errors import UserError
 from icmbench.networks.pointwise import avoid_strided_pointwise
+from icmbench.published import published_weights
 from icmbench.registry import CODECS, TASKS, implementation
 from icmbench.train.checkpoint import load_part
-
-
-@contextmanager
-def _published_weights(name: str) -> Iterator[None]:
-    """Turn a failed download into one line; files already in torch's cache need no network."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # URLError is an OSError, a wrong hash a RuntimeError
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise UserError(
-            f"published weights of {name!r} cannot be loaded ({error}); run this job once where "
-            f"there is network, or put the file into {folder} (TORCH_HOME moves it)"
-        ) from error
 
 
 def build_codec(settings: dict[str, Any]) -> Any:
@@ -41,7 +26,7 @@ def build_codec(settings: dict[str, Any]) -> Any:
     )
     source = settings["weights"]
     if source == "pretrained":
-        with _published_weights(settings["name"]):
+        with published_weights(settings["name"]):
             codec.load_pretrained(settings["rate_index"])
     elif source != "random":
         _load(codec, settings, "codec")
@@ -55,7 +40,7 @@ def build_task(settings: dict[str, Any]) -> Any:
     task = implementation(entry)(parameters, pretrained=settings["pretrained"])
     source = settings["weights"]
     if source == "pretrained":
-        with _published_weights(settings["name"]):
+        with published_weights(settings["name"]):
             task.load_pretrained()
     elif source not in ("random", None):
         _load(task, settings, "task")

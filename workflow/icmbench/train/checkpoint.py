@@ -6,16 +6,20 @@ It lies beside the declared output, undeclared, because Snakemake deletes a fail
 from __future__ import annotations
 
 import os
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from icmbench.errors import UserError
-from icmbench.files import atomic_path
+from icmbench.errors import DamagedFile, UserError
+from icmbench.files import atomic_path, read_object, reading
+from icmbench.sums import require
 
 FORMAT = 1
+_AGAIN = "delete it and run the training again"
 
 
 def save_checkpoint(
@@ -59,17 +63,57 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """Return a checkpoint, or None where there is none.
 
     Raises:
-        UserError: where it belongs to other settings, data or code.
+        UserError: where it is damaged, or belongs to other settings, data or code.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_tensors(path, "delete it to train from the start")
     if state.get("format") != FORMAT or state.get("fingerprint") != fingerprint:
         raise UserError(
             f"{path}: this checkpoint belongs to other settings, data or code; "
             "delete it to train anew, or restore what it was made with"
         )
     return state
+
+
+def load_tensors(path: Path, advice: str) -> dict[str, Any]:
+    """Return what ``torch.save`` wrote, without executing anything that the file may hold.
+
+    PyTorch does not check the checksums inside its files, so a changed weight would be loaded; they
+    are checked first.
+
+    Raises:
+        DamagedFile: where the file is damaged, or holds more than tensors and plain values.
+    """
+    with reading(path, advice):
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+        if wrong is not None:
+            raise DamagedFile(f"{path}: {wrong} inside it has another checksum; {advice}")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise DamagedFile(
+                f"{path}: refused, since it holds more than tensors and plain values, which could "
+                f"run code; {advice}"
+            ) from None
+        if not isinstance(state, dict):
+            raise DamagedFile(f"{path}: holds no dictionary; {advice}")
+    return state
+
+
+def check_weights_file(path: Path) -> None:
+    """Check the weights that a training left against the checksum in its ``run.json``.
+
+    Raises:
+        FileNotFoundError: where there are none.
+        DamagedFile: where they are not those that the training wrote.
+    """
+    with reading(path, _AGAIN):
+        path.stat()
+    record = path.with_name("run.json")
+    if record.is_file():
+        require(path, read_object(record).get("weights_sha256"), _AGAIN, record.name)
 
 
 def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str, Any]) -> None:
@@ -102,7 +146,11 @@ def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights; run the training they come from first")
-    state = torch.load(path, map_location="cpu", weights_only=True)[part]
+    check_weights_file(path)
+    stored = load_tensors(path, _AGAIN)
+    if part not in stored or not isinstance(stored[part], Mapping | None):
+        raise DamagedFile(f"{path}: holds no {part!r}, so it is no weights file of ours; {_AGAIN}")
+    state = stored[part]
     if state is None:
         raise UserError(f"{path}: holds no weights of the {part}; it was not trained there")
     if partial:
@@ -114,7 +162,8 @@ def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -
             raise UserError(f"{path}: nothing in it fits this {part}; start it from another")
         module.load_state_dict(state, strict=False)
         return
-    load_resized(module, state)
+    with reading(path, f"its weights do not fit this {part}; {_AGAIN}"):
+        load_resized(module, state)
 
 
 def load_resized(module: Any, state: Mapping[str, Any]) -> None:

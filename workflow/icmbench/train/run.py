@@ -26,13 +26,18 @@ from icmbench.data.dataset import Split, data_digest
 from icmbench.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.environment import describe_environment, version
 from icmbench.errors import UserError
-from icmbench.evaluate.coded import coded_fingerprint
+from icmbench.evaluate.coded import check_coded, coded_fingerprint, picture_digests
 from icmbench.files import digest_json, sha256_file, source_digest
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
 from icmbench.train.build import build_codec, build_task
-from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from icmbench.train.checkpoint import (
+    check_weights_file,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
 from icmbench.train.lock import TakenOver, TrainingLock
 from icmbench.train.progress import MetricsLog, RunFile, report_progress
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
@@ -82,7 +87,7 @@ def _train(job: dict[str, Any]) -> Path:
         team.meet(uses_cuda(job["runtime"]))
         kept = _kept(folder, fingerprint)
         weights = folder / "weights.pt"
-        if team.told(kept.is_file()):
+        if team.told(team.leads and _intact(kept)):
             if team.leads:
                 _link(kept, weights)
             return weights
@@ -135,6 +140,18 @@ def _kept(folder: Path, fingerprint: str) -> Path:
     return folder / f"finished-{fingerprint[:16]}.pt"
 
 
+def _intact(kept: Path) -> bool:
+    """Return whether a finished training's weights are there and can be read."""
+    try:
+        check_weights_file(kept)
+    except FileNotFoundError:
+        return False
+    except UserError as error:
+        print(f"icmbench: {error}: this training is done anew", file=sys.stderr)
+        return False
+    return True
+
+
 def _link(kept: Path, weights: Path) -> None:
     """Make ``weights`` the same file as ``kept``.
 
@@ -179,6 +196,7 @@ class _State:
 
 def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
     folder = Path(job["output"])
+    check_coded(job["coded"])
     compute = choose_compute(job["runtime"], says=team.leads)
     fabric = team.fabric(compute)
     torch.manual_seed(job["seed"])
@@ -239,7 +257,12 @@ def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
         model=model,
         groups=groups,
         optimisers=wrapped_optimisers,
-        split=Split(job["dataset"], "train", job["coded"] and job["coded"]["pictures"]),
+        split=Split(
+            job["dataset"],
+            "train",
+            job["coded"] and job["coded"]["pictures"],
+            digests=picture_digests(job["coded"]),
+        ),
         log=MetricsLog(folder / "metrics.jsonl" if team.leads else None, first_step),
         run=run,
         first_step=first_step,

@@ -32,7 +32,7 @@ from icmbench.config.claims import (
     effect_unit,
     metric_unit,
 )
-from icmbench.files import read_json
+from icmbench.files import read_object
 from icmbench.metrics.bd import Method, bd_accuracy, bd_rate_pct
 from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
 from icmbench.registry import CODECS
@@ -385,7 +385,7 @@ class Measured:
         numbers = []
         for point in points:
             path = point.folder / "evaluate.json"
-            value: Any = read_json(path) if path.is_file() else None
+            value: Any = read_object(path) if path.exists() else None
             for level in spec.key.split("."):
                 value = value.get(level) if isinstance(value, dict) else None
             if isinstance(value, bool) or not isinstance(value, int | float):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.base import CodecOutput, Encoded, Latents, Picture
-from icmbench.codecs.bitstream import pack, unpack
+from icmbench.codecs.bitstream import guarded, pack, unpack_picture
 from icmbench.codecs.dicm.compression import CompressionDecoder, CompressionEncoder
 from icmbench.codecs.dicm.elimination import Elimination
 from icmbench.codecs.dicm.latent import LatentModel
@@ -203,7 +203,9 @@ class Dicm(nn.Module):
     @torch.no_grad()
     def decode(self, data: bytes) -> Latents:
         """Return the latents of a bitstream, see :meth:`encode`."""
-        width, height, strings = unpack(data, 1)
+        width, height, strings, pixels = unpack_picture(data, 1, self.multiple)
+        # Latent and hyper-latent share a string.
+        strings = guarded(strings, 2 * self.latent.channels * pixels // _STRIDE**2)
         sides = [math.ceil(side / self.multiple) * self.multiple for side in (height, width)]
         y = self.latent.decode(strings[0], *(side // _STRIDE for side in sides))
         return _latents(y, height, width)

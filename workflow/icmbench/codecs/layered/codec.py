@@ -17,7 +17,7 @@ from compressai.models.base import CompressionModel
 from torch import Tensor, nn
 
 from icmbench.codecs.base import CodecOutput, Encoded, Latents, Picture
-from icmbench.codecs.bitstream import pack, unpack
+from icmbench.codecs.bitstream import guarded, pack, unpack, unpack_picture
 from icmbench.codecs.layered.discriminator import Discriminator, fixed
 from icmbench.codecs.layered.losses import adversarial_loss, discriminator_loss, ssim_loss
 from icmbench.codecs.layered.parameters import LayeredParameters
@@ -233,7 +233,10 @@ class Layered(nn.Module):
     @torch.no_grad()
     def decode(self, data: bytes) -> Latents:
         """Return the latents of a bitstream: each layer, float32 [C, h, w], and ``size``."""
-        width, height, strings = unpack(data, len(self.layers))
+        width, height, strings, pixels = unpack_picture(data, len(self.layers), self.multiple)
+        sizes = self.settings
+        channels = max(sizes.semantic, sizes.texture) + sizes.hyper  # they share a string
+        strings = guarded(strings, channels * pixels // _STRIDE**2)
         rows, columns = (math.ceil(side / self.multiple) * HYPER_STRIDE for side in (height, width))
         context = self.network.semantic.decompress(strings[0], rows, columns)
         decoded = {"semantic": context}

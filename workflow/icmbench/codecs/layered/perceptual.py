@@ -6,13 +6,12 @@ every run.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.errors import UserError
+from icmbench.published import published_weights
 
 _SEED = 20220322  # of the random filters, the same in every run
 _WIDTHS = (16, 32, 64)
@@ -149,15 +148,9 @@ def make_distance(name: str) -> nn.Module:
 def _vgg_weights() -> dict[str, Tensor]:
     from torchvision.models import VGG16_Weights
 
-    try:
+    otherwise = ", or set the codec's parameter 'perceptual' to random"
+    with published_weights("vgg16", otherwise):
         state: dict[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(
             progress=False, check_hash=True
         )
-    except (OSError, RuntimeError) as error:  # URLError is an OSError, a wrong hash a RuntimeError
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise UserError(
-            f"published weights of 'vgg16' cannot be loaded ({error}); run this job once where "
-            f"there is network, put the file into {folder} (TORCH_HOME moves it), or set the "
-            "codec's parameter 'perceptual' to random"
-        ) from error
     return state
