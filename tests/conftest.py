@@ -18,8 +18,8 @@ from icmbench.data.embedded import generate
 
 REPOSITORY = Path(__file__).parents[1]
 
-# Minutes each, and another installation: they run where they are asked for, with -m.
-ON_DEMAND = ("conda", "slurm")
+# Minutes each, or another installation: they run where they are asked for, with -m.
+ON_DEMAND = ("conda", "faults", "slurm")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

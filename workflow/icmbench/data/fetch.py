@@ -158,6 +158,7 @@ class _Fetch:
         self.accept(manifest, full=verify)
         if not self.manifest.exists():
             write_manifest(self.manifest, manifest)
+        self._point(manifest)  # a kill after the manifest leaves none
         return True
 
     def accept(self, manifest: Manifest, *, full: bool) -> None:
