@@ -56,7 +56,7 @@ def assert_same_files(found: Checkout, expected: Checkout) -> list[str]:
         assert one - hidden == other, f"{part}: {sorted((one - hidden) ^ other)}"
         for name in sorted(other):
             if not name.endswith(".html"):
-                _assert_same_file(found.folder / part / name, expected.folder / part / name)
+                assert_same_file(found.folder / part / name, expected.folder / part / name)
     return left
 
 
@@ -65,7 +65,8 @@ def _files(folder: Path) -> set[str]:
     return {name for name in names if not name.startswith((*APART, ".icmbench"))}
 
 
-def _assert_same_file(one: Path, other: Path) -> None:
+def assert_same_file(one: Path, other: Path) -> None:
+    """Compare two files: tables and JSON without times, all others by bytes."""
     if one.suffix == ".parquet":
         frames = [pd.read_parquet(path) for path in (one, other)]
         kept = [frame[[c for c in frame.columns if c not in TIMES]] for frame in frames]

@@ -1,4 +1,4 @@
-"""The one exception that users see as a single line."""
+"""The exceptions that users see as a single line."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message names the key or file, the bad value, what is allowed and what to do.
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+class CannotWrite(UserError):
+    """No room, no permission, or a file system that takes nothing: other files fare no better."""

@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
+from icmbench.config.owner import write_plan
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.points import Origin, Point
 from icmbench.config.scale import FetchedImages, RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.files import check_writable, read_json
 from icmbench.registry import PIXEL_METRICS
 
 # An anchor's job that may take longer than this is submitted alone.
@@ -41,7 +42,8 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
     try:
         plan = load_plan("config.yaml", config, as_written=not first)
         if first:
-            plan.write()
+            check_writable(plan.root)
+            write_plan(plan)
             for line in plan.left_out:
                 print(f"icmbench: {line}", file=sys.stderr)
     except UserError as error:

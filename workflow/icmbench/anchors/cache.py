@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icmbench.files import digest_json, read_json, sha256_file, write_json
+from icmbench.files import digest_json, read_json, sha256_file, write_json, writing
 
 BITSTREAM = "bitstream.bin"
 DECODED = "decoded.png"
@@ -87,6 +87,12 @@ class Cache:
 
     def store(self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]) -> Entry:
         """Keep a coded picture; a reader sees all of it or nothing."""
+        with writing(self.folder):
+            return self._store(key, bitstream, decoded_png, facts)
+
+    def _store(
+        self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]
+    ) -> Entry:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
         try:

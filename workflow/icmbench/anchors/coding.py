@@ -19,8 +19,8 @@ from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture, decoded_digest
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
-from icmbench.errors import UserError
-from icmbench.files import digest_json, sha256_bytes, write_bytes, write_json
+from icmbench.errors import CannotWrite, UserError
+from icmbench.files import digest_json, sha256_bytes, write_bytes, write_json, writing
 from icmbench.registry import CODECS, implementation
 
 _SHOWN_FAILURES = 5
@@ -131,8 +131,11 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
         for index in indices:
             identity = str(split.ids[index])
             try:
-                row = worker.code(identity, split.picture(index))
-            except (UserError, OSError) as error:  # a full disk is one picture's failure, too
+                with writing(folder):
+                    row = worker.code(identity, split.picture(index))
+            except CannotWrite:
+                raise  # the next picture would fare no better
+            except (UserError, OSError) as error:
                 failures.append(f"{job['key']}: image {identity}: {error}")
                 print(f"icmbench: {failures[-1]}", file=sys.stderr)
             else:

@@ -15,7 +15,7 @@ from icmbench.environment import version
 from icmbench.errors import UserError
 from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.evaluate.coded import coded_fingerprint
-from icmbench.files import digest_json, read_json, source_digest, write_json
+from icmbench.files import digest_json, read_json, source_digest, write_json, writing
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
 CODING_VERSION = 3
@@ -107,7 +107,8 @@ def _each(
         )
         if not done:
             stamp.unlink(missing_ok=True)
-            work(job)
+            with writing(folder):
+                work(job)
             write_json(stamp, {"fingerprint": fingerprint})
         points[job["key"]] = fingerprint
     manifest = Path(jobs[0]["output"]).parent / f"{what}.json"
