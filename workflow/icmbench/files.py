@@ -50,7 +50,7 @@ def check_writable(folder: Path) -> None:
 
 def _cannot_write(path: Path | str, cause: OSError) -> CannotWrite:
     return CannotWrite(
-        f"{path}: cannot be written ({cause.strerror or cause}): make room there or mend its "
+        f"{path}: cannot be written ({os.strerror(cause.errno or 0)}): make room there or mend its "
         "permissions, or set another folder, then run again"
     )
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +20,7 @@ from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
 from icmbench.files import digest_json, sha256_bytes, write_bytes, write_json, writing
 from icmbench.registry import CODECS, implementation
+from icmbench.workers import worker_pool
 
 _SHOWN_FAILURES = 5
 _SAY_EVERY_S = 10.0
@@ -52,9 +51,7 @@ def decoder(settings: dict[str, Any], anchor: Anchor) -> Iterator[_Decode]:
     if anchor.external:
         yield lambda data: _timed(anchor, data)
         return
-    with ProcessPoolExecutor(
-        1, get_context("spawn"), initializer=_open_in_worker, initargs=(settings,)
-    ) as pool:
+    with worker_pool(1, "spawn", _open_in_worker, (settings,)) as pool:
 
         def decode(data: bytes) -> tuple[Picture, float]:
             try:
