@@ -45,12 +45,6 @@ def full(disk: Path, free: int = 0) -> Iterator[None]:
         ballast.unlink()
 
 
-def used(disk: Path) -> int:
-    """Return how many bytes are taken on a disk."""
-    status = os.statvfs(disk)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
-
-
 def _mount(*arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)

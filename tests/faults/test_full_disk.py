@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from disk import full, small_disk, used
+from disk import full, small_disk
 from fault_study import prepare, prepare_short
 from same_results import assert_same_file, assert_same_files, tracked
 
 from checkout import HERE, Checkout
+from icmbench.files import read_json
 
 CHAIN = "chamain2021/hyperprior/reconstruction/mse"
 
@@ -44,12 +45,15 @@ PHASES = {
         "results/smoke/encoded/detection-test/anchors/jpeg/quality-10", "results/cache"),
     "train": _in_plan("train", f"train/{CHAIN}/rate1-seed0",
         f"results/smoke/runs/{CHAIN}/rate1-seed0/weights.pt",
-        f"results/smoke/runs/{CHAIN}/rate1-seed0"),
+        *(f"results/smoke/runs/{CHAIN}/rate1-seed0/{name}"
+          for name in ("finished-*.pt", "run.json", "metrics.jsonl"))),
     "encode": _in_plan("encode", f"code/photographs-test/{CHAIN}",
         f"results/smoke/encoded/photographs-test/{CHAIN}/encoded.json",
-        f"results/smoke/encoded/photographs-test/{CHAIN}"),
+        f"results/smoke/encoded/photographs-test/{CHAIN}/*/encoded.*",
+        f"results/smoke/encoded/photographs-test/{CHAIN}/*/bitstreams.zip"),
     "decode": _in_plan("decode", f"code/photographs-test/{CHAIN}",
-        f"results/smoke/encoded/photographs-test/{CHAIN}/decoded.json"),
+        f"results/smoke/encoded/photographs-test/{CHAIN}/decoded.json",
+        f"results/smoke/encoded/photographs-test/{CHAIN}/*/decoded.*"),
     "evaluate": _in_plan("evaluate", "evaluate/chamain2021/jpeg/faster-rcnn/baseline",
         "results/smoke/runs/chamain2021/jpeg/faster-rcnn/baseline/evaluated.json",
         "results/smoke/runs/chamain2021/jpeg/faster-rcnn/baseline"),
@@ -74,20 +78,24 @@ def whole(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("free", [0, 12_288])
 @pytest.mark.parametrize("name", PHASES)
-def test_a_phase_on_a_full_disk(whole: Checkout, tmp_path: Path, name: str, share: float) -> None:
-    """With room for nothing, and for half of what it leaves."""
+def test_a_phase_on_a_full_disk(whole: Checkout, tmp_path: Path, name: str, free: int) -> None:
+    """With room for nothing, and for the first of its files."""
     phase, disk = PHASES[name], whole.folder
     runs = tracked(whole)
-    before = used(disk)
     kept = _set_aside(phase, whole, tmp_path / "kept")
-    needed = before - used(disk)
-    assert needed > 0
-    with full(disk, int(share * needed)):
+    with full(disk, free):
         done = _verb(phase, whole)
     said = done.stderr
-    assert done.returncode == 1 and "Traceback" not in said, said
+    assert "Traceback" not in said, said
+    if name == "track" and done.returncode == 0:
+        # MLflow fails no workflow: it warns, and tracking.json says that the import failed.
+        assert read_json(disk / phase.output)["status"] == "failed"
+        (disk / phase.output).unlink()
+        said = said.replace("warning: ", "icmbench: error: ")
+    else:
+        assert done.returncode == 1, said
     errors = [line for line in said.splitlines() if line.startswith("icmbench: error: ")]
     assert len(errors) == 1, said
     assert "No space left on device" in errors[0] or "disk is full" in errors[0], errors
@@ -103,16 +111,18 @@ def test_a_phase_on_a_full_disk(whole: Checkout, tmp_path: Path, name: str, shar
 def _set_aside(phase: Phase, checkout: Checkout, place: Path) -> list[str]:
     """Move what a phase leaves to another place, and return which files can be compared."""
     kept = []
-    for name in (*phase.leaves, phase.output):
-        source, target = checkout.folder / name, place / name
+    found = [path for name in phase.leaves for path in checkout.folder.glob(name)]
+    for source in (*found, checkout.folder / phase.output):
+        target = place / source.relative_to(checkout.folder)
         if target.exists():
             continue  # moved with its folder
         target.parent.mkdir(parents=True, exist_ok=True)
         files = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
         kept += [str(path.relative_to(checkout.folder)) for path in files]
         shutil.move(source, target)
-    return [name for name in kept if not name.startswith(("results/ml", "data/.icmbench"))
-            and name != "results/smoke/tracking.json"]  # fmt: skip
+    # The cache has entries of other jobs, too; what MLflow holds is compared run by run.
+    apart = ("results/cache", "results/ml", "results/smoke/tracking.json", "data/.icmbench")
+    return [name for name in kept if not name.startswith(apart)]
 
 
 def _verb(phase: Phase, checkout: Checkout) -> subprocess.CompletedProcess[str]:
