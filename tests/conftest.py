@@ -18,7 +18,7 @@ from icmbench.data.embedded import generate
 
 REPOSITORY = Path(__file__).parents[1]
 
-# Minutes each, and another installation: they run where they are asked for, with -m.
+# Minutes each, or another installation: they run where they are asked for, with -m.
 ON_DEMAND = ("conda", "faults", "slurm")
 
 

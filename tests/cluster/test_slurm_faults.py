@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from checkout import HERE, ON_SLURM, Checkout, assert_same_results
 from machine import Cluster, Job, wait_for
 
+from checkout import HERE, ON_SLURM, Checkout, assert_same_results
 from icmbench.files import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]

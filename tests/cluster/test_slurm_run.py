@@ -3,63 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import zipfile
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from checkout import HERE, ON_SLURM, Checkout, assert_same_results
 from machine import NODES, Cluster
-from PIL import Image
 
+from checkout import HERE, ON_SLURM, Checkout, add_fetched_data, assert_same_results
 from icmbench.files import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 CONFIG = ("studies=[chamain2021]", "anchors=[jpeg]")
-TOY = {
-    "title": "Toy",
-    "version": "1",
-    "homepage": "http://example.org/",
-    "licence": "none",
-    "licence_url": "http://example.org/",
-    "account": {"needed": False},
-    "citation": "nobody",
-    "archives": [{"name": "toy.zip", "unpack": "zip"}],
-    "layout": [{"path": "img/*.png", "count": 2}],
-}
-
-
-def add_fetched_data(checkout: Checkout, repository: Path) -> None:
-    """Let the photographs be a fetched data set under DVC."""
-    folder = checkout.folder
-    scale = folder / "workflow/scales/smoke.yaml"
-    content = yaml.safe_load(scale.read_text())
-    test = {"images": "img"}
-    content["datasets"]["photographs"] = {
-        "source": "catalogue",
-        "name": "toy",
-        "splits": {"test": test},
-    }
-    scale.write_text(yaml.safe_dump(content))
-    (folder / "data/catalogue.yaml").write_text(yaml.safe_dump({"toy": TOY}))
-    archive = folder / "data/downloads/toy/toy.zip"
-    archive.parent.mkdir(parents=True)
-    pixels = np.random.default_rng(0)
-    with zipfile.ZipFile(archive, "w") as bundle:
-        for name in ("a.png", "b.png"):
-            picture = BytesIO()
-            noise = pixels.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize((192, 192)).save(picture, "png")
-            bundle.writestr(zipfile.ZipInfo(f"img/{name}"), picture.getvalue())
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    (folder / ".dvc").mkdir()
-    shutil.copy(repository / ".dvc/config", folder / ".dvc/config")
-    (folder / ".gitignore").write_text("/data/?*\n!/data/*.dvc\n/.dvc/cache\n/.dvc/tmp\n")
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,22 @@ def test_the_first_fetch_writes_the_pointer_dvc_would_write(toy: Toy, repository
     assert listed == ["??", "data/toy.dvc"]
 
 
+@pytest.mark.usefixtures("repository")
+def test_a_pointer_that_a_kill_prevented_is_written_later(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pointer, "add", killed)
+        with pytest.raises(SystemExit):
+            toy.fetch()
+    assert not (toy.data_dir / "toy.dvc").exists()
+    manifest = json.loads(toy.fetch().read_text())
+    assert pointer.read_md5(toy.data_dir / "toy.dvc") == manifest["dvc_md5"]
+
+
 def test_a_pointer_to_other_data_is_an_error_and_stays(toy: Toy) -> None:
     text = f"outs:\n- md5: {'0' * 32}.dir\n  path: toy\n"
     toy.data_dir.mkdir()

@@ -36,6 +36,7 @@ def _set_threads(threads: str) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from icmbench.config.owner import write_plan
     from icmbench.config.plan import load_plan
 
     overrides: dict[str, Any] = {}
@@ -44,7 +45,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.studies:
         overrides["studies"] = arguments.studies
     plan = load_plan(arguments.config, overrides)
-    plan.write()
+    write_plan(plan)
     for line in plan.left_out:
         print(f"icmbench: {line}", file=sys.stderr)
     print(

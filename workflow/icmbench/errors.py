@@ -11,3 +11,7 @@ class UserError(Exception):
 
 class DamagedFile(UserError, ValueError):
     """A file that is not what was written, or that its reader cannot read."""
+
+
+class CannotWrite(UserError):
+    """No room, no permission, or a file system that takes nothing: other files fare no better."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,31 +12,87 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from icmbench.errors import DamagedFile, UserError
+from icmbench.errors import CannotWrite, DamagedFile, UserError
 
 _CHUNK = 1 << 20
+# What only writing meets.
+_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn a full disk, a quota or a read-only file system into one line that names ``path``.
+
+    Raises:
+        CannotWrite: for such an error, also where a library wrapped it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause = _of_writing(error)
+        if cause is None:
+            raise
+        raise _cannot_write(path, cause) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``CannotWrite`` where nothing can be written into a folder, there or to be made."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        number = errno.EROFS if read_only else errno.EACCES
+        raise _cannot_write(folder, OSError(number, os.strerror(number)))
+
+
+def _cannot_write(path: Path | str, cause: OSError) -> CannotWrite:
+    return CannotWrite(
+        f"{path}: cannot be written ({os.strerror(cause.errno or 0)}): make room there or mend its "
+        "permissions, or set another folder, then run again"
+    )
+
+
+def _of_writing(error: BaseException | None) -> OSError | None:
+    """Return what made writing impossible, from an error or what it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in _WRITING:
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place when the block succeeds.
 
-    A reader never sees half a file, and a block that raises leaves nothing behind.
+    A reader never sees half a file, and a block that raises leaves nothing behind. A full disk is
+    one line that names ``path``, see :func:`writing`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept because some writers (NumPy, Pillow) choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The suffix is kept because some writers (NumPy, Pillow) choose the format by it.
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+            )
+        except PermissionError as error:
+            raise _cannot_write(path, error) from error
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icmbench.config.owner import write_plan
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.points import Origin, Point
 from icmbench.config.scale import FetchedImages, RuntimeSettings
@@ -15,6 +16,7 @@ from icmbench.config.study import published_path
 from icmbench.data.manifest import read_manifest
 from icmbench.data.pointer import read_md5
 from icmbench.errors import UserError
+from icmbench.files import check_writable
 from icmbench.registry import PIXEL_METRICS
 
 # An anchor's job that may take longer than this is submitted alone.
@@ -40,7 +42,8 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
     try:
         plan = load_plan("config.yaml", config, as_written=not first)
         if first:
-            plan.write()
+            check_writable(plan.root)
+            write_plan(plan)
             for line in plan.left_out:
                 print(f"icmbench: {line}", file=sys.stderr)
     except UserError as error:

@@ -23,7 +23,7 @@ rule generate_dataset:
         mem_mb=W.mb(1500),
         runtime=W.minutes(20),
     shell:
-        "python -m icmbench data {input.job} --threads {threads} > {log} 2>&1"
+        "python -m icmbench data {input.job} --threads {threads} 2> >(tee {log} >&2)"
 
 
 rule fetch_dataset:

@@ -25,7 +25,7 @@ rule encode:
         mem_mb=W.mb(W.runtime.memory_mb),
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench encode {input.job} > {log} 2>&1"
+        "python -m icmbench encode {input.job} 2> >(tee {log} >&2)"
 
 
 rule decode:
@@ -51,7 +51,7 @@ rule decode:
         mem_mb=W.mb(W.runtime.memory_mb),
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench decode {input.job} > {log} 2>&1"
+        "python -m icmbench decode {input.job} 2> >(tee {log} >&2)"
 
 
 rule evaluate:
@@ -72,4 +72,4 @@ rule evaluate:
         mem_mb=W.mb(W.runtime.memory_mb),
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench evaluate {input.job} > {log} 2>&1"
+        "python -m icmbench evaluate {input.job} 2> >(tee {log} >&2)"

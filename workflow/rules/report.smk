@@ -38,4 +38,4 @@ rule report:
         mem_mb=W.mb(2000),
         runtime=W.minutes(30),
     shell:
-        "python -m icmbench report {input.plan} > {log} 2>&1"
+        "python -m icmbench report {input.plan} 2> >(tee {log} >&2)"

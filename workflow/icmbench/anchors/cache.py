@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.errors import DamagedFile
-from icmbench.files import digest_json, sha256_file
+from icmbench.files import digest_json, sha256_file, writing
 from icmbench.sums import read_sealed, write_sealed
 
 BITSTREAM = "bitstream.bin"
@@ -89,6 +89,12 @@ class Cache:
 
     def store(self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]) -> Entry:
         """Keep a coded picture; a reader sees all of it or nothing."""
+        with writing(self.folder):
+            return self._store(key, bitstream, decoded_png, facts)
+
+    def _store(
+        self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]
+    ) -> Entry:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
         try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +17,11 @@ from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture, decoded_digest
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
-from icmbench.errors import UserError
-from icmbench.files import digest_json, sha256_bytes, write_bytes
+from icmbench.errors import CannotWrite, UserError
+from icmbench.files import digest_json, sha256_bytes, write_bytes, writing
 from icmbench.registry import CODECS, implementation
 from icmbench.sums import write_sealed
+from icmbench.workers import worker_pool
 
 _SHOWN_FAILURES = 5
 _SAY_EVERY_S = 10.0
@@ -53,9 +52,7 @@ def decoder(settings: dict[str, Any], anchor: Anchor) -> Iterator[_Decode]:
     if anchor.external:
         yield lambda data: _timed(anchor, data)
         return
-    with ProcessPoolExecutor(
-        1, get_context("spawn"), initializer=_open_in_worker, initargs=(settings,)
-    ) as pool:
+    with worker_pool(1, "spawn", _open_in_worker, (settings,)) as pool:
 
         def decode(data: bytes) -> tuple[Picture, float]:
             try:
@@ -132,8 +129,11 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
         for index in indices:
             identity = str(split.ids[index])
             try:
-                row = worker.code(identity, split.picture(index))
-            except (UserError, OSError) as error:  # a full disk is one picture's failure, too
+                with writing(folder):
+                    row = worker.code(identity, split.picture(index))
+            except CannotWrite:
+                raise  # the next picture would fare no better
+            except (UserError, OSError) as error:
                 failures.append(f"{job['key']}: image {identity}: {error}")
                 print(f"icmbench: {failures[-1]}", file=sys.stderr)
             else:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from icmbench.codecs.base import Picture
 from icmbench.data.pictures import list_pictures, read_picture
 from icmbench.errors import UserError
 from icmbench.metrics.pixels import quality
+from icmbench.workers import worker_pool
 
 _KEYS = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim-rgb"}
 
@@ -76,7 +75,7 @@ def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, Any]], 
         yield from map(_code, work)
         return
     # This process has no other threads, so forking is safe, and spares each worker the imports.
-    with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+    with worker_pool(jobs, "fork") as pool:
         yield from pool.map(_code, work)
 
 

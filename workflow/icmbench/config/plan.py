@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -330,28 +331,37 @@ class Plan(Points):
 
     def write(self) -> None:
         """Write the plan's files, leaving unchanged ones untouched."""
-
         written: dict[str, str] = {}
-
-        def put(path: Path, value: Any) -> None:
-            text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+        for path, text in self._files():
             write_if_changed(path, text)
             written[path.relative_to(self.root).as_posix()] = sha256_bytes(text.encode())
+        self._write_sums(written)
 
-        put(self.root / "plan.json", self.summary())
+    def is_written(self) -> bool:
+        """Return whether all of the plan's files are there as :meth:`write` leaves them."""
+        return all(
+            path.is_file() and path.read_text(encoding="utf-8") == text
+            for path, text in self._files()
+        )
+
+    def _files(self) -> Iterator[tuple[Path, str]]:
+        for path, value in self._settings():
+            yield path, json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+    def _settings(self) -> Iterator[tuple[Path, Any]]:
+        yield self.root / "plan.json", self.summary()
         for role in self.roles:
             job = {**self._dataset(role), "mirror": self.run.data.mirror}
-            put(self.job_path("data", role), job)
+            yield self.job_path("data", role), job
         for point in self.trained:
-            put(self.job_path("train", point.key), self.train_job(point))
+            yield self.job_path("train", point.key), self.train_job(point)
         for curve, jobs in self.coding_curves.items():
-            put(self.job_path("code", curve), {"jobs": jobs, **self._shared()})
+            yield self.job_path("code", curve), {"jobs": jobs, **self._shared()}
         for key, job in self.anchor_encodings.items():
-            put(self.job_path("code", key), job)
+            yield self.job_path("code", key), job
         for curve, points in self.evaluation_curves.items():
             jobs = [self.evaluate_job(point) for point in points]
-            put(self.job_path("evaluate", curve), {"jobs": jobs, **self._shared()})
-        self._write_sums(written)
+            yield self.job_path("evaluate", curve), {"jobs": jobs, **self._shared()}
 
     def _write_sums(self, written: dict[str, str]) -> None:
         """List the checksums of the plan's files, and of those of other studies that are there."""

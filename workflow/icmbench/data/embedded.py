@@ -11,7 +11,6 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import Image, ImageDraw
 from icmbench.config.scale import EmbeddedScenes
 from icmbench.data.textures import noise as _noise
 from icmbench.files import atomic_path, digest_json, sha256_file, write_json
+from icmbench.workers import worker_pool
 
 GENERATOR_VERSION = 1
 CATEGORIES = ("ball", "brick", "leaf", "star", "ring")
@@ -130,7 +130,7 @@ def _scenes(
     if processes == 1:
         yield from map(draw, range(count))
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with worker_pool(processes) as pool:
         yield from pool.map(draw, range(count), chunksize=16)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +41,7 @@ from icmbench.data.face_look import PARSING, sample_look
 from icmbench.data.face_painter import Painter
 from icmbench.data.textures import noise
 from icmbench.files import atomic_path, digest_json, sha256_file, write_json
+from icmbench.workers import worker_pool
 
 GENERATOR_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -146,7 +146,7 @@ def _faces(
     if processes == 1:
         yield from map(draw, range(count))
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with worker_pool(processes) as pool:
         yield from pool.map(draw, range(count), chunksize=16)
 
 

@@ -55,7 +55,7 @@ def fetch(
     Raises ``UserError`` (one line: name, address or file, what to do), and then leaves no data set.
     """
     entry = find(catalogue, name)
-    with _errors_in_one_line(name), _lock(data_dir, name):
+    with _errors_in_one_line(name, data_dir), _lock(data_dir, name):
         return _Fetch(name, entry, data_dir, policy).run(mirror, verify)
 
 
@@ -65,7 +65,7 @@ def verify(name: str, *, data_dir: Path, catalogue: Path, full: bool = True) -> 
     ``full`` reads every file; otherwise names, number and total size of the files are compared.
     """
     entry = find(catalogue, name)
-    with _errors_in_one_line(name), _lock(data_dir, name):
+    with _errors_in_one_line(name, data_dir), _lock(data_dir, name):
         places = _Fetch(name, entry, data_dir, DEFAULT_POLICY)
         manifest = read_manifest(places.manifest)
         if manifest is None:
@@ -75,12 +75,12 @@ def verify(name: str, *, data_dir: Path, catalogue: Path, full: bool = True) -> 
 
 
 @contextmanager
-def _errors_in_one_line(name: str) -> Iterator[None]:
+def _errors_in_one_line(name: str, data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{name}: {error.filename or 'data folder'}: {error.strerror or error}: check the "
+            f"{name}: {error.filename or data_dir}: {error.strerror or error}: check the "
             "permissions and the free space, then fetch again"
         ) from error
 
@@ -158,6 +158,7 @@ class _Fetch:
         self.accept(manifest, full=verify)
         if not self.manifest.exists():
             write_manifest(self.manifest, manifest)
+        self._point(manifest)  # a kill after the manifest leaves none
         return True
 
     def accept(self, manifest: Manifest, *, full: bool) -> None:

@@ -15,7 +15,7 @@ from icmbench.environment import version
 from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.evaluate.coded import coded_fingerprint
 from icmbench.evaluate.stamp import finished, read_stamp, stamp_path, write_stamp
-from icmbench.files import digest_json, source_digest, write_json
+from icmbench.files import digest_json, source_digest, write_json, writing
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
 CODING_VERSION = 3
@@ -101,7 +101,8 @@ def _each(
         fingerprint = digest_json(inputs(job))
         if not finished(folder, what, fingerprint, outputs):
             stamp_path(folder, what).unlink(missing_ok=True)
-            work(job)
+            with writing(folder):
+                work(job)
             write_stamp(folder, what, fingerprint)
         points[job["key"]] = fingerprint
     manifest = Path(jobs[0]["output"]).parent / f"{what}.json"

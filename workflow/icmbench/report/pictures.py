@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icmbench.errors import UserError
+from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.stamp import check_files
 from icmbench.files import read_json, write_bytes
 from icmbench.registry import PIXEL_METRICS, TASKS
@@ -122,6 +122,8 @@ class Pictures:
                     if one.has_pictures
                 )
                 maps = self._maps(mapped, originals, image_id, f"{stem}-map")
+            except CannotWrite:
+                raise  # no fault of the picture's
             except _UNREADABLE as error:
                 missing.append(f"Image {image_id} cannot be shown ({error}).")
                 continue

@@ -43,7 +43,8 @@ def save_checkpoint(
 
     Random numbers need no state: every step seeds them by (seed, step).
     """
-    with atomic_path(path) as temporary:
+    # Given a path, torch says of a full disk no more than that writing failed.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
         torch.save(
             {
                 "format": FORMAT,
@@ -53,10 +54,10 @@ def save_checkpoint(
                 "optimisers": {name: o.state_dict() for name, o in optimisers.items()},
                 "totals": totals,
             },
-            temporary,
+            stream,
         )
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:

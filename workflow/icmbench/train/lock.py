@@ -89,8 +89,12 @@ class TrainingLock:
             handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "w") as stream:
-            stream.write(self._content())
+        try:
+            with os.fdopen(handle, "w") as stream:
+                stream.write(self._content())
+        except OSError:
+            self.path.unlink(missing_ok=True)  # nobody's
+            raise
         return True
 
     def _wait_for_owner(self) -> None:
@@ -131,9 +135,11 @@ class TrainingLock:
                 return
             self._count += 1
             temporary = self.path.with_name(f"{self.path.name}.{self._token}")
-            temporary.write_text(self._content())
-            os.replace(temporary, self.path)
-            self._beaten = time.monotonic()
+            # A full disk may have room again at the next beat.
+            with contextlib.suppress(OSError):
+                temporary.write_text(self._content())
+                os.replace(temporary, self.path)
+                self._beaten = time.monotonic()
 
 
 def _host() -> str:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,9 @@ from torch import Tensor
 from icmbench.data.dataset import Split, data_digest
 from icmbench.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.environment import describe_environment, version
-from icmbench.errors import UserError
+from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import check_coded, coded_fingerprint, picture_digests
-from icmbench.files import digest_json, sha256_file, source_digest
+from icmbench.files import digest_json, sha256_file, source_digest, writing
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
@@ -71,7 +71,8 @@ def train(job: dict[str, Any]) -> Path:
     """
     while True:
         try:
-            return _train(job)
+            with writing(job["output"]):
+                return _train(job)
         except TakenOver as error:
             # Of several processes the others have already gone on; Snakemake starts all anew.
             if error.final or job["schedule"].get("devices", 1) > 1:
@@ -102,7 +103,8 @@ def _train(job: dict[str, Any]) -> Path:
             state.run.update(status="interrupted", finished=time.time())
             raise
         except BaseException as error:
-            state.run.update(status="failed", finished=time.time(), error=str(error))
+            with suppress(CannotWrite):  # the first error says more
+                state.run.update(status="failed", finished=time.time(), error=str(error))
             raise
         finally:
             state.log.close()

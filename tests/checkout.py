@@ -1,4 +1,4 @@
-"""A copy of the workflow's own files, run here or on the cluster."""
+"""A copy of the workflow's own files in a folder of its own, run here or on a cluster."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import yaml
+from PIL import Image
 
 from icmbench.files import read_json
 
@@ -19,6 +24,17 @@ ON_SLURM = ("--profile", "workflow/profiles/slurm", "--slurm-init-seconds-before
             "2", "--latency-wait", "20")  # fmt: skip
 HERE = ("--cores", "2")
 FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs")
+TOY = {
+    "title": "Toy",
+    "version": "1",
+    "homepage": "http://example.org/",
+    "licence": "none",
+    "licence_url": "http://example.org/",
+    "account": {"needed": False},
+    "citation": "nobody",
+    "archives": [{"name": "toy.zip", "unpack": "zip"}],
+    "layout": [{"path": "img/*.png", "count": 2}],
+}
 
 
 class Checkout:
@@ -38,10 +54,14 @@ class Checkout:
     def root(self) -> Path:
         return self.folder / "results" / "smoke"
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start Snakemake; what it says goes to ``said.log``."""
+    def start(self, *arguments: str, apart: bool = False) -> subprocess.Popen[str]:
+        """Start Snakemake, in a process group of its own where it is ``apart``.
+
+        What it says goes to ``said.log``.
+        """
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ICMBENCH_"))}
         env["PYTHONPATH"] = str(self.folder / "workflow")
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # many short jobs: each would compile all anew
         with (self.folder / "said.log").open("a") as log:
             self._started = subprocess.Popen(
                 [str(BIN / "snakemake"), *arguments, "--config", "scale=smoke", *self.config],
@@ -50,6 +70,7 @@ class Checkout:
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=env,
+                start_new_session=apart,
             )
         return self._started
 
@@ -105,3 +126,31 @@ def assert_same_results(found: Checkout, expected: Checkout) -> None:
     for name, table in found.tables().items():
         assert len(table.columns) > 3
         pd.testing.assert_frame_equal(table, tables[name], check_exact=True, obj=name)
+
+
+def add_fetched_data(checkout: Checkout, repository: Path) -> None:
+    """Let the photographs be a fetched data set under DVC."""
+    folder = checkout.folder
+    scale = folder / "workflow/scales/smoke.yaml"
+    content = yaml.safe_load(scale.read_text())
+    test = {"images": "img"}
+    content["datasets"]["photographs"] = {
+        "source": "catalogue",
+        "name": "toy",
+        "splits": {"test": test},
+    }
+    scale.write_text(yaml.safe_dump(content))
+    (folder / "data/catalogue.yaml").write_text(yaml.safe_dump({"toy": TOY}))
+    archive = folder / "data/downloads/toy/toy.zip"
+    archive.parent.mkdir(parents=True)
+    pixels = np.random.default_rng(0)
+    with zipfile.ZipFile(archive, "w") as bundle:
+        for name in ("a.png", "b.png"):
+            picture = BytesIO()
+            noise = pixels.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).resize((192, 192)).save(picture, "png")
+            bundle.writestr(zipfile.ZipInfo(f"img/{name}"), picture.getvalue())
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    (folder / ".dvc").mkdir()
+    shutil.copy(repository / ".dvc/config", folder / ".dvc/config")
+    (folder / ".gitignore").write_text("/data/?*\n!/data/*.dvc\n/.dvc/cache\n/.dvc/tmp\n")

@@ -1,0 +1,49 @@
+"""Who starts a workflow keeps its plan from being replaced under its jobs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icmbench.config.owner import write_plan
+from icmbench.config.plan import Plan, load_plan
+from icmbench.errors import UserError
+
+HOLD = """
+import sys
+from icmbench.config.owner import write_plan
+from icmbench.config.plan import load_plan
+from pathlib import Path
+write_plan(load_plan(Path(sys.argv[1]), {"scale": "smoke", "results": sys.argv[2]}))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_plan_that_differs_is_refused_while_another_process_keeps_it(
+    smoke_plan: Plan, repository: Path, tmp_path: Path
+) -> None:
+    config, results = repository / "config.yaml", tmp_path / "results"
+    other = load_plan(config, {"scale": "smoke", "results": str(results), "seeds": [1]})
+    owner = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(config), str(results)],
+        cwd=repository,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert owner.stdout is not None and owner.stdout.readline() == "held\n"
+        written = (smoke_plan.root / "plan.json").read_bytes()
+        write_plan(smoke_plan)  # the same: a dry run beside the run
+        with pytest.raises(UserError, match="another run with other settings is at work here"):
+            write_plan(other)
+        assert (smoke_plan.root / "plan.json").read_bytes() == written
+    finally:
+        owner.kill()
+        owner.wait()
+    write_plan(other)  # the kernel has released what the killed process held
+    assert other.is_written() and not smoke_plan.is_written()

@@ -1,0 +1,71 @@
+"""What the fault tests run: chamain2021 at scale smoke, cut down to one of each kind of job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from checkout import Checkout, add_fetched_data
+
+CONFIG = ("studies=[chamain2021]", "anchors=[jpeg]")
+# A task's training, a chain of two codecs' trainings, fetched and generated pictures, a learned
+# and a classical codec.
+KEPT = (
+    "uncoded/faster-rcnn/pretrained",
+    "hyperprior/reconstruction/mse",
+    "hyperprior/reconstruction/photographs",
+    "hyperprior/faster-rcnn/baseline",
+    "jpeg/faster-rcnn/baseline",
+)
+
+
+def prepare(folder: Path, repository: Path, steps: int = 6) -> Checkout:
+    """Return a checkout of the cut study with trainings of ``steps`` that save at each step."""
+    checkout = Checkout(folder, repository, CONFIG)
+    add_fetched_data(checkout, repository)
+    _edit(folder / "workflow/studies/chamain2021.yaml", cut)
+
+    def save_often(scale: dict[str, Any]) -> None:
+        scale["runtime"]["checkpoint_s"] = 0.01
+        for schedule in scale["studies"]["chamain2021"]["schedules"].values():
+            schedule["steps"] = steps
+
+    _edit(folder / "workflow/scales/smoke.yaml", save_often)
+    return checkout
+
+
+def cut(study: dict[str, Any]) -> None:
+    """Take out of a study every variant that is not kept, and all that speaks of one."""
+    study["variants"] = {name: study["variants"][name] for name in KEPT}
+    study["comparisons"] = [
+        {**one, "variants": [name for name in one["variants"] if name in KEPT]}
+        for one in study["comparisons"]
+        if one["anchor"] in KEPT and any(name in KEPT for name in one["variants"])
+    ]
+    for pictures in study["pictures"]:
+        pictures["variants"] = [name for name in pictures["variants"] if name in KEPT]
+    study["published"] = [one for one in study["published"] if one["variant"] in KEPT]
+    study["claims"] = {k: v for k, v in study["claims"].items() if _variants(v) <= set(KEPT)}
+
+
+def _variants(claim: dict[str, Any]) -> set[str]:
+    named = {claim[key] for key in ("variant", "anchor") if key in claim}
+    named |= set(claim.get("variants", []))
+    for key in {"first", "second"} & set(claim):
+        named |= _variants(claim[key])
+    return named
+
+
+def _edit(path: Path, change: Any) -> None:
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def prepare_short(folder: Path, repository: Path) -> Checkout:
+    """Return a checkout in which nothing is trained: JPEG on the fetched photographs."""
+    checkout = Checkout(folder, repository, ("studies=[anchors]", "anchors=[jpeg]"))
+    add_fetched_data(checkout, repository)
+    return checkout

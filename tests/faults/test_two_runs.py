@@ -1,0 +1,50 @@
+"""Two runs at once in one directory: the second is refused, the first does not notice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from fault_study import prepare_short
+from killer import running
+from same_results import assert_same_files
+
+from checkout import BIN, HERE, Checkout
+
+pytestmark = pytest.mark.slow
+TARGET = ("results/smoke/tables/bd.csv", *HERE)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_the_second_run_is_refused_and_the_first_unharmed(repository: Path, tmp_path: Path) -> None:
+    expected = prepare_short(tmp_path / "undisturbed", repository)
+    expected.run(*TARGET)
+    first = prepare_short(tmp_path / "disturbed", repository)
+    process = first.start(*TARGET)
+    while not running(process.pid):
+        assert process.poll() is None, first.said
+        time.sleep(0.1)
+    same = second(first, "studies=[anchors]", "anchors=[jpeg]")
+    assert same.returncode == 1
+    assert "LockException" in same.stderr and "cannot be locked" in same.stderr, same.stderr
+    # Other settings would replace the plan under the first one's jobs.
+    other = second(first, "studies=[anchors]", "anchors=[jpeg,webp]")
+    assert other.returncode == 1
+    line = "results/smoke: another run with other settings is at work here; wait for its end"
+    assert line in other.stderr and "Traceback" not in other.stderr, other.stderr
+    dry = second(first, "studies=[anchors]", "anchors=[jpeg]", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert process.poll() is None, "the first was over too soon"
+    assert process.wait() == 0, first.said
+    assert_same_files(first, expected)
+
+
+def second(checkout: Checkout, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake beside the first one."""
+    env = {**os.environ, "PYTHONPATH": str(checkout.folder / "workflow")}
+    command = [str(BIN / "snakemake"), *TARGET, "--config", "scale=smoke", *arguments]
+    return subprocess.run(command, cwd=checkout.folder, env=env, capture_output=True, text=True)
