@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -25,9 +26,11 @@ def test_the_second_run_is_refused_and_the_first_unharmed(repository: Path, tmp_
     expected.run(*TARGET)
     first = prepare_short(tmp_path / "disturbed", repository)
     process = first.start(*TARGET)
-    while not running(process.pid):
+    while not (jobs := running(process.pid)):
         assert process.poll() is None, first.said
-        time.sleep(0.1)
+        time.sleep(0.05)
+    for job in jobs:
+        os.kill(job, signal.SIGSTOP)  # its run lasts as long as the others need
     same = second(first, "studies=[anchors]", "anchors=[jpeg]")
     assert same.returncode == 1
     assert "LockException" in same.stderr and "cannot be locked" in same.stderr, same.stderr
@@ -38,7 +41,9 @@ def test_the_second_run_is_refused_and_the_first_unharmed(repository: Path, tmp_
     assert line in other.stderr and "Traceback" not in other.stderr, other.stderr
     dry = second(first, "studies=[anchors]", "anchors=[jpeg]", "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert process.poll() is None, "the first was over too soon"
+    assert process.poll() is None
+    for job in jobs:
+        os.kill(job, signal.SIGCONT)
     assert process.wait() == 0, first.said
     assert_same_files(first, expected)
 
