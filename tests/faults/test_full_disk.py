@@ -139,6 +139,7 @@ def _verb(phase: Phase, checkout: Checkout) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.faults
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_workflow_on_a_full_disk_goes_on_when_there_is_room(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,8 @@ def test_kills_change_no_result(
     assert len(killer.kills) < 200 or all(hit[rule] >= 3 for rule in AIMED), hit
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_kills_change_no_table(repository: Path, tmp_path: Path) -> None:
     """The short variant: data fetched, a classical codec, an evaluation, the tables."""
     target = ("results/smoke/tables/bd.csv",)

@@ -12,7 +12,7 @@ from checkout import HERE, Checkout
 from icmbench.errors import CannotWrite
 from icmbench.files import check_writable, write_text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_a_read_only_results_folder_stops_the_run_before_any_job(
