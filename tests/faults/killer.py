@@ -240,9 +240,9 @@ def _children(number: int) -> list[int]:
     children: list[int] = []
     with suppress(OSError):  # it may end while it is looked at
         # Snakemake starts jobs from threads.
-        for thread in os.listdir(f"/proc/{number}/task")  # noqa: PTH208:
+        for thread in Path(f"/proc/{number}/task").iterdir():
             with suppress(OSError):
-                text = Path(f"/proc/{number}/task/{thread}/children").read_text()
+                text = (thread / "children").read_text()
                 children += [int(word) for word in text.split()]
     return children
 
