@@ -237,11 +237,13 @@ def at_work(folder: Path) -> list[int]:
 
 
 def _children(number: int) -> list[int]:
-    children = []
-    # Snakemake starts jobs from threads.
-    for path in Path(f"/proc/{number}/task").glob("*/children"):
-        with suppress(OSError):
-            children += [int(word) for word in path.read_text().split()]
+    children: list[int] = []
+    with suppress(OSError):  # it may end while it is looked at
+        # Snakemake starts jobs from threads.
+        for thread in Path(f"/proc/{number}/task").iterdir():
+            with suppress(OSError):
+                text = (thread / "children").read_text()
+                children += [int(word) for word in text.split()]
     return children
 
 
