@@ -21,6 +21,7 @@ from checkout import HERE
 KILLS = int(os.environ.get("FAULT_KILLS", "200"))
 MINUTES = float(os.environ.get("FAULT_MINUTES", "inf"))
 SEED = int(os.environ.get("FAULT_SEED", "0"))
+MOST_LAPS = 8
 # What a failed job may be tried again, so that a killed one does not end the whole run.
 RETRIES = ("--retries", "4")
 CLEARED = ("results", ".snakemake", "data/toy", "data/toy.manifest.json", "data/toy.files.sha256",
@@ -67,9 +68,14 @@ def test_kills_change_no_table(repository: Path, tmp_path: Path) -> None:
     calm.measure()
     disturbed = prepare_short(tmp_path / "disturbed", repository)
     killer = Killer(disturbed, SEED, (*target, *HERE, *RETRIES), 5, spans=calm.spans)
-    killer.lap()
+    # A moment that is drawn may come after its job's end, more so where the machine is busy.
+    for _ in range(MOST_LAPS):
+        killer.lap()
+        assert_same_files(disturbed, expected)
+        if len(killer.kills) >= 3:
+            break
+        clear(disturbed.folder)
     assert len(killer.kills) >= 3, killer.tally()
-    assert_same_files(disturbed, expected)
 
 
 def clear(folder: Path) -> None:
