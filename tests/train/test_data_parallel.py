@@ -21,7 +21,7 @@ from icmbench.config.points import Point
 from icmbench.config.study import Schedule
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.files import read_json, write_json
+from icmbench.files import digest_json, read_json, sha256_file, write_json
 from icmbench.train import launch
 from icmbench.train.batches import batches, indices_of_step
 from icmbench.train.run import fingerprint_of
@@ -208,6 +208,10 @@ def test_a_failure_in_one_process_ends_all_with_one_line(
         assert name in good.namelist()
         for member in good.namelist():
             bad.writestr(member, b"no picture" if member == name else good.read(member))
+    manifest = read_json(copy / "manifest.json")  # or all find out before they begin
+    manifest["splits"]["train"]["sha256"]["train.zip"] = sha256_file(copy / "train.zip")
+    manifest["digest"] = digest_json({k: v for k, v in manifest.items() if k != "digest"})
+    write_json(copy / "manifest.json", manifest)
     content["dataset"] |= {"folder": str(copy), "manifest": str(copy / "manifest.json")}
     write_json(path, content)
     failed = start(path)

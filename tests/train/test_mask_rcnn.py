@@ -108,7 +108,7 @@ def test_an_adapted_detector_starts_from_one_without(tmp_path: Any) -> None:
     for one, other in zip(plain.predict(images), adapted.predict(images), strict=True):
         assert set(one) == {"boxes", "labels", "scores", "masks"}
         assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(UserError, match="Missing key"):
         load_part(adapted, tmp_path / "weights.pt", "task")
 
 
