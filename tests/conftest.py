@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Before torch starts its pool: tests share the machine, and oversubscription costs a lot.
@@ -84,3 +86,14 @@ def train_job(smoke_plan: Plan, scenes: dict[str, Any]) -> Any:
         return json.loads(json.dumps(job))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def scale(repository: Path) -> ModuleType:
+    """``benchmarks/scale.py``, which generates studies and results of any size."""
+    spec = importlib.util.spec_from_file_location("scale", repository / "benchmarks/scale.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

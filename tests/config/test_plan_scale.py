@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import cProfile
-import importlib.util
 import pstats
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +15,6 @@ from icmbench.config.plan import Plan, load_plan
 from icmbench.workflow import Workflow
 
 SMALL, LARGE = 100, 400
-
-
-@pytest.fixture(scope="module")
-def scale(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale", repository / "benchmarks/scale.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

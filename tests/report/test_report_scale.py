@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import cProfile
 import dataclasses
-import importlib.util
 import pstats
 import re
 import shutil
@@ -53,16 +52,6 @@ class Counted(list[Any]):
 
 def draw_nothing(spec: object, formats: Sequence[str]) -> dict[str, bytes]:
     return dict.fromkeys(formats, b"<svg/>")
-
-
-@pytest.fixture(scope="module")
-def scale(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale", repository / "benchmarks/scale.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -52,10 +52,13 @@ def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_file(folder / name) for name in sorted(names)}
 
 
-def require(path: Path, wanted: str | None, advice: str, list_name: str = "") -> None:
+def require(
+    path: Path, wanted: str | None, advice: str, list_name: str = "", made: str = "written"
+) -> None:
     """Check a file against its SHA-256; None is not checked.
 
-    ``list_name`` is the file that says so, which may be the one that is wrong.
+    ``list_name`` is the file that says so, which may be the one that is wrong; ``made`` tells how
+    the file came to be.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -67,7 +70,7 @@ def require(path: Path, wanted: str | None, advice: str, list_name: str = "") ->
         found = sha256_file(path)
     if found != wanted:
         raise DamagedFile(
-            f"{path}: is not what was written (sha256 {found[:12]} instead of {wanted[:12]}"
+            f"{path}: is not what was {made} (sha256 {found[:12]} instead of {wanted[:12]}"
             f"{list_name and f', says {list_name}'}); {advice}"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from icmbench.errors import DamagedFile
-from icmbench.files import digest_json, read_object, reading, sha256_bytes, sha256_file
+from icmbench.files import digest_json, read_object, reading, sha256_bytes
 from icmbench.sums import require
 
 _FETCH = "fetch the data set again (`python -m icmbench fetch NAME --verify` checks every file)"
@@ -56,15 +56,7 @@ class FetchedFiles:
             wanted = self._wanted.get(path.relative_to(self.folder).as_posix())
         except ValueError:
             return
-        if wanted is None:
-            return
-        with reading(path, _FETCH):
-            found = sha256_file(path)
-        if found != wanted:
-            raise DamagedFile(
-                f"{path}: is not what was fetched (sha256 {found[:12]} instead of {wanted[:12]}); "
-                f"{_FETCH}"
-            )
+        require(path, wanted, _FETCH, made="fetched")
 
     def _read(self) -> dict[str, str]:
         from icmbench.data.manifest import read_manifest
