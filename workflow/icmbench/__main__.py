@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,12 +18,15 @@ from icmbench.registry import PIXEL_METRICS
 # job never pays for torch.
 
 _LONGEST = 800  # characters of an error
+# New objects between two looks for garbage. Python's 700 makes the imports of a job a fifth longer.
+_GARBAGE = 20_000
 
 
 def _job(arguments: argparse.Namespace) -> dict[str, Any]:
     from icmbench.config.jobs import read_job
     from icmbench.registry import load_modules
 
+    gc.set_threshold(_GARBAGE)
     job = read_job(arguments.job, arguments.verb)
     load_modules(job.get("modules", []))
     # Set before torch or NumPy start their thread pools: oversubscription was measured to cost 6x.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from icmbench.networks.pointwise import avoid_strided_pointwise
+from icmbench.networks.convolutions import suit_cpu
 from icmbench.published import published_weights
 from icmbench.registry import CODECS, TASKS, implementation
 from icmbench.train.checkpoint import load_part
@@ -30,7 +30,7 @@ def build_codec(settings: dict[str, Any]) -> Any:
             codec.load_pretrained(settings["rate_index"])
     elif source != "random":
         _load(codec, settings, "codec")
-    return avoid_strided_pointwise(codec).to(memory_format=torch.channels_last)
+    return suit_cpu(codec).to(memory_format=torch.channels_last)
 
 
 def build_task(settings: dict[str, Any]) -> Any:
@@ -44,7 +44,7 @@ def build_task(settings: dict[str, Any]) -> Any:
             task.load_pretrained()
     elif source not in ("random", None):
         _load(task, settings, "task")
-    return avoid_strided_pointwise(task).to(memory_format=torch.channels_last)
+    return suit_cpu(task).to(memory_format=torch.channels_last)
 
 
 def _load(module: Any, settings: dict[str, Any], part: str) -> None:
