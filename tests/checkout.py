@@ -20,10 +20,11 @@ from icmbench.files import read_json
 
 BIN = Path(sys.executable).parent
 # Quick answers, for jobs of seconds.
+QUICK = ("--max-jobs-per-timespan", "100/1s")
 ON_SLURM = ("--profile", "workflow/profiles/slurm", "--slurm-init-seconds-before-status-checks",
-            "2", "--latency-wait", "20")  # fmt: skip
-HERE = ("--cores", "2")
-FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs")
+            "2", "--latency-wait", "20", *QUICK)  # fmt: skip
+HERE = ("--cores", "2", *QUICK)
+FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs", "data/catalogue.yaml")
 TOY = {
     "title": "Toy",
     "version": "1",
@@ -37,18 +38,23 @@ TOY = {
 }
 
 
+def copy_files(repository: Path, folder: Path, more: tuple[str, ...] = ()) -> None:
+    """Copy the workflow's own files, and ``more`` of the repository."""
+    for name in (*FILES, *more):
+        source, target = repository / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
 class Checkout:
     """The workflow's files in a folder of their own."""
 
     def __init__(self, folder: Path, repository: Path, config: tuple[str, ...]) -> None:
         self.folder, self.config = folder, config
-        for name in (*FILES, "data/catalogue.yaml"):
-            source, target = repository / name, folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, target)
+        copy_files(repository, folder)
 
     @property
     def root(self) -> Path:

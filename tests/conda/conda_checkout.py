@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from checkout import copy_files
+
 BIN = Path(sys.executable).parent
-FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs", "data/catalogue.yaml",
-         "pyproject.toml", "README.md", "LICENSE")  # fmt: skip
+PACKAGE = ("pyproject.toml", "README.md", "LICENSE")
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,7 @@ class Checkout:
 
 def copy_checkout(repository: Path, folder: Path, client: Client) -> Checkout:
     """Copy the files that a user's checkout has."""
-    for name in FILES:
-        source, target = repository / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+    copy_files(repository, folder, PACKAGE)
     return Checkout(folder, client)
 
 

@@ -132,7 +132,7 @@ class Killer:
         """Kill on the way; return the exit status of Snakemake."""
         ends = time.monotonic() + PATIENCE_S
         met: set[int] = set()
-        moment, aim = None, None
+        moment, aim, aimed = None, None, STARTING
         if self._chance(AIMED_AT_STARTS):
             moment = time.monotonic() + self._random.uniform(0, STARTS_S)
         while process.poll() is None:
@@ -142,15 +142,21 @@ class Killer:
             for number in sorted(set(jobs) - met):
                 met.add(number)
                 rule = jobs[number][0]
-                if moment is None and self._chance(AIMED[rule]):
+                # One that was met less often than what is aimed at goes first.
+                free = moment is None or self._hits(rule) < self._hits(aimed)
+                if free and self._chance(AIMED[rule]):
                     moment, aim = now + self._random.uniform(0, self.spans[rule]), number
+                    aimed = rule
             if moment is not None and now >= moment:
                 ended = self._kill(process, jobs, aim)
-                moment, aim = None, None
+                moment, aim, aimed = None, None, STARTING
                 if ended:
                     return process.wait(timeout=PATIENCE_S)
             time.sleep(_LOOK_S)
         return process.wait()
+
+    def _hits(self, rule: str) -> int:
+        return sum(kill.rule == rule for kill in self.kills)
 
     def _chance(self, probability: float) -> bool:
         return not self.done and self._random.random() < probability

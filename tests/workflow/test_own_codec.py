@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from checkout import copy_files
 from icmbench.config.load import load_run
 from icmbench.errors import UserError
 
@@ -72,13 +72,7 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the workflow's own files and of the example."""
     folder = tmp_path_factory.mktemp("own")
-    for name in ("Snakefile", "profiles", "config.yaml", "workflow", "envs", EXAMPLE):
-        source, target = repository / name, folder / name
-        target.parent.mkdir(exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+    copy_files(repository, folder, (EXAMPLE,))
     return folder
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from checkout import HERE, copy_files
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BIN = Path(sys.executable).parent
@@ -29,7 +31,7 @@ def snakemake(
     # As where nobody activated the environment: the workflow must find its own Python.
     env["PATH"] = os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if Path(p) != BIN)
     return subprocess.run(
-        [str(BIN / "snakemake"), "--cores", "2", "--config", "scale=smoke", *STUDIES, *arguments],
+        [str(BIN / "snakemake"), *HERE, "--config", "scale=smoke", *STUDIES, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -41,13 +43,7 @@ def snakemake(
 def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the workflow's own files, run once."""
     folder = tmp_path_factory.mktemp("workflow")
-    for name in ("Snakefile", "profiles", "config.yaml", "workflow", "envs", "data/catalogue.yaml"):
-        source, target = repository / name, folder / name
-        target.parent.mkdir(exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+    copy_files(repository, folder)
     done = snakemake(folder)
     assert done.returncode == 0, done.stderr[-6000:]
     return folder
