@@ -359,6 +359,9 @@ def test_points_against_one_point_values_and_rates(make_point: Any) -> None:
     steps = one(points, 20, **point | {"rate_index": 1}, anchor="new", anchor_rate_index=0,
                 metric="accuracy", expect="above")  # fmt: skip
     assert steps["effect"] == pytest.approx(5.0) and "against rate index 0" in steps["at"]
+    ends = one(points, 20, **point | {"rate_index": "lowest"}, anchor="new",
+               anchor_rate_index="highest", metric="accuracy", expect="below")  # fmt: skip
+    assert ends["effect"] == pytest.approx(-5.0) and "against rate index 1" in ends["at"]
 
 
 def test_original_images_stand_at_every_rate(make_curve: Any, make_point: Any) -> None:

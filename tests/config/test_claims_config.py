@@ -89,6 +89,10 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
     (BD | {"expect": "equal"}, ["claims.it.margin", "more than 0"]),
     (AT | ABOVE | {"bpp": -1.0}, ["claims.it.bpp", "-1.0 is no rate"]),
     (POINT | ABOVE | {"anchor": None, "anchor_rate_index": 1}, ["there is no anchor"]),
+    (
+        POINT | ABOVE | {"rate_index": 1, "anchor": "a", "anchor_rate_index": 1},
+        ["claims.it.anchor", "is the variant itself"],
+    ),
     (ORDER | {"variants": ["a", "b", "a"]}, ["claims.it.variants", "twice"]),
     (ORDER | {"variants": ["a", "d"]}, ["claims.it.variants.1", "'d' is no variant"]),
     (ORDER | {"variants": ["a", "photo"], "metric": "psnr"}, ["different data sets"]),

@@ -80,8 +80,8 @@ class PointEffect(Strict):
         description="Which point: its index, that of the lowest or highest rate, or each (then "
         "all of them must pass)."
     )
-    anchor_rate_index: int | None = Field(
-        None, ge=0, description="The anchor's index where it is another one."
+    anchor_rate_index: Annotated[int, Field(ge=0)] | Literal["lowest", "highest"] | None = Field(
+        None, description="The anchor's point where it is another one."
     )
 
 
@@ -295,11 +295,13 @@ def _effect_faults(
     names = [effect.variant] + ([effect.anchor] if effect.anchor is not None else [])
     for key, name in zip(("variant", "anchor"), names, strict=False):
         yield from _variant_faults(key, name, metric, study, metrics)
-    if effect.anchor == effect.variant:
-        # A variant differs from itself only from one operating point to another.
-        other = effect.anchor_rate_index if isinstance(effect, PointEffect) else None
-        if other is None:
-            yield "anchor", effect.anchor, "is the variant itself; name another one"
+    # A variant differs from itself only from one operating point to another.
+    elsewhere = isinstance(effect, PointEffect) and effect.anchor_rate_index not in (
+        None,
+        effect.rate_index,
+    )
+    if effect.anchor == effect.variant and not elsewhere:
+        yield "anchor", effect.anchor, "is the variant itself; name another one"
     index = effect.anchor_rate_index if isinstance(effect, PointEffect) else None
     if index is not None and effect.anchor is None:
         yield "anchor_rate_index", index, "but there is no anchor"

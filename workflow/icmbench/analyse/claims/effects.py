@@ -248,21 +248,16 @@ class Measured:
         return values[0] if len(values) == 1 else _subtract(*values), at, []
 
     def _point(self, spec: PointEffect) -> tuple[Resampled, str, list[str]]:
-        indices = self.rate_indices(spec.variant)
-        if isinstance(spec.rate_index, str):
-            rates = {index: self._value(spec.variant, index, RATE)[0] for index in indices}
-            pick = min if spec.rate_index == "lowest" else max
-            index = pick(rates, key=lambda candidate: rates[candidate])
-        else:
-            index = spec.rate_index
+        index = self._rate_index(spec.variant, spec.rate_index)
         value = self._value(spec.variant, index, spec.metric)
         rate = self._value(spec.variant, index, RATE)[0]
         at = f"rate index {index} ({rate:.3g} bpp)"
         if spec.anchor is None:
             return value, at, []
         theirs = self.rate_indices(spec.anchor)
-        other = spec.anchor_rate_index
-        if other is None:
+        if spec.anchor_rate_index is not None:
+            other = self._rate_index(spec.anchor, spec.anchor_rate_index)
+        else:
             other = theirs[0] if len(theirs) == 1 else index
         if other != index:
             at += f" against rate index {other}"
@@ -311,6 +306,14 @@ class Measured:
     def rate_indices(self, variant: str) -> list[int]:
         """Return the rate indices of a variant that were evaluated, ascending."""
         return sorted({point.rate_index for point, _ in self.by_variant.get(variant, [])})
+
+    def _rate_index(self, variant: str, which: int | str) -> int:
+        """Return an index as it is, or that of the ``lowest`` or ``highest`` rate measured."""
+        if isinstance(which, int):
+            return which
+        rates = {i: self._value(variant, i, RATE)[0] for i in self.rate_indices(variant)}
+        pick = min if which == "lowest" else max
+        return pick(rates, key=lambda candidate: rates[candidate])
 
     def _points(self, variant: str) -> list[EvaluatedPoint]:
         if variant not in self.by_variant:
