@@ -95,6 +95,8 @@ up() {
   for program in munged slurmctld slurmd sbatch; do
     command -v "$program" > /dev/null || die "$program is not installed"
   done
+  # Left by a test that was killed.
+  if ours "$CONF" && ! pgrep -x "slurmctld|slurmd" > /dev/null; then rm -f "$CONF" "$GRES"; fi
   [ ! -e "$CONF" ] || die "$CONF exists: this machine has a SLURM, or a test did not call down"
   mkdir -p "$FOLDER/state" /etc/slurm
   # Null devices stand for GPUs: SLURM hands device files out, and wants distinct ones.
