@@ -241,6 +241,10 @@ def test_a_finished_training_is_not_repeated(
 
     monkeypatch.setattr(module, "_loop", never)
     assert train(job).read_bytes() == content
+    # Again where the output is there: by a job that outlived its Snakemake.
+    there = set(weights.parent.iterdir())
+    assert train(job).read_bytes() == content
+    assert set(weights.parent.iterdir()) == there
     job["schedule"]["steps"] += 1
     with pytest.raises(AssertionError, match="trained again"):
         train(job)

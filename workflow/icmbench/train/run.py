@@ -159,10 +159,11 @@ def _link(kept: Path, weights: Path) -> None:
 
     Snakemake deletes a rule's outputs before it runs it; the second name keeps a finished training.
     """
-    temporary = weights.with_suffix(".link")
+    temporary = weights.with_name(f".{weights.stem}.link")
     temporary.unlink(missing_ok=True)
     os.link(kept, temporary)
     os.replace(temporary, weights)
+    temporary.unlink(missing_ok=True)  # rename(2) leaves it where both names are one file already
 
 
 @dataclass
