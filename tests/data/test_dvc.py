@@ -51,17 +51,20 @@ def test_the_first_fetch_writes_the_pointer_dvc_would_write(toy: Toy, repository
 
 
 @pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("opened", [False, True])
 def test_a_pointer_that_a_kill_prevented_is_written_later(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, opened: bool
 ) -> None:
     def killed(*_: object) -> None:
+        if opened:  # DVC writes it in place
+            (toy.data_dir / "toy.dvc").touch()
         raise SystemExit(137)
 
     with monkeypatch.context() as patch:
         patch.setattr(pointer, "add", killed)
         with pytest.raises(SystemExit):
             toy.fetch()
-    assert not (toy.data_dir / "toy.dvc").exists()
+    assert pointer.read_md5(toy.data_dir / "toy.dvc") is None
     manifest = json.loads(toy.fetch().read_text())
     assert pointer.read_md5(toy.data_dir / "toy.dvc") == manifest["dvc_md5"]
 

@@ -130,7 +130,9 @@ class _Fetch:
         return self.manifest
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed run left: a half staging folder, a half ``dvc pull``."""
+        """Remove what a killed run left: half a folder or ``dvc pull``, an empty pointer."""
+        if self.pointer.is_file() and not self.pointer.stat().st_size:
+            self.pointer.unlink()
         if self.staging.exists():
             shutil.rmtree(self.staging)
         if self.pulling.exists():

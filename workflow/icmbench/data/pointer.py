@@ -24,10 +24,15 @@ def pointer_path(data_dir: Path, name: str) -> Path:
 
 
 def read_md5(pointer: Path) -> str | None:
-    """Return the MD5 that a pointer names (``....dir``), or ``None`` if there is no pointer."""
+    """Return the MD5 that a pointer names (``....dir``), or ``None`` if there is no pointer.
+
+    An empty file is none: DVC leaves one where it is killed while it writes.
+    """
     try:
         with reading(pointer, "restore it from Git"):
             text = pointer.read_text(encoding="utf-8")
+        if not text:
+            return None
         return str(parse_yaml(text)["outs"][0]["md5"])
     except FileNotFoundError:
         return None
