@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from icmbench.codecs.base import Picture
 from icmbench.data.embedded import make_scene
 from icmbench.errors import UserError
-from icmbench.networks.pointwise import avoid_strided_pointwise
+from icmbench.networks.convolutions import suit_cpu
 from icmbench.pixels import to_tensor
 from icmbench.registry import CODECS, TASKS, implementation
 from icmbench.train.system import stack_padded
@@ -312,7 +312,7 @@ def make_codec(kind: str, small: bool) -> Any:
     codec: Any = implementation(entry)(entry.parameters.model_validate(sizes))
     with torch.no_grad():
         _enliven(codec)
-    return avoid_strided_pointwise(codec)
+    return suit_cpu(codec)
 
 
 def _enliven(codec: Any) -> None:
@@ -354,7 +354,7 @@ def make_detector(name: str, small: bool) -> Any:
         detector.train().network.backbone(torch.randn(2, 3, 128, 128))
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-    return avoid_strided_pointwise(detector).eval()
+    return suit_cpu(detector).eval()
 
 
 def _pictures(settings: AgreementSettings) -> list[Picture]:
