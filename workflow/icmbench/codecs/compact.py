@@ -7,6 +7,7 @@ tables its symbols need, at their own length. The strings are the same.
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ class CompactGaussian(GaussianConditional):
     """A GaussianConditional that codes with :class:`CodingTables`."""
 
     _tables: CodingTables | None = None
+
+    @staticmethod
+    def _standardized_quantile(quantile: float) -> float:
+        """Return SciPy's norm.ppf(quantile) without importing scipy.stats, half a CPU second."""
+        return NormalDist().inv_cdf(quantile)
 
     def update_scale_table(self, *arguments: Any, **settings: Any) -> bool:
         """Make the tables anew; the lists follow when they are needed."""

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from icmbench.data.dataset import Split, data_digest
@@ -44,6 +43,9 @@ from icmbench.train.schedule import learning_rate_factor, make_optimiser
 from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
 from icmbench.train.team import Team, find_team, step_seed
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _PROGRESS_EVERY_S = 10.0
 

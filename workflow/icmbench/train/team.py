@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.errors import UserError
+from icmbench.imports import left_out
 from icmbench.train.system import System
 
 if TYPE_CHECKING:
@@ -84,15 +85,16 @@ class Team:
         )
 
     def fabric(self, compute: Compute) -> Fabric:
-        """Return Lightning Fabric for this process; its import costs a second.
+        """Return Lightning Fabric for this process.
 
         Mixed precision is ours (:meth:`Compute.autocast`): Fabric's rounds the inputs as well, and
         both the pixels that the distortion is measured against and target boxes must stay float32.
         """
-        from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-        from lightning_fabric.strategies.ddp import DDPStrategy
+        with left_out("torchmetrics"):  # Fabric asks for its version, by importing it
+            from lightning_fabric import Fabric
+            from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+            from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+            from lightning_fabric.strategies.ddp import DDPStrategy
 
         kind: dict[str, Any] = {"accelerator": compute.device.type, "precision": "32-true"}
         if self.size == 1:
