@@ -58,6 +58,10 @@ def test_everything_is_there(run: Path) -> None:
     assert len(counts.loc["chamain2021"]) == 19 + 2 and len(counts.loc["anchors"]) == 8 * 2
     coded = records[records["codec"] != "uncoded"]
     assert coded["roundtrip_ok"].all() and (coded["bits"] > 0).all()
+    logs = list((root / "logs").rglob("*.log"))
+    lasts = [log.read_text().splitlines()[-1] for log in logs]
+    took = r"icmbench: took \d+\.\d s, \d+\.\d CPU s, \d+ MB"
+    assert len(logs) > 50 and all(re.fullmatch(took, last) for last in lasts)
     assert coded["psnr_ycbcr"].notna().all()
     rows = list(csv.DictReader((root / "tables/curves.csv").open()))
     assert {row["variant"] for row in rows} == set(records["variant"])

@@ -6,17 +6,22 @@ import argparse
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from icmbench import __version__
+from icmbench.cost import cost, keep_freed_memory
 from icmbench.errors import UserError
 from icmbench.registry import PIXEL_METRICS
 
 # Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
 # job never pays for torch.
 
+_STARTED = time.monotonic()
+# The verbs of rules, which tell in their logs what they took.
+_JOBS = ("analyse", "code", "data", "decode", "encode", "evaluate", "report", "track", "train")
 _LONGEST = 800  # characters of an error
 # New objects between two looks for garbage. Python's 700 makes the imports of a job a fifth longer.
 _GARBAGE = 20_000
@@ -27,6 +32,7 @@ def _job(arguments: argparse.Namespace) -> dict[str, Any]:
     from icmbench.registry import load_modules
 
     gc.set_threshold(_GARBAGE)
+    keep_freed_memory()
     job = read_job(arguments.job, arguments.verb)
     load_modules(job.get("modules", []))
     # Set before torch or NumPy start their thread pools: oversubscription was measured to cost 6x.
@@ -350,6 +356,8 @@ def in_one_line(run: Callable[[], int]) -> int:
 
 if __name__ == "__main__":
     _status = main()
+    if _status == 0 and sys.argv[1] in _JOBS and "TORCHELASTIC_RUN_ID" not in os.environ:
+        print(f"icmbench: {cost(time.monotonic() - _STARTED)}", file=sys.stderr)
     # Python's last look for garbage, in all that a job has imported, would take a CPU second.
     gc.freeze()
     sys.exit(_status)

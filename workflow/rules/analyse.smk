@@ -29,8 +29,6 @@ rule analyse:
         claim_parts=f"{ROOT}/tables/claims_parts.csv",
     log:
         f"{ROOT}/logs/analyse.log",
-    benchmark:
-        f"{ROOT}/benchmarks/analyse.tsv"
     group:
         "tables"
     conda:

@@ -11,8 +11,6 @@ rule code_anchor:
         rows=f"{ROOT}/encoded/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.json",
     log:
         f"{ROOT}/logs/code/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/code/{{split}}/anchors/{{point}}/chunk{{chunk}}of{{chunks}}.tsv"
     group:
         W.anchor_group
     conda:

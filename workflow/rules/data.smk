@@ -13,8 +13,6 @@ rule generate_dataset:
         manifest=f"{ROOT}/data/{{role}}/manifest.json",
     log:
         f"{ROOT}/logs/data/{{role}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/data/{{role}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     threads: 2

@@ -11,8 +11,6 @@ rule encode:
         manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/encoded.json",
     log:
         f"{ROOT}/logs/encode/{{split}}/{{curve}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/encode/{{split}}/{{curve}}.tsv"
     wildcard_constraints:
         curve="(?!anchors/).+",
     group:
@@ -37,8 +35,6 @@ rule decode:
         manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/decoded.json",
     log:
         f"{ROOT}/logs/decode/{{split}}/{{curve}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/decode/{{split}}/{{curve}}.tsv"
     wildcard_constraints:
         curve="(?!anchors/).+",
     group:
@@ -62,8 +58,6 @@ rule evaluate:
         manifest=f"{ROOT}/runs/{{curve}}/evaluated.json",
     log:
         f"{ROOT}/logs/evaluate/{{curve}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/evaluate/{{curve}}.tsv"
     conda:
         "../../envs/icmbench.yaml"
     threads: W.runtime.threads

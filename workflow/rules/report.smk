@@ -27,8 +27,6 @@ rule report:
         ),
     log:
         f"{ROOT}/logs/report.log",
-    benchmark:
-        f"{ROOT}/benchmarks/report.tsv"
     group:
         "tables"
     conda:

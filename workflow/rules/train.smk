@@ -10,8 +10,6 @@ rule train:
         weights=f"{ROOT}/runs/{{key}}/weights.pt",
     log:
         f"{ROOT}/logs/train/{{key}}.log",
-    benchmark:
-        f"{ROOT}/benchmarks/train/{{key}}.tsv"
     retries: W.runtime.retries
     conda:
         "../../envs/icmbench.yaml"
