@@ -48,6 +48,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 _LOOK_S = 0.05
 # A start of Snakemake that lasts longer hangs.
 PATIENCE_S = 1500.0
+# Snakemake's handler of SIGTERM wants a lock that the interrupted code may hold; then it stands still
+# for ever, without jobs (seen with 9.27).
+STUCK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Killer:
     kills: list[Kill] = field(default_factory=list)
     starts: int = 0
     unlocks: int = 0
+    stuck: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -151,9 +155,24 @@ class Killer:
                 ended = self._kill(process, jobs, aim)
                 moment, aim, aimed = None, None, STARTING
                 if ended:
-                    return process.wait(timeout=PATIENCE_S)
+                    return self._wait(process)
             time.sleep(_LOOK_S)
         return process.wait()
+
+    def _wait(self, process: subprocess.Popen[str]) -> int:
+        """Return the exit status of a Snakemake that was hit; kill it where it stands still."""
+        began = busy = time.monotonic()
+        while process.poll() is None:
+            now = time.monotonic()
+            assert now - began < PATIENCE_S, f"hangs:\n{self.checkout.said[-6000:]}"
+            if running(process.pid):
+                busy = now
+            elif now - busy > STUCK_S:
+                process.kill()
+                self.stuck += 1
+                return process.wait()
+            time.sleep(_LOOK_S)
+        return process.returncode
 
     def _hits(self, rule: str) -> int:
         return sum(kill.rule == rule for kill in self.kills)
@@ -212,7 +231,8 @@ class Killer:
         lines.append(f"{'all':18}" + "".join(f"{n:16}" for n in row) + f"{sum(row):6}")
         lines.append(
             f"seed {self.seed}: {len(self.kills)} kills in {self._lap} laps, {self.starts} starts, "
-            f"{self.unlocks} times --unlock, {time.monotonic() - self._began:.0f} s"
+            f"{self.unlocks} times --unlock, {self.stuck} times killed standing still, "
+            f"{time.monotonic() - self._began:.0f} s"
         )
         return "\n".join(lines)
 
