@@ -48,8 +48,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 _LOOK_S = 0.05
 # A start of Snakemake that lasts longer hangs.
 PATIENCE_S = 1500.0
-# Snakemake's handler of SIGTERM wants a lock that the interrupted code may hold; then it stands still
-# for ever, without jobs (seen with 9.27).
+# Snakemake's handler of SIGTERM wants a lock that the interrupted code may hold; then it stands
+# still for ever, without jobs (seen with 9.27).
 STUCK_S = 60.0
 
 
