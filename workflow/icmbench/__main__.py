@@ -355,8 +355,10 @@ def in_one_line(run: Callable[[], int]) -> int:
 
 
 if __name__ == "__main__":
+    from icmbench.train.launch import is_member
+
     _status = main()
-    if _status == 0 and sys.argv[1] in _JOBS and "TORCHELASTIC_RUN_ID" not in os.environ:
+    if _status == 0 and sys.argv[1] in _JOBS and not is_member():
         print(f"icmbench: {cost(time.monotonic() - _STARTED)}", file=sys.stderr)
     # Python's last look for garbage, in all that a job has imported, would take a CPU second.
     gc.freeze()

@@ -20,7 +20,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep what a training step frees for the next; other C libraries do as they do.
 
     By default large tensors go back to the kernel, which clears every page of them anew: a tenth of
-    the CPU time of face parsing on 128 x 128 pictures. The largest memory of a process stays.
+    the CPU time of face analysis on 128 x 128 pictures. The largest memory of a process stays.
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

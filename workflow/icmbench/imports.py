@@ -24,8 +24,10 @@ def left_out(*names: str) -> Iterator[None]:
     """
     placed = []
     for name in names:
+        if name in sys.modules:
+            continue
         installed = version(name.partition(".")[0])
-        if name in sys.modules or installed is None:
+        if installed is None:
             continue
         module = module_from_spec(ModuleSpec(name, None, is_package=True))
         vars(module).update(__version__=installed, __all__=[])
