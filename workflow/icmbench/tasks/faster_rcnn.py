@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FasterRCNN_ResNet50_FPN_Weights
+from torchvision.ops import FrozenBatchNorm2d
 
 from icmbench.data.dataset import Split
 from icmbench.tasks import FasterRcnnParameters
@@ -24,7 +26,8 @@ class FasterRcnn(nn.Module):
 
     Args:
         parameters: backbone, classes, input size.
-        pretrained: build it so that torchvision's COCO weights fit (resnet50-fpn only).
+        pretrained: build it as torchvision does for its COCO weights (resnet50-fpn only): batch
+            norm keeps ImageNet's statistics, first convolution and first stage are not trained.
 
     Attributes:
         targets: what its losses need: boxes, or boxes and masks.
@@ -34,10 +37,10 @@ class FasterRcnn(nn.Module):
 
     def __init__(self, parameters: FasterRcnnParameters, pretrained: bool = False) -> None:
         super().__init__()
+        self._as_published = pretrained and parameters.backbone == "resnet50-fpn"
         if parameters.backbone == "resnet50-fpn":
-            self.network = fasterrcnn_resnet50_fpn(
-                weights=None,
-                weights_backbone=None,
+            build = _published if pretrained else _untrained
+            self.network = build(
                 num_classes=parameters.classes,
                 min_size=parameters.short_side,
                 max_size=parameters.long_side,
@@ -53,7 +56,12 @@ class FasterRcnn(nn.Module):
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
-        return {"detector": [self.network]}
+        if not self._as_published:
+            return {"detector": [self.network]}
+        body = self.network.backbone.body
+        trained = [body[f"layer{stage}"] for stage in (2, 3, 4)]
+        heads = [self.network.backbone.fpn, self.network.rpn, self.network.roi_heads]
+        return {"detector": [*trained, *heads]}
 
     @staticmethod
     def evaluate(job: dict[str, Any], split: Split) -> Outcome:
@@ -73,3 +81,21 @@ class FasterRcnn(nn.Module):
         """Return boxes (x1, y1, x2, y2 in pixels), labels and scores for each image."""
         self.eval()
         return self.network(images)
+
+
+def _untrained(**settings: Any) -> FasterRCNN:
+    """Return the network to be trained from random weights, with ordinary batch norm."""
+    return fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, **settings)
+
+
+def _published(num_classes: int, **settings: Any) -> FasterRCNN:
+    """Return the network that torchvision loads its COCO weights into.
+
+    torchvision builds it like this only where it downloads the weights itself.
+    """
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
+    network = FasterRCNN(backbone, num_classes, **settings)
+    for module in network.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.eps = 0.0  # these weights were trained so (pytorch/vision issue 2933)
+    return network
