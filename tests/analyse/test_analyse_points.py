@@ -51,6 +51,12 @@ def test_partly_missing_psnr_is_an_error(make_point: Any) -> None:
         evaluate_folder(point.folder, 10, 0)
 
 
+def test_ms_ssim_of_some_pictures_only_is_left_out(make_point: Any) -> None:
+    point = make_point("a", 0, 100, 0.5, psnr=[30.0] * 20, ms_ssim=[np.nan] + [0.9] * 19)
+    values = evaluate_folder(point.folder, 10, 0).values
+    assert values["psnr"] == 30.0 and "ms_ssim" not in values
+
+
 def test_statistics_file_goes_before_the_records(make_point: Any) -> None:
     point = make_point("a", 0, 100, 0.5)
     pictures = MeanStatistics(np.arange(20), {"psnr": np.full(20, 33.0)})

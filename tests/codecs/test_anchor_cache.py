@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from icmbench.anchors.base import Implementation
-from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key, link
+from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key
 from icmbench.anchors.cache_command import prune, show
 from icmbench.codecs.base import decoded_digest
+from icmbench.files import link
 
 FACTS = {"implementation": "toy 1.0, quality 3, effort 2", "bits": 24}
 

@@ -14,6 +14,7 @@ from PIL import Image
 from icmbench.anchors.coding import code_chunk
 from icmbench.anchors.pictures import Jpeg
 from icmbench.codecs.base import Picture
+from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import coded_fingerprint, coded_rows
 from icmbench.files import read_json
@@ -70,6 +71,24 @@ def test_leaves_files_and_rows(job: dict[str, Any], scenes: dict[str, Any]) -> N
     frame = coded_rows(coded)
     assert list(frame["bits"]) == [row["bits"] for row in rows]
     assert frame["bits_estimated"].isna().all()
+
+
+@pytest.mark.parametrize("counted", ["native", "coded"])
+def test_rates_are_per_pixel_as_the_data_set_says(job: dict[str, Any], counted: str) -> None:
+    job["dataset"] = {**job["dataset"], "short_side": 64, "center_crop": 48, "rate_pixels": counted}
+    rows = read_json(code_chunk(job, 0))["rows"]
+    split = Split(job["dataset"], "test")
+    assert [row["pixels"] for row in rows] == [split.rate_pixels(i) for i in range(4)]
+    assert {row["pixels"] for row in rows} == {{"native": 128 * 128, "coded": 48 * 48}[counted]}
+
+
+def test_other_pixels_are_another_fingerprint(job: dict[str, Any]) -> None:
+    prints = []
+    for counted in ("native", "coded"):
+        job["dataset"] = {**job["dataset"], "short_side": 64, "rate_pixels": counted}
+        coded = {"rows": "chunks", "state": [str(code_chunk(job, 0))]}
+        prints.append(coded_fingerprint(coded))
+    assert prints[0] != prints[1]
 
 
 def test_chunks_share_the_pictures(job: dict[str, Any]) -> None:

@@ -115,6 +115,14 @@ def test_fault_in_config_yaml(files: Any, change: dict[str, Any], words: list[st
         assert word in str(caught.value)
 
 
+def test_detection_of_cut_pictures_is_refused(files: Any) -> None:
+    cut = {"source": "catalogue", "name": "coco2017", "short_side": 256, "center_crop": 256,
+           "splits": {"test": {"images": "val2017"}}}  # fmt: skip
+    change = {"datasets": {"cut": cut}, "studies": {STUDY: variant(J_FT, dataset="cut")}}
+    with pytest.raises(UserError, match=r"dataset': 'cut' has a center_crop, which boxes and"):
+        files("scales/smoke.yaml", change)
+
+
 def test_unknown_scale_and_study_name_what_there_is(files: Any) -> None:
     with pytest.raises(UserError, match=r"unknown scale 'huge'.*allowed: mini, paper"):
         files("config.yaml", {}, scale="huge")
@@ -131,6 +139,16 @@ def test_unknown_scale_and_study_name_what_there_is(files: Any) -> None:
             r"smoke\.yaml, section 'codecs\.bmshj2018-hyperprior': unknown key 'q'; allowed: ",
         ),
         ({"codecs": {"vtm9": {}}}, r"smoke\.yaml: key 'codecs': 'vtm9' is no codec"),
+        (
+            {"chunks": {"photograph": {"jpeg": 2}}},
+            r"key 'chunks': 'photograph' is no data set role",
+        ),
+        (
+            {"chunks": {"photographs": {"vtm444": 2}}},
+            r"key 'chunks\.photographs': 'vtm444' is no anchor; allowed: .*vtm-444",
+        ),
+        ({"chunks": {"photographs": {"jpeg": 0}}}, r"'chunks\.photographs\.jpeg': 0 is no number"),
+        ({"studies": {"zhang2021": {}}}, r"key 'studies': 'zhang2021' is no study; .*zhang2022"),
     ],
 )
 def test_fault_in_a_scale_file_names_it(files: Any, change: dict[str, Any], message: str) -> None:

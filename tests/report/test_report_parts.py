@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -363,6 +364,18 @@ def test_settings_of_one_curve_are_joined() -> None:
     others = [lines[0].replace("0a1b2c5d6e8f", "112233556688"), lines[0].replace("4:4:4", "4:2:0")]
     assert merged_settings([*lines, *others]) == [*lines, *others]
     assert merged_settings([]) == []
+
+
+def test_a_steered_term_is_told_in_words(results: Results) -> None:
+    study = copy.deepcopy(results.plan["studies"][STUDY])
+    (name,) = [n for n, v in study["variants"].items() if v["label"] == "J-FT"]
+    training = study["variants"][name]["train"]
+    training["loss"]["bpp"] = {"target": "$beta", "start": 4.0, "gain": 0.01}
+    study["schedules"][training["schedule"]].update(crop=224, crop_area=[0.2, 1.0])
+    tables = training_tables(study, variant_styles(results.plan, STUDY))
+    words = " ".join(text for t in tables for row in texts(t) for text in row)
+    assert "bpp steered to the ladder's beta (weight 4 at first, gain 0.01)" in words
+    assert "crops of 224, resized from 20 to 100 % of the area" in words
 
 
 def test_origins_are_visible(results: Results) -> None:

@@ -89,6 +89,15 @@ def test_a_point_holds_settings_results_curves_data_and_files(
     assert "#/models/icmbench.toy2020.smoke.hyperprior" in tags["mlflow.note.content"]
 
 
+def test_a_point_without_a_training_has_the_settings_of_its_evaluation(
+    results: ResultsFolder, store: Callable[[], Store]
+) -> None:
+    sync(results.fill().root)
+    params = store().runs()["toy2020/jpeg/faster-rcnn/baseline/rate0-seed0"].data.params
+    assert params["task.name"] == "faster-rcnn" and params["task.weights"] == "pretrained"
+    assert params["split"] == "test" and params["rate_value"] == "10.0"
+
+
 def test_original_pixels_have_no_rate(results: ResultsFolder, store: Callable[[], Store]) -> None:
     sync(results.fill().root)
     metrics = store().runs()["toy2020/uncoded/faster-rcnn/pretrained/rate0-seed0"].data.metrics

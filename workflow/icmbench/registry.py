@@ -161,6 +161,6 @@ def load_modules(modules: list[str]) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise UserError(
-                f"config key 'modules': cannot import {module!r} ({error}); "
+                f"config.yaml: key 'modules': cannot import {module!r} ({error}); "
                 "install it or put its folder on PYTHONPATH"
             ) from error

@@ -104,7 +104,8 @@ def read_point(folder: Path) -> pd.DataFrame:
 def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     """Read the files of one operating point and resample them.
 
-    The picture metrics are means over the records, unless a statistics file gives them.
+    The picture metrics are means over the records, unless a statistics file gives them. MS-SSIM is
+    left out where it is not defined for every picture (shorter side under 161 pixels).
 
     Raises:
         UserError: for missing or malformed files, or statistics of other images than the records.
@@ -143,6 +144,12 @@ def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     )
 
 
+def _is_given(records: pd.DataFrame, name: str) -> bool:
+    """Return whether a picture metric has a mean; a hole that should not be is left to be found."""
+    defined = records[name].notna()
+    return bool(defined.all() if name == "ms_ssim" else defined.any())
+
+
 def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statistics]]:
     """Statistics files of the folder, and the records' own for metrics that no file gives."""
     found = [(path, load_statistics(path)) for path in sorted(folder.glob("statistics-*.npz"))]
@@ -150,7 +157,7 @@ def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statist
     columns = {
         name: records[name].to_numpy(np.float64)
         for name in PIXEL_METRICS
-        if name not in given and records[name].notna().any()
+        if name not in given and _is_given(records, name)
     }
     if columns:
         source = folder / "records.parquet"

@@ -15,6 +15,8 @@ from icmbench.errors import UserError
 
 # Raised when a change here (colour, padding, headers) makes other bits or other decoded samples.
 ANCHOR_VERSION = 1
+# Raised when the rows of a chunk change though what was coded does not: the cache stays valid.
+ROWS_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -168,19 +168,3 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.is_file():  # something else in its place
         folder.unlink(missing_ok=True)
-
-
-def link(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``; a copy where the file system has no links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        try:
-            temporary.hardlink_to(source)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from icmbench.anchors.base import Anchor, LibraryAnchor
-from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key, link
+from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key
 from icmbench.anchors.names import chunk_name
 from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture, decoded_digest
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
-from icmbench.files import digest_json, sha256_bytes, write_bytes, writing
+from icmbench.files import digest_json, link, sha256_bytes, write_bytes, writing
 from icmbench.registry import CODECS, implementation
 from icmbench.sums import write_sealed
 from icmbench.workers import worker_pool
@@ -137,8 +137,7 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
                 failures.append(f"{job['key']}: image {identity}: {error}")
                 print(f"icmbench: {failures[-1]}", file=sys.stderr)
             else:
-                width, height = split.native_size(index)
-                rows.append({**row, "pixels": width * height})
+                rows.append({**row, "pixels": split.rate_pixels(index)})
             progress.step()
     if cache.limit_gb:
         cache.enforce_limit()
@@ -150,7 +149,7 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
         )
         raise UserError("\n".join(lines))
     path = folder / chunk_name(chunk, chunks)
-    content = [(row["image_id"], row["bitstream"], row["decoded"]) for row in rows]
+    content = [(row["image_id"], row["pixels"], row["bitstream"], row["decoded"]) for row in rows]
     write_sealed(path, {"fingerprint": digest_json(content), "rows": rows})
     return path
 

@@ -28,13 +28,13 @@ def choose_anchors(study: Study, run: RunConfig) -> Study:
         for source in (variant.codec_from, variant.task_from):
             if isinstance(source, Weights) and source.variant in left and source.study is None:
                 raise UserError(
-                    f"config: key 'anchors' leaves out variant {source.variant!r} of study "
+                    f"config.yaml: key 'anchors' leaves out variant {source.variant!r} of study "
                     f"{study.name!r}, from which {name!r} starts; add its codec to anchors"
                 )
     if not variants:
         raise UserError(
-            f"config: key 'anchors': {run.anchors!r} leaves nothing of study {study.name!r}; it "
-            f"uses {', '.join(sorted({v.codec for v in study.variants.values()}))}"
+            f"config.yaml: key 'anchors': {run.anchors!r} leaves nothing of study {study.name!r}; "
+            f"it uses {', '.join(sorted({v.codec for v in study.variants.values()}))}"
         )
     comparisons = []
     for comparison in study.comparisons:

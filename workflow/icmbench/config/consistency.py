@@ -68,6 +68,15 @@ def _check_run(run: RunConfig, faults: _Faults) -> None:
             faults.add("config.yaml", key, values, "names something twice")
 
 
+def check_overrides(scale: Scale, known: Iterable[str]) -> None:
+    """Raise one UserError for what a scale lays over studies that do not exist, or return."""
+    faults = _Faults()
+    for name in scale.studies:
+        if name not in known:
+            faults.unknown(f"workflow/scales/{scale.name}.yaml", "studies", name, "study", known)
+    faults.raise_any()
+
+
 def _check_scale(scale: Scale, faults: _Faults) -> None:
     where = f"workflow/scales/{scale.name}.yaml"
     tables: list[tuple[str, dict[str, Any], Registry[Any]]] = [
@@ -78,10 +87,21 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
         for name in named:
             if name not in registry:
                 faults.unknown(where, section, name, registry.what, registry.names())
+    anchors = [name for name in CODECS.names() if CODECS[name].kind == "anchor"]
+    for role, counts in scale.chunks.items():
+        if role not in scale.datasets:
+            faults.unknown(where, "chunks", role, "data set role", scale.datasets)
+        for name, count in counts.items():
+            if name not in anchors:
+                faults.unknown(where, f"chunks.{role}", name, "anchor", anchors)
+            if count < 1:
+                faults.add(
+                    where, f"chunks.{role}.{name}", count, "is no number of jobs; at least 1"
+                )
 
 
 def _where(scale: Scale, study: Study) -> str:
-    return f"workflow/studies/{study.name}.yaml at scale {scale.name!r}"
+    return f"{study.file} at scale {scale.name!r}"
 
 
 def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
@@ -162,6 +182,9 @@ class _Check:
         task_parameters(self.scale, variant.task)
         if variant.dataset not in self.scale.datasets:
             self._unknown("dataset", variant.dataset, "data set role", self.scale.datasets)
+        elif self._cuts() and {"box_map", "mask_map"} & set(TASKS[variant.task].metrics):
+            self._add("dataset", variant.dataset, "has a center_crop, which boxes and masks do "
+                      "not follow; use short_side alone for detection")  # fmt: skip
         entry, reads = CODECS[variant.codec], TASKS[variant.task].reads
         if variant.evaluate and reads not in entry.yields:
             self._add("task", variant.task, f"reads {reads}, but codec {entry.name!r} yields "
@@ -181,6 +204,10 @@ class _Check:
             self._add(
                 "task_from", "random", "on a variant that trains nothing; name trained weights"
             )
+
+    def _cuts(self) -> bool:
+        dataset = self.scale.datasets[self.variant.dataset]
+        return getattr(dataset, "center_crop", None) is not None
 
     def _add(self, part: str, value: Any, problem: str) -> None:
         self.faults.add(self.where, self.key(*part.split("/")), value, problem)

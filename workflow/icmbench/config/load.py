@@ -142,7 +142,7 @@ def study_folder(folders: list[Path], name: str) -> Path:
     """
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"config key 'study_folders': {folder}: no such folder")
+            raise UserError(f"config.yaml: key 'study_folders': {folder}: no such folder")
     holding = [folder for folder in folders if (folder / f"{name}.yaml").is_file()]
     if len(holding) > 1:
         places = " and ".join(str(folder / f"{name}.yaml") for folder in holding)
@@ -167,7 +167,7 @@ def load_study(folder: Path, name: str, scale: Scale) -> Study:
     study = check(Study, value, where)
     if study.name != name:
         raise UserError(f"{path}: key 'name' is {study.name!r}; it must be the file's, {name!r}")
-    return study
+    return study.read_from(path)
 
 
 def _named(folder: Path, name: str, what: str) -> Path:

@@ -28,9 +28,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.anchors.base import ANCHOR_VERSION
+from icmbench.anchors.base import ANCHOR_VERSION, ROWS_VERSION
 from icmbench.anchors.names import chunk_name
-from icmbench.config.consistency import codec_parameters, task_parameters
+from icmbench.config.consistency import check_overrides, codec_parameters, task_parameters
 from icmbench.config.jobs import SUMS, read_plan
 from icmbench.config.load import check, load_run, load_scale, load_study, study_folder
 from icmbench.config.points import Origin, Part, Point, Points
@@ -174,6 +174,7 @@ class Plan(Points):
         }
         if job["codec"]["kind"] == "anchor":
             job["codec"] = self._anchor(point)
+            job["version"] = ROWS_VERSION
             job["threads"], job["gpu"] = 1, 0
             job["chunks"] = self.chunks(self.variant(point))
             cache = self.run.cache
@@ -435,5 +436,6 @@ def load_plan(
 
     studies = {name: load(name) for name in run.studies}
     known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
+    check_overrides(scale, known)
     studies = with_supporting(studies, load, known)
     return Plan(run, scale, studies)

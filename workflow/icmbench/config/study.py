@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from icmbench.config.base import Origin, Strict
 from icmbench.config.claims import Claim
@@ -227,6 +227,8 @@ def published_path(file: str) -> Path:
 class Study(Strict):
     """One paper."""
 
+    _file: str = PrivateAttr("")
+
     name: str
     title: str
     reference: Reference
@@ -246,3 +248,13 @@ class Study(Strict):
         {}, description="What the paper says, as tests over the curves; see the forms below."
     )
     notes: list[str] = Field([], description="What a reader must know; shown on the page.")
+
+    @property
+    def file(self) -> str:
+        """The file it was read from, for messages."""
+        return self._file or f"study {self.name!r}"
+
+    def read_from(self, path: Path) -> Study:
+        """Note the file that it was read from, and return it."""
+        self._file = str(path)
+        return self

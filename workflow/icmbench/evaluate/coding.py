@@ -62,10 +62,11 @@ def encode(job: dict[str, Any]) -> None:
             start = time.perf_counter()
             try:
                 encoded = codec.encode(picture)
-            except Exception as error:
-                raise UserError(
-                    f"{job['key']}: image {identity}: encoding failed: {error}"
-                ) from error
+            except UserError as error:
+                raise UserError(f"{job['key']}: image {identity}: {error}") from error
+            except Exception as error:  # a defect of the codec, whose author needs the traceback
+                error.add_note(f"{job['key']}: encoding image {identity}")
+                raise
             seconds = time.perf_counter() - start
             assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
             archive.add(f"{identity}{SUFFIX}", encoded.data)
@@ -114,9 +115,11 @@ def decode(job: dict[str, Any]) -> None:
             data = bitstreams.read(f"{identity}{SUFFIX}")
             try:
                 one = decode_one(data)
-            except Exception as error:
+            except Exception as error:  # of a damaged bitstream decoders may raise anything
                 raise UserError(
-                    f"{job['key']}: image {identity}: decoding failed: {error}"
+                    f"{job['key']}: image {identity}: decoding failed: "
+                    f"{type(error).__name__}: {error}; delete encoded.json of its curve and call "
+                    "Snakemake again, or mend the codec"
                 ) from error
             if DECODED in outputs:
                 outputs[DECODED].add_picture(f"{identity}.png", one.picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from icmbench.report.results import Row
@@ -91,6 +91,9 @@ def _course(schedule: Row) -> str:
 
 def _images(schedule: Row) -> str:
     words = f"crops of {schedule['crop']}" if schedule["crop"] else "whole images"
+    if schedule["crop_area"]:
+        smallest, largest = (f"{100 * share:g}" for share in schedule["crop_area"])
+        words += f", resized from {smallest} to {largest} % of the area"
     return words + (", mirrored at random" if schedule["flip"] else "")
 
 
@@ -120,7 +123,12 @@ def _trainings(study: Row, styles: dict[str, VariantStyle], names: Collection[st
     return Table("Trainings: what changes, towards what; all else stays frozen.", columns, rows)
 
 
-def _term(term: str, weight: float | str) -> str:
+def _term(term: str, weight: float | str | Row) -> str:
+    if isinstance(weight, Mapping):
+        target = str(weight["target"]).removeprefix("$")
+        target = f"the ladder's {target}" if str(weight["target"]).startswith("$") else target
+        start, gain = plain(weight["start"]), plain(weight["gain"])
+        return f"{term} steered to {target} (weight {start} at first, gain {gain})"
     if isinstance(weight, str):
         return f"{weight.removeprefix('$')} \N{MULTIPLICATION SIGN} {term}"
     return term if weight == 1 else f"{plain(weight)} \N{MULTIPLICATION SIGN} {term}"
@@ -137,8 +145,9 @@ def _source(source: Any, styles: dict[str, VariantStyle]) -> str:
         return source
     name = source["variant"]
     name = f"{source['study']}/{name}" if source["study"] else styles[name].label
+    part = f", its {source['of']}" if source["of"] else ""
     rate = "" if source["rate"] == "same" else f", rate index {source['rate']}"
-    return f"{name}{rate}"
+    return f"{name}{part}{rate}"
 
 
 def _origin(entry: Row) -> Cell:

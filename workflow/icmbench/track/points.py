@@ -195,12 +195,22 @@ def _first_time(path: Path) -> int | None:
 
 
 def _job(root: Path, point: dict[str, Any], training: dict[str, Any] | None) -> dict[str, Any]:
-    if training is not None:
-        job: dict[str, Any] = training.get("job") or {}
-    else:
-        job = _read(root / "plan" / "evaluate" / f"{point['key']}.json") or {}
+    job = (training.get("job") or {}) if training is not None else _evaluate_job(root, point)
     names = ("study", "variant", "mode", "rate_index", "rate_parameter", "rate_value", "seed")
     return {**job, **{name: point[name] for name in names}}
+
+
+def _evaluate_job(root: Path, point: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a point's evaluation, from the plan of its curve."""
+    curve = root / "plan" / "evaluate" / point["study"] / f"{point['variant']}.json"
+    try:
+        jobs = read_object(curve, "jobs")["jobs"]
+    except FileNotFoundError:
+        raise UserError(f"{curve}: is not there; call Snakemake again, which writes it") from None
+    found: list[dict[str, Any]] = [job for job in jobs if job["key"] == point["key"]]
+    if not found:
+        raise UserError(f"{curve}: has no point {point['key']}; call Snakemake again")
+    return found[0]
 
 
 def _without_paths(value: Any) -> Any:

@@ -6,7 +6,6 @@ Reading order: ``train`` -> ``_prepare`` -> ``_loop`` -> ``_step``.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from icmbench.device import Compute, choose_compute, resolve_precision, uses_cud
 from icmbench.environment import describe_environment, version
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import check_coded, coded_fingerprint, picture_digests
-from icmbench.files import digest_json, sha256_file, source_digest, writing
+from icmbench.files import digest_json, link, sha256_file, source_digest, writing
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
@@ -92,7 +91,7 @@ def _train(job: dict[str, Any]) -> Path:
         weights = folder / "weights.pt"
         if team.told(team.leads and _intact(kept)):
             if team.leads:
-                _link(kept, weights)
+                link(kept, weights)
             return weights
         state = _prepare(job, fingerprint, team)
         try:
@@ -154,18 +153,6 @@ def _intact(kept: Path) -> bool:
         print(f"icmbench: {error}: this training is done anew", file=sys.stderr)
         return False
     return True
-
-
-def _link(kept: Path, weights: Path) -> None:
-    """Make ``weights`` the same file as ``kept``.
-
-    Snakemake deletes a rule's outputs before it runs it; the second name keeps a finished training.
-    """
-    temporary = weights.with_name(f".{weights.stem}.link")
-    temporary.unlink(missing_ok=True)
-    os.link(kept, temporary)
-    os.replace(temporary, weights)
-    temporary.unlink(missing_ok=True)  # rename(2) leaves it where both names are one file already
 
 
 @dataclass
@@ -531,7 +518,8 @@ def _finish(state: _State, kept: Path, weights: Path) -> None:
         system.task if "task" in owners else None,
         meta,
     )
-    _link(kept, weights)
+    # Snakemake deletes a rule's outputs before it runs it; the other name keeps what is finished.
+    link(kept, weights)
     state.run.update(
         status="finished",
         finished=time.time(),
