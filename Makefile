@@ -1,5 +1,6 @@
 # make results: set everything up and run the default configuration.
-# make test:    set everything up and pass the tests.
+# make test:    set everything up, then linters, type checker and the tests that need neither hours
+#               nor special equipment (others: pytest -m conda, faults, slurm).
 # Both bring uv where it is missing.
 
 PYTHON ?= 3.11
