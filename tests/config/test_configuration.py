@@ -80,6 +80,8 @@ VARIANT_FAULTS = [
     (variant(J_FT, train={"parts": ["codec.brain"]}), ["'codec.brain'", "codec.analysis"]),
     (variant(J_FT, train={"loss": {"beauty": 1.0}}), ["'beauty' is no loss term", "bpp"]),
     (variant(J_FT, train={"loss": {"bpp": "$lambda"}}), ["'$lambda'", "$beta"]),
+    (variant(J_FT, codec_from="random", train={"loss": {"bpp": {"target": 0.1, "continues": True}}}),
+     ["the codec comes from no training"]),
     (variant(J_FT, train={"schedule": "never"}), ["'never' is no schedule", "codec-base"]),
     (variant(J_FT, train={"schedule": "codec-base"}), ["lacks 'task'", J_FT]),
     (variant("jpeg/faster-rcnn/t-ft", ladder="beta"), ["varies 'beta'", "takes 'quality'"]),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from icmbench.train.build import first_loss_weights
+from icmbench.train.checkpoint import save_weights
 from icmbench.train.steering import Steering
 
 
@@ -39,3 +44,18 @@ def test_it_does_not_wind_up_and_goes_on_after_a_resume() -> None:
     for one in (steering, other):
         one.update(torch.tensor(0.2))
     assert float(other.weight) == float(steering.weight) > 0.016
+
+
+def test_a_later_training_starts_where_the_codecs_own_ended(tmp_path: Path) -> None:
+    before = tmp_path / "weights.pt"
+    save_weights(before, torch.nn.Linear(1, 1), None, {"steering": {"bpp": 7.5}})
+    target = {"target": 0.1, "start": 4.0, "gain": 0.01}
+    loss = {"bpp": {**target, "continues": True}, "ssim": 2.5}
+    job: dict[str, Any] = {"loss": loss, "codec": {"weights": str(before)}}
+    assert first_loss_weights(job) == {"bpp": {**target, "start": 7.5}, "ssim": 2.5}
+    assert loss["bpp"] == {**target, "continues": True}  # the job's settings stay
+    # Where nothing was steered there, or nothing is asked for, the start is the setting's.
+    save_weights(before, torch.nn.Linear(1, 1), None, {})
+    assert first_loss_weights(job)["bpp"] == target
+    loss["bpp"] = {**target, "continues": False}
+    assert first_loss_weights({"loss": loss, "codec": {"weights": "random"}})["bpp"] == target

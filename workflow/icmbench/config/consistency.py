@@ -293,7 +293,13 @@ class _Check:
         for term, weight in training.loss.items():
             if term not in terms:
                 self._unknown("train/loss", term, "loss term of this codec and task", terms)
-            self._check_weight(term, weight.target if isinstance(weight, RateTarget) else weight)
+            if isinstance(weight, RateTarget):
+                self._check_weight(term, weight.target)
+                if weight.continues and not isinstance(self.variant.codec_from, Weights):
+                    self._add(f"train/loss/{term}/continues", True, "but the codec comes from no "
+                              "training; name a variant under codec_from")  # fmt: skip
+            else:
+                self._check_weight(term, weight)
         schedules = [("train/schedule", training.schedule)]
         if training.chain is not None:
             schedules.append(("train/chain/schedule", training.chain.schedule))

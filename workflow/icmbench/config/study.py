@@ -126,6 +126,11 @@ class RateTarget(Strict):
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
     start: float = Field(1.0, gt=0, description="Weight at the first step.")
     gain: float = Field(0.02, gt=0, le=1)
+    continues: bool = Field(
+        False,
+        description="Start at the weight that the training of the codec's first weights ended with, "
+        "where that steered the same term.",
+    )
 
 
 class Training(Strict):

@@ -135,6 +135,13 @@ def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str
         )
 
 
+def steered_weights(path: Path | str) -> dict[str, float]:
+    """Return the weights of steered loss terms with which the training of a weights file ended."""
+    check_weights_file(Path(path))
+    meta = load_tensors(Path(path), _AGAIN).get("meta") or {}
+    return dict(meta.get("steering", {}))
+
+
 def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -> None:
     """Load the weights of ``part`` (codec or task) from a weights file into ``module``.
 

@@ -29,7 +29,7 @@ from icmbench.files import digest_json, link, sha256_file, source_digest, writin
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
-from icmbench.train.build import build_codec, build_task
+from icmbench.train.build import build_codec, build_task, first_loss_weights
 from icmbench.train.checkpoint import (
     check_weights_file,
     load_checkpoint,
@@ -196,7 +196,7 @@ def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
     codec = build_codec(job["codec"]) if learned else None
     task = build_task(job["task"]) if TASKS[job["task"]["name"]].trainable else None
     codec_trains = any(part.split(".")[0] == "codec" for part in job["parts"])
-    system = System(codec, task, codec_trains, job["loss"])
+    system = System(codec, task, codec_trains, first_loss_weights(job))
     set_modes(system, job["parts"])
     groups = part_parameters(codec, task, job["parts"])
     settings = job["schedule"]["optimisers"]
@@ -509,7 +509,9 @@ def _finish(state: _State, kept: Path, weights: Path) -> None:
     system = state.system.to("cpu")
     if system.codec is not None and "codec" in owners:
         system.codec.prepare_coding()
-    meta = {"key": state.job["key"], "fingerprint": state.fingerprint}
+    meta: dict[str, Any] = {"key": state.job["key"], "fingerprint": state.fingerprint}
+    if system.steering:
+        meta["steering"] = {name: float(s.weight) for name, s in system.steering.items()}
     for old in state.folder.glob("finished-*.pt"):
         old.unlink()
     save_weights(
