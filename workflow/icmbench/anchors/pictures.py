@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError, _avif, features
+from PIL import Image, UnidentifiedImageError, features
 
 from icmbench.anchors import (
     AvifParameters,
@@ -214,6 +214,8 @@ class Avif(PillowAnchor):
 
     def version(self) -> str:
         """Return the versions of Pillow, libavif and the coder and decoder inside."""
+        from PIL import _avif  # here: a Pillow without AVIF has the other formats
+
         return f"{super().version()}, {_avif.codec_versions()}"
 
     def settings(self) -> dict[str, Any]:

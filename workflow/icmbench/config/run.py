@@ -129,7 +129,9 @@ class ClusterSettings(Strict):
 class RunConfig(Strict):
     """The top level configuration file."""
 
-    scale: str = Field("mini", description="Name of a file in workflow/scales: smoke, mini, paper.")
+    scale: str = Field(
+        "mini", description="Name of a file in workflow/scales: smoke, mini, paper-check, paper."
+    )
     studies: list[str] = Field(
         ["chamain2021"],
         min_length=1,

@@ -79,7 +79,7 @@ class FetchedImages(Strict):
     )
     otherwise: EmbeddedScenes | EmbeddedFaces | None = Field(
         None,
-        description="Generated scenes to use where the data set is neither fetched nor in the "
+        description="Generated scenes or faces to use where the data set is neither fetched nor in the "
         "mirror: this scale then never downloads it. The report names what was used.",
     )
 

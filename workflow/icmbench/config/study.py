@@ -128,8 +128,8 @@ class RateTarget(Strict):
     gain: float = Field(0.02, gt=0, le=1)
     continues: bool = Field(
         False,
-        description="Start at the weight that the training of the codec's first weights ended with, "
-        "where that steered the same term.",
+        description="Start at the weight that the training of the codec's first weights ended "
+        "with, where that steered the same term.",
     )
 
 

@@ -23,7 +23,7 @@ Part = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 @dataclass
 class Batch:
-    """Images [3, H, W] in [0, 1], one by one because sizes may differ, and detection targets."""
+    """Images [3, H, W] in [0, 1], one by one because sizes may differ, and the task's targets."""
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
@@ -165,7 +165,7 @@ def batches(
         seed: of the operating point.
         schedule: batch size, crop and flip of the study's schedule.
         steps: which steps; a resumed training begins in the middle.
-        targets: what to yield beside the images; random crops are only taken with none.
+        targets: what to yield beside the images; random crops only with none or label.
         workers: loader processes; 0 loads in this one.
         share: places of the images of each batch to yield; None yields all. Which images, crops
             and mirrorings are at these places does not depend on it.

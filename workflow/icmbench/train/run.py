@@ -175,6 +175,7 @@ class _State:
     first_step: int
     totals: dict[str, float]
     final: dict[str, float] = field(default_factory=dict)
+    val: Split | None = None  # read at the first validation
 
     @property
     def schedule(self) -> dict[str, Any]:
@@ -439,12 +440,13 @@ def _check_finite(terms: dict[str, Tensor], step: int, key: str) -> None:
 @torch.no_grad()
 def validate(state: _State, images: int) -> dict[str, float]:
     """Return the mean loss terms on the first ``images`` of the val split."""
-    split = Split(state.job["dataset"], "val")
+    if state.val is None:
+        state.val = Split(state.job["dataset"], "val")
     schedule, count = state.schedule, 0
     sums: dict[str, float] = {}
     torch.manual_seed(state.job["seed"])
     for batch in validation_batches(
-        split, images, schedule["batch_size"], schedule["crop"], state.targets
+        state.val, images, schedule["batch_size"], schedule["crop"], state.targets
     ):
         with state.compute.autocast():
             terms = state.system(batch.to(state.fabric.device))

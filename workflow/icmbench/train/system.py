@@ -124,7 +124,7 @@ def stack_padded(images: list[Tensor], multiple: int) -> Tensor:
 
 
 def part_parameters(codec: Any | None, task: Any | None, parts: list[str]) -> dict[str, list[Any]]:
-    """Return the parameters to train by optimiser group: codec, task, auxiliary.
+    """Return the parameters to train by optimiser group: codec, task, auxiliary, adversary.
 
     The quantiles of a factorised prior have a loss and an optimiser of their own, as has a
     discriminator (``adversary``).
