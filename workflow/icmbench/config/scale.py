@@ -79,8 +79,8 @@ class FetchedImages(Strict):
     )
     otherwise: EmbeddedScenes | EmbeddedFaces | None = Field(
         None,
-        description="Generated scenes or faces to use where the data set is neither fetched nor in the "
-        "mirror: this scale then never downloads it. The report names what was used.",
+        description="Generated scenes or faces to use where the data set is neither fetched nor in "
+        "the mirror: this scale then never downloads it. The report names what was used.",
     )
 
 
