@@ -61,8 +61,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> list[Table]:
-    """Run the sections in their order and return their tables."""
+def measure(
+    options: argparse.Namespace, folder: Path, keep: Callable[[list[Table]], None]
+) -> list[Table]:
+    """Run the sections in their order and return their tables; ``keep`` gets them after each."""
     from gpu_common import Table, TimeCap, parse_device, parse_place
 
     from icmbench.errors import UserError
@@ -85,13 +87,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Table]:
             try:
                 cap.check()
                 table = make(cap)
-            except (UserError, RuntimeError, ImportError, OSError) as error:
+                _forget(device)
+            except Exception as error:  # whatever a GPU seen for the first time raises
                 table = Table(name, [])
                 table.leave_out("all of it", error)
             table.data.append({"section": name, "seconds": time.monotonic() - start})
             print(table.markdown(), flush=True)
             tables.append(table)
-            _forget(device)
+            keep(tables)
     return tables
 
 
@@ -229,20 +232,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"gpu.py: error: {error}; install what pyproject.toml lists", file=sys.stderr)
         return 1
     print(_describe(machine, options.quick) + "\n", flush=True)
+    used = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+
+    def keep(tables: list[Table]) -> None:
+        """Write what there is: a run that is killed leaves what it measured."""
+        content = [
+            {"title": t.title, "rows": t.data[:-1], "notes": t.notes, **t.data[-1]} for t in tables
+        ]
+        write_json(options.output, {"machine": machine, "options": used, "sections": content})
+
     try:
         if options.folder is not None:
-            tables = measure(options, options.folder)
+            measure(options, options.folder, keep)
         else:
             with tempfile.TemporaryDirectory(prefix="icmbench-gpu-") as folder:
-                tables = measure(options, Path(folder))
+                measure(options, Path(folder), keep)
     except UserError as error:
         print(f"gpu.py: error: {error}", file=sys.stderr)
         return 1
-    content = [
-        {"title": t.title, "rows": t.data[:-1], "notes": t.notes, **t.data[-1]} for t in tables
-    ]
-    options_used = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    write_json(options.output, {"machine": machine, "options": options_used, "sections": content})
     print(f"{options.output}: written", file=sys.stderr)
     return 0
 

@@ -67,7 +67,7 @@ def measure_full_size(settings: FullSizeSettings, cap: TimeCap) -> Table:
             cap.check()
             job = step_job(plan, point, settings)
             found = train_measured(job, timeout=max(cap.left(), 1.0))
-        except (UserError, RuntimeError, OSError) as error:
+        except Exception as error:
             table.leave_out(point.key, error)
             continue
         later = found["seconds_per_later_step"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,35 @@ def build(job: dict[str, Any]) -> System:
 def one_batch(job: dict[str, Any]) -> Any:
     split = Split(job["dataset"], "train")
     return next(batches(split, 0, job["schedule"], range(1), targets="boxes"))
+
+
+def test_validation_changes_no_weights(train_job: Any) -> None:
+    found = []
+    for validation in (None, {"every": 1, "images": 2}):
+        job = train_job(PRETRAINED)
+        job["schedule"]["validation"] = validation
+        task = torch.load(train(job), weights_only=True)["task"]
+        (Path(job["output"]) / "run.json").unlink()
+        for left in Path(job["output"]).glob("*.pt"):
+            left.unlink()
+        found.append(task)
+    assert any(name.endswith("running_mean") for name in found[0])
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
+def test_many_open_files_are_allowed_where_workers_hand_batches_over(train_job: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        job = train_job(PRETRAINED)
+        source = batches(
+            Split(job["dataset"], "train"), 0, job["schedule"], range(1), "boxes", workers=1
+        )
+        next(source)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("variant", [J_FT, C_FT, T_FT, FIXED])

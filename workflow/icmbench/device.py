@@ -45,6 +45,8 @@ def choose_compute(runtime: dict[str, Any], says: bool = True) -> Compute:
     if runtime["gpu"] > 0 and not cuda and says:
         print("icmbench: no GPU here; running on the CPU, which is slow", file=sys.stderr)
     device = torch.device("cuda" if cuda else "cpu")
+    # What is float32 here is so on purpose (entropy models): with TF32 factors have 10 bits.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return Compute(device, resolve_precision(runtime["precision"], cuda))
 
 

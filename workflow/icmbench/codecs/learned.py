@@ -19,7 +19,7 @@ from torch.nn import functional
 from icmbench.codecs import LearnedParameters
 from icmbench.codecs.base import CodecOutput, Encoded, Picture
 from icmbench.codecs.bitstream import guarded, pack, unpack_picture
-from icmbench.codecs.compact import use_compact_tables
+from icmbench.codecs.compact import use_own_entropy_models
 from icmbench.codecs.estimated import as_png, from_png
 from icmbench.pixels import to_picture, to_tensor
 from icmbench.train.checkpoint import load_resized
@@ -69,7 +69,7 @@ class LearnedCodec(nn.Module, ABC):
         if pretrained:
             sizes = zoo_sizes(self.zoo, parameters.qualities[rate_index])
         self.network = self.build(*sizes)
-        use_compact_tables(self.network)
+        use_own_entropy_models(self.network)
         last = [m for m in self.network.g_a.modules() if isinstance(m, nn.Conv2d)][-1]
         with torch.no_grad():
             last.weight *= parameters.latent_gain

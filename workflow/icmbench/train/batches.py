@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,8 +53,13 @@ def indices_of_step(seed: int, step: int, batch_size: int, count: int) -> list[i
         )
     per_epoch = count // batch_size
     epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, 1, epoch]).permutation(count)
+    order = _order(seed, epoch, count)
     return [int(i) for i in order[position * batch_size : (position + 1) * batch_size]]
+
+
+@functools.lru_cache(maxsize=2)  # shuffling ImageNet takes as long as reading several pictures
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
 class _Steps(Dataset[Batch]):
@@ -172,6 +179,8 @@ def batches(
         pinned: put them into page-locked memory, from which a GPU copies while it computes.
     """
     source = _Steps(split, seed, schedule, targets, share)
+    if workers:
+        _allow_open_files()
     loader = DataLoader(
         source,
         batch_size=None,
@@ -181,6 +190,16 @@ def batches(
         persistent_workers=False,
     )
     yield from loader
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit on open files to the most it may have.
+
+    Workers hand every tensor over as open files. With the usual limit of 1,024, a batch of 256
+    pictures is lost, and the training waits for it for ever.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def validation_batches(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.data.dataset import Split, data_digest
 from icmbench.device import Compute, choose_compute, resolve_precision, uses_cuda
@@ -317,6 +318,8 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
             # Alone, a signal that came during the step counts, too.
             stops = shared["stop"] > 0 or (team.size == 1 and signals.received is not None)
             done = step + 1
+            if stops:
+                team.settle()
             if lock is not None:
                 if done % runtime["log_every"] == 0 or done == schedule["steps"]:
                     state.final = _floats(values, state, step)
@@ -339,6 +342,7 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
                 name = signal.Signals(signals.received or signal.SIGTERM).name
                 raise Interrupted(f"{state.job['key']}: {name} at step {done}; checkpoint saved")
             clock.tick()
+    team.settle()
     state.totals = clock.totals()
 
 
@@ -445,6 +449,10 @@ def validate(state: _State, images: int) -> dict[str, float]:
     schedule, count = state.schedule, 0
     sums: dict[str, float] = {}
     torch.manual_seed(state.job["seed"])
+    # Losses need networks in training mode, but what is only looked at must not move statistics.
+    moving = [m for m in state.system.modules() if isinstance(m, _BatchNorm) and m.training]
+    for module in moving:
+        module.eval()
     for batch in validation_batches(
         state.val, images, schedule["batch_size"], schedule["crop"], state.targets
     ):
@@ -453,6 +461,8 @@ def validate(state: _State, images: int) -> dict[str, float]:
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch.images)
         count += len(batch.images)
+    for module in moving:
+        module.train()
     return {name: total / count for name, total in sums.items()}
 
 

@@ -175,6 +175,17 @@ class Team:
         if self.size > 1:
             self._average(list(_statistics(system)))
 
+    def settle(self) -> None:
+        """Wait until all processes are done with what they compute together.
+
+        NCCL's calls return before the GPU has done them: a process that ended now would leave
+        the others waiting for it for ever.
+        """
+        if self.size > 1:
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
+            torch.distributed.barrier()
+
     @torch.no_grad()
     def _average(self, tensors: list[Tensor]) -> None:
         for tensor, mean in zip(tensors, self._mean(tensors), strict=True):

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from compressai.entropy_models import EntropyBottleneck
 from compressai.ops import quantize_ste
 from timm.layers import LayerNorm2d, LayerScale2d
 from timm.models.metaformer import LayerNorm2dNoBias, MetaFormerBlock, SepConv
 from torch import Tensor, nn
+
+from icmbench.codecs.compact import SteadyBottleneck
 
 Block = Literal["conv2former", "convformer"]
 _LAYER_SCALE = 1e-6
@@ -128,7 +129,7 @@ class EliminationDecoder(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(back[-1], channels, 1))
 
 
-class IntegerBottleneck(EntropyBottleneck):
+class IntegerBottleneck(SteadyBottleneck):
     """CompressAI's factorised prior for a latent that is rounded to integers, never coded.
 
     The quantiles that coding tables need are then no parameters, so that training has no auxiliary

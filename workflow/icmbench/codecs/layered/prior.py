@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import torch
 from compressai.ans import BufferedRansEncoder, RansDecoder
-from compressai.entropy_models import EntropyBottleneck
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 
-from icmbench.codecs.compact import CodingTables, CompactGaussian
+from icmbench.codecs.compact import CodingTables, CompactGaussian, SteadyBottleneck
 from icmbench.codecs.learned import bits_of, rounded
 
 HYPER_STRIDE = 4
@@ -51,7 +50,7 @@ class LayerPrior(nn.Module):
             nn.ReLU(inplace=True),
             conv(2 * hyper, 2 * channels, kernel_size=3, stride=1),
         )
-        self.entropy_bottleneck = EntropyBottleneck(hyper)
+        self.entropy_bottleneck = SteadyBottleneck(hyper)
         self.gaussian_conditional = CompactGaussian(None)
 
     def forward(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
