@@ -2,8 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from icmbench.analyse.bootstrap import image_weights, interval, seed_draws
+from icmbench.analyse.bootstrap import (
+    SeedNoise,
+    image_weights,
+    interval,
+    mean_over_seeds,
+    reach,
+    seed_draws,
+    seed_interval,
+    standard_errors,
+    two_sided_p,
+)
 
 
 def test_image_weights_are_draws_with_replacement() -> None:
@@ -42,3 +53,63 @@ def test_interval_covers_the_mean() -> None:
         low, high = interval(weights @ rng.normal(size=40) / 40)
         covered += low <= 0 <= high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_seed_draws_vary_as_means_do() -> None:
+    """The mean of S seeds has their variance (ddof 1) over S, for two seeds already."""
+    for seeds in (2, 3, 5):
+        values = np.random.default_rng(seeds).normal(size=seeds)
+        samples = mean_over_seeds([np.full(40_000, value) for value in values], "s/v", 0)
+        assert samples.mean() == pytest.approx(values.mean(), abs=0.03)
+        assert samples.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
+    alone = np.random.default_rng(0).normal(size=50)
+    assert np.array_equal(mean_over_seeds([alone], "s/v", 0), alone)
+
+
+def noise_of(values: np.ndarray, variant: str = "v") -> SeedNoise:
+    fixed = [np.full(2000, value) for value in values]
+    return SeedNoise(variant, values.size, mean_over_seeds(fixed, variant, 0))
+
+
+def test_the_interval_of_seeds_is_students() -> None:
+    """Where images say nothing it is the textbook's; one seed leaves percentiles as they are."""
+    values = np.array([1.0, 2.0, 4.0])
+    noise = noise_of(values)
+    low, high = seed_interval(values.mean(), noise.samples, 100, [noise])
+    error = values.std(ddof=1) / np.sqrt(3)
+    expected = values.mean() + np.array([-1, 1]) * stats.t.isf(0.025, 2) * error
+    assert [low, high] == pytest.approx(expected, rel=0.05)
+    assert seed_interval(values.mean(), noise.samples, 100, []) == interval(noise.samples)
+    same = noise_of(np.array([2.0, 2.0]))
+    images = np.random.default_rng(0).normal(2, 1, 2000)
+    assert seed_interval(2.0, images, 100, [same]) == interval(images)
+    # A BD-rate is a ratio: no interval reaches below -100 %.
+    assert seed_interval(-50.0, -50 + 9 * noise.samples, 100, [noise_of(-50 + 9 * values)],
+                         percent=True)[0] > -100  # fmt: skip
+
+
+def test_images_and_the_seeds_of_two_variants_add_up() -> None:
+    a, b = noise_of(np.array([0.0, 2.0]), "a"), noise_of(np.array([0.0, 2.0]), "b")
+    images = np.random.default_rng(0).normal(0, 3, 2000)
+    (of_images, many), (of_seeds, freedom) = standard_errors(
+        images + a.samples - b.samples, 50, [a, b]
+    )
+    assert (of_images, many) == (pytest.approx(3, rel=0.05), 49)
+    assert (of_seeds, freedom) == (pytest.approx(np.sqrt(2), rel=0.05), pytest.approx(2, rel=0.05))
+    assert reach([(1.0, 9), (2.0, 1)], 0.05) == pytest.approx(
+        np.hypot(stats.t.isf(0.025, 9), 2 * stats.t.isf(0.025, 1))
+    )
+
+
+@pytest.mark.parametrize("errors", [[(1.0, 9)], [(1.0, 9), (2.0, 1)], [(0.0, 9), (2.0, 2)]])
+def test_a_p_value_is_where_the_reach_ends(errors: list[tuple[float, float]]) -> None:
+    for p in (0.5, 0.05, 1e-9):
+        assert two_sided_p(-reach(errors, p), errors) == pytest.approx(p, rel=1e-6)
+    assert two_sided_p(1.0, [(0.0, 9)]) == 0
+
+
+def test_what_seeds_leave_undefined_widens_most() -> None:
+    lost = SeedNoise("v", 2, np.full(50, np.nan))
+    drawn = np.random.default_rng(0).normal(1, 1, 50)
+    low, high = seed_interval(1.0, drawn, 9, [lost])
+    assert low < interval(drawn)[0] and high > interval(drawn)[1]

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter
+from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
 from icmbench.analyse.bd_table import bd_table
 from icmbench.analyse.claims import ClaimTables, claim_tables
 from icmbench.analyse.claims.decide import decide
-from icmbench.analyse.claims.effects import Effect
+from icmbench.analyse.claims.effects import Basis, Effect
 from icmbench.analyse.points import PointFiles, evaluate_folder
 from icmbench.analyse.tables import analyse
 from icmbench.config.claims import Claim
@@ -239,6 +240,57 @@ def test_undefined_resamples_do_not_decide() -> None:
     assert decision.verdict == "inconclusive" and "94 of 100 resamples" in decision.reason
 
 
+def measured(
+    samples: Any, value: float = 0.0, images: int = 20, quantity: str = "difference"
+) -> Effect:
+    basis = Basis("data", "test", images, 1, len(samples))
+    anchor = None if quantity == "value" else "b"
+    drawn = np.asarray(samples, float)
+    return Effect("a", anchor, "map", quantity, "", "points", value, drawn,
+                  basis=frozenset([basis]))  # fmt: skip
+
+
+def test_one_undefined_resample_resolves_nothing_either() -> None:
+    samples = np.zeros(1000)
+    samples[3] = np.nan
+    for expect in ("not-below", "equal"):
+        decision = decide(measured(samples), expect, 0, 1, 0.95)
+        assert decision.verdict == "inconclusive"
+        assert decision.reason == "map is the same on both sides in every resample"
+    value = decide(measured(samples, quantity="value"), "below", 50, 0, 0.95)
+    assert (value.verdict, value.reason) == ("inconclusive", "map is 0 in every resample")
+
+
+@pytest.mark.parametrize(
+    ("images", "level", "verdict"),
+    [
+        (1, 0.95, "inconclusive"),
+        (5, 0.95, "inconclusive"),
+        (6, 0.95, "supported"),
+        (5, 0.9, "supported"),
+        (7, 0.99, "inconclusive"),
+    ],
+)
+def test_few_images_decide_nothing(images: int, level: float, verdict: str) -> None:
+    effect = measured(np.full(200, 5.0), 5.0, images)
+    decision = decide(effect, "above", 0, 0, level)
+    assert decision.verdict == verdict
+    other = decide(effect, "below", 0, 0, level)
+    assert other.verdict == ("contradicted" if verdict == "supported" else "inconclusive")
+    if verdict == "inconclusive":
+        assert decision.reason == (
+            f"too few images: {images} cannot decide anything at {100 * level:g} %"
+        )
+        assert (decision.low, decision.high) == (5.0, 5.0)
+
+
+def test_few_resamples_decide_nothing() -> None:
+    for count, verdict in ((1, "inconclusive"), (39, "inconclusive"), (40, "supported")):
+        decision = decide(measured(np.full(count, 5.0), 5.0), "above", 0, 0, 0.95)
+        assert decision.verdict == verdict
+    assert decide(measured(np.zeros(1)), "equal", 0, 1, 0.95).verdict == "inconclusive"
+
+
 def test_a_rate_at_the_end_of_a_curve_is_lost_in_resamples(better: list[PointFiles]) -> None:
     """A fixed rate just inside the curve lies outside it in about half of the resamples."""
     end = evaluate_folder(Path(better[0].folder), 50, 0).rates["bpp"] * 1.0001
@@ -347,19 +399,19 @@ def test_points_against_one_point_values_and_rates(make_point: Any) -> None:
     points += [make_point("new", i, 100 * 2**i, 0.8 + 0.05 * i, psnr=15.0 + i) for i in range(2)]
     point = {"form": "point", "variant": "new", "rate_index": "each"}
     within = point | {"anchor": "old", "metric": "accuracy", "expect": "not-below"}
-    assert one(points, 20, **within, margin=11.0)["verdict"] == "supported"
-    row = one(points, 20, **within, margin=6.0)
+    assert one(points, 50, **within, margin=11.0)["verdict"] == "supported"
+    row = one(points, 50, **within, margin=6.0)
     assert row["verdict"] == "contradicted" and row["n_supported"] == 1
-    psnr = one(points, 20, **point, metric="psnr", expect="below", threshold=20.0)
+    psnr = one(points, 50, **point, metric="psnr", expect="below", threshold=20.0)
     assert psnr["verdict"] == "supported" and psnr["unit"] == "dB"
     assert psnr["effect"] == pytest.approx(16.0)  # the one nearest to the threshold
-    rate = one(points, 20, **point | {"rate_index": "lowest"}, metric="bpp", anchor="old",
+    rate = one(points, 50, **point | {"rate_index": "lowest"}, metric="bpp", anchor="old",
                expect="below")  # fmt: skip
     assert rate["effect"] == pytest.approx(-23.0) and rate["unit"] == "bpp"
-    steps = one(points, 20, **point | {"rate_index": 1}, anchor="new", anchor_rate_index=0,
+    steps = one(points, 50, **point | {"rate_index": 1}, anchor="new", anchor_rate_index=0,
                 metric="accuracy", expect="above")  # fmt: skip
     assert steps["effect"] == pytest.approx(5.0) and "against rate index 0" in steps["at"]
-    ends = one(points, 20, **point | {"rate_index": "lowest"}, anchor="new",
+    ends = one(points, 50, **point | {"rate_index": "lowest"}, anchor="new",
                anchor_rate_index="highest", metric="accuracy", expect="below")  # fmt: skip
     assert ends["effect"] == pytest.approx(-5.0) and "against rate index 1" in ends["at"]
 
@@ -393,25 +445,27 @@ def test_numbers_of_evaluate_json(better: list[PointFiles]) -> None:
         content = {"complexity": {"parameters": {"total": parameters}}}
         (folder / "evaluate.json").write_text(json.dumps(content))
     count = {"form": "count", "variant": "new", "key": "complexity.parameters.total"}
-    row = one(better, 20, **count, anchor="old", expect="below")
+    row = one(better, 50, **count, anchor="old", expect="below")
     assert row["verdict"] == "supported" and row["unit"] == "%"
     assert row["effect"] == pytest.approx(-20.0)
     assert row["scope"].startswith("A property of the networks")
-    assert one(swapped(better), 20, **count, anchor="old", expect="below")["verdict"] == (
+    assert one(swapped(better), 50, **count, anchor="old", expect="below")["verdict"] == (
         "contradicted"
     )
-    assert one(better, 20, **count, expect="below", threshold=30.0)["verdict"] == "contradicted"
-    assert one(better, 20, **count | {"rate_index": 1}, expect="below")["verdict"] == "not run"
+    assert one(better, 50, **count, expect="below", threshold=30.0)["verdict"] == "contradicted"
+    assert one(better, 50, **count | {"rate_index": 1}, expect="below")["verdict"] == "not run"
 
 
 def test_seeds_are_averaged_and_widen_the_interval(make_curve: Any) -> None:
     """Gains of 8 and -2 points in two trainings: 3 on average, but it may be either."""
     old = [p for seed in (0, 1) for p in make_curve("old", seed=seed)]
     new = make_curve("new", gain=0.08) + make_curve("new", gain=-0.02, seed=1)
+    # Of two seeds: 3 +- 12.7 sd(8, -2)/sqrt(2) points.
+    wide = 3 + np.array([-1, 1]) * stats.t.isf(0.025, 1) * 5
     for name in ("at-rate", "point", "bd-accuracy"):
-        row = one(old + new, **FORMS[name])
+        row = one(old + new, 2000, **FORMS[name])
         assert row["effect"] == pytest.approx(3.0, abs=0.01), name
-        assert [row["low"], row["high"]] == pytest.approx([-2.0, 8.0], abs=0.01), name
+        assert [row["low"], row["high"]] == pytest.approx(wide, rel=0.05), name
         assert row["verdict"] == "inconclusive"
         assert "2 seeds" in row["scope"] and "of images and of seeds" in row["scope"]
     alone = one(old[:4] + new[:4], **FORMS["at-rate"])
@@ -422,13 +476,44 @@ def test_seeds_are_averaged_and_widen_the_interval(make_curve: Any) -> None:
     )
 
 
+def test_two_seeds_that_agree_by_chance_do_not_decide(make_curve: Any) -> None:
+    """Gains of 5 and 4 points: without an allowance for two seeds the claim was supported."""
+    old = make_curve("old")
+    new = make_curve("new", gain=0.05) + make_curve("new", gain=0.04, seed=1)
+    for name, form in FORMS.items():
+        assert one(old + new, **form)["verdict"] == "inconclusive", name
+        assert one(old + new[:4], **form)["verdict"] == "supported", name
+    # Ten that agree as well do.
+    more = [p for s in range(10) for p in make_curve("new", gain=0.05 - 0.01 * (s % 2), seed=s)]
+    for name in ("point", "bd-accuracy"):
+        assert one(old + more, **FORMS[name])["verdict"] == "supported", name
+
+
+def test_seeds_that_two_effects_share_cancel(make_point: Any) -> None:
+    """Both gains are over one anchor, whose seeds differ widely: their difference is 3 points."""
+    points = []
+    for seed, shift in enumerate((0.0, 0.3)):
+        for index in range(2):
+            points += [make_point("old", index, 100 * 2**index, 0.3 + shift, seed=seed)]
+    for index, gain in enumerate((0.1, 0.07)):
+        points += [make_point("new", index, 100 * 2**index, 0.3 + gain)]
+    at = {"form": "point", "variant": "new", "anchor": "old", "metric": "accuracy"}
+    first, second = at | {"rate_index": 0}, at | {"rate_index": 1}
+    row = one(points, form="difference", first=first, second=second, expect="above")
+    assert [row["effect"], row["low"], row["high"]] == pytest.approx([3.0] * 3)
+    assert row["verdict"] == "supported"
+    assert one(points, **first, expect="below")["verdict"] == "inconclusive"
+    trend = {"form": "trend", "variant": "old", "metric": "accuracy", "expect": "not-below"}
+    assert one(points, **trend, margin=1.0)["reason"].startswith("accuracy is the same")
+
+
 def test_other_images_cannot_be_compared(better: list[PointFiles]) -> None:
     folder = Path(next(p.folder for p in better if p.variant == "new"))
     renamed = pd.read_parquet(folder / "records.parquet")
     renamed["image_id"] = [f"x{i}" for i in range(IMAGES)]
     renamed.to_parquet(folder / "records.parquet")
     (folder / "statistics-acc.npz").unlink()
-    row = one(better, 20, **FORMS["at-rate"] | {"metric": "psnr"})
+    row = one(better, 50, **FORMS["at-rate"] | {"metric": "psnr"})
     assert row["verdict"] == "inconclusive" and "different images" in row["reason"]
 
 

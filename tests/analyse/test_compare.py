@@ -14,9 +14,9 @@ import pytest
 from scipy import stats
 
 from icmbench.__main__ import main
-from icmbench.analyse.bootstrap import image_weights
+from icmbench.analyse.bootstrap import image_weights, interval
 from icmbench.analyse.compare import compare, p_value
-from icmbench.analyse.points import LABELS, PointFiles
+from icmbench.analyse.points import LABELS, PointFiles, evaluate_folder
 from icmbench.files import write_json
 
 RATES = range(4)
@@ -234,6 +234,48 @@ def test_the_spread_of_seeds_is_noise(results: Results, make_point: Any) -> None
         return (chosen["high"] - chosen["low"]).to_numpy()
 
     assert (widths(two_ways) > 2 * widths(one_way)).all()
+
+
+def test_two_seeds_that_agree_by_chance_prove_nothing(results: Results) -> None:
+    """Gains of 2 and 1.6 points: each alone is beyond noise, of two trainings it may be luck."""
+    a, b = results("a", seeds=(0, 1)), results("b", seeds=(0, 1), gain=0.02)
+    for file in b.rglob("learned/rate*-seed1/statistics-acc.npz"):
+        arrays = dict(np.load(file))
+        np.savez(file, **{**arrays, "values": arrays["values"] - 0.004})
+    chosen = "metric == 'accuracy' and variant == 'learned'"
+    both = compare(a, b).table.query(chosen)
+    assert both["paired_seeds"].all() and (both["verdict"] == "within noise").all()
+    alone = compare(a, b, seeds=(0, 0)).table.query(chosen)
+    assert (alone["verdict"] == "beyond noise").all()
+    assert (both["p"] > 0.05).all() and (alone["p"] < 1e-3).all()
+
+
+def test_one_seed_is_compared_as_ever(results: Results) -> None:
+    """Percentiles and the t test over images, to the last digit."""
+    found = compare(results("a"), results("b", gain=0.02, noise=2))
+    sides = [
+        [evaluate_folder(side.points["study", "learned", r][0].folder, 1000, 0) for r in RATES]
+        for side in (found.a, found.b)
+    ]
+    rows = found.table.query("metric == 'accuracy' and variant == 'learned'")
+    for row in rows.itertuples():
+        a, b = (side[int(row.rate_index)] for side in sides)
+        samples = b.value_samples["accuracy"] - a.value_samples["accuracy"]
+        assert (row.low, row.high) == interval(samples)
+        t = abs(row.difference) / float(np.std(samples, ddof=1))
+        assert row.p == pytest.approx(2 * stats.t.sf(t, IMAGES - 1), rel=1e-12)
+
+
+def test_a_metric_of_one_side_is_said(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = results("a"), results("b")
+    (b / "runs/study/learned/rate2-seed0/statistics-acc.npz").unlink()
+    found = compare(a, b)
+    (row,) = found.table[found.table["verdict"] != "identical"].to_dict("records")
+    assert (row["metric"], row["rate_index"], row["verdict"]) == ("accuracy", 2, "undefined")
+    assert np.isfinite(row["a"]) and np.isnan([row["b"], row["difference"], row["p"]]).all()
+    assert main(["compare", str(a), str(b)]) == 0
+    out = capsys.readouterr().out
+    assert "undefined" in out and out.splitlines()[-1].count("1 undefined") == 1
 
 
 def test_lossless_pictures_are_no_error(results: Results) -> None:

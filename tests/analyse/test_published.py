@@ -153,6 +153,9 @@ def test_without_a_published_anchor_nothing_is_compared_with_it(study: Any) -> N
         ({"name": "coco2017"}, 24, "coco2017"),
         ({"allow_subset": True}, 24, "a part of the data set"),
         ({"short_side": 320}, 24, "resized"),
+        ({"center_crop": 64}, 24, "cropped"),
+        ({"center_crop": None, "rate_pixels": "native"}, 24, None),
+        ({"rate_pixels": "coded"}, 24, "other pixels"),
         ({"splits": {"test": {"images": ".", "limit": 4}}}, 4, "4 of its 24 images"),
         ({}, 23, "23 of its 24 images"),
     ],
@@ -198,6 +201,15 @@ def test_faults_in_published_curves() -> None:
             check(changed)
         for word in ["workflow/studies/anchors.yaml", repr(bad), *words]:
             assert word in str(caught.value)
+
+
+def test_a_published_number_stands_once() -> None:
+    content = yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text())
+    cell = {"label": "Ours", "group": "Table 1", "variant": HM, "metric": "bd_rate_pct:psnr",
+            "value": -10.0, "anchor": JPEG, "source": "p. 1", "confidence": "high"}  # fmt: skip
+    check(content | {"published": [cell, cell | {"anchor": BPG, "value": -3.0}]})
+    with pytest.raises(UserError, match=r"published\.1.*'Ours' in 'Table 1' stands there twice"):
+        check(content | {"published": [cell, cell | {"value": -3.0}]})
 
 
 def test_the_study_has_every_anchor_and_every_file() -> None:

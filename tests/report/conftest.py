@@ -127,7 +127,7 @@ def make_plan(results: Path, scale_name: str = "tiny", seeds: list[int] | None =
         studies=[study.name for study in studies],
         seeds=seeds or [0],
         results=str(results),
-        analysis=AnalysisSettings(resamples=20),
+        analysis=AnalysisSettings(resamples=40),
     )
     return Plan(run, scale, {study.name: study for study in studies})
 

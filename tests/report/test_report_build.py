@@ -202,7 +202,7 @@ def test_text_is_escaped_and_complete(built: Path) -> None:
         "0123456789abcdef with uncommitted changes",
         "9.9.9",
         "feedc0ffeefe",
-        "95 % percentile bootstrap over 6 test images (20 resamples)",
+        "95 % percentile bootstrap over 6 test images (40 resamples)",
         "The variation between seeds is not covered: there is one seed.",
         "is not the published set-up",
         # one learned point has one image whose round trip failed; the shared encodings of both

@@ -103,7 +103,7 @@ def test_claims_on_the_page(stated: Path) -> None:
         "above 27 %",
         "within 0.5 points of 0",
         "Something stands in.",
-        "6 images of detection (test); 1 seed. The 95 % interval (20 resamples)",
+        "6 images of detection (test); 1 seed. The 95 % interval (40 resamples)",
         "not the variation between trainings",
         "First: Box mAP of JPEG, T-FT minus JPEG, rate index 1",
         "Published numbers are the paper's own and decide nothing here: they come from another",

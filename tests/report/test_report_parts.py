@@ -110,7 +110,7 @@ def test_bd_table(results: Results, made_results: Path) -> None:
         assert row[5].text == "pchip"
         assert row[6].text == f"{100 * expected.overlap:.0f} %"
     assert set(shown.flags) <= set(FLAGS)
-    assert shown.images == [6] and shown.resamples == [20]
+    assert shown.images == [6] and shown.resamples == [40]
     assert bd_table(results, "photographs2020", styles) is None
 
 
@@ -126,9 +126,35 @@ def test_bd_table_says_what_is_undefined_and_lost(results: Results) -> None:
     shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
     assert shown is not None and shown.incomplete
     cells = shown.table.rows[0]
-    assert cells[3].text == "\N{EN DASH}" and "0 of 20 resamples" in cells[3].note
+    assert cells[3].text == "\N{EN DASH}" and "0 of 40 resamples" in cells[3].note
     assert cells[4].text == "\N{MINUS SIGN}0.25 dB"
     assert list(shown.flags) == ["no-overlap", "non-monotone"]
+    assert "resamples" not in cells[4].note
+    # Of the two metrics each may lose its own.
+    row |= {"n_resamples_used": 40, "accuracy_n_resamples_used": 12}
+    changed = Results(results.root, results.plan, results.curves, [row], None, {}, {})
+    shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
+    assert shown is not None and shown.incomplete
+    cells = shown.table.rows[0]
+    assert "resamples" not in cells[3].note and "12 of 40 resamples" in cells[4].note
+
+
+def test_one_row_may_be_published_against_two_anchors(results: Results) -> None:
+    anchors = ["jpeg/faster-rcnn/baseline", "jpeg/faster-rcnn/t-ft"]
+    quoted = [
+        {"group": "G", "label": "Ours", "variant": J_FT, "metric": "bd_rate_pct:box_map",
+         "value": value, "anchor": anchor, "source": "s", "confidence": "high", "note": ""}
+        for anchor, value in zip(anchors, (-10.0, -3.0), strict=True)
+    ]  # fmt: skip
+    plan = json.loads(json.dumps(results.plan))
+    plan["studies"][STUDY]["published"] = quoted
+    changed = Results(results.root, plan, results.curves, results.bd, None, {}, {})
+    (group,) = published_groups(changed, STUDY, variant_styles(results.plan, STUDY))
+    rows = [row[-5:] if place else row[1:] for place, row in enumerate(group.table.rows)]
+    notes = [next(cell.note for cell in row if cell.note.startswith("against")) for row in rows]
+    assert notes == ["against JPEG", "against JPEG, T-FT"]
+    shown = [" ".join(cell.text for cell in row) for row in group.table.rows]
+    assert "10.0" in shown[0] and "3.0" in shown[1]
 
 
 def test_published_stands_beside_the_nearest_rate(results: Results, curves: pd.DataFrame) -> None:

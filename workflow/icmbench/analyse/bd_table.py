@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from icmbench.analyse.bootstrap import interval, seed_draws
+from icmbench.analyse.bootstrap import mean_over_seeds, seed_interval
 from icmbench.analyse.points import Evaluation, PointFiles
+from icmbench.analyse.seeds import Sides, by_rate_index, seed_noise
 from icmbench.errors import UserError
-from icmbench.metrics.bd import Method, bd_accuracy, bd_rate_pct
+from icmbench.metrics.bd import BDResult, Method, bd_accuracy, bd_rate_pct
 from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
 
 Floats = npt.NDArray[np.float64]
+Quantity = Literal["bd_rate_pct", "bd_accuracy_points"]
 
 #: bd_rate_pct: percent of the anchor's rate at equal quality, negative is better; low and high are
 #: its 95 % interval. bd_accuracy_points: difference of quality at equal rate, positive is better:
@@ -98,26 +100,23 @@ def curve_of(
     label: str, points: Sequence[tuple[PointFiles, Evaluation]], metric: str, seed: int
 ) -> Curve:
     """Return the curve of one variant's points; ``label`` keys the draws of seeds."""
-    by_rate: dict[int, list[Evaluation]] = {}
-    for point, evaluation in sorted(points, key=lambda p: (p[0].rate_index, p[0].seed)):
-        by_rate.setdefault(point.rate_index, []).append(evaluation)
+    by_rate = by_rate_index(points)
     seeds = max(len(runs) for runs in by_rate.values())
     resamples = points[0][1].rate_samples.size
     scale = quality_scale(metric)
     columns: list[tuple[float, float, Floats, Floats]] = []
-    for runs in by_rate.values():
+    for own in by_rate.values():
+        runs = [run for _, run in own]
         quality = float(np.mean([run.values[metric] for run in runs])) * scale
         if not np.isfinite(quality):
             continue
-        drawn = seed_draws(label, len(runs), resamples, seed)
-        rates = np.stack([run.rate_samples for run in runs], axis=1)
-        qualities = np.stack([run.value_samples[metric] for run in runs], axis=1) * scale
+        qualities = [run.value_samples[metric] * scale for run in runs]
         columns.append(
             (
                 float(np.mean([run.rates["bpp"] for run in runs])),
                 quality,
-                np.take_along_axis(rates, drawn, axis=1).mean(axis=1),
-                np.take_along_axis(qualities, drawn, axis=1).mean(axis=1),
+                mean_over_seeds([run.rate_samples for run in runs], label, seed),
+                mean_over_seeds(qualities, label, seed),
             )
         )
     return Curve(
@@ -128,6 +127,33 @@ def curve_of(
         seeds=seeds,
         left_out=len(by_rate) - len(columns),
     )
+
+
+def measured_bd(
+    quantity: Quantity, anchor: Curve, test: Curve, method: Method
+) -> tuple[BDResult, Floats]:
+    """Return a BD metric and its resamples, (R,): all NaN where the metric is."""
+    curves = (anchor.rate, anchor.quality, test.rate, test.quality)
+    samples = (
+        anchor.rate_samples,
+        anchor.quality_samples,
+        test.rate_samples,
+        test.quality_samples,
+    )
+    if quantity == "bd_rate_pct":
+        result, resampled = bd_rate_pct(*curves, method=method), bd_rate_pct_resampled
+    else:
+        result, resampled = bd_accuracy(*curves, method=method), bd_accuracy_resampled
+    if np.isnan(result.value):
+        # Where the result is undefined its resamples say nothing.
+        return result, np.full(anchor.rate_samples.shape[0], np.nan)
+    return result, resampled(*samples, method=method)
+
+
+def left_out_flags(anchor: Curve, test: Curve) -> list[str]:
+    """Return the flag of points that are on neither curve because they are not finite, if any."""
+    count = anchor.left_out + test.left_out
+    return [f"non-finite:{count}"] if count else []
 
 
 def bd_table(
@@ -153,16 +179,14 @@ def bd_table(
         by_variant.setdefault((point.study, point.variant), []).append((point, evaluation))
     rows = []
     for study, variant, anchor, metrics in (Versus(*entry) for entry in comparisons):
-        sides = [_points_of(by_variant, study, name) for name in (anchor, variant)]
-        _require_same_images(study, sides[0] + sides[1])
-        common = set.intersection(*(set(e.values) for _, e in sides[0] + sides[1]))
+        sides = {name: _points_of(by_variant, study, name) for name in (anchor, variant)}
+        both = [point for points in sides.values() for point in points]
+        _require_same_images(study, both)
+        common = set.intersection(*(set(e.values) for _, e in both))
         for metric in sorted(common if metrics is None else common & set(metrics)):
-            anchor_curve, test_curve = (
-                curve_of(f"{study}/{name}", side, metric, seed)
-                for name, side in zip((anchor, variant), sides, strict=True)
-            )
+            compared = _Compared(study, variant, anchor, metric, method, seed)
             row = {"study": study, "variant": variant, "anchor": anchor, "metric": metric}
-            rows.append(row | _compare(anchor_curve, test_curve, method))
+            rows.append(row | compared.numbers(sides))
     table = pd.DataFrame(rows, columns=COLUMNS)
     order = ["study", "variant", "anchor", "metric"]
     return table.sort_values(order, kind="stable", ignore_index=True)
@@ -188,42 +212,63 @@ def _require_same_images(study: str, points: Sequence[tuple[PointFiles, Evaluati
             )
 
 
-def _compare(anchor: Curve, test: Curve, method: Method) -> dict[str, object]:
-    curves = (anchor.rate, anchor.quality, test.rate, test.quality)
-    samples = (
-        anchor.rate_samples,
-        anchor.quality_samples,
-        test.rate_samples,
-        test.quality_samples,
-    )
-    rate = bd_rate_pct(*curves, method=method)
-    accuracy = bd_accuracy(*curves, method=method)
-    flags = [*rate.flags, *(f"accuracy:{flag}" for flag in accuracy.flags)]
-    if anchor.left_out + test.left_out:
-        flags.append(f"non-finite:{anchor.left_out + test.left_out}")
-    # Where the result is undefined its resamples say nothing.
-    undefined = np.full(samples[0].shape[0], np.nan)
-    rates = undefined if np.isnan(rate.value) else bd_rate_pct_resampled(*samples, method=method)
-    accuracies = (
-        undefined if np.isnan(accuracy.value) else bd_accuracy_resampled(*samples, method=method)
-    )
-    low, high = interval(rates)
-    accuracy_low, accuracy_high = interval(accuracies)
-    return {
-        "bd_rate_pct": rate.value,
-        "bd_accuracy_points": accuracy.value,
-        "low": low,
-        "high": high,
-        "accuracy_low": accuracy_low,
-        "accuracy_high": accuracy_high,
-        "method": method,
-        "overlap": rate.overlap,
-        "accuracy_overlap": accuracy.overlap,
-        "flags": ";".join(flags),
-        "n_points": test.rate.size,
-        "n_points_anchor": anchor.rate.size,
-        "n_seeds": test.seeds,
-        "n_resamples": undefined.size,
-        "n_resamples_used": int(np.isfinite(rates).sum()),
-        "accuracy_n_resamples_used": int(np.isfinite(accuracies).sum()),
-    }
+@dataclass(frozen=True)
+class _Compared:
+    """One variant against its anchor in one metric."""
+
+    study: str
+    variant: str
+    anchor: str
+    metric: str
+    method: Method
+    seed: int
+
+    def curves(self, sides: Sides) -> tuple[Curve, Curve]:
+        """Return the curves of anchor and variant."""
+        anchor, test = (
+            curve_of(f"{self.study}/{name}", sides[name], self.metric, self.seed)
+            for name in (self.anchor, self.variant)
+        )
+        return anchor, test
+
+    def measured(self, sides: Sides, quantity: Quantity) -> tuple[BDResult, Floats]:
+        """Return a BD metric and its resamples."""
+        return measured_bd(quantity, *self.curves(sides), self.method)
+
+    def bounds(
+        self, sides: Sides, quantity: Quantity, value: float, samples: Floats
+    ) -> tuple[float, float]:
+        """Return the interval of a BD metric."""
+        images = len(sides[self.anchor][0][1].image_ids)
+        noise = seed_noise(sides, lambda alone: self.measured(alone, quantity)[1])
+        percent = quantity == "bd_rate_pct"
+        return seed_interval(value, samples, images, noise, percent=percent)
+
+    def numbers(self, sides: Sides) -> dict[str, object]:
+        """Return what the table says of the pair."""
+        anchor, test = self.curves(sides)
+        rate, rates = measured_bd("bd_rate_pct", anchor, test, self.method)
+        accuracy, accuracies = measured_bd("bd_accuracy_points", anchor, test, self.method)
+        low, high = self.bounds(sides, "bd_rate_pct", rate.value, rates)
+        accuracy_low, accuracy_high = self.bounds(
+            sides, "bd_accuracy_points", accuracy.value, accuracies
+        )
+        flags = [*rate.flags, *(f"accuracy:{flag}" for flag in accuracy.flags)]
+        return {
+            "bd_rate_pct": rate.value,
+            "bd_accuracy_points": accuracy.value,
+            "low": low,
+            "high": high,
+            "accuracy_low": accuracy_low,
+            "accuracy_high": accuracy_high,
+            "method": self.method,
+            "overlap": rate.overlap,
+            "accuracy_overlap": accuracy.overlap,
+            "flags": ";".join([*flags, *left_out_flags(anchor, test)]),
+            "n_points": test.rate.size,
+            "n_points_anchor": anchor.rate.size,
+            "n_seeds": test.seeds,
+            "n_resamples": rates.size,
+            "n_resamples_used": int(np.isfinite(rates).sum()),
+            "accuracy_n_resamples_used": int(np.isfinite(accuracies).sum()),
+        }

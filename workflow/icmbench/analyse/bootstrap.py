@@ -1,12 +1,22 @@
-"""Bootstrap over images: shared resamples and percentile intervals."""
+"""Bootstrap over images and seeds: shared resamples and their intervals.
+
+Percentiles say what the images do. Seeds are too few for them: of two or three the resamples know
+only their own few values. So wherever a number has several seeds its interval is at least that of
+Student's t (:func:`seed_interval`).
+"""
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize, stats  # type: ignore[import-untyped]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -29,14 +39,27 @@ def image_weights(images: int, resamples: int, seed: int) -> Ints:
 
 
 def seed_draws(label: str, seeds: int, resamples: int, seed: int) -> Ints:
-    """Return which of a variant's training seeds each resample uses, (resamples, seeds).
+    """Return which of a variant's training seeds each resample uses, (resamples, draws).
 
     Drawn with replacement, the same for all rate points of the variant ``label`` (a seed is one
-    repetition of the whole curve) and independently of other variants. The first column is 0 where
-    there is one seed.
+    repetition of the whole curve) and independently of other variants. One seed less is drawn than
+    there are: a mean of all S would vary by (S - 1) / S of what it should (McCarthy and Snowden,
+    1985). The one column is 0 where there is one seed.
     """
     rng = np.random.default_rng([seed, 1, zlib.crc32(label.encode())])
-    return rng.integers(seeds, size=(resamples, seeds))
+    return rng.integers(seeds, size=(resamples, max(1, seeds - 1)))
+
+
+def mean_over_seeds(samples: Sequence[Floats], label: str, seed: int) -> Floats:
+    """Return the resamples of a mean over seeds, (R,).
+
+    Args:
+        samples: (R,) of each seed.
+        label: variant whose seeds they are.
+        seed: of the draws.
+    """
+    drawn = seed_draws(label, len(samples), samples[0].size, seed)
+    return np.take_along_axis(np.stack(samples, axis=1), drawn, axis=1).mean(axis=1)
 
 
 def interval(samples: Floats, level: float = LEVEL) -> tuple[float, float]:
@@ -50,3 +73,117 @@ def interval(samples: Floats, level: float = LEVEL) -> tuple[float, float]:
     tail = round((1 - level) / 2, 12)  # 0.025, not the next number above it
     low, high = np.quantile(defined, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class SeedNoise:
+    """What the seeds of one variant do to a number.
+
+    Attributes:
+        variant: whose seeds.
+        seeds: how many, at least 2.
+        samples: (R,), the number where these seeds are drawn and nothing else is.
+    """
+
+    variant: str
+    seeds: int
+    samples: Floats
+
+
+#: A standard error and its degrees of freedom.
+Error = tuple[float, float]
+
+
+def standard_errors(samples: Floats, images: int, noise: Sequence[SeedNoise]) -> list[Error]:
+    """Return the error that images make and, where seeds vary, the one that seeds make.
+
+    The seeds of several variants have the degrees of freedom of Welch and Satterthwaite.
+
+    Args:
+        samples: (R,), images and seeds drawn; what the seeds do not explain is the images'.
+        images: how many, at least 2.
+        noise: of each variant with several seeds.
+    """
+    total = _variance(samples)
+    parts = [(min(_variance(part.samples), total), part.seeds - 1) for part in noise]
+    of_seeds = sum(part for part, _ in parts)
+    if of_seeds == 0:
+        return [(math.sqrt(total), images - 1)]
+    if math.isinf(of_seeds):
+        return [(math.inf, 1)]
+    freedom = 1 / sum((part / of_seeds) ** 2 / own for part, own in parts)
+    return [(math.sqrt(max(0.0, total - of_seeds)), images - 1), (math.sqrt(of_seeds), freedom)]
+
+
+def reach(errors: Sequence[Error], error_rate: float) -> float:
+    """Return how far a number may lie from the truth, but for a share ``error_rate`` of cases.
+
+    The reaches of Student's t add up as errors do. One t over the summed error would be too short:
+    of two seeds that happen to agree it would take the degrees of freedom of the images.
+    """
+    return math.hypot(*(error * float(stats.t.isf(error_rate / 2, own)) for error, own in errors))
+
+
+def two_sided_p(difference: float, errors: Sequence[Error]) -> float:
+    """Return the error rate at which a difference other than 0 is just within reach of 0."""
+    if all(error == 0 for error, _ in errors):
+        return 0.0
+    if len(errors) == 1:
+        ((error, own),) = errors
+        return 2 * float(stats.t.sf(abs(difference) / error, own))
+
+    def beyond(logarithm: float) -> float:
+        return reach(errors, math.exp(logarithm)) - abs(difference)
+
+    lowest = -600.0  # e^-600 is nothing
+    return 0.0 if beyond(lowest) < 0 else math.exp(optimize.brentq(beyond, lowest, 0.0))
+
+
+def seed_interval(
+    value: float,
+    samples: Floats,
+    images: int,
+    noise: Sequence[SeedNoise],
+    level: float = LEVEL,
+    *,
+    percent: bool = False,
+) -> tuple[float, float]:
+    """Return the percentile interval; where seeds vary at least what Student's t reaches.
+
+    Args:
+        value: finite, or the interval is that of percentiles.
+        samples: (R,), images and seeds drawn.
+        images: how many, at least 2, or likewise.
+        noise: of each variant with several seeds; without any, percentiles are all there is.
+        level: coverage.
+        percent: whether the number is a relative difference in percent, whose logarithm is taken.
+    """
+    low, high = interval(samples, level)
+    if not noise or not math.isfinite(value) or images < 2:
+        return low, high
+    scaled = [replace(part, samples=_linear(part.samples, percent)) for part in noise]
+    errors = standard_errors(_linear(samples, percent), images, scaled)
+    if len(errors) == 1 and math.isfinite(errors[0][0]):
+        return low, high
+    centre, most = _linear(value, percent), reach(errors, 1 - level)
+    first, last = _from_linear(centre - most, percent), _from_linear(centre + most, percent)
+    return min(low, first), max(high, last)
+
+
+def _variance(samples: Floats) -> float:
+    """Return the variance of the finite samples, infinite where fewer than two are."""
+    finite = samples[np.isfinite(samples)]
+    return float(np.var(finite, ddof=1)) if finite.size > 1 else math.inf
+
+
+def _linear(values: Any, percent: bool) -> Any:
+    """Return numbers on the scale on which they are about normal."""
+    if not percent:
+        return values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log1p(np.asarray(values) / 100)
+
+
+def _from_linear(value: float, percent: bool) -> float:
+    with np.errstate(over="ignore"):
+        return 100 * float(np.expm1(value)) if percent else float(value)

@@ -1,9 +1,14 @@
-"""Checksums of the result tables, for those who read them: the report and MLflow."""
+"""The result tables as the analysis wrote them, for those who read them: report and MLflow."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from icmbench.errors import UserError
+from icmbench.files import reading
 from icmbench.sums import SumsFile, sums_of
 
 SUMS = "tables.sha256"
@@ -27,3 +32,22 @@ def check_table(path: Path) -> None:
         UserError: where it is another.
     """
     SumsFile(path.with_name(SUMS)).check(path, "run the analysis again")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a CSV table, checked; ``nan`` is not a number, and empty texts are empty.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        UserError: where it is another than was written, cannot be read, or lacks a column.
+    """
+    check_table(path)
+    with reading(path, "run the analysis again"):
+        table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise UserError(
+            f"{path}: column {absent[0]!r} is missing; needed: {', '.join(columns)}; "
+            "repeat the analysis"
+        )
+    return table

@@ -1,13 +1,14 @@
 """Two result sets beside each other: which operating points changed, beyond noise or not.
 
-Noise is the choice of test images and, where both sides have several seeds, of seeds. A comparison
+Noise is the choice of test images and, where a side has several seeds, of seeds. A comparison
 is one operating point and one metric (or ``bpp``). Its interval is the 95 % percentile bootstrap
 of the difference: paired over images where both sides have the same ones, else drawn
-independently. Its p-value is that of the difference over its bootstrap standard error, after
-Student's t with one degree of freedom less than images (percentiles of a thousand resamples
-resolve none small enough for hundreds of comparisons), and never less than an exact permutation
-test of as many images can give. Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995) adjust the
-p-values of all comparisons that are not identical.
+independently; with several seeds it is at least that of the t test below. Its p-value is that of
+the difference over its bootstrap standard error, after Student's t (percentiles of a thousand
+resamples resolve none small enough for hundreds of comparisons), and never less than an exact
+permutation test of as many images can give. Images have one degree of freedom less than there are,
+and so have seeds, of which two or three say little. Benjamini and Hochberg (J. R. Stat. Soc. B 57,
+1995) adjust the p-values of all comparisons that are not identical.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
-from icmbench.analyse.bootstrap import LEVEL, interval, seed_draws
+from icmbench.analyse.bootstrap import (
+    LEVEL,
+    SeedNoise,
+    mean_over_seeds,
+    seed_interval,
+    standard_errors,
+    two_sided_p,
+)
 from icmbench.analyse.compare_settings import (
     Difference,
     environment_of,
@@ -61,7 +69,8 @@ COLUMNS = [
 
 #: In order of relevance. beyond noise: the interval excludes 0 and the adjusted p-value is at most
 #: 0.05. unclear: the interval excludes 0, which among so many comparisons may be chance. identical:
-#: equal on every image. undefined: not finite on one side (PSNR of lossless pictures).
+#: equal on every image. undefined: not finite on one side (PSNR of lossless pictures), or a metric
+#: that one side lacks.
 VERDICTS = ("beyond noise", "undefined", "unclear", "within noise", "identical")
 
 Where = tuple[str, str, int]  # study, variant, rate index
@@ -234,23 +243,28 @@ class _Pair:
         ]
 
     def rows(self, where: Where) -> list[dict[str, Any]]:
-        """Return the rows of all metrics that every run has, and of ``bpp``."""
+        """Return the rows of ``bpp`` and of all metrics that a run of either side has."""
         label = "/".join(map(str, where[:2]))
         labels = (label, label) if self.paired_seeds else (f"{label} A", f"{label} B")
-        metrics = set.intersection(*(set(run.values) for run in self.a + self.b))
+        metrics = set().union(*(run.values for run in self.a + self.b))
         return [self._row(metric, labels) for metric in ("bpp", *sorted(metrics))]
 
     def _row(self, metric: str, labels: tuple[str, str]) -> dict[str, Any]:
         (a, samples_a), (b, samples_b) = (
-            self._pooled(side, metric, label)
+            _pooled(side, metric, label)
             for side, label in zip((self.a, self.b), labels, strict=True)
         )
         difference, samples = float(_minus(b, a)), _minus(samples_b, samples_a)
-        low, high = interval(samples)
+        noise = self._noise(metric, labels) if math.isfinite(difference) else []
         counts = len(self.a[0].image_ids), len(self.b[0].image_ids)
+        low, high = seed_interval(difference, samples, min(counts), noise)
         paired = self.images_differ is None
-        identical = paired and _same(a, b) and bool(_same(samples_a, samples_b).all())
+        lacking = any(_lacks(side, metric) for side in (self.a, self.b))
+        identical = (
+            paired and not lacking and _same(a, b) and bool(_same(samples_a, samples_b).all())
+        )
         tested = math.isfinite(difference) and not identical
+        p = p_value(difference, samples, counts, paired, noise) if tested else math.nan
         return {
             "metric": metric,
             "a": a,
@@ -258,7 +272,7 @@ class _Pair:
             "difference": difference,
             "low": low,
             "high": high,
-            "p": p_value(difference, samples, counts, paired) if tested else math.nan,
+            "p": p,
             "verdict": "identical" if identical else "" if tested else "undefined",
             "paired_images": paired,
             "paired_seeds": self.paired_seeds,
@@ -268,15 +282,40 @@ class _Pair:
             "n_images_b": counts[1],
         }
 
-    def _pooled(self, runs: list[Evaluation], metric: str, label: str) -> tuple[float, Floats]:
-        """Return the mean over seeds and its resamples, (R,); one draw of seeds for all rates."""
-        rate = metric == "bpp"
-        values = [run.rates["bpp"] if rate else run.values[metric] for run in runs]
-        samples = np.stack(
-            [run.rate_samples if rate else run.value_samples[metric] for run in runs], axis=1
-        )
-        drawn = seed_draws(label, len(runs), self.resamples, 0)
-        return float(np.mean(values)), np.take_along_axis(samples, drawn, axis=1).mean(axis=1)
+    def _noise(self, metric: str, labels: tuple[str, str]) -> list[SeedNoise]:
+        """Return what drawing seeds alone does to the difference: of pairs, or of each side."""
+        a, b = (np.array([_value(run, metric) for run in side]) for side in (self.a, self.b))
+        # A value's sign does not matter to how much it varies.
+        parts = [(labels[0], _minus(b, a))] if self.paired_seeds else [
+            *zip(labels, (a, b), strict=True)
+        ]  # fmt: skip
+        found = []
+        for label, values in parts:
+            if values.size > 1 and np.isfinite(values).all():  # else equal infinities differ by 0
+                fixed = [np.full(self.resamples, value) for value in values]
+                found.append(SeedNoise(label, values.size, mean_over_seeds(fixed, label, 0)))
+        return found
+
+
+def _pooled(runs: list[Evaluation], metric: str, label: str) -> tuple[float, Floats]:
+    """Return the mean over seeds and its resamples, (R,); NaN where a run lacks the metric.
+
+    One draw of seeds serves all rates.
+    """
+    if _lacks(runs, metric):
+        return math.nan, np.full(runs[0].rate_samples.size, np.nan)
+    rate = metric == "bpp"
+    samples = [run.rate_samples if rate else run.value_samples[metric] for run in runs]
+    mean = float(np.mean([_value(run, metric) for run in runs]))
+    return mean, mean_over_seeds(samples, label, 0)
+
+
+def _lacks(runs: list[Evaluation], metric: str) -> bool:
+    return metric != "bpp" and any(metric not in run.values for run in runs)
+
+
+def _value(run: Evaluation, metric: str) -> float:
+    return run.rates["bpp"] if metric == "bpp" else run.values[metric]
 
 
 def _same(a: Any, b: Any) -> Any:
@@ -308,7 +347,11 @@ def _images_differ(runs: Sequence[Evaluation], folders: Sequence[Path]) -> str |
 
 
 def p_value(
-    difference: float, samples: Floats, images: tuple[int, int], paired: bool = True
+    difference: float,
+    samples: Floats,
+    images: tuple[int, int],
+    paired: bool = True,
+    noise: Sequence[SeedNoise] = (),
 ) -> float:
     """Return the two-sided p-value of a difference, see the module.
 
@@ -317,14 +360,13 @@ def p_value(
         samples: (R,) bootstrap resamples of the difference.
         images: how many on either side, equal where paired.
         paired: whether they are the same images.
+        noise: of seeds, where there are several.
     """
     fewest = min(images)
     defined = samples[np.isfinite(samples)]
     if difference == 0 or fewest < 2 or defined.size < 2:
         return 1.0
-    error = float(np.std(defined, ddof=1))
-    t = abs(difference) / error if error > 0 else math.inf
-    p = 2 * float(stats.t.sf(t, fewest - 1))
+    p = two_sided_p(difference, standard_errors(samples, fewest, noise))
     # Exchanging the sides of each image, or the images of the sides, can tell no more than this.
     least = 2.0 ** (1 - fewest) if paired else 2 / math.comb(sum(images), fewest)
     return min(1.0, max(p, least))

@@ -87,6 +87,11 @@ def _obstacle(dataset: Row, images: int, published: Row) -> str | None:
         return "this run accepts a part of the data set"
     if dataset["short_side"] is not None:
         return "this run resized the images"
+    # Plans of before these keys have neither.
+    if dataset.get("center_crop") is not None:
+        return "this run cropped the images"
+    if dataset.get("rate_pixels", "native") != "native":
+        return "this run divides rates by other pixels than the images' own"
     if dataset["splits"]["test"]["limit"] is not None or images != published["images"]:
         return f"this run measured {images} of its {published['images']} images"
     return None

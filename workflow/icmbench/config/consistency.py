@@ -134,6 +134,12 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             key = f"published.{index}.anchor"
             faults.add(where, key, cell.anchor, f"with metric {cell.metric!r}: BD metrics need an "
                        "anchor, others have none")  # fmt: skip
+    cells = [(c.group, c.label, c.variant, c.metric, c.anchor) for c in study.published]
+    for index, quoted in enumerate(cells):
+        if quoted in cells[:index]:
+            group, label, _, metric, _ = quoted
+            faults.add(where, f"published.{index}", metric, f"of {label!r} in {group!r} stands "
+                       "there twice; state each number once")  # fmt: skip
     labels = [curve.label for curve in study.published_curves]
     for index, curve in enumerate(study.published_curves):
         key = f"published_curves.{index}"

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import pandas as pd
-
-from icmbench.analyse.checked import check_table
-from icmbench.errors import UserError
-from icmbench.files import reading
 from icmbench.report.outputs import study_page
-from icmbench.report.results import Results, Row, is_number
+from icmbench.report.results import Results, Row, is_number, read_rows
 from icmbench.report.style import VariantStyle, interval, metric_style, number, plain, signed
 from icmbench.report.tables import FLAGS, Cell, Table, figure, text
 
@@ -80,26 +74,10 @@ def load_claims(results: Results) -> ClaimRows:
     if not any(plan["studies"][name].get("claims") for name in plan["run"]["studies"]):
         return ClaimRows([], [], [])
     missing: list[str] = []
-    claims, parts = (_rows(results.root, name, missing) for name in (CLAIMS, PARTS))
+    claims, parts = (
+        read_rows(results.root / name, _COLUMNS[name], missing) for name in (CLAIMS, PARTS)
+    )
     return ClaimRows(claims, parts, missing)
-
-
-def _rows(root: Path, name: str, missing: list[str]) -> list[Row]:
-    path = root / name
-    if not path.is_file():
-        missing.append(f"{name} is missing: repeat the analysis.")
-        return []
-    check_table(path)
-    with reading(path, "run the analysis again"):
-        table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
-    needed = _COLUMNS[name]
-    absent = [column for column in needed if column not in table.columns]
-    if absent:
-        raise UserError(
-            f"{path}: column {absent[0]!r} is missing; needed: {', '.join(needed)}; "
-            "repeat the analysis"
-        )
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def study_claims(

@@ -30,13 +30,14 @@ def published_points(results: Results, study: str, metric: str) -> list[Row]:
     """Return the published rows that have both a rate and ``metric``, for a plot."""
     points = []
     for row in _rows(results, study):
-        if "bpp" in row.cells and metric in row.cells:
+        rate, quality = row.cell("bpp"), row.cell(metric)
+        if rate and quality:
             points.append(
                 {
                     "label": row.label,
                     "variant": row.variant,
-                    "bpp": row.cells["bpp"]["value"],
-                    "value": row.cells[metric]["value"],
+                    "bpp": rate["value"],
+                    "value": quality["value"],
                 }
             )
     return points
@@ -47,17 +48,21 @@ class _PublishedRow:
     group: str
     label: str
     variant: str | None
-    cells: dict[str, Row]
+    cells: list[Row]
+
+    def cell(self, metric: str) -> Row | None:
+        """Return the first number of a metric, or None."""
+        return next((cell for cell in self.cells if cell["metric"] == metric), None)
 
 
 def _rows(results: Results, study: str) -> list[_PublishedRow]:
     rows: dict[tuple[str, str, str | None], _PublishedRow] = {}
     for cell in results.plan["studies"][study]["published"]:
         key = (cell["group"], cell["label"], cell["variant"])
-        row = rows.setdefault(key, _PublishedRow(*key, {}))
-        row.cells[cell["metric"]] = cell
+        row = rows.setdefault(key, _PublishedRow(*key, []))
+        row.cells.append(cell)
     for row in rows.values():
-        row.cells = dict(sorted(row.cells.items(), key=lambda item: item[0] != "bpp"))
+        row.cells.sort(key=lambda cell: cell["metric"] != "bpp")
     return list(rows.values())
 
 
@@ -67,7 +72,7 @@ def published_groups(results: Results, study: str, styles: dict[str, VariantStyl
     groups = []
     for name in dict.fromkeys(row.group for row in rows):
         mine = [row for row in rows if row.group == name]
-        cells = [cell for row in mine for cell in row.cells.values()]
+        cells = [cell for row in mine for cell in row.cells]
         table = Table(
             f"{name}: published and measured here.",
             ["Published as", "Metric", "Published", "Measured here", "Measured at", "Confidence"],
@@ -91,23 +96,29 @@ def _lines(
     if style and rate_index is not None:
         at = f"{style.label}, {at}"
     lines = []
-    for place, (name, cell) in enumerate(row.cells.items()):
-        metric = metric_style(name)
+    for place, cell in enumerate(row.cells):
+        metric = metric_style(cell["metric"])
         span = len(row.cells)
         head = [Cell(row.label, "head", span, marker=style)] if place == 0 else []
         lines.append(
             [
                 *head,
-                text(metric.heading),
+                text(metric.heading, _against(cell, styles)),
                 figure(metric.show(cell["value"])),
                 _bd(results, study, cell)
                 if cell["anchor"]
-                else _measured(results, study, row.variant, name, rate_index),
+                else _measured(results, study, row.variant, cell["metric"], rate_index),
                 *([Cell(at, rows=span)] if place == 0 else []),
                 text(cell["confidence"]),
             ]
         )
     return lines
+
+
+def _against(cell: Row, styles: dict[str, VariantStyle]) -> str:
+    """Return what a BD metric compares with, in words; empty for other metrics."""
+    anchor = cell["anchor"]
+    return f"against {styles[anchor].label if anchor in styles else anchor}" if anchor else ""
 
 
 def _bd(results: Results, study: str, cell: Row) -> Cell:
@@ -133,10 +144,10 @@ def _nearest(results: Results, study: str, row: _PublishedRow) -> tuple[str, int
     means = {index: sum(values) / len(values) for index, values in rates.items()}
     if len(means) == 1:
         index = next(iter(means))
-    elif "bpp" in row.cells:
-        wanted = row.cells["bpp"]["value"]
+    elif rate := row.cell("bpp"):
+        wanted = rate["value"]
         index = min(means, key=lambda i: abs(math.log(means[i] / wanted)))
-    elif any(cell["anchor"] for cell in row.cells.values()):
+    elif any(cell["anchor"] for cell in row.cells):
         return "the whole curve", None
     else:
         return "range of the curve", None

@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from icmbench.analyse.bootstrap import LEVEL
-from icmbench.analyse.checked import check_table
+from icmbench.analyse.checked import check_table, read_table
 from icmbench.analyse.points import LABELS
 from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
 from icmbench.evaluate.stamp import check_files
-from icmbench.files import read_object, reading
+from icmbench.files import read_object
 from icmbench.registry import load_modules
 from icmbench.report.records import NAME, PointRecords, Records, load_records
 
@@ -160,9 +160,9 @@ def load_results(root: Path) -> Results:
     plan = read_plan(root)
     load_modules(plan["run"]["modules"])  # the plan names codecs and tasks of the registries
     missing: list[str] = [f"{line[0].upper()}{line[1:]}." for line in plan.get("left_out", [])]
-    curves = _csv(root / "tables/curves.csv", CURVE_COLUMNS, missing)
-    bd = _csv(root / "tables/bd.csv", BD_COLUMNS, missing)
-    published = _csv(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
+    curves = read_rows(root / "tables/curves.csv", CURVE_COLUMNS, missing)
+    bd = read_rows(root / "tables/bd.csv", BD_COLUMNS, missing)
+    published = read_rows(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
     records = None
     if (root / "tables/records.parquet").exists():
         check_table(root / "tables/records.parquet")
@@ -202,17 +202,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _csv(path: Path, columns: tuple[str, ...], missing: list[str]) -> list[Row]:
+def read_rows(path: Path, columns: tuple[str, ...], missing: list[str]) -> list[Row]:
+    """Return the rows of a result table; without one, none and a sentence more in ``missing``.
+
+    Raises:
+        UserError: see :func:`icmbench.analyse.checked.read_table`.
+    """
     if not path.exists():
         missing.append(f"{path.parent.name}/{path.name} is missing: repeat the analysis.")
         return []
-    check_table(path)
-    with reading(path, "run the analysis again"):
-        table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
-    absent = [name for name in columns if name not in table.columns]
-    if absent:
-        raise UserError(
-            f"{path}: column {absent[0]!r} is missing; needed: {', '.join(columns)}; "
-            "repeat the analysis"
-        )
+    table = read_table(path, columns)
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -222,18 +222,14 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
             flags[name] = FLAGS.get(name, "see the documentation of icmbench.metrics.bd")
         style = styles[row["variant"]]
         anchor = styles[row["anchor"]].label if row["anchor"] in styles else row["anchor"]
-        bounds = interval(row.get("low"), row.get("high"), 1)
-        if _lost(row):
-            bounds += f" {row['n_resamples_used']} of {row['n_resamples']} resamples"
         cells.append(
             [
                 Cell(style.label, "head", marker=style),
                 text(anchor),
                 text(metric.title),
-                figure(signed(row["bd_rate_pct"], 1, " %"), bounds),
+                figure(signed(row["bd_rate_pct"], 1, " %"), _bounds(row, "", 1)),
                 figure(
-                    signed(row["bd_accuracy_points"], 2, f" {unit}"),
-                    interval(row.get("accuracy_low"), row.get("accuracy_high"), 2),
+                    signed(row["bd_accuracy_points"], 2, f" {unit}"), _bounds(row, "accuracy_", 2)
                 ),
                 text(row.get("method", "")),
                 figure(_percent(row.get("overlap"))),
@@ -254,12 +250,24 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
     ]
     table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, cells, rows)
     found = {name: flags[name] for name in [*FLAGS, *flags] if name in flags}
-    lost = any(_lost(row) for row in rows)
+    lost = any(_lost(row, metric) for row in rows for metric in ("", "accuracy_"))
     return BdTables(table, found, sorted(images), sorted(resamples), lost)
 
 
-def _lost(row: Row) -> bool:
-    used, drawn = row.get("n_resamples_used"), row.get("n_resamples")
+def _bounds(row: Row, metric: str, digits: int) -> str:
+    """Return the interval of a BD metric, and how many resamples it rests on where some are lost.
+
+    ``metric`` is what its columns begin with.
+    """
+    bounds = interval(row.get(f"{metric}low"), row.get(f"{metric}high"), digits)
+    if not _lost(row, metric):
+        return bounds
+    return f"{bounds} {row[f'{metric}n_resamples_used']} of {row['n_resamples']} resamples"
+
+
+def _lost(row: Row, metric: str) -> bool:
+    """Return whether a BD metric is undefined in some resamples."""
+    used, drawn = row.get(f"{metric}n_resamples_used"), row.get("n_resamples")
     return is_number(used) and is_number(drawn) and used != drawn
 
 

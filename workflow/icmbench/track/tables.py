@@ -7,9 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from icmbench.analyse.checked import check_table
-from icmbench.errors import UserError
-from icmbench.files import reading
+from icmbench.analyse.checked import read_table
 from icmbench.track.content import finite
 
 _RATES = ("bpp", "bpp_mean", "bpp_coded", "bpp_estimated")
@@ -105,13 +103,7 @@ def bd_values(row: dict[str, Any], suffix: str) -> dict[str, float]:
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=list(columns))
-    check_table(path)
-    with reading(path, "run the analysis again"):
-        table = pd.read_csv(path)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise UserError(f"{path}: no column {missing[0]!r}; run the analysis again")
-    return table
+    return read_table(path, columns)
 
 
 def _select(table: pd.DataFrame, wanted: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from icmbench.analyse.bootstrap import interval
+from icmbench.analyse.bootstrap import seed_interval
 from icmbench.analyse.claims.effects import Effect
 from icmbench.config.claims import RATE, Expect
 
@@ -60,8 +60,10 @@ def decide(
     ``supported``: interval and effect lie inside the claimed side; ``contradicted``: both lie
     outside it, on one side; ``inconclusive``: neither, or undefined, or undefined in more than
     1 - level of the resamples (what is left of them would be a selection). ``above`` and ``below``
-    are strict: an interval that touches the bound does not support them. A difference that is 0 in
-    every resample is inconclusive, whatever is expected, except in rate: nothing was resolved.
+    are strict: an interval that touches the bound does not support them. What is 0 in every
+    resample is inconclusive, whatever is expected, except in rate: nothing was resolved. So is what
+    rests on fewer images than an exact paired test needs to decide anything (6 at 95 %), or on so
+    few resamples that the interval's ends are their extremes.
 
     Args:
         effect: what was measured.
@@ -82,11 +84,19 @@ def decide(
     if used < effect.samples.size * level:
         reason = f"defined in only {used} of {effect.samples.size} resamples"
         return Decision("inconclusive", *nothing[:2], used, reason, slack)
-    if used > 1 and effect.value == 0 and not effect.samples.any() and effect.metric != RATE:
+    nowhere = effect.value == 0 and not np.nan_to_num(effect.samples).any()
+    if nowhere and effect.basis and effect.metric != RATE:
         # An untrained detector finds nothing, whatever it is given: that is not equality.
-        reason = f"{effect.metric} is the same on both sides in every resample"
+        what = "0" if effect.quantity == "value" else "the same on both sides"
+        reason = f"{effect.metric} is {what} in every resample"
         return Decision("inconclusive", 0.0, 0.0, used, reason, slack)
-    low, high = interval(effect.samples, level)
+    images = min((basis.images for basis in effect.basis), default=0)
+    percent = effect.quantity == "bd_rate_pct"
+    low, high = seed_interval(
+        effect.value, effect.samples, images, effect.noise, level, percent=percent
+    )
+    if few := _too_few(effect, level):
+        return Decision("inconclusive", low, high, used, few, slack)
     lowest, highest = min(low, effect.value), max(high, effect.value)
     if expect in ("above", "below"):
         inside = lower < lowest and highest < upper
@@ -99,3 +109,21 @@ def decide(
     return Decision(
         "inconclusive", low, high, used, "the interval does not clear the threshold", slack
     )
+
+
+def _too_few(effect: Effect, level: float) -> str:
+    """Return what an effect has too few of to decide anything; empty where it has enough.
+
+    A count has no basis: nothing is drawn.
+    """
+    if not effect.basis:
+        return ""
+    error = round(1 - level, 12)  # 0.05, not the next number above it
+    images = min(basis.images for basis in effect.basis)
+    # Two-sided, by exchanging the two sides of every image in all possible ways.
+    if 2.0 ** (1 - images) > error:
+        return f"too few images: {images} cannot decide anything at {100 * level:g} %"
+    resamples = effect.samples.size
+    if resamples * error < 2:
+        return f"too few resamples: {resamples} have no interval of {100 * level:g} %"
+    return ""

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 
-from icmbench.analyse.bd_table import Curve, Floats, curve_of, quality_scale
-from icmbench.analyse.bootstrap import seed_draws
+from icmbench.analyse.bd_table import (
+    Curve,
+    Floats,
+    curve_of,
+    left_out_flags,
+    measured_bd,
+    quality_scale,
+)
+from icmbench.analyse.bootstrap import SeedNoise, mean_over_seeds
 from icmbench.analyse.claims.interpolate import (
     Resampled,
     common_rates,
     mean_quality,
     quality_at,
 )
-from icmbench.analyse.points import Evaluation, PointFiles
+from icmbench.analyse.seeds import EvaluatedPoint, Sides, seed_noise
 from icmbench.config.claims import (
     RATE,
     AtRateEffect,
@@ -33,11 +41,9 @@ from icmbench.config.claims import (
     metric_unit,
 )
 from icmbench.files import read_object
-from icmbench.metrics.bd import Method, bd_accuracy, bd_rate_pct
-from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
+from icmbench.metrics.bd import Method
 from icmbench.registry import CODECS
 
-EvaluatedPoint = tuple[PointFiles, Evaluation]
 EffectSpec = BdEffect | AtRateEffect | PointEffect | CountEffect
 
 _NONE: Floats = np.empty(0)
@@ -80,6 +86,7 @@ class Effect:
         reason: why it is undefined, likewise.
         notes: flags of the BD metrics and the like.
         basis: on what it was measured; empty for a count.
+        noise: of the seeds of each variant that has several.
         side: ``first`` or ``second`` of a difference of differences, else empty.
     """
 
@@ -95,6 +102,7 @@ class Effect:
     reason: str = ""
     notes: tuple[str, ...] = ()
     basis: frozenset[Basis] = frozenset()
+    noise: tuple[SeedNoise, ...] = ()
     side: str = ""
 
 
@@ -159,45 +167,46 @@ class Measured:
             basis = self._basis(names)
             try:
                 self._require_same_images(names)
-                if isinstance(spec, BdEffect):
-                    (value, samples), at, notes = self._bd(spec)
-                elif isinstance(spec, AtRateEffect):
-                    (value, samples), at, notes = self._at_rate(spec)
-                else:
-                    (value, samples), at, notes = self._point(spec)
+                (value, samples), at, notes = self._measure(spec)
+                noise = self._noise(names, lambda alone: alone._measure(spec)[0])
             except _NoEffectError as error:
                 return replace(empty, reason=str(error), basis=basis)
             return replace(
-                empty, value=value, samples=samples, at=at, notes=tuple(notes), basis=basis
-            )
+                empty, value=value, samples=samples, at=at, notes=tuple(notes), basis=basis,
+                noise=noise,
+            )  # fmt: skip
         except _AbsentError as error:
             return replace(empty, absent=str(error))
 
+    def _noise(
+        self, names: list[str], number: Callable[[Measured], Resampled]
+    ) -> tuple[SeedNoise, ...]:
+        """Return the seed noise of a number that is measured on some variants."""
+
+        def samples_of(sides: Sides) -> Floats:
+            points = [point for own in sides.values() for point in own]
+            return number(Measured(self.study, points, self.method, self.seed))[1]
+
+        return seed_noise({name: self._points(name) for name in names}, samples_of)
+
     # --- forms --------------------------------------------------------------------------------
+
+    def _measure(
+        self, spec: BdEffect | AtRateEffect | PointEffect
+    ) -> tuple[Resampled, str, list[str]]:
+        """Return an effect with its resamples, where on the curve it is, and its notes."""
+        if isinstance(spec, BdEffect):
+            return self._bd(spec)
+        return self._at_rate(spec) if isinstance(spec, AtRateEffect) else self._point(spec)
 
     def _bd(self, spec: BdEffect) -> tuple[Resampled, str, list[str]]:
         anchor, test = (self._curve(name, spec.metric) for name in (spec.anchor, spec.variant))
         if spec.rates is not None:
             return self._mean_between(anchor, test, spec.rates)
-        curves = (anchor.rate, anchor.quality, test.rate, test.quality)
-        samples = (
-            anchor.rate_samples,
-            anchor.quality_samples,
-            test.rate_samples,
-            test.quality_samples,
-        )
-        if spec.quantity == "bd_rate_pct":
-            result = bd_rate_pct(*curves, method=self.method)
-            resampled = bd_rate_pct_resampled
-        else:
-            result = bd_accuracy(*curves, method=self.method)
-            resampled = bd_accuracy_resampled
+        result, samples = measured_bd(spec.quantity, anchor, test, self.method)
         if math.isnan(result.value):
             raise _NoEffectError(f"the BD metric is undefined: {', '.join(result.flags)}")
-        flags = list(result.flags)
-        if anchor.left_out + test.left_out:
-            flags.append(f"non-finite:{anchor.left_out + test.left_out}")
-        return (result.value, resampled(*samples, method=self.method)), "", flags
+        return (result.value, samples), "", [*result.flags, *left_out_flags(anchor, test)]
 
     def _mean_between(
         self, anchor: Curve, test: Curve, rates: list[float]
@@ -290,11 +299,10 @@ class Measured:
                     empty, at=f"{rates[lower]:.3g} to {rates[upper]:.3g} bpp", basis=basis
                 )
                 try:
-                    value, samples = _subtract(
-                        self._value(claim.variant, upper, claim.metric),
-                        self._value(claim.variant, lower, claim.metric),
-                    )
-                    effects.append(replace(step, value=value, samples=samples))
+                    change = partial(_change, claim=claim, lower=lower, upper=upper)
+                    value, samples = change(self)
+                    noise = self._noise([claim.variant], change)
+                    effects.append(replace(step, value=value, samples=samples, noise=noise))
                 except _NoEffectError as error:
                     effects.append(replace(step, reason=str(error)))
             return effects
@@ -374,8 +382,7 @@ class Measured:
             values = [run.values[metric] for run in runs]
             samples = [run.value_samples[metric] for run in runs]
             scale = quality_scale(metric)
-        drawn = seed_draws(f"{self.study}/{variant}", len(runs), samples[0].size, self.seed)
-        resampled = np.take_along_axis(np.stack(samples, axis=1), drawn, axis=1).mean(axis=1)
+        resampled = mean_over_seeds(samples, f"{self.study}/{variant}", self.seed)
         return float(np.mean(values)) * scale, resampled * scale
 
     def _stated(self, variant: str, spec: CountEffect) -> float:
@@ -395,6 +402,14 @@ class Measured:
                 raise _AbsentError(f"evaluate.json of {variant} states no number {spec.key}")
             numbers.append(float(value))
         return float(np.mean(numbers))
+
+
+def _change(measured: Measured, claim: TrendClaim, lower: int, upper: int) -> Resampled:
+    """Return what a trend's metric gains from one rate index to another."""
+    return _subtract(
+        measured._value(claim.variant, upper, claim.metric),
+        measured._value(claim.variant, lower, claim.metric),
+    )
 
 
 def _pair(claim: OrderClaim, better: str, worse: str) -> BdEffect | AtRateEffect:
@@ -455,4 +470,18 @@ def _minus(first: Effect, second: Effect) -> Effect:
         return replace(shell, value=math.nan, samples=_NONE, absent=absent, reason=reason)
     # A count has one value where the others have one for each resample; both broadcast.
     value, samples = _subtract((first.value, first.samples), (second.value, second.samples))
-    return replace(shell, value=value, samples=samples)
+    return replace(shell, value=value, samples=samples, noise=_joint_noise(first, second))
+
+
+def _joint_noise(first: Effect, second: Effect) -> tuple[SeedNoise, ...]:
+    """Return the seed noise of a difference of effects, which may share variants."""
+    parts = [{part.variant: part for part in effect.noise} for effect in (first, second)]
+    found = []
+    for variant in dict.fromkeys([*parts[0], *parts[1]]):
+        one, other = (
+            np.asarray(own[variant].samples if variant in own else effect.value)
+            for own, effect in zip(parts, (first, second), strict=True)
+        )
+        seeds = min(own[variant].seeds for own in parts if variant in own)
+        found.append(SeedNoise(variant, seeds, one - other))
+    return tuple(found)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from icmbench.analyse.claims.decide import WORST, Decision, Verdict, decide
-from icmbench.analyse.claims.effects import Basis, Effect, EvaluatedPoint, Measured
+from icmbench.analyse.claims.effects import Basis, Effect, Measured
+from icmbench.analyse.seeds import EvaluatedPoint
 from icmbench.config.claims import Claim, Expect, OrderClaim
 from icmbench.metrics.bd import Method
 
@@ -199,7 +200,7 @@ def scope(basis: frozenset[Basis], level: float, form: str) -> str:
     covers = (
         "the choice of images, not the variation between trainings"
         if seeds == 1
-        else "the choice of images and of seeds"
+        else "the choice of images and of seeds, by Student's t for so few"
     )
     word = "seed" if seeds == 1 else "seeds"
     return (
