@@ -133,7 +133,7 @@ def bpg(folder: Path, alternations: int) -> None:
 
 def vtm(folder: Path, alternations: int) -> None:
     """VTM 4:4:4 against the programs alone."""
-    from icmbench.anchors.programs import find_program
+    from icmbench.programs import find_program
 
     found = {name: find_program(name, {}) for name in ("vtm_encoder", "vtm_decoder", "vtm_config")}
     encoder, decoder, config = (program.command[0] if program else "" for program in found.values())

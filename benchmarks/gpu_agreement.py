@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from icmbench.codecs.base import Picture
 from icmbench.data.embedded import make_scene
 from icmbench.networks.convolutions import suit_cpu
+from icmbench.networks.padding import stack_padded
 from icmbench.pixels import to_tensor
 from icmbench.registry import CODECS, TASKS, implementation
-from icmbench.train.system import stack_padded
 
 KINDS = (
     "bmshj2018-factorized",

@@ -18,9 +18,8 @@ from gpu_common import Table, TimeCap
 
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.points import Point
-from icmbench.config.scale import EmbeddedScenes
+from icmbench.config.scale import EmbeddedFaces, EmbeddedScenes
 from icmbench.data.embedded import generate
-from icmbench.data.embedded_faces_config import EmbeddedFaces
 from icmbench.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]

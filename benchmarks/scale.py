@@ -220,10 +220,10 @@ def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
     import numpy as np
     import pandas as pd
 
-    from icmbench.analyse.records import COLUMNS as RECORDS
-    from icmbench.analyse.records import write_records
-    from icmbench.analyse.statistics import MeanStatistics, save_statistics
     from icmbench.files import write_json
+    from icmbench.records.statistics import MeanStatistics, save_statistics
+    from icmbench.records.table import COLUMNS as RECORDS
+    from icmbench.records.table import write_records
 
     rng = np.random.default_rng(seed)
     ids = np.array([f"{image:06}" for image in range(images)])
@@ -277,8 +277,8 @@ def detection(images: int = 1000) -> str:
     import numpy as np
 
     from icmbench.analyse.bootstrap import image_weights
-    from icmbench.analyse.statistics import AveragePrecisionStatistics
     from icmbench.metrics.average_precision import match_detections
+    from icmbench.records.statistics import AveragePrecisionStatistics
 
     rng = np.random.default_rng(0)
     boxes = rng.uniform(8, 64, (4 * images, 4))

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import sobel
 
-from icmbench.analyse.statistics import MeanStatistics
+from icmbench.records.statistics import MeanStatistics
 from icmbench.tasks.base import Outcome
 
 

@@ -7,8 +7,8 @@ file may use the names. The classes are imported by the jobs that run them.
 from pydantic import Field
 
 from icmbench.codecs import LearnedParameters
-from icmbench.config.base import Strict
 from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry
+from icmbench.typed import Strict
 
 
 class BlockDctParameters(Strict):

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from icmbench.analyse.points import PointFiles
-from icmbench.analyse.records import write_records
-from icmbench.analyse.statistics import MeanStatistics, save_statistics
+from icmbench.records.statistics import MeanStatistics, save_statistics
+from icmbench.records.table import write_records
 
 IMAGES = 20
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from icmbench.analyse.points import evaluate_folder
-from icmbench.analyse.records import COLUMNS, read_records, write_records
-from icmbench.analyse.statistics import MeanStatistics, save_statistics
 from icmbench.errors import UserError
+from icmbench.records.statistics import MeanStatistics, save_statistics
+from icmbench.records.table import COLUMNS, read_records, write_records
 
 
 def test_rates_and_metrics(make_point: Any) -> None:

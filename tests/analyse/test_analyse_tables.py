@@ -249,7 +249,7 @@ def test_records_written_as_they_come_are_those_of_one_write(
     tmp_path: Path, make_curve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from icmbench.analyse.points import LABELS
-    from icmbench.analyse.records import RecordsTable, read_records, write_records
+    from icmbench.records.table import RecordsTable, read_records, write_records
 
     points = make_curve("b") + make_curve("a", noise=2) + make_curve("b", seed=1)
     frames = [

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icmbench.analyse.statistics import (
+from icmbench.errors import UserError
+from icmbench.metrics.average_precision import average_precision, match_detections
+from icmbench.records.statistics import (
     AveragePrecisionStatistics,
     MeanStatistics,
     load_statistics,
     register,
     save_statistics,
 )
-from icmbench.errors import UserError
-from icmbench.metrics.average_precision import average_precision, match_detections
 
 
 def test_mean_is_weighted(tmp_path: Path) -> None:

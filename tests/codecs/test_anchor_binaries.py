@@ -16,7 +16,6 @@ from icmbench.anchors.base import Anchor
 from icmbench.anchors.bpg import Bpg
 from icmbench.anchors.colour import rgb_to_ycbcr
 from icmbench.anchors.planar import from_planes
-from icmbench.anchors.programs import Program, find_program
 from icmbench.anchors.reference_software import Hm, Vtm
 from icmbench.anchors.vvenc import Vvenc
 from icmbench.codecs.base import Picture
@@ -24,6 +23,7 @@ from icmbench.data.embedded import make_scene
 from icmbench.errors import UserError
 from icmbench.files import read_json
 from icmbench.metrics.pixels import psnr
+from icmbench.programs import Program, find_program
 
 pytestmark = pytest.mark.binary
 

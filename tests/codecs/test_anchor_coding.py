@@ -14,9 +14,9 @@ from PIL import Image
 from icmbench.anchors.coding import code_chunk
 from icmbench.anchors.pictures import Jpeg
 from icmbench.codecs.base import Picture
+from icmbench.coded.rows import coded_fingerprint, coded_rows
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.coded import coded_fingerprint, coded_rows
 from icmbench.files import read_json
 
 

@@ -24,12 +24,12 @@ from PIL import Image
 from icmbench.anchors import BpgParameters, HmParameters, VtmParameters, VvencParameters
 from icmbench.anchors.bpg import Bpg
 from icmbench.anchors.process import program_version, read_output, run_program, workspace
-from icmbench.anchors.programs import Program
 from icmbench.anchors.raw_video import stream_size
 from icmbench.anchors.reference_software import Hm, Vtm
 from icmbench.anchors.vvenc import Vvenc
 from icmbench.data.embedded import make_scene
 from icmbench.errors import UserError
+from icmbench.programs import Program
 
 Fake = Callable[[str, str], Program]
 

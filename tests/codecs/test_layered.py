@@ -26,8 +26,9 @@ from icmbench.codecs.layered.parameters import LayeredParameters
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
 from icmbench.data.embedded import make_scene
 from icmbench.errors import UserError
+from icmbench.networks.weights import load_part
 from icmbench.pixels import to_tensor
-from icmbench.train.checkpoint import load_part, save_weights
+from icmbench.train.checkpoint import save_weights
 
 SMALL: dict[str, Any] = {
     "widths": [8, 12, 16, 32, 32],

@@ -17,8 +17,9 @@ from torch import nn
 from icmbench.codecs import ElicParameters, LearnedParameters
 from icmbench.data.embedded import make_scene
 from icmbench.errors import UserError
+from icmbench.networks.weights import load_part
 from icmbench.registry import CODECS, implementation, load_modules
-from icmbench.train.checkpoint import load_part, save_weights
+from icmbench.train.checkpoint import save_weights
 
 load_modules([])
 # Feature codecs have tests of their own.

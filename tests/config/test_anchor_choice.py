@@ -10,9 +10,9 @@ import pytest
 
 from icmbench.anchors.cache_command import open_cache
 from icmbench.anchors.listing import list_anchors
-from icmbench.anchors.programs import KNOWN_PROGRAMS, find_program
 from icmbench.config.plan import Plan, load_plan
 from icmbench.errors import UserError
+from icmbench.programs import KNOWN_PROGRAMS, find_program
 from icmbench.registry import CODECS, load_modules
 
 load_modules([])

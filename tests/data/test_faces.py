@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.embedded_faces import generate_faces, make_face
-from icmbench.data.embedded_faces_config import EmbeddedFaces
 from icmbench.data.face_attributes import ATTRIBUTES, sample_attributes
 from icmbench.data.face_look import LABELS, PARSING
 from icmbench.data.face_painter import Painter, ellipse, smooth

@@ -419,7 +419,7 @@ def sorted_points(codec: str) -> list[str]:
 
 def _state(path: str) -> Callable[[], Any]:
     def run() -> Any:
-        from icmbench.train.build import build_codec
+        from icmbench.networks.build import build_codec
 
         job = world.train_job()
         settings = {

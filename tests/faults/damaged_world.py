@@ -193,7 +193,7 @@ def _checkpoint() -> None:
     """Leave the side-car of a training that was killed after its first step."""
     import torch
 
-    from icmbench.train.build import build_codec
+    from icmbench.networks.build import build_codec
     from icmbench.train.checkpoint import save_checkpoint
 
     codec = build_codec(train_job()["codec"])
@@ -250,7 +250,7 @@ def _encoding(name: str) -> None:
     import torch
 
     from icmbench.evaluate.curve import decode_curve, encode_curve
-    from icmbench.train.build import build_codec
+    from icmbench.networks.build import build_codec
     from icmbench.train.checkpoint import save_weights
 
     job = encode_job(name)

@@ -72,7 +72,8 @@ def test_the_payload_would_run(tmp_path: Path, proof: Path, write: Any) -> None:
 
 @HOSTILE
 def test_weights_and_checkpoints_run_nothing(tmp_path: Path, proof: Path, write: Any) -> None:
-    from icmbench.train.checkpoint import load_checkpoint, load_part
+    from icmbench.networks.weights import load_part
+    from icmbench.train.checkpoint import load_checkpoint
 
     path = tmp_path / "weights.pt"
     write(path, proof)
@@ -91,8 +92,8 @@ def test_downloaded_weights_run_nothing(
     from torchvision.models import VGG16_Weights
 
     from icmbench.codecs.layered.perceptual import make_distance
+    from icmbench.networks.build import build_codec
     from icmbench.registry import CODECS, load_modules
-    from icmbench.train.build import build_codec
 
     load_modules([])
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -123,8 +124,8 @@ def test_downloaded_weights_run_nothing(
 
 
 def test_statistics_and_latents_run_nothing(tmp_path: Path, proof: Path) -> None:
-    from icmbench.analyse.statistics import load_statistics
-    from icmbench.evaluate.archive import latents_from_bytes
+    from icmbench.coded.archive import latents_from_bytes
+    from icmbench.records.statistics import load_statistics
 
     hostile = np.array([Payload(proof)], dtype=object)
     np.savez(tmp_path / "statistics-x.npz", kind=hostile, image_ids=hostile)

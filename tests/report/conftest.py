@@ -17,15 +17,15 @@ import yaml
 from PIL import Image
 
 from icmbench.analyse.points import LABELS
-from icmbench.analyse.records import write_records
 from icmbench.analyse.run import analyse_run
-from icmbench.analyse.statistics import MeanStatistics, save_statistics
 from icmbench.config.plan import Plan
 from icmbench.config.run import AnalysisSettings, RunConfig
 from icmbench.config.scale import EmbeddedScenes, Scale
 from icmbench.config.study import Study
 from icmbench.data.embedded import generate
 from icmbench.files import read_json, write_bytes, write_json
+from icmbench.records.statistics import MeanStatistics, save_statistics
+from icmbench.records.table import write_records
 from icmbench.registry import load_modules
 from icmbench.report.build import build_report
 

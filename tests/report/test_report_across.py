@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.embedded_faces import generate_faces
-from icmbench.data.embedded_faces_config import EmbeddedFaces
 from icmbench.data.face_look import PARSING
 from icmbench.report.complexity import complexity_rows, complexity_table
 from icmbench.report.downloads import curve_downloads, table_csv

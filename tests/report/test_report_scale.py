@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 
-from icmbench.analyse.records import read_records, write_records
 from icmbench.analyse.run import analyse_run
 from icmbench.errors import UserError
 from icmbench.files import read_json
+from icmbench.records.table import read_records, write_records
 from icmbench.report import assemble, charts, selection
 from icmbench.report.build import build_report
 from icmbench.report.records import load_records

@@ -107,9 +107,9 @@ def test_a_detectors_signature_is_what_it_predicts(train_job: Any) -> None:
 def test_signatures_of_faces_and_features() -> None:
     import torch
 
+    from icmbench.codecs.base import Features
     from icmbench.codecs.layered.parameters import LayeredParameters
     from icmbench.registry import CODECS
-    from icmbench.tasks.base import Features
     from icmbench.tasks.faces.analysis import FaceOnFeatures
     from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters
 

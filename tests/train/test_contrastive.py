@@ -15,12 +15,13 @@ from torch.nn import functional
 
 from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
+from icmbench.networks.weights import load_part
 from icmbench.tasks.contrastive.crops import CropBoxes, heat_map_boxes, sample_crop
 from icmbench.tasks.contrastive.momentum import QueueLoss
 from icmbench.tasks.contrastive.task import Contrastive
 from icmbench.tasks.contrastive.views import Views
 from icmbench.tasks.tang2025_parameters import ContrastiveParameters
-from icmbench.train.checkpoint import load_part, save_weights
+from icmbench.train.checkpoint import save_weights
 
 BLOCKS, WIDTH = [1, 1, 1, 1], 4
 

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 from torch import nn
 from torchvision.models import resnet50
 
+from icmbench.codecs.base import Features
+from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.dataset import Split
 from icmbench.data.embedded_faces import generate_faces
-from icmbench.data.embedded_faces_config import EmbeddedFaces
 from icmbench.data.face_attributes import ATTRIBUTES
 from icmbench.data.face_look import PARSING
 from icmbench.data.faces import open_faces
 from icmbench.device import Compute
 from icmbench.errors import UserError
-from icmbench.tasks.base import Features
 from icmbench.tasks.faces.analysis import FaceOnFeatures, FaceOnPictures
 from icmbench.tasks.faces.evaluation import analyse_faces
 from icmbench.tasks.faces.networks import PictureStem, Trunk, copy_resnet

@@ -15,13 +15,14 @@ from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+from icmbench.codecs.base import Features
 from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
-from icmbench.tasks.base import Features
+from icmbench.networks.weights import load_part
 from icmbench.tasks.probe import FeatureProbe, Probe, classify, hits
 from icmbench.tasks.resnet_rcnn import FeatureRcnn, ResnetRcnn
 from icmbench.tasks.tang2025_parameters import ProbeParameters, ResnetRcnnParameters
-from icmbench.train.checkpoint import load_part, save_weights
+from icmbench.train.checkpoint import save_weights
 
 TINY = {"backbone_blocks": [1, 1, 1, 1], "backbone_width": 8}
 FOUR = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -146,12 +147,12 @@ def test_evaluation_counts_the_images_that_are_right(monkeypatch: pytest.MonkeyP
         def predict(self, inputs: list[Tensor]) -> Tensor:
             return torch.stack(inputs)
 
-    inputs = ModuleType("icmbench.evaluate.inputs")
+    inputs = ModuleType("icmbench.coded.inputs")
     inputs.open_inputs = lambda job, split, device: (  # type: ignore[attr-defined]
         lambda indices: [scores[i] for i in indices]
     )
-    monkeypatch.setitem(sys.modules, "icmbench.evaluate.inputs", inputs)
-    monkeypatch.setattr("icmbench.train.build.build_task", lambda settings: Fixed())
+    monkeypatch.setitem(sys.modules, "icmbench.coded.inputs", inputs)
+    monkeypatch.setattr("icmbench.networks.build.build_task", lambda settings: Fixed())
 
     class Labelled:
         ids = (7, 8, 9, 10)

@@ -10,13 +10,14 @@ import torch
 from pycocotools import mask as run_lengths
 
 from icmbench.data.dataset import Split
+from icmbench.data.masks import decode_masks, encode_mask
 from icmbench.errors import UserError
+from icmbench.networks.weights import load_part
 from icmbench.tasks import AdaptedMaskRcnnParameters, MaskRcnnParameters
 from icmbench.tasks.adaptation import DynamicTransformation
 from icmbench.tasks.mask_rcnn import AdaptedMaskRcnn, MaskRcnn
-from icmbench.tasks.masks import decode_masks, encode_mask
 from icmbench.train.batches import batches
-from icmbench.train.checkpoint import load_part, save_weights
+from icmbench.train.checkpoint import save_weights
 from icmbench.train.system import System, part_parameters, set_modes
 
 SMALL = {"backbone": "small", "width": 8, "classes": 6, "short_side": 128, "long_side": 128}

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from icmbench.train.build import first_loss_weights
 from icmbench.train.checkpoint import save_weights
-from icmbench.train.steering import Steering
+from icmbench.train.steering import Steering, first_loss_weights
 
 
 def test_one_step_by_hand() -> None:

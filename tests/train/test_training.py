@@ -14,9 +14,10 @@ import torch
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.files import read_json
+from icmbench.networks.build import build_codec, build_task
+from icmbench.networks.weights import load_part
 from icmbench.train.batches import Batch, batches, indices_of_step
-from icmbench.train.build import build_codec, build_task
-from icmbench.train.checkpoint import load_checkpoint, load_part, save_checkpoint
+from icmbench.train.checkpoint import load_checkpoint, save_checkpoint
 from icmbench.train.run import train
 from icmbench.train.schedule import learning_rate_factor
 from icmbench.train.system import System, part_parameters, set_modes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from icmbench.codecs.base import Picture
+from icmbench.picture import Picture
 
 
 def to_tensor(picture: Picture) -> Tensor:

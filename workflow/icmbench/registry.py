@@ -14,9 +14,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from icmbench.config.base import Strict
 from icmbench.errors import UserError
 from icmbench.imports import left_out
+from icmbench.typed import Strict
 
 # Metrics that every codec has, whatever the task.
 PIXEL_METRICS = ("psnr", "psnr_ycbcr", "ms_ssim")
@@ -53,7 +53,7 @@ class CodecEntry:
         yields: what it decodes to: pictures, features that tasks read without pixels, or both.
         feature_channels: channels of the features, from the parameters.
         defaults: settings that this name stands for, laid over the defaults of ``parameters``.
-        programs: external programs it needs, keys of ``anchors.programs.KNOWN_PROGRAMS``.
+        programs: external programs it needs, keys of ``programs.KNOWN_PROGRAMS``.
         stand_in: the anchor from packages that comes nearest, for users without the programs.
     """
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import icmbench.analyse.confusion  # noqa: F401  (registers its kind of statistics)
+import icmbench.records.confusion  # noqa: F401  (registers its kind of statistics)
 from icmbench.analyse import bootstrap
-from icmbench.analyse.records import bits_per_pixel, read_records
-from icmbench.analyse.statistics import MeanStatistics, Statistics, load_statistics
+from icmbench.coded.stamp import check_files
 from icmbench.errors import UserError
-from icmbench.evaluate.stamp import check_files
+from icmbench.records.statistics import MeanStatistics, Statistics, load_statistics
+from icmbench.records.table import bits_per_pixel, read_records
 from icmbench.registry import PIXEL_METRICS
 
 Floats = npt.NDArray[np.float64]
@@ -47,10 +47,10 @@ class Evaluation:
     """Rates and metrics of one folder, with R bootstrap resamples over its images.
 
     Attributes:
-        records: rows of :data:`icmbench.analyse.records.COLUMNS`, sorted by ``image_id``; the first
+        records: rows of :data:`icmbench.records.table.COLUMNS`, sorted by ``image_id``; the first
             one alone after :meth:`without_records`.
         image_ids: sorted.
-        rates: see :func:`icmbench.analyse.records.bits_per_pixel`.
+        rates: see :func:`icmbench.records.table.bits_per_pixel`.
         values: metric name to value; average precisions in [0, 1], ``psnr`` and ``psnr_ycbcr`` in
             dB.
         rate_samples: (R,), ``bpp`` of each resample.

@@ -18,11 +18,11 @@ from icmbench.analyse.points import (
     evaluate_folder,
     read_point,
 )
-from icmbench.analyse.records import records_table
 from icmbench.config.claims import Claim
 from icmbench.errors import UserError
 from icmbench.files import write_text
 from icmbench.metrics.bd import Method
+from icmbench.records.table import records_table
 
 __all__ = ["PointFiles", "Versus", "analyse", "write_csv"]
 

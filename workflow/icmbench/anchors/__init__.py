@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from icmbench.config.base import Strict
 from icmbench.registry import CODECS, CodecEntry
+from icmbench.typed import Strict
 
 Chroma = Literal["4:4:4", "4:2:0"]
 

@@ -8,15 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
-from icmbench.config.base import Strict
 from icmbench.errors import UserError
-
-# Raised when a change here (colour, padding, headers) makes other bits or other decoded samples.
-ANCHOR_VERSION = 1
-# Raised when the rows of a chunk change though what was coded does not: the cache stays valid.
-ROWS_VERSION = 2
+from icmbench.names import ANCHOR_VERSION
+from icmbench.programs import Program
+from icmbench.typed import Strict
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from icmbench.anchors import BpgParameters
 from icmbench.anchors.base import Anchor, Implementation, whole_rate
 from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.process import program_version, read_output, run_program, workspace
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
+from icmbench.programs import Program
 
 # x265 inside bpgenc crashes on narrower pictures; the second is for 4:2:0 in more than 8 bits.
 _NARROWEST = (25, 57)

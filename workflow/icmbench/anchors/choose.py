@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from icmbench.anchors.programs import KNOWN_PROGRAMS, find_program
 from icmbench.config.load import check, load_run
 from icmbench.errors import UserError
 from icmbench.plain_yaml import parse_yaml
+from icmbench.programs import KNOWN_PROGRAMS, find_program
 from icmbench.registry import CODECS, load_modules
 
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from icmbench.anchors.base import Anchor, LibraryAnchor
 from icmbench.anchors.cache import BITSTREAM, DECODED, Cache, entry_key
-from icmbench.anchors.names import chunk_name
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture, decoded_digest
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
 from icmbench.files import digest_json, link, sha256_bytes, write_bytes, writing
+from icmbench.names import chunk_name
+from icmbench.programs import Program
 from icmbench.registry import CODECS, implementation
 from icmbench.sums import write_sealed
 from icmbench.workers import worker_pool

@@ -20,10 +20,10 @@ from icmbench.anchors.colour import Plane
 from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.planar import from_planes, join_planes, split_planes, to_planes
 from icmbench.anchors.process import read_output, run_program, workspace
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
 from icmbench.files import sha256_file
+from icmbench.programs import Program
 
 _SMALLEST = 16  # sides that vvenc takes
 # Without an offset, which is -3 otherwise, vvenc codes intra pictures at the nominal QP. More

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from icmbench.anchors.base import Anchor
-from icmbench.anchors.programs import KNOWN_PROGRAMS, Program, find_program
 from icmbench.config.load import load_run
 from icmbench.errors import UserError
+from icmbench.programs import KNOWN_PROGRAMS, Program, find_program
 from icmbench.registry import CODECS, CodecEntry, implementation, load_modules
 
 # A rate that every ladder allows, to ask an implementation what it is.

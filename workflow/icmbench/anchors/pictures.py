@@ -23,9 +23,9 @@ from icmbench.anchors import (
     WebpParameters,
 )
 from icmbench.anchors.base import Implementation, LibraryAnchor, whole_rate
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
+from icmbench.programs import Program
 
 # What Pillow's readers were seen to raise on damaged files; a header may claim any size.
 _DECODER_ERRORS = (

@@ -15,9 +15,9 @@ from icmbench.anchors.colour import Rounding
 from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.planar import from_planes, join_planes, split_planes, to_planes
 from icmbench.anchors.process import program_version, read_output, run_program, workspace
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
+from icmbench.programs import Program
 
 Words = list[str]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from icmbench.anchors import ReferenceSoftwareParameters
-from icmbench.anchors.programs import Program
 from icmbench.anchors.raw_video import RawVideoAnchor, Words
 from icmbench.errors import UserError
+from icmbench.programs import Program
 
 
 class ReferenceSoftware(RawVideoAnchor):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.anchors import VvencParameters
-from icmbench.anchors.programs import Program
 from icmbench.anchors.raw_video import RawVideoAnchor, Words
+from icmbench.programs import Program
 
 
 class Vvenc(RawVideoAnchor):

@@ -20,9 +20,9 @@ from icmbench.anchors.base import Implementation, LibraryAnchor, whole_rate
 from icmbench.anchors.colour import Plane
 from icmbench.anchors.cropping import block_pixels, crop, pack, pad, unpack
 from icmbench.anchors.planar import from_planes, to_planes
-from icmbench.anchors.programs import Program
 from icmbench.codecs.base import Encoded, Picture
 from icmbench.errors import UserError
+from icmbench.programs import Program
 
 _SMALLEST = 16  # sides that x265 takes
 _LAYOUTS = {("4:4:4", 8): "yuv444p", ("4:2:0", 8): "yuv420p"}

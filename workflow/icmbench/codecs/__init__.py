@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from icmbench.codecs.dicm.parameters import DicmParameters
 from icmbench.codecs.layered.parameters import LayeredParameters
-from icmbench.config.base import Strict
 from icmbench.registry import CODECS, CodecEntry
+from icmbench.typed import Strict
 
 
 class NoParameters(Strict):

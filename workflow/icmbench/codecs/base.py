@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
+from icmbench.picture import Latents, Picture, decoded_digest
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-Picture = np.ndarray[Any, np.dtype[np.uint8]]
-
-# What the bitstream of a feature codec decodes to before any network runs: named arrays, small
-# types. ``size`` [2] holds height and width of the image in pixels, padding not included.
-Latents = dict[str, np.ndarray[Any, np.dtype[Any]]]
-
-
-def decoded_digest(decoded: Picture | Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Return the SHA-256 of a picture's, or of latents', shapes and samples."""
-    digest = hashlib.sha256()
-    arrays = {"": decoded} if isinstance(decoded, np.ndarray) else dict(sorted(decoded.items()))
-    for name, array in arrays.items():
-        digest.update(f"{name}{array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+__all__ = [
+    "CodecOutput",
+    "Encoded",
+    "FeatureCodec",
+    "Features",
+    "ImageCodec",
+    "Latents",
+    "Picture",
+    "decoded_digest",
+]
 
 
 @dataclass(frozen=True)
@@ -109,3 +104,22 @@ class CodecOutput:
     features: Tensor | None = None
     terms: dict[str, Tensor] = field(default_factory=dict)
     coded_bits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a task reads where no pixels are decoded.
+
+    Attributes:
+        values: [B, C, h, w], of images that were padded to a common size.
+        sizes: height and width of each image in pixels, padding not included.
+        padded: height and width, in pixels, of what ``values`` covers.
+    """
+
+    values: Tensor
+    sizes: list[tuple[int, int]]
+    padded: tuple[int, int]
+
+    def to(self, device: torch.device) -> Features:
+        """Return the features on a device."""
+        return Features(self.values.to(device), self.sizes, self.padded)

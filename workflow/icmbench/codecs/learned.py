@@ -21,8 +21,8 @@ from icmbench.codecs.base import CodecOutput, Encoded, Picture
 from icmbench.codecs.bitstream import guarded, pack, unpack_picture
 from icmbench.codecs.compact import use_own_entropy_models
 from icmbench.codecs.estimated import as_png, from_png
+from icmbench.networks.weights import load_resized
 from icmbench.pixels import to_picture, to_tensor
-from icmbench.train.checkpoint import load_resized
 
 _LATENT_STRIDE = 16  # pixels per position of the latent, the largest thing that is decoded
 

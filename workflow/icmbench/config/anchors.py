@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from icmbench.anchors.programs import KNOWN_PROGRAMS, Program, find_program
 from icmbench.config.run import RunConfig
 from icmbench.config.study import Study, Variant, Weights
 from icmbench.errors import UserError
+from icmbench.programs import KNOWN_PROGRAMS, Program, find_program
 from icmbench.registry import CODECS
 
 

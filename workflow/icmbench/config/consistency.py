@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from icmbench.config.anchors import check_choice
-from icmbench.config.base import Strict
 from icmbench.config.claims import claim_faults
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
@@ -14,6 +13,7 @@ from icmbench.config.scale import Scale
 from icmbench.config.study import RateTarget, Study, Training, Variant, Weights, published_path
 from icmbench.errors import UserError
 from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
+from icmbench.typed import Strict
 
 
 def codec_parameters(scale: Scale, name: str) -> Strict:

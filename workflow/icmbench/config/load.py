@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from icmbench.config.base import Strict
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
@@ -18,6 +17,7 @@ from icmbench.errors import UserError
 from icmbench.files import reading
 from icmbench.plain_yaml import parse_yaml
 from icmbench.secrets import hide_secrets
+from icmbench.typed import Strict
 
 Model = TypeVar("Model", bound=Strict)
 

@@ -28,8 +28,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.anchors.base import ANCHOR_VERSION, ROWS_VERSION
-from icmbench.anchors.names import chunk_name
 from icmbench.config.consistency import check_overrides, codec_parameters, task_parameters
 from icmbench.config.jobs import SUMS, read_plan
 from icmbench.config.load import check, load_run, load_scale, load_study, study_folder
@@ -39,8 +37,8 @@ from icmbench.config.scale import Dataset, FetchedImages, Scale
 from icmbench.config.study import RateTarget, Schedule, Study, Training, Variant
 from icmbench.config.supporting import with_supporting
 from icmbench.errors import DamagedFile, UserError
-from icmbench.evaluate.archive import DECODED, LATENTS
 from icmbench.files import sha256_bytes, write_if_changed
+from icmbench.names import ANCHOR_VERSION, DECODED, LATENTS, ROWS_VERSION, chunk_name
 from icmbench.registry import CODECS, TASKS, load_modules
 from icmbench.sums import SumsFile
 
@@ -137,7 +135,7 @@ class Plan(Points):
         """Return where the point's coded pictures of a split lie, or None for original pixels.
 
         ``pictures``: archive or folder; ``state``: small files that change with the content, on
-        which rules depend; ``rows``: how the rows are kept, see ``evaluate.coded``.
+        which rules depend; ``rows``: how the rows are kept, see ``coded.rows``.
         """
         key = self.encode_key(point, split)
         if key is None:

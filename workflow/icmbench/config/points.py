@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from icmbench.anchors.programs import Program
 from icmbench.config.anchors import choose_anchors, find_programs, left_out
 from icmbench.config.consistency import check_all
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import FetchedImages, Scale
 from icmbench.config.study import Study, Variant, Weights
+from icmbench.programs import Program
 from icmbench.registry import CODECS
 
 Part = Literal["codec", "task"]

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticUndefined
 
-from icmbench.config.base import Strict
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import EmbeddedScenes, FetchedImages, Scale
 from icmbench.config.study import Study
 from icmbench.files import write_text
 from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry, load_modules
+from icmbench.typed import Strict
 
 _INTRODUCTION = """\
 # Configuration reference

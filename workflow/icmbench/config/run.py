@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from icmbench.config.base import Strict
 from icmbench.secrets import has_credentials
+from icmbench.typed import Strict
 
 # Snakemake hands numbers inside a --config 'key=[0,1]' over as text.
 WholeNumber = Annotated[int, Field(strict=False)]

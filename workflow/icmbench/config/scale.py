@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from icmbench.config.base import Strict
-from icmbench.data.embedded_faces_config import EmbeddedFaces
+from icmbench.typed import Strict
 
 
 class EmbeddedScenes(Strict):
@@ -22,6 +21,17 @@ class EmbeddedScenes(Strict):
         max_length=2,
         description="Bounds of an object's radius, in sides of the image.",
     )
+    train: int = Field(ge=0, description="Images of the train split.")
+    val: int = Field(ge=0, description="Images of the val split.")
+    test: int = Field(ge=1, description="Images of the test split.")
+    seed: int = Field(2021, ge=0, description="Seed of the generator.")
+
+
+class EmbeddedFaces(Strict):
+    """Generated faces with attributes and parsing maps; needs no download."""
+
+    source: Literal["embedded-faces"]
+    size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
     train: int = Field(ge=0, description="Images of the train split.")
     val: int = Field(ge=0, description="Images of the val split.")
     test: int = Field(ge=1, description="Images of the test split.")

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
-from icmbench.config.base import Origin, Strict
 from icmbench.config.claims import Claim
+from icmbench.typed import Origin, Strict
 
 _STUDIES = Path(__file__).parents[2] / "studies"
 

@@ -16,11 +16,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from icmbench.codecs.base import Picture, decoded_digest
 from icmbench.data.index import open_index
 from icmbench.data.pictures import list_pictures, picture_size, read_picture, require_pictures
 from icmbench.errors import DamagedFile, UserError
 from icmbench.files import line_of, read_object, reading
+from icmbench.picture import Picture, decoded_digest
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
@@ -115,7 +115,7 @@ class Split:
         split: train, val or test.
         decoded: archive or folder of decoded pictures to give in place of the originals.
         keep: hold pictures in memory once read, for those who read them often.
-        digests: what :func:`icmbench.codecs.base.decoded_digest` must say of each decoded picture,
+        digests: what :func:`icmbench.picture.decoded_digest` must say of each decoded picture,
             by image id; those that it does not name are not checked.
     """
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icmbench.data.embedded_faces_config import EmbeddedFaces
+from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.face_attributes import ATTRIBUTES
 from icmbench.data.face_drawing import (
     draw_body,

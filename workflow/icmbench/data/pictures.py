@@ -8,8 +8,8 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from icmbench.codecs.base import Picture
 from icmbench.errors import UserError
+from icmbench.picture import Picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp"}
 

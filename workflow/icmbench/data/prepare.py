@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.scale import EmbeddedScenes
+from icmbench.config.scale import EmbeddedFaces, EmbeddedScenes
 from icmbench.data.embedded import generate
-from icmbench.data.embedded_faces_config import EmbeddedFaces
 from icmbench.data.fetch import fetch
 from icmbench.data.manifest import read_manifest
 from icmbench.errors import UserError

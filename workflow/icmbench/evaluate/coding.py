@@ -13,19 +13,14 @@ from typing import Any
 import pandas as pd
 
 from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
+from icmbench.coded.archive import ArchiveReader, latents_to_bytes, new_archive
+from icmbench.coded.rows import read_table
+from icmbench.coded.stamp import check_files
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.archive import (
-    DECODED,
-    LATENTS,
-    ArchiveReader,
-    latents_to_bytes,
-    new_archive,
-)
-from icmbench.evaluate.coded import read_table
 from icmbench.evaluate.complexity import write_codec_complexity
-from icmbench.evaluate.stamp import check_files
 from icmbench.files import atomic_path
+from icmbench.names import DECODED, LATENTS
 from icmbench.registry import CODECS
 
 SUFFIX = ".bin"
@@ -35,7 +30,7 @@ def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
     """Return the learned codec of an encode job, ready to code."""
     import torch
 
-    from icmbench.train.build import build_codec
+    from icmbench.networks.build import build_codec
 
     # Real bitstreams are made and read on the CPU with one picture at a time, so that both ends
     # compute the same entropy parameters to the last bit.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.evaluate.stamp import check_files
+from icmbench.coded.stamp import check_files
 from icmbench.files import read_object, write_json
 
 # What is counted of a codec, in the order of the data's way.

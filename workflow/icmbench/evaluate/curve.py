@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icmbench.coded.rows import coded_fingerprint
+from icmbench.coded.stamp import finished, read_stamp, stamp_path, write_stamp
 from icmbench.data.dataset import data_digest
 from icmbench.environment import version
-from icmbench.evaluate.archive import DECODED, LATENTS
-from icmbench.evaluate.coded import coded_fingerprint
-from icmbench.evaluate.stamp import finished, read_stamp, stamp_path, write_stamp
 from icmbench.files import digest_json, source_digest, write_json, writing
+from icmbench.names import DECODED, LATENTS
 
 # Raised when a change makes the same bitstreams, pictures or records come out differently.
 CODING_VERSION = 3

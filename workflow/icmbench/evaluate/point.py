@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from icmbench.analyse.records import write_records
-from icmbench.analyse.statistics import save_statistics
+from icmbench.coded.rows import check_coded, coded_rows, picture_digests
 from icmbench.data.dataset import Split, data_digest
 from icmbench.environment import describe_environment
-from icmbench.evaluate.coded import check_coded, coded_rows, picture_digests
 from icmbench.evaluate.complexity import count_parameters, macs_of, read_complexity
 from icmbench.files import write_json
 from icmbench.metrics.pixels import quality
+from icmbench.records.statistics import save_statistics
+from icmbench.records.table import write_records
 from icmbench.registry import PIXEL_METRICS, TASKS, implementation
 
 
@@ -83,9 +83,9 @@ def _task_complexity(job: dict[str, Any], split: Split) -> dict[str, Any] | None
         return None
     import torch
 
-    from icmbench.evaluate.inputs import open_inputs
-    from icmbench.tasks.base import Features
-    from icmbench.train.build import build_task
+    from icmbench.codecs.base import Features
+    from icmbench.coded.inputs import open_inputs
+    from icmbench.networks.build import build_task
 
     network = build_task(job["task"]).eval().requires_grad_(False)
     inputs = open_inputs(job, split, torch.device("cpu"))([0])

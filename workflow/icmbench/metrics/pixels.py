@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from icmbench.codecs.base import Picture
 from icmbench.errors import UserError
+from icmbench.picture import Picture
 from icmbench.registry import PIXEL_METRICS
 
 _MS_SSIM_MIN_SIDE = 161  # five scales with an 11-pixel window (Wang, Simoncelli, Bovik, 2003)

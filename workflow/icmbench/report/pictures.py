@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from icmbench.coded.stamp import check_files
 from icmbench.errors import CannotWrite, UserError
-from icmbench.evaluate.stamp import check_files
 from icmbench.files import read_json, write_bytes
 from icmbench.registry import PIXEL_METRICS, TASKS
 from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from icmbench.analyse.records import require_columns, with_types
 from icmbench.errors import UserError
 from icmbench.files import reading
+from icmbench.records.table import require_columns, with_types
 
 #: What names an operating point in every table.
 NAME = ("study", "variant", "rate_index", "seed")

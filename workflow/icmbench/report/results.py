@@ -15,9 +15,9 @@ import pandas as pd
 from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.checked import check_table, read_table
 from icmbench.analyse.points import LABELS
+from icmbench.coded.stamp import check_files
 from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
-from icmbench.evaluate.stamp import check_files
 from icmbench.files import read_object
 from icmbench.registry import load_modules
 from icmbench.report.records import NAME, PointRecords, Records, load_records

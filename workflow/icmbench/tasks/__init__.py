@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from icmbench.config.base import Strict
 from icmbench.registry import TASKS, TaskEntry, Yield
 from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
 from icmbench.tasks.tang2025_parameters import (
@@ -17,6 +16,7 @@ from icmbench.tasks.tang2025_parameters import (
     ProbeParameters,
     ResnetRcnnParameters,
 )
+from icmbench.typed import Strict
 
 
 class ReconstructionParameters(Strict):

@@ -3,32 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from icmbench.analyse.statistics import Statistics
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a task reads where no pixels are decoded.
-
-    Attributes:
-        values: [B, C, h, w], of images that were padded to a common size.
-        sizes: height and width of each image in pixels, padding not included.
-        padded: height and width, in pixels, of what ``values`` covers.
-    """
-
-    values: Tensor
-    sizes: list[tuple[int, int]]
-    padded: tuple[int, int]
-
-    def to(self, device: torch.device) -> Features:
-        """Return the features on a device."""
-        return Features(self.values.to(device), self.sizes, self.padded)
+from icmbench.records.statistics import Statistics
 
 
 @dataclass(frozen=True)

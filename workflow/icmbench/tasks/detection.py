@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 import torch
 
-from icmbench.analyse.statistics import AveragePrecisionStatistics
+from icmbench.codecs.base import Features
+from icmbench.coded.inputs import open_inputs
 from icmbench.data.dataset import Split
+from icmbench.data.masks import encode_mask
 from icmbench.device import choose_compute
 from icmbench.errors import UserError
-from icmbench.evaluate.inputs import open_inputs
 from icmbench.metrics.average_precision import match_detections
-from icmbench.tasks.base import Features, Outcome
-from icmbench.tasks.masks import encode_mask
+from icmbench.records.statistics import AveragePrecisionStatistics
+from icmbench.tasks.base import Outcome
 
 _BATCH = 8
 _GROUPS = {"bbox": "box", "segm": "mask"}
@@ -31,7 +32,7 @@ def detect(
     Raises:
         UserError: where the split has no annotations.
     """
-    from icmbench.train.build import build_task
+    from icmbench.networks.build import build_task
 
     if split.annotations is None:
         raise UserError(

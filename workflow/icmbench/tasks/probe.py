@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from icmbench.analyse.statistics import MeanStatistics
+from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.device import choose_compute
 from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
-from icmbench.tasks.base import Features, Outcome
+from icmbench.networks.padding import stack_padded
+from icmbench.records.statistics import MeanStatistics
+from icmbench.tasks.base import Outcome
 from icmbench.tasks.tang2025_parameters import ProbeParameters
-from icmbench.train.system import stack_padded
 
 MULTIPLE = 64  # pictures are padded to it, as the codec pads those whose features are read
 
@@ -135,8 +136,8 @@ def classify(job: dict[str, Any], split: Split) -> Outcome:
 
     Where there are fewer than five classes, top5 is 1.
     """
-    from icmbench.evaluate.inputs import open_inputs
-    from icmbench.train.build import build_task
+    from icmbench.coded.inputs import open_inputs
+    from icmbench.networks.build import build_task
 
     compute = choose_compute(job)
     probe = build_task(job["task"]).eval().to(compute.device)

@@ -22,11 +22,12 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import _setup_scales
 
+from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
 from icmbench.tasks import DetectorParameters
-from icmbench.tasks.base import Features, Outcome
+from icmbench.tasks.base import Outcome
 from icmbench.tasks.box_precision import keep_boxes_in_float32
 from icmbench.tasks.detection import detect
 from icmbench.tasks.probe import OnBackbone, head_features, remove_head

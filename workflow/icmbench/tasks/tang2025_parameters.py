@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from icmbench.config.base import Strict
+from icmbench.typed import Strict
 
 
 class BackboneParameters(Strict):

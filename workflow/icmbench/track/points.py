@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icmbench.coded.stamp import check_files
 from icmbench.errors import UserError
-from icmbench.evaluate.stamp import check_files
 from icmbench.files import read_object
 from icmbench.track.content import Content, DataUse, Status, finite, flatten, text_tags
 from icmbench.track.tables import Tables

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from icmbench.train.checkpoint import steered_weights
 
 RANGE = 100.0  # the weight stays within this factor of its start
 
@@ -38,3 +42,14 @@ class Steering(nn.Module):
         excess = (value.detach() / self.target - 1).clamp(-1, 1)
         # A term that its weight cannot move must not wind the weight up or down for ever.
         self.log_weight.add_(self.gain * excess).clamp_(*self.bounds)
+
+
+def first_loss_weights(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a training job's loss weights; steered ones that continue start where they ended."""
+    weights = copy.deepcopy(job["loss"])
+    going_on = {n for n, w in weights.items() if isinstance(w, dict) and w.pop("continues", False)}
+    if going_on:
+        ended = steered_weights(job["codec"]["weights"])
+        for name in going_on & ended.keys():
+            weights[name] = {**weights[name], "start": ended[name]}
+    return weights

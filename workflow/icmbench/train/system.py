@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from icmbench.tasks.base import Features
+from icmbench.codecs.base import Features
+from icmbench.networks.padding import stack_padded
 from icmbench.train.batches import Batch
 from icmbench.train.steering import Steering
 
@@ -106,21 +106,6 @@ class System(nn.Module):
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             return Features(out.features, sizes, (stacked.shape[-2], stacked.shape[-1])), terms
         return decoded, terms
-
-
-def stack_padded(images: list[Tensor], multiple: int) -> Tensor:
-    """Stack images [3, H, W] into [B, 3, H', W'], repeating edges up to common multiples."""
-    height = max(image.shape[-2] for image in images)
-    width = max(image.shape[-1] for image in images)
-    height += -height % multiple
-    width += -width % multiple
-    padded = []
-    for image in images:
-        below, right = height - image.shape[-2], width - image.shape[-1]
-        if below or right:
-            image = functional.pad(image[None], (0, right, 0, below), mode="replicate")[0]
-        padded.append(image)
-    return torch.stack(padded)
 
 
 def part_parameters(codec: Any | None, task: Any | None, parts: list[str]) -> dict[str, list[Any]]:

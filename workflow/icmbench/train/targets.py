@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from icmbench.data.dataset import Split
-from icmbench.tasks.masks import decode_masks
+from icmbench.data.masks import decode_masks
 
 Targets = Literal["none", "index", "label", "boxes", "masks", "faces"]
 

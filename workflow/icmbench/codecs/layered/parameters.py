@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from icmbench.config.base import Strict
+from icmbench.typed import Strict
 
 STRIDED = 4  # layers of stride 2: the latent has a sixteenth of the picture's side
 

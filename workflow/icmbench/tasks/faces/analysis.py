@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.tasks.base import Features, Outcome
+from icmbench.networks.padding import stack_padded
+from icmbench.tasks.base import Outcome
 from icmbench.tasks.faces.networks import (
     AttributeNetwork,
     LatentStem,
@@ -24,7 +26,6 @@ from icmbench.tasks.faces.networks import (
     load_imagenet,
 )
 from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
-from icmbench.train.system import stack_padded
 
 Target = dict[str, Tensor]
 Stem = TypeVar("Stem", LatentStem, PictureStem)

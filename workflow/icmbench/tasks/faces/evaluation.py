@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icmbench.analyse.confusion import ConfusionStatistics
-from icmbench.analyse.statistics import MeanStatistics, Statistics
+from icmbench.codecs.base import Features
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.data.faces import open_faces
 from icmbench.device import Compute, choose_compute
 from icmbench.errors import UserError
 from icmbench.metrics.segmentation import confusion_matrix
-from icmbench.tasks.base import Features, Outcome
+from icmbench.records.confusion import ConfusionStatistics
+from icmbench.records.statistics import MeanStatistics, Statistics
+from icmbench.tasks.base import Outcome
 
 Read = Callable[[list[int]], list[Tensor] | Features]
 
@@ -29,8 +30,8 @@ _MAPS_SHOWN = 12  # parsing maps kept for pictures in the report
 
 def evaluate_job(job: dict[str, Any], split: Split) -> Outcome:
     """Build a job's task and analyse a split with it."""
-    from icmbench.evaluate.inputs import open_inputs
-    from icmbench.train.build import build_task
+    from icmbench.coded.inputs import open_inputs
+    from icmbench.networks.build import build_task
 
     compute = choose_compute(job)
     task = build_task(job["task"]).eval().to(compute.device)

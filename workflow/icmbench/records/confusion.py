@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icmbench.analyse.statistics import Arrays, Floats, Statistics, register
 from icmbench.errors import UserError
 from icmbench.metrics.segmentation import segmentation_metrics
+from icmbench.records.statistics import Arrays, Floats, Statistics, register
 
 
 @register("confusion")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from icmbench.coded.stamp import check_files
 from icmbench.errors import UserError
-from icmbench.evaluate.stamp import check_files
 from icmbench.files import digest_json, reading
 from icmbench.sums import read_sealed
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icmbench.codecs.base import Features
+from icmbench.coded.archive import ArchiveReader, latents_from_bytes
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.archive import ArchiveReader, latents_from_bytes
 from icmbench.files import reading
 from icmbench.pixels import to_tensor
-from icmbench.tasks.base import Features
 
 Inputs = list[Tensor] | Features
 
@@ -33,7 +33,7 @@ def open_inputs(
 
 class _FeatureReader:
     def __init__(self, job: dict[str, Any], split: Split, device: torch.device) -> None:
-        from icmbench.train.build import build_codec
+        from icmbench.networks.build import build_codec
 
         self._codec = build_codec(job["decoder"]).eval().to(device)
         self._split, self._device = split, device

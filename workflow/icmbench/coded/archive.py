@@ -14,9 +14,6 @@ from icmbench.codecs.base import Latents, Picture
 from icmbench.codecs.estimated import as_png
 from icmbench.files import atomic_path, reading
 
-# What decoding leaves in the folder of an encoding.
-DECODED, LATENTS = "decoded.zip", "latents.zip"
-
 _DATE = (2021, 1, 1, 0, 0, 0)  # equal content makes equal archives
 
 

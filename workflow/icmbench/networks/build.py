@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from icmbench.networks.convolutions import suit_cpu
+from icmbench.networks.weights import load_part
 from icmbench.published import published_weights
 from icmbench.registry import CODECS, TASKS, implementation
-from icmbench.train.checkpoint import load_part, steered_weights
 
 
 def build_codec(settings: dict[str, Any]) -> Any:
@@ -46,17 +45,6 @@ def build_task(settings: dict[str, Any]) -> Any:
     elif source not in ("random", None):
         _load(task, settings, "task")
     return suit_cpu(task).to(memory_format=torch.channels_last)
-
-
-def first_loss_weights(job: dict[str, Any]) -> dict[str, Any]:
-    """Return a training job's loss weights; steered ones that continue start where they ended."""
-    weights = copy.deepcopy(job["loss"])
-    going_on = {n for n, w in weights.items() if isinstance(w, dict) and w.pop("continues", False)}
-    if going_on:
-        ended = steered_weights(job["codec"]["weights"])
-        for name in going_on & ended.keys():
-            weights[name] = {**weights[name], "start": ended[name]}
-    return weights
 
 
 def _load(module: Any, settings: dict[str, Any], part: str) -> None:

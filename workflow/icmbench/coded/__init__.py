@@ -1,0 +1,1 @@
+"""What coding leaves and later jobs read: archives, rows, stamps, inputs of tasks."""
