@@ -16,12 +16,14 @@ from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
 from icmbench.analyse.bd_table import bd_table
+from icmbench.analyse.bootstrap import interval
 from icmbench.analyse.claims import ClaimTables, claim_tables
 from icmbench.analyse.claims.decide import decide
 from icmbench.analyse.claims.effects import Basis, Effect
 from icmbench.analyse.points import PointFiles, evaluate_folder
 from icmbench.analyse.tables import analyse
 from icmbench.config.claims import Claim
+from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
 from icmbench.registry import load_modules
 
 IMAGES = 20
@@ -103,6 +105,26 @@ def test_bd_rate_agrees_with_the_bd_table_and_flips(make_curve: Any) -> None:
     order = {"form": "order", "variants": ["new", "old"], "metric": "accuracy", "expect": "better"}
     assert one(points, **order)["effect"] == row["effect"]
     assert one(points, **order)["expect"] == "below"
+
+
+def test_one_seed_has_percentiles_alone(make_curve: Any) -> None:
+    """Of BD table and claims, to the last bit: what seeds need does not touch them."""
+    points = make_curve("old") + make_curve("new", factor=0.8, noise=2)
+    evaluated = [(point, evaluate_folder(Path(point.folder), 200, 0)) for point in points]
+    samples: list[Any] = []
+    for start in (0, 4):
+        runs = [evaluation for _, evaluation in evaluated[start : start + 4]]
+        samples += [np.stack([run.rate_samples for run in runs], axis=1)]
+        samples += [100 * np.stack([run.value_samples["accuracy"] for run in runs], axis=1)]
+    rates = interval(bd_rate_pct_resampled(*samples))
+    accuracies = interval(bd_accuracy_resampled(*samples))
+    (bd,) = bd_table(evaluated, [("study", "new", "old", ("accuracy",))]).to_dict("records")
+    assert (bd["low"], bd["high"]) == rates
+    assert (bd["accuracy_low"], bd["accuracy_high"]) == accuracies
+    row = one(points, **BD, expect="below")
+    assert (row["low"], row["high"]) == rates
+    row = one(points, **FORMS["point"])
+    assert (row["low"], row["high"]) == interval(samples[3][:, 2] - samples[1][:, 2])
 
 
 def test_value_at_a_rate_is_scipys(make_curve: Any) -> None:
