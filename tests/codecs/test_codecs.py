@@ -72,7 +72,7 @@ def test_a_fresh_process_decodes_the_same_picture(hyperprior, tmp_path: Path) ->
 import sys, numpy as np, torch
 from icmbench.codecs import LearnedParameters
 from icmbench.codecs.hyperprior import Hyperprior
-from icmbench.train.checkpoint import load_part
+from icmbench.networks.weights import load_part
 codec = Hyperprior(LearnedParameters(n=16, m=24))
 load_part(codec, sys.argv[1] + "/weights.pt", "codec")
 codec.prepare_coding()

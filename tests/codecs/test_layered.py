@@ -200,7 +200,7 @@ from pathlib import Path
 from icmbench.codecs.base import decoded_digest
 from icmbench.codecs.layered.codec import Layered, LayeredSemantic
 from icmbench.codecs.layered.parameters import LayeredParameters
-from icmbench.train.checkpoint import load_part
+from icmbench.networks.weights import load_part
 import torch
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
