@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from icmbench.errors import UserError
+from icmbench.files import write_json
 from icmbench.report.build import build_report, expected_outputs
 from icmbench.report.pictures import Pictures
 from icmbench.report.results import load_results
@@ -213,6 +214,17 @@ def test_text_is_escaped_and_complete(built: Path) -> None:
     ):
         assert words in text, words
     assert "This report is incomplete" not in text
+
+
+def test_curves_that_the_configuration_leaves_out_are_said_and_no_fault(root: Path) -> None:
+    plan = json.loads((root / "plan.json").read_text())
+    plan["left_out"] = ["study 'anchors': curves of vtm-444 are left out"]
+    write_json(root / "plan.json", plan)
+    build_report(root)
+    text = all_text(root)
+    assert "This report is incomplete" not in text
+    assert "Left out of this run by its configuration" in text
+    assert "Study 'anchors': curves of vtm-444 are left out." in text
 
 
 def test_equal_inputs_give_equal_bytes(built: Path, root: Path) -> None:

@@ -96,6 +96,7 @@ def _site(results: Results, claims: ClaimRows) -> Site:
         scale=plan["scale"],
         navigation={title: links for title, links in navigation.items() if links},
         missing=[*results.missing, *claims.missing],
+        left_out=results.left_out,
         confidence=results.confidence,
         date=results.date,
         seeds=plan["run"]["seeds"],

@@ -41,6 +41,7 @@ class Site:
         scale: name and description.
         navigation: links to all pages, in groups.
         missing: what the report cannot show, in sentences.
+        left_out: what the run leaves out by its own configuration, in sentences.
         confidence: coverage of the intervals, e.g. ``95 %``.
         date: when the newest run ended, if one is dated.
         seeds: of the run.
@@ -50,6 +51,7 @@ class Site:
     scale: dict[str, Any]
     navigation: dict[str, list[Link]]
     missing: list[str]
+    left_out: list[str]
     confidence: str
     date: str | None
     seeds: list[int]

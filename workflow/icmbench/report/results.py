@@ -68,6 +68,11 @@ class Results:
     missing: list[str] = field(default_factory=list)
     published: list[Row] = field(default_factory=list)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Which curves of the studies the run leaves out by its own configuration, in sentences."""
+        return [f"{line[0].upper()}{line[1:]}." for line in self.plan.get("left_out", [])]
+
     def points(self, study: str, variant: str | None = None) -> list[Row]:
         """Return the plan's operating points of a study or of one variant, in the plan's order."""
         return self._points.get((study, variant), [])
@@ -159,7 +164,7 @@ def load_results(root: Path) -> Results:
         raise UserError(f"{plan_path}: no such file; give a folder results/<scale> of a run")
     plan = read_plan(root)
     load_modules(plan["run"]["modules"])  # the plan names codecs and tasks of the registries
-    missing: list[str] = [f"{line[0].upper()}{line[1:]}." for line in plan.get("left_out", [])]
+    missing: list[str] = []
     curves = read_rows(root / "tables/curves.csv", CURVE_COLUMNS, missing)
     bd = read_rows(root / "tables/bd.csv", BD_COLUMNS, missing)
     published = read_rows(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
