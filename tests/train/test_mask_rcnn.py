@@ -10,7 +10,7 @@ import torch
 from pycocotools import mask as run_lengths
 
 from icmbench.data.dataset import Split
-from icmbench.data.masks import decode_masks, encode_mask
+from icmbench.data.masks import decode_masks, encode_masks
 from icmbench.errors import UserError
 from icmbench.networks.weights import load_part
 from icmbench.tasks import AdaptedMaskRcnnParameters, MaskRcnnParameters
@@ -57,7 +57,7 @@ def test_polygons_and_run_lengths_become_the_masks_pycocotools_makes() -> None:
 def test_predicted_masks_return_to_native_pixels() -> None:
     probabilities = torch.zeros(16, 20)
     probabilities[4:8, 5:15] = 0.9
-    coded = encode_mask(probabilities, 40, 32)
+    (coded,) = encode_masks(probabilities[None, None], 40, 32)
     assert coded["size"] == [32, 40] and isinstance(coded["counts"], str)
     assert run_lengths.toBbox(coded) == pytest.approx([10, 8, 20, 8], abs=1)
 

@@ -11,17 +11,24 @@ from torch import Tensor
 from torch.nn import functional
 
 _THRESHOLD = 0.5
+_AT_ONCE = 16  # masks of a picture that are resized together, for memory
 
 
-def encode_mask(probabilities: Tensor, width: int, height: int) -> dict[str, Any]:
-    """Return the run lengths of a mask [h, w] of probabilities, resized to width x height."""
-    if probabilities.shape != (height, width):
-        probabilities = functional.interpolate(
-            probabilities[None, None], (height, width), mode="bilinear", align_corners=False
-        )[0, 0]
-    binary = (probabilities > _THRESHOLD).numpy().astype(np.uint8)
-    coded = run_lengths.encode(np.asfortranarray(binary))
-    return {"size": [height, width], "counts": coded["counts"].decode("ascii")}
+def encode_masks(probabilities: Tensor, width: int, height: int) -> list[dict[str, Any]]:
+    """Return the run lengths of masks [N, 1, h, w] of probabilities, resized to width x height.
+
+    They are resized where they are: a GPU hands over bits of native size, not pasted floats.
+    """
+    coded = []
+    for some in probabilities.float().split(_AT_ONCE):
+        if some.shape[-2:] != (height, width):
+            some = functional.interpolate(
+                some, (height, width), mode="bilinear", align_corners=False
+            )
+        for binary in (some[:, 0] > _THRESHOLD).to(torch.uint8).cpu().numpy():
+            lengths = run_lengths.encode(np.asfortranarray(binary))["counts"].decode("ascii")
+            coded.append({"size": [height, width], "counts": lengths})
+    return coded
 
 
 def decode_masks(

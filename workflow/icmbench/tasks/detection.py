@@ -11,7 +11,7 @@ import torch
 from icmbench.codecs.base import Features
 from icmbench.coded.inputs import open_inputs
 from icmbench.data.dataset import Split
-from icmbench.data.masks import encode_mask
+from icmbench.data.masks import encode_masks
 from icmbench.device import choose_compute
 from icmbench.errors import UserError
 from icmbench.metrics.average_precision import match_detections
@@ -92,6 +92,7 @@ def _native(
             }
         )
     if "masks" in result:
-        for row, mask in zip(rows, result["masks"].float().cpu(), strict=True):
-            row["segmentation"] = encode_mask(mask[0], width, height)
+        masks = encode_masks(result["masks"], width, height)
+        for row, mask in zip(rows, masks, strict=True):
+            row["segmentation"] = mask
     return rows

@@ -46,7 +46,7 @@ def _extent(hot: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_crop(
-    image: Tensor, box: Tensor | None, alpha: float, area: Sequence[float] = AREA
+    image: Tensor, box: Sequence[float] | None, alpha: float, area: Sequence[float] = AREA
 ) -> Crop:
     """Draw one crop of an image [3, H, W] from torch's global generator.
 
@@ -57,7 +57,7 @@ def sample_crop(
 
     Args:
         image: gives H and W.
-        box: [4] x1, y1, x2, y2 in [0, 1], or None.
+        box: x1, y1, x2, y2 in [0, 1], or None.
         alpha: of the Beta distribution; below 1 the two views of an image are pushed apart.
         area: bounds of the crop's share of the image's area.
     """
@@ -66,7 +66,7 @@ def sample_crop(
     top, left, height, width = (int(drawn[n]) for n in ("top", "left", "height", "width"))
     if box is None:
         return top, left, height, width
-    x1, y1, x2, y2 = box.tolist()  # one wait for the GPU, not four
+    x1, y1, x2, y2 = box
     u, v = Beta(alpha, alpha).sample((2,)).tolist()
     top = _place(y1, y2, height, image.shape[-2], u)
     left = _place(x1, x2, width, image.shape[-1], v)
@@ -94,9 +94,11 @@ class CropBoxes(nn.Module):
         super().__init__()
         self.register_buffer("boxes", torch.zeros(0, 4))
 
-    def of(self, index: int) -> Tensor | None:
-        """Return the box [4] of an image, or None where boxes are not known yet."""
-        return self.boxes[index] if len(self.boxes) else None
+    def of(self, indices: Tensor) -> list[list[float] | None]:
+        """Return the box of each image of a batch, or None where boxes are not known yet."""
+        if not len(self.boxes):
+            return [None] * len(indices)
+        return list(self.boxes[indices].tolist())  # one wait for the GPU, not one a picture
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -82,9 +82,9 @@ class Contrastive(nn.Module):
             images: of any sizes.
             targets: ``index`` of each image in its split.
         """
-        boxes: list[Tensor | None] = [None] * len(images)
+        boxes: list[list[float] | None] = [None] * len(images)
         if self.settings.semantic_crop and torch.is_grad_enabled():
-            boxes = [self.crops.of(int(target["index"])) for target in targets]
+            boxes = self.crops.of(torch.stack([target["index"] for target in targets]))
         pairs = zip(images, boxes, strict=True)
         views = [(self._view(image, box), self._view(image, box)) for image, box in pairs]
         queries, keys = (torch.stack(side) for side in zip(*views, strict=True))

@@ -33,12 +33,12 @@ class Views:
             ]
         )
 
-    def __call__(self, image: Tensor, box: Tensor | None) -> Tensor:
+    def __call__(self, image: Tensor, box: Sequence[float] | None) -> Tensor:
         """Return a view [3, side, side] in [0, 1] of an image [3, H, W] in [0, 1].
 
         Args:
             image: the whole image.
-            box: [4] where the crop's centre lies, in units of the image; None: anywhere.
+            box: x1, y1, x2, y2 where the crop's centre lies, in units of the image; None: anywhere.
         """
         # The blur is a convolution, which autocast would round.
         with torch.autocast(image.device.type, enabled=False):
