@@ -124,6 +124,7 @@ def _workflow_files() -> None:
     scales = yaml.safe_load((REPOSITORY / "workflow/scales/smoke.yaml").read_text())
     small = {"source": "embedded-scenes", "size": 64, "train": 4, "val": 1, "test": 2}
     scales["datasets"]["detection"] = small
+    del scales["studies"]  # of which there is only a toy here
     Path("workflow/scales").mkdir(parents=True)
     Path("workflow/studies").mkdir()
     Path("workflow/scales/smoke.yaml").write_text(yaml.safe_dump(scales))

@@ -257,7 +257,7 @@ class Study(Strict):
     @property
     def file(self) -> str:
         """The file it was read from, for messages."""
-        return self._file or f"study {self.name!r}"
+        return self._file or f"workflow/studies/{self.name}.yaml"
 
     def read_from(self, path: Path) -> Study:
         """Note the file that it was read from, and return it."""
