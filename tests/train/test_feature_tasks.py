@@ -201,7 +201,7 @@ def test_a_detector_learns_two_pictures() -> None:
     parameters = [p for n, p in task.named_parameters() if not n.startswith(HEAD)]
     optimiser = torch.optim.AdamW(parameters, lr=2e-3)
     history = []
-    for _ in range(45):
+    for _ in range(70):
         task.train()
         losses = task.losses(images, targets)
         assert set(losses) == {*FOUR, "loss_mask"}
