@@ -163,7 +163,7 @@ def test_faults_of_study_folders_are_one_line(repository: Path, checkout: Path) 
     twice = plan((folder, "[examples/own_codec/studies, examples/own_codec/../own_codec/studies]"))
     assert "in two files" in twice
     module = plan(("[own_codec]", "[own_codek]"))
-    assert "config key 'modules': cannot import 'own_codek'" in module
+    assert "config.yaml: key 'modules': cannot import 'own_codek'" in module
 
 
 def test_the_configuration_has_no_typing_errors(repository: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -121,7 +121,9 @@ def reach(errors: Sequence[Error], error_rate: float) -> float:
     The reaches of Student's t add up as errors do. One t over the summed error would be too short:
     of two seeds that happen to agree it would take the degrees of freedom of the images.
     """
-    return math.hypot(*(error * float(stats.t.isf(error_rate / 2, own)) for error, own in errors))
+    return math.hypot(
+        *(error * float(-special.stdtrit(own, error_rate / 2)) for error, own in errors)
+    )
 
 
 def two_sided_p(difference: float, errors: Sequence[Error]) -> float:
@@ -130,7 +132,9 @@ def two_sided_p(difference: float, errors: Sequence[Error]) -> float:
         return 0.0
     if len(errors) == 1:
         ((error, own),) = errors
-        return 2 * float(stats.t.sf(abs(difference) / error, own))
+        return 2 * float(special.stdtr(own, -abs(difference) / error))
+
+    from scipy import optimize  # half a CPU second that only comparisons need
 
     def beyond(logarithm: float) -> float:
         return reach(errors, math.exp(logarithm)) - abs(difference)
