@@ -6,7 +6,7 @@
 Each figure is the median over alternations of both tools in one run, in CPU seconds of the whole
 process tree (start included), so that a busy machine blurs it little; only the gain of a second
 process is wall time. "Programs" are the same encoders and decoders started directly on the same
-pictures, nothing else being done.
+images, nothing else being done.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pathlib import Path
 JPEG = [str(q) for q in range(5, 100, 5)]
 BPG = ["42", "37", "32", "27"]
 VTM = ["47", "42"]
-# Of Kodak, the pictures that VTM codes fastest, so that five alternations take minutes.
-VTM_PICTURES = ("kodim04.png", "kodim23.png")
+# Of Kodak, the images that VTM codes fastest, so that five alternations take minutes.
+VTM_IMAGES = ("kodim04.png", "kodim23.png")
 
 
 class Cost:
@@ -77,10 +77,10 @@ def programs(commands: Callable[[Path, Path, str], list[list[str]]], folder: Pat
 
 
 def _bpg(path: Path, folder: Path, rate: str) -> list[list[str]]:
-    stream, picture = folder / "o.bpg", folder / "o.ppm"
+    stream, image = folder / "o.bpg", folder / "o.ppm"
     return [
         ["bpgenc", "-o", str(stream), "-q", rate, "-f", "444", "-e", "x265", str(path)],
-        ["bpgdec", "-o", str(picture), str(stream)],
+        ["bpgdec", "-o", str(image), str(stream)],
     ]
 
 
@@ -103,7 +103,7 @@ def _same_rates(mine: Cost, theirs: Cost, what: str) -> None:
 
 
 def jpeg(folder: Path, alternations: int) -> None:
-    """19 qualities over all pictures, PSNR included."""
+    """19 qualities over all images, PSNR included."""
     pairs = [(ours("jpeg", folder, JPEG), peer("jpeg", folder, JPEG)) for _ in range(alternations)]
     _same_rates(*pairs[0], "jpeg")
     _row("JPEG, 19 qualities: peer / icmbench, CPU", [b.cpu / a.cpu for a, b in pairs], ">= 10")
@@ -133,19 +133,19 @@ def bpg(folder: Path, alternations: int) -> None:
 
 def vtm(folder: Path, alternations: int) -> None:
     """VTM 4:4:4 against the programs alone."""
-    from icmbench.programs import find_program
+    from icmbench.utils.programs import find_program
 
     found = {name: find_program(name, {}) for name in ("vtm_encoder", "vtm_decoder", "vtm_config")}
     encoder, decoder, config = (program.command[0] if program else "" for program in found.values())
 
     def commands(path: Path, into: Path, rate: str) -> list[list[str]]:
-        from icmbench.anchors.colour import rgb_to_ycbcr
-        from icmbench.data.pictures import read_picture
+        from icmbench.codecs.classical.colour import rgb_to_ycbcr
+        from icmbench.data.images import read_image
 
-        picture = read_picture(path)
+        image = read_image(path)
         raw, stream = into / "in.yuv", into / "o.bin"
-        raw.write_bytes(b"".join(p.tobytes() for p in rgb_to_ycbcr(picture, "bt709", 10)))
-        height, width = picture.shape[:2]
+        raw.write_bytes(b"".join(p.tobytes() for p in rgb_to_ycbcr(image, "bt709", 10)))
+        height, width = image.shape[:2]
         sizes = ["-wdt", str(width), "-hgt", str(height), "-fr", "1", "-f", "1"]
         formats = ["--InputChromaFormat=444", "--InputBitDepth=10", "--ConformanceWindowMode=1"]
         return [
@@ -164,10 +164,10 @@ def vtm(folder: Path, alternations: int) -> None:
 def main() -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("kodak", type=Path, help="folder of the 24 Kodak pictures")
+    parser.add_argument("kodak", type=Path, help="folder of the 24 Kodak images")
     parser.add_argument("--only", nargs="+", choices=["jpeg", "bpg", "vtm"])
     parser.add_argument("--alternations", type=int, default=5)
-    parser.add_argument("--bpg-pictures", type=int, default=4)
+    parser.add_argument("--bpg-images", type=int, default=4)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     wanted = arguments.only or ["jpeg", "bpg", "vtm"]
@@ -175,10 +175,8 @@ def main() -> None:
     print("| what | median (range) | target |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         names = sorted(path.name for path in arguments.kodak.glob("*.png"))
-        few = _subset(arguments.kodak, Path(name) / "few", names[: arguments.bpg_pictures])
-        fast = _subset(
-            arguments.kodak, Path(name) / "fast", [n for n in VTM_PICTURES if n in names]
-        )
+        few = _subset(arguments.kodak, Path(name) / "few", names[: arguments.bpg_images])
+        fast = _subset(arguments.kodak, Path(name) / "fast", [n for n in VTM_IMAGES if n in names])
         folders = {"jpeg": arguments.kodak, "bpg": few, "vtm": fast}
         for what in wanted:
             if what in missing and shutil.which(missing[what]) is None:

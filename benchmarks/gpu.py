@@ -49,8 +49,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--workers", type=int, help="loader processes; default: one a CPU, 12 at most")
     add("--threads", type=int, help="of the CPU; default: one a CPU, 8 at most")
     add("--compile", action="store_true", help="measure compiled transforms, too")
-    add("--pictures", type=Path, help="folder of pictures to train on; default: drawn ones")
-    add("--count", type=int, help="pictures to code; default: 16")
+    add("--images", type=Path, help="folder of images to train on; default: drawn ones")
+    add("--count", type=int, help="images to code; default: 16")
     add("--kinds", nargs="+", help="codecs to code with; default: one of each kind")
     add("--scale", help="of the full-size steps; default: paper")
     add("--variants", nargs="+", metavar="STUDY/VARIANT", help="of the full-size steps; all")
@@ -68,7 +68,7 @@ def measure(
     from gpu_common import Table, TimeCap, parse_device, parse_place
 
     from icmbench.errors import UserError
-    from icmbench.registry import load_modules
+    from icmbench.plugins import load_modules
 
     for name in options.sections:
         if name not in SECTIONS:
@@ -122,7 +122,7 @@ def _sections(
                 workers=workers,
                 threads=threads,
                 compiled=options.compile,
-                pictures=options.pictures,
+                images=options.images,
                 folder=folder,
             )
             return getattr(gpu_training, measures)(settings, cap)  # type: ignore[no-any-return]
@@ -190,7 +190,7 @@ def _forget(device: Any) -> None:
 def _machine() -> dict[str, Any]:
     import torch
 
-    from icmbench.environment import describe_environment
+    from icmbench.utils.environment import describe_environment
 
     found: dict[str, Any] = {**describe_environment(), "cpus": os.cpu_count(), "gpu": None}
     if torch.cuda.is_available():
@@ -225,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["PYTHONPATH"] = package + (os.pathsep + known if known else "")
     try:
         from icmbench.errors import UserError
-        from icmbench.files import write_json
+        from icmbench.utils.files import write_json
 
         machine = _machine()
     except ImportError as error:

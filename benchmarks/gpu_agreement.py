@@ -18,12 +18,12 @@ import torch
 from gpu_common import Place, Table, TimeCap
 from torch import Tensor, nn
 
-from icmbench.codecs.base import Picture
-from icmbench.data.embedded import make_scene
+from icmbench.codecs.base import RgbImage
+from icmbench.data.synthetic.scenes import make_scene
 from icmbench.networks.convolutions import suit_cpu
 from icmbench.networks.padding import stack_padded
-from icmbench.pixels import to_tensor
 from icmbench.registry import CODECS, TASKS, implementation
+from icmbench.utils.tensors import to_tensor
 
 KINDS = (
     "bmshj2018-factorized",
@@ -69,8 +69,8 @@ class AgreementSettings:
         b: where they are decoded.
         kinds: codecs.
         detectors: tasks.
-        count: pictures.
-        side: of the pictures, in pixels.
+        count: images.
+        side: of the images, in pixels.
         small: small networks in place of the full-size ones.
     """
 
@@ -97,7 +97,7 @@ def compare_networks(settings: AgreementSettings, cap: TimeCap) -> Table:
         f"Outputs at {settings.b.name} against {settings.a.name}, fp32",
         ["network", "output", "largest difference", "of a largest value", "other"],
     )
-    images = [to_tensor(picture)[0] for picture in _pictures(settings)]
+    images = [to_tensor(image)[0] for image in _images(settings)]
     for kind in settings.kinds:
         with _steady(table, kind, cap):
             _compare_codec(settings, table, kind, images)
@@ -105,7 +105,7 @@ def compare_networks(settings: AgreementSettings, cap: TimeCap) -> Table:
         with _steady(table, name, cap):
             _compare_detector(settings, table, name, images)
     table.notes.append(
-        f"{settings.count} pictures of {settings.side} x {settings.side}, {settings.what} with "
+        f"{settings.count} images of {settings.side} x {settings.side}, {settings.what} with "
         "random weights, TF32 off unless a place says so"
     )
     return table
@@ -115,14 +115,14 @@ def exchange_bitstreams(settings: AgreementSettings, cap: TimeCap) -> Table:
     """Return how many bitstreams of A do not mean at B what they meant at A, for each codec."""
     table = Table(
         f"Bitstreams encoded at {settings.a.name}, decoded at {settings.b.name}",
-        ["codec", "pictures", "raised", "symbols differ", "decoded differs", "bytes a picture"],
+        ["codec", "images", "raised", "symbols differ", "decoded differs", "bytes an image"],
     )
-    pictures = _pictures(settings)
+    images = _images(settings)
     for kind in settings.kinds:
         with _steady(table, kind, cap):
-            _exchange(settings, table, kind, pictures)
+            _exchange(settings, table, kind, images)
     table.notes.append(
-        f"pictures of {settings.side} x {settings.side}, {settings.what} with random weights; "
+        f"images of {settings.side} x {settings.side}, {settings.what} with random weights; "
         "symbols differ: some element of a latent is off by half an integer or more; decoded "
         "differs: pixels, or latents of a feature codec, are not equal bit for bit to the encoder's"
     )
@@ -141,7 +141,7 @@ def _compare_codec(
         pixels = out.images if out.images is not None else out.features
         found.append((pixels.float().cpu(), float(out.bits)))
     (x, bits), (y, other) = found
-    _add(table, kind, "pictures" if codec_decodes(kind) else "features", x, y,
+    _add(table, kind, "images" if codec_decodes(kind) else "features", x, y,
          f"bits {100 * (other / bits - 1):+.4f} %")  # fmt: skip
 
 
@@ -201,18 +201,16 @@ def _add(
     )
 
 
-def _exchange(
-    settings: AgreementSettings, table: Table, kind: str, pictures: list[Picture]
-) -> None:
+def _exchange(settings: AgreementSettings, table: Table, kind: str, images: list[RgbImage]) -> None:
     codec = make_codec(kind, settings.small)
     codec.prepare_coding()
     sender, receiver = (p.put(copy.deepcopy(codec)) for p in (settings.a, settings.b))
     raised = symbols = decoded = size = 0
     first_error = ""
-    for picture in pictures:
+    for image in images:
         sent: list[np.ndarray] = []
         with _latents_of(sender, sent):
-            encoded = settings.a.run(lambda picture=picture: sender.encode(picture))
+            encoded = settings.a.run(lambda image=image: sender.encode(image))
         size += len(encoded.data)
         got: list[np.ndarray] = []
         try:
@@ -226,21 +224,21 @@ def _exchange(
         decoded += not _equal(encoded.reconstruction, result)
     if first_error:
         table.notes.append(f"{kind}: the first that raised: {first_error}")
-    mean = size / len(pictures)
+    mean = size / len(images)
     table.add(
-        [kind, len(pictures), raised, symbols, decoded, f"{mean:.0f}"],
+        [kind, len(images), raised, symbols, decoded, f"{mean:.0f}"],
         codec=kind,
-        pictures=len(pictures),
+        images=len(images),
         raised=raised,
         symbols_differ=symbols,
         decoded_differs=decoded,
-        bytes_a_picture=mean,
+        bytes_a_image=mean,
     )
 
 
 @contextmanager
 def _latents_of(codec: Any, found: list[np.ndarray]) -> Iterator[None]:
-    """Note the latents that a codec of pictures reconstructs from; feature codecs return theirs."""
+    """Note the latents that a codec of images reconstructs from; feature codecs return theirs."""
     reconstruct = getattr(codec, "_reconstruct", None)
     if reconstruct is None:
         yield
@@ -289,12 +287,12 @@ def _steady(table: Table, what: str, cap: TimeCap) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-# --- networks and pictures ----------------------------------------------------------------------
+# --- networks and images ----------------------------------------------------------------------
 
 
 def codec_decodes(kind: str) -> bool:
-    """Return whether evaluation of a codec yields pictures, not features."""
-    return CODECS[kind].yields == ("pictures",)
+    """Return whether evaluation of a codec yields images, not features."""
+    return CODECS[kind].yields == ("images",)
 
 
 def make_codec(kind: str, small: bool) -> Any:
@@ -356,6 +354,6 @@ def make_detector(name: str, small: bool) -> Any:
     return suit_cpu(detector).eval()
 
 
-def _pictures(settings: AgreementSettings) -> list[Picture]:
+def _images(settings: AgreementSettings) -> list[RgbImage]:
     rng = np.random.default_rng(3)
     return [make_scene(rng, settings.side).image for _ in range(settings.count)]

@@ -1,4 +1,4 @@
-"""A few steps of every study's trainings at full size, on generated pictures, from random weights.
+"""A few steps of every study's trainings at full size, on generated images, from random weights.
 
 Job files are those that the plan of a scale gives, with what a machine without data and network
 cannot have replaced: the data set by a generated one, published and earlier weights by random ones,
@@ -19,7 +19,7 @@ from gpu_common import Table, TimeCap
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.points import Point
 from icmbench.config.scale import EmbeddedFaces, EmbeddedScenes
-from icmbench.data.embedded import generate
+from icmbench.data.synthetic.scenes import generate
 from icmbench.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ class FullSizeSettings:
         batch: images of a step at most; None leaves the scale's.
         threads: of the CPU.
         workers: loader processes.
-        side: of generated pictures at most, in pixels.
+        side: of generated images at most, in pixels.
         folder: for what is written.
     """
 
@@ -85,9 +85,9 @@ def measure_full_size(settings: FullSizeSettings, cap: TimeCap) -> Table:
             **found,
         )
     table.notes.append(
-        "generated pictures, random weights; s per step is the mean over all but the first, the "
+        "generated images, random weights; s per step is the mean over all but the first, the "
         "loader and a row of the log each included; of several devices' batch the share of one; "
-        "trainings on decoded pictures of an anchor are the same step as on originals and are not "
+        "trainings on decoded images of an anchor are the same step as on originals and are not "
         "among them"
     )
     return table
@@ -105,7 +105,7 @@ def load_full_size_plan(settings: FullSizeSettings) -> Plan:
 
 
 def last_points(plan: Plan, variants: tuple[str, ...]) -> list[Point]:
-    """Return the last operating point of each variant that trains on original pictures.
+    """Return the last operating point of each variant that trains on original images.
 
     Raises:
         UserError: for a variant that does not.
@@ -117,7 +117,7 @@ def last_points(plan: Plan, variants: tuple[str, ...]) -> list[Point]:
     for name in variants:
         if name not in last:
             raise UserError(
-                f"--variants {name}: not trained on original pictures at this scale; allowed: "
+                f"--variants {name}: not trained on original images at this scale; allowed: "
                 f"{', '.join(last)}"
             )
     return [last[name] for name in variants or last]
@@ -168,7 +168,7 @@ def _dataset(dataset: dict[str, Any], batch: int, settings: FullSizeSettings) ->
     if dataset["role"] == "faces":
         config = EmbeddedFaces(source="embedded-faces", size=min(256, settings.side), **count)
     else:
-        # Whole pictures for detectors; classification takes crops of 224 to 256 pixels.
+        # Whole images for detectors; classification takes crops of 224 to 256 pixels.
         side = 256 if dataset["role"] == "classification" else 512
         config = EmbeddedScenes(source="embedded-scenes", size=min(side, settings.side), **count)
     kind = "faces" if dataset["role"] == "faces" else "scenes"
@@ -186,7 +186,7 @@ def _dataset(dataset: dict[str, Any], batch: int, settings: FullSizeSettings) ->
 
 def _generate(config: EmbeddedScenes | EmbeddedFaces, folder: Path) -> None:
     if isinstance(config, EmbeddedFaces):
-        from icmbench.data.embedded_faces import generate_faces
+        from icmbench.data.synthetic.faces import generate_faces
 
         generate_faces(config, folder)
     else:

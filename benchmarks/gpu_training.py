@@ -19,14 +19,14 @@ from torch import nn
 from icmbench.config.plan import load_plan
 from icmbench.config.points import Point
 from icmbench.data.dataset import Split
-from icmbench.data.embedded import make_scene
-from icmbench.data.pictures import list_pictures
+from icmbench.data.images import list_images
+from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
-from icmbench.files import write_json
 from icmbench.registry import CODECS
 from icmbench.train.batches import Batch, batches
+from icmbench.train.distributed import Team
 from icmbench.train.run import _prepare, _step
-from icmbench.train.team import Team
+from icmbench.utils.files import write_json
 
 REPOSITORY = Path(__file__).parents[1]
 VERSUS = ("bmshj2018-hyperprior", "cheng2020-anchor")
@@ -49,7 +49,7 @@ class TrainingSettings:
         workers: loader processes.
         threads: of the CPU.
         compiled: measure compiled transforms, too.
-        pictures: folder of pictures to train on; None draws some.
+        images: folder of images to train on; None draws some.
         folder: for what is written.
     """
 
@@ -63,7 +63,7 @@ class TrainingSettings:
     workers: int
     threads: int
     compiled: bool
-    pictures: Path | None
+    images: Path | None
     folder: Path
 
 
@@ -264,10 +264,10 @@ def measure_loader(settings: TrainingSettings, cap: TimeCap) -> Table:
             reached=median(shares) >= _LOADER_GOAL,
             loader_alone=loader,
         )
-    where = "drawn, JPEG of 640 x 480" if settings.pictures is None else str(settings.pictures.name)
+    where = "drawn, JPEG of 640 x 480" if settings.images is None else str(settings.images.name)
     table.notes.append(
         f"images per second, bf16, medians (and ranges) of {settings.rounds} alternations; "
-        f"pictures: {where}, decoded anew every time; what workers had ready before a measurement "
+        f"images: {where}, decoded anew every time; what workers had ready before a measurement "
         "is used up first"
     )
     return table
@@ -311,7 +311,7 @@ def _behind_loader(
 ) -> tuple[list[float], list[float], list[float]]:
     ahead = 2 * settings.workers + 1  # batches that may be ready
     count = max(_warm_up(one, settings), 2 * ahead)
-    # Pictures that stay in memory would cost no decoding.
+    # Images that stay in memory would cost no decoding.
     split = Split(_dataset(settings), "train", keep=False)
     total = settings.rounds * 2 * (count + ahead)
     source = batches(
@@ -395,20 +395,20 @@ def _source(split: Split, schedule: dict[str, Any]) -> Iterator[Batch]:
 
 
 def _dataset(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the ``dataset`` section of a folder of pictures; they are drawn where there is none.
+    """Return the ``dataset`` section of a folder of images; they are drawn where there is none.
 
     Drawn ones are JPEG files of COCO's usual size, so that reading them costs what COCO's cost.
     """
-    folder = settings.pictures
+    folder = settings.images
     if folder is None:
         folder = settings.folder / "drawn"
         if not folder.is_dir():
             _draw(folder, max(2 * settings.batch, 24))
-    elif not folder.is_dir() or len(list_pictures(folder)) < settings.batch:
-        raise UserError(f"--pictures {folder}: must be a folder of at least {settings.batch} files")
+    elif not folder.is_dir() or len(list_images(folder)) < settings.batch:
+        raise UserError(f"--images {folder}: must be a folder of at least {settings.batch} files")
     manifest = settings.folder / "manifest.json"
     write_json(manifest, {"digest": "benchmark"})
-    place = {"images": ".", "annotations": None, "layout": "pictures", "sets": [], "limit": None}
+    place = {"images": ".", "annotations": None, "layout": "images", "sets": [], "limit": None}
     return {
         "role": "photographs",
         "folder": str(folder),

@@ -8,11 +8,11 @@ The numbers are operating points of a generated study at scale smoke. A group of
 hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
 task as it is and with the task trained on what it decodes to; so all rules but the one that fetches
 data have jobs. Anchors are JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one
-likes. One more variant, the task on original pictures, is what the others start from.
+likes. One more variant, the task on original images, is what the others start from.
 
 ``analyse`` reads records that are drawn from a seed, in the layout that evaluations leave: the
 work is that of a real study, the numbers mean nothing. A task's metric is drawn as one number per
-picture. Average precision costs far more, since each resample accumulates it anew:
+image. Average precision costs far more, since each resample accumulates it anew:
 ``--detection`` prints what one point of 1,000 images costs. ``report`` draws such records too; they
 are analysed before, with ten resamples, which is not measured. ``--keep`` names a folder for the
 report, to be opened in a browser.
@@ -220,10 +220,10 @@ def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
     import numpy as np
     import pandas as pd
 
-    from icmbench.files import write_json
-    from icmbench.records.statistics import MeanStatistics, save_statistics
-    from icmbench.records.table import COLUMNS as RECORDS
-    from icmbench.records.table import write_records
+    from icmbench.evaluate.records import COLUMNS as RECORDS
+    from icmbench.evaluate.records import write_records
+    from icmbench.evaluate.statistics import MeanStatistics, save_statistics
+    from icmbench.utils.files import write_json
 
     rng = np.random.default_rng(seed)
     ids = np.array([f"{image:06}" for image in range(images)])
@@ -277,8 +277,8 @@ def detection(images: int = 1000) -> str:
     import numpy as np
 
     from icmbench.analyse.bootstrap import image_weights
+    from icmbench.evaluate.statistics import AveragePrecisionStatistics
     from icmbench.metrics.average_precision import match_detections
-    from icmbench.records.statistics import AveragePrecisionStatistics
 
     rng = np.random.default_rng(0)
     boxes = rng.uniform(8, 64, (4 * images, 4))
@@ -293,9 +293,9 @@ def detection(images: int = 1000) -> str:
         for box in truth
         for _ in range(3)
     ]  # fmt: skip
-    pictures = [{"id": n, "width": 128, "height": 128} for n in range(images)]
+    entries = [{"id": n, "width": 128, "height": 128} for n in range(images)]
     names = [{"id": n, "name": str(n)} for n in range(1, 6)]
-    annotations = {"images": pictures, "annotations": truth, "categories": names}
+    annotations = {"images": entries, "annotations": truth, "categories": names}
     statistics = AveragePrecisionStatistics(match_detections(annotations, found, "bbox"))
     began = time.process_time()
     statistics.metrics_resampled(image_weights(images, 1000, 0))

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 REPOSITORY = Path(__file__).parents[1]
 STUDY = "chamain2021"

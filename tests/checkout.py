@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 BIN = Path(sys.executable).parent
 # Quick answers, for jobs of seconds.
@@ -152,10 +152,10 @@ def add_fetched_data(checkout: Checkout, repository: Path) -> None:
     pixels = np.random.default_rng(0)
     with zipfile.ZipFile(archive, "w") as bundle:
         for name in ("a.png", "b.png"):
-            picture = BytesIO()
+            image = BytesIO()
             noise = pixels.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize((192, 192)).save(picture, "png")
-            bundle.writestr(zipfile.ZipInfo(f"img/{name}"), picture.getvalue())
+            Image.fromarray(noise).resize((192, 192)).save(image, "png")
+            bundle.writestr(zipfile.ZipInfo(f"img/{name}"), image.getvalue())
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     (folder / ".dvc").mkdir()
     shutil.copy(repository / ".dvc/config", folder / ".dvc/config")

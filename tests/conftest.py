@@ -16,7 +16,7 @@ import pytest
 
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.scale import EmbeddedScenes
-from icmbench.data.embedded import generate
+from icmbench.data.synthetic.scenes import generate
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -11,9 +11,9 @@ import scipy
 from PIL import Image
 from scipy.fft import dctn, idctn
 
-from icmbench.anchors.base import Implementation, LibraryAnchor, whole_rate
 from icmbench.codecs.base import Encoded
 from icmbench.codecs.bitstream import pack, unpack
+from icmbench.codecs.classical.base import Implementation, InProcessCodec, whole_rate
 from icmbench.errors import UserError
 
 SIDE = 8
@@ -21,7 +21,7 @@ SIDE = 8
 ORDER = np.argsort(np.add.outer(np.arange(SIDE), np.arange(SIDE)), axis=None, kind="stable")
 
 
-class BlockDct(LibraryAnchor):
+class BlockDct(InProcessCodec):
     """The codec at one quantisation step of luma, 1 to 255; pixels lie in [0, 255]."""
 
     def __init__(self, parameters, rate=None, programs=None):
@@ -34,10 +34,10 @@ class BlockDct(LibraryAnchor):
         settings = {"steps": list(self.steps), "zlib": zlib.ZLIB_RUNTIME_VERSION}
         return Implementation("block-dct 1, SciPy", scipy.__version__, settings)
 
-    def compress(self, picture):
-        """Code a uint8 RGB picture [H, W, 3] of any size."""
-        height, width = picture.shape[:2]
-        ycbcr = np.asarray(Image.fromarray(picture).convert("YCbCr"), np.float64)
+    def compress(self, image):
+        """Code a uint8 RGB image [H, W, 3] of any size."""
+        height, width = image.shape[:2]
+        ycbcr = np.asarray(Image.fromarray(image).convert("YCbCr"), np.float64)
         ycbcr = np.pad(ycbcr, [(0, -height % SIDE), (0, -width % SIDE), (0, 0)], mode="edge")
         rows, columns = ycbcr.shape[0] // SIDE, ycbcr.shape[1] // SIDE
         blocks = ycbcr.reshape(rows, SIDE, columns, SIDE, 3).transpose(4, 0, 2, 1, 3) - 128
@@ -49,7 +49,7 @@ class BlockDct(LibraryAnchor):
         return Encoded(data, None, SIDE * SIDE * rows * columns)
 
     def decode(self, data):
-        """Return the picture of a bitstream; this runs in another process."""
+        """Return the image of a bitstream; this runs in another process."""
         width, height, (body,) = unpack(data, 1)
         rows, columns = -(-height // SIDE), -(-width // SIDE)
         try:

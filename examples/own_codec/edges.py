@@ -1,22 +1,22 @@
-"""A task that reads pictures: are the edges of the original still where they were?"""
+"""A task that reads images: are the edges of the original still where they were?"""
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import sobel
 
-from icmbench.records.statistics import MeanStatistics
+from icmbench.evaluate.statistics import MeanStatistics
 from icmbench.tasks.base import Outcome
 
 
 class Edges:
-    """F1 score of the decoded picture's edge pixels against the original's, in [0, 1]."""
+    """F1 score of the decoded image's edge pixels against the original's, in [0, 1]."""
 
     @staticmethod
     def evaluate(job, split):
         """Return ``edge_f1``, and its value for every image, from which intervals are made."""
         threshold = job["task"]["parameters"]["threshold"]
         scores = [
-            f1(edges(split.original(i), threshold), edges(split.picture(i), threshold))
+            f1(edges(split.original(i), threshold), edges(split.image(i), threshold))
             for i in range(len(split))
         ]
         ids = [str(identity) for identity in split.ids]
@@ -24,9 +24,9 @@ class Edges:
         return Outcome({"edges": statistics}, statistics.metrics())
 
 
-def edges(picture, threshold):
-    """Return where the luma of a uint8 RGB picture [H, W, 3] is steep, bool [H, W]."""
-    luma = np.asarray(Image.fromarray(picture).convert("L"), np.float64) / 255
+def edges(image, threshold):
+    """Return where the luma of a uint8 RGB image [H, W, 3] is steep, bool [H, W]."""
+    luma = np.asarray(Image.fromarray(image).convert("L"), np.float64) / 255
     # The kernel's weights sum to 8 on either side: a step from black to white has gradient 1.
     return np.hypot(sobel(luma, axis=0), sobel(luma, axis=1)) / 4 > threshold
 

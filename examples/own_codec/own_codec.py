@@ -8,7 +8,7 @@ from pydantic import Field
 
 from icmbench.codecs import LearnedParameters
 from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class BlockDctParameters(Strict):
@@ -26,7 +26,7 @@ class EdgesParameters(Strict):
 CODECS.register(
     CodecEntry(
         name="block-dct",
-        kind="anchor",  # classical: no weights, one number sets the rate
+        kind="classical",  # classical: no weights, one number sets the rate
         parameters=BlockDctParameters,
         implementation="block_dct:BlockDct",
         rate_parameter="step",

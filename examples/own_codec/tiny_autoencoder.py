@@ -8,7 +8,7 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.models import CompressionModel
 from torch import nn
 
-from icmbench.codecs.factorized import Factorized
+from icmbench.codecs.learned.factorized import Factorized
 
 
 class Network(CompressionModel):

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from icmbench.analyse.points import PointFiles
-from icmbench.records.statistics import MeanStatistics, save_statistics
-from icmbench.records.table import write_records
+from icmbench.evaluate.records import write_records
+from icmbench.evaluate.statistics import MeanStatistics, save_statistics
 
 IMAGES = 20
 

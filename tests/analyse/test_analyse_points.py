@@ -8,8 +8,8 @@ import pytest
 
 from icmbench.analyse.points import evaluate_folder
 from icmbench.errors import UserError
-from icmbench.records.statistics import MeanStatistics, save_statistics
-from icmbench.records.table import COLUMNS, read_records, write_records
+from icmbench.evaluate.records import COLUMNS, read_records, write_records
+from icmbench.evaluate.statistics import MeanStatistics, save_statistics
 
 
 def test_rates_and_metrics(make_point: Any) -> None:
@@ -51,7 +51,7 @@ def test_partly_missing_psnr_is_an_error(make_point: Any) -> None:
         evaluate_folder(point.folder, 10, 0)
 
 
-def test_ms_ssim_of_some_pictures_only_is_left_out(make_point: Any) -> None:
+def test_ms_ssim_of_some_images_only_is_left_out(make_point: Any) -> None:
     point = make_point("a", 0, 100, 0.5, psnr=[30.0] * 20, ms_ssim=[np.nan] + [0.9] * 19)
     values = evaluate_folder(point.folder, 10, 0).values
     assert values["psnr"] == 30.0 and "ms_ssim" not in values
@@ -59,10 +59,10 @@ def test_ms_ssim_of_some_pictures_only_is_left_out(make_point: Any) -> None:
 
 def test_statistics_file_goes_before_the_records(make_point: Any) -> None:
     point = make_point("a", 0, 100, 0.5)
-    pictures = MeanStatistics(np.arange(20), {"psnr": np.full(20, 33.0)})
-    save_statistics(point.folder / "statistics-pixels.npz", pictures)
+    images = MeanStatistics(np.arange(20), {"psnr": np.full(20, 33.0)})
+    save_statistics(point.folder / "statistics-pixels.npz", images)
     assert evaluate_folder(point.folder, 10, 0).values["psnr"] == 33.0
-    save_statistics(point.folder / "statistics-z.npz", pictures)
+    save_statistics(point.folder / "statistics-z.npz", images)
     with pytest.raises(UserError, match=r"statistics-z\.npz: metric 'psnr' is in another file"):
         evaluate_folder(point.folder, 10, 0)
 

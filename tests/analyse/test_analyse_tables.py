@@ -134,7 +134,7 @@ def test_each_comparison_has_its_own_metrics(tmp_path: Path, make_curve: Any) ->
     points = make_curve("anchor") + make_curve("test", noise=2) + make_curve("other", noise=3)
     named = [
         ("study", "test", "anchor", ("accuracy",)),
-        # a metric that was not measured gives no row: MS-SSIM of small pictures
+        # a metric that was not measured gives no row: MS-SSIM of small images
         ("study", "other", "anchor", ("psnr", "mask_map")),
     ]
     _, bd = run(tmp_path / "out", points, named, resamples=5)
@@ -249,7 +249,7 @@ def test_records_written_as_they_come_are_those_of_one_write(
     tmp_path: Path, make_curve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from icmbench.analyse.points import LABELS
-    from icmbench.records.table import RecordsTable, read_records, write_records
+    from icmbench.evaluate.records import RecordsTable, read_records, write_records
 
     points = make_curve("b") + make_curve("a", noise=2) + make_curve("b", seed=1)
     frames = [

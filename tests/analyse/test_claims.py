@@ -24,7 +24,7 @@ from icmbench.analyse.points import PointFiles, evaluate_folder
 from icmbench.analyse.tables import analyse
 from icmbench.config.claims import Claim
 from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
-from icmbench.registry import load_modules
+from icmbench.plugins import load_modules
 
 IMAGES = 20
 STATEMENT = {"sentence": "It is so.", "source": "the talk"}

@@ -17,7 +17,7 @@ from icmbench.__main__ import main
 from icmbench.analyse.bootstrap import image_weights, interval
 from icmbench.analyse.compare import compare, p_value
 from icmbench.analyse.points import LABELS, PointFiles, evaluate_folder
-from icmbench.files import write_json
+from icmbench.utils.files import write_json
 
 RATES = range(4)
 IMAGES = 20
@@ -96,7 +96,7 @@ def test_copies_are_identical(results: Results, capsys: pytest.CaptureFixture[st
     shutil.copytree(a, b)
     assert main(["compare", str(a), str(b)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    # Two variants, four rates, and accuracy, bpp and the three picture metrics of the records.
+    # Two variants, four rates, and accuracy, bpp and the three image metrics of the records.
     assert lines[-1].startswith("0 of 40 comparisons beyond noise")
     assert "40 identical" in lines[-1] and "images alone" in lines[-1]
     assert lines[:-1] == [f"A: {a}", f"B: {b}", ""]
@@ -112,7 +112,7 @@ def test_a_known_shift_is_found_and_nothing_else(results: Results) -> None:
     assert len(beyond) == 8 and (found.table["verdict"].iloc[8:] == "identical").all()
     gains = beyond[beyond["metric"] == "accuracy"]
     assert gains["difference"].between(0.015, 0.025).all()
-    # The pairing leaves the spread of the shift, far below that of the pictures (0.05).
+    # The pairing leaves the spread of the shift, far below that of the images (0.05).
     assert ((gains["high"] - gains["low"]) < 0.01).all()
     rates = beyond[beyond["metric"] == "bpp"]
     np.testing.assert_allclose(rates["b"] / rates["a"], 0.9, rtol=1e-3)
@@ -278,7 +278,7 @@ def test_a_metric_of_one_side_is_said(results: Results, capsys: pytest.CaptureFi
     assert "undefined" in out and out.splitlines()[-1].count("1 undefined") == 1
 
 
-def test_lossless_pictures_are_no_error(results: Results) -> None:
+def test_lossless_images_are_no_error(results: Results) -> None:
     a, b = results("a", psnr=np.inf), results("b")
     table = compare(a, b).table
     psnr = table[table["metric"] == "psnr"]

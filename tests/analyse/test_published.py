@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from icmbench.analyse.published import COLUMNS, obstacle, published_table
-from icmbench.config.consistency import check_all
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import EmbeddedScenes, Scale
 from icmbench.config.study import Study
+from icmbench.config.validate import check_all
 from icmbench.errors import UserError
-from icmbench.registry import CODECS, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 # Those of zhu2024 are read off a figure; all others are whole files of CompressAI.
@@ -42,7 +43,7 @@ def file(name: str) -> dict[str, list[float]]:
 
 @pytest.fixture
 def study() -> dict[str, Any]:
-    content = yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text())
+    content = yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text())
     dumped = Study.model_validate(content).model_dump()
     dumped["comparisons"] = [{"anchor": BPG, "variants": [VTM, HM, JPEG], "metrics": ["psnr"]}]
     return dumped
@@ -188,7 +189,7 @@ def check(content: dict[str, Any]) -> None:
 
 
 def test_faults_in_published_curves() -> None:
-    content = yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text())
+    content = yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text())
     check(content)
     for key, bad, words in (
         ("file", "published/nowhere.json", ["published_curves.2.file", "is not there; put it at"]),
@@ -199,12 +200,12 @@ def test_faults_in_published_curves() -> None:
         changed["published_curves"][2][key] = bad
         with pytest.raises(UserError) as caught:
             check(changed)
-        for word in ["workflow/studies/anchors.yaml", repr(bad), *words]:
+        for word in ["workflow/studies/classical.yaml", repr(bad), *words]:
             assert word in str(caught.value)
 
 
 def test_a_published_number_stands_once() -> None:
-    content = yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text())
+    content = yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text())
     cell = {"label": "Ours", "group": "Table 1", "variant": HM, "metric": "bd_rate_pct:psnr",
             "value": -10.0, "anchor": JPEG, "source": "p. 1", "confidence": "high"}  # fmt: skip
     check(content | {"published": [cell, cell | {"anchor": BPG, "value": -3.0}]})
@@ -214,8 +215,8 @@ def test_a_published_number_stands_once() -> None:
 
 def test_the_study_has_every_anchor_and_every_file() -> None:
     load_modules([])
-    study = Study.model_validate(yaml.safe_load((WORKFLOW / "studies/anchors.yaml").read_text()))
-    anchors = [name for name in CODECS.names() if CODECS[name].kind == "anchor"]
+    study = Study.model_validate(yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text()))
+    anchors = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
     assert sorted(variant.codec for variant in study.variants.values()) == sorted(anchors)
     for name, variant in study.variants.items():
         assert name == f"{variant.codec}/reconstruction/photographs"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from icmbench.errors import UserError
-from icmbench.metrics.average_precision import average_precision, match_detections
-from icmbench.records.statistics import (
+from icmbench.evaluate.statistics import (
     AveragePrecisionStatistics,
     MeanStatistics,
     load_statistics,
     register,
     save_statistics,
 )
+from icmbench.metrics.average_precision import average_precision, match_detections
 
 
 def test_mean_is_weighted(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import gpu_agreement  # noqa: E402
 from gpu_common import PeakMemory, Table, TimeCap, parse_place  # noqa: E402
 
 from icmbench.errors import UserError  # noqa: E402
-from icmbench.registry import load_modules  # noqa: E402
+from icmbench.plugins import load_modules  # noqa: E402
 
 load_modules([])
 
@@ -79,7 +79,7 @@ def test_equal_places_agree_on_every_codec() -> None:
     assert [row["codec"] for row in coded.data] == list(gpu_agreement.KINDS)
     for row in coded.data:
         assert row["raised"] == row["symbols_differ"] == row["decoded_differs"] == 0
-        assert row["bytes_a_picture"] > 50  # there was something to go wrong
+        assert row["bytes_a_image"] > 50  # there was something to go wrong
 
 
 @pytest.mark.parametrize("kind", ["bmshj2018-hyperprior", "cheng2020-anchor", "dicm"])

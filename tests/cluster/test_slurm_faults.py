@@ -14,7 +14,7 @@ import yaml
 from machine import Cluster, Job, wait_for
 
 from checkout import HERE, ON_SLURM, Checkout, assert_same_results
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -26,7 +26,7 @@ STUDY: dict[str, Any] = {
     "name": "faults",
     "title": "One training a seed",
     "reference": {"authors": "nobody", "venue": "nowhere", "year": 2026},
-    "summary": "A detector on original pictures and behind JPEG.",
+    "summary": "A detector on original images and behind JPEG.",
     "ladders": {"jpeg-quality": {"parameter": "quality", "values": [10, 40], "origin": "ours"}},
     "schedules": {
         "detector": {

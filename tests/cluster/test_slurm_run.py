@@ -10,11 +10,11 @@ import yaml
 from machine import NODES, Cluster
 
 from checkout import HERE, ON_SLURM, Checkout, add_fetched_data, assert_same_results
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-CONFIG = ("studies=[chamain2021]", "anchors=[jpeg]")
+CONFIG = ("studies=[chamain2021]", "classical_codecs=[jpeg]")
 
 
 @pytest.fixture(scope="module")

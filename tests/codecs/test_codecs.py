@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from icmbench.codecs import LearnedParameters
-from icmbench.data.embedded import make_scene
+from icmbench.data.synthetic.scenes import make_scene
 
 
 @pytest.fixture(scope="module")
 def hyperprior():
     import torch
 
-    from icmbench.codecs.hyperprior import Hyperprior
+    from icmbench.codecs.learned.hyperprior import Hyperprior
 
     torch.manual_seed(1)
     codec = Hyperprior(LearnedParameters(n=16, m=24))
@@ -31,10 +31,10 @@ def hyperprior():
 
 @pytest.mark.parametrize("shape", [(128, 128), (1, 1), (65, 63), (100, 200)])
 def test_hyperprior_round_trip_at_any_size(hyperprior, shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
-    encoded = hyperprior.encode(picture)
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    encoded = hyperprior.encode(image)
     decoded = hyperprior.decode(encoded.data)
-    assert decoded.shape == picture.shape and decoded.dtype == np.uint8
+    assert decoded.shape == image.shape and decoded.dtype == np.uint8
     assert np.array_equal(decoded, encoded.reconstruction)
     assert encoded.pixels_coded == math.prod(math.ceil(side / 64) * 64 for side in shape)
 
@@ -42,41 +42,41 @@ def test_hyperprior_round_trip_at_any_size(hyperprior, shape: tuple[int, int]) -
 def test_real_rate_is_close_to_the_estimate() -> None:
     import torch
 
-    from icmbench.codecs.hyperprior import Hyperprior
-    from icmbench.pixels import to_tensor
+    from icmbench.codecs.learned.hyperprior import Hyperprior
+    from icmbench.utils.tensors import to_tensor
 
     torch.manual_seed(1)
     codec = Hyperprior(LearnedParameters(n=16, m=24))
-    picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     # Scales near 2 and latents to match, as in a trained codec: a latent far outside its density
     # is coded by an escape code, which the estimate knows nothing of.
     codec.network.h_s[4].bias.data.fill_(2.0)
     last = codec.network.g_a[6]
-    last.weight.data.mul_(2 / codec.network.g_a(to_tensor(picture)).std())
+    last.weight.data.mul_(2 / codec.network.g_a(to_tensor(image)).std())
     # The factorised prior's tables reach as far as its quantiles, which training would place.
     codec.network.entropy_bottleneck.quantiles.data[:] = torch.tensor([-80.0, 0.0, 80.0])
     codec.prepare_coding()
-    encoded = codec.encode(picture)
+    encoded = codec.encode(image)
     assert encoded.bits_estimated > 5000
     assert 8 * len(encoded.data) == pytest.approx(encoded.bits_estimated, rel=0.01, abs=8 * 16)
 
 
-def test_a_fresh_process_decodes_the_same_picture(hyperprior, tmp_path: Path) -> None:
+def test_a_fresh_process_decodes_the_same_image(hyperprior, tmp_path: Path) -> None:
     import torch
 
-    picture = make_scene(np.random.default_rng(5), 128).image
-    encoded = hyperprior.encode(picture)
+    image = make_scene(np.random.default_rng(5), 128).image
+    encoded = hyperprior.encode(image)
     torch.save({"codec": hyperprior.state_dict()}, tmp_path / "weights.pt")
-    (tmp_path / "picture.bin").write_bytes(encoded.data)
+    (tmp_path / "image.bin").write_bytes(encoded.data)
     program = """
 import sys, numpy as np, torch
 from icmbench.codecs import LearnedParameters
-from icmbench.codecs.hyperprior import Hyperprior
+from icmbench.codecs.learned.hyperprior import Hyperprior
 from icmbench.networks.weights import load_part
 codec = Hyperprior(LearnedParameters(n=16, m=24))
 load_part(codec, sys.argv[1] + "/weights.pt", "codec")
 codec.prepare_coding()
-np.save(sys.argv[1] + "/out.npy", codec.decode(open(sys.argv[1] + "/picture.bin", "rb").read()))
+np.save(sys.argv[1] + "/out.npy", codec.decode(open(sys.argv[1] + "/image.bin", "rb").read()))
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert np.array_equal(np.load(tmp_path / "out.npy"), encoded.reconstruction)
@@ -85,7 +85,7 @@ np.save(sys.argv[1] + "/out.npy", codec.decode(open(sys.argv[1] + "/picture.bin"
 def test_bounded_output_lets_gradients_back_in() -> None:
     import torch
 
-    from icmbench.codecs.learned import Bounded
+    from icmbench.codecs.learned.base import Bounded
 
     x = torch.tensor([-0.5, 0.5, 1.5], requires_grad=True)
     bounded = Bounded()(x)
@@ -98,7 +98,7 @@ def test_bounded_output_lets_gradients_back_in() -> None:
 
 
 def test_zoo_quality_decides_the_size_of_pretrained_networks() -> None:
-    from icmbench.codecs.hyperprior import Hyperprior
+    from icmbench.codecs.learned.hyperprior import Hyperprior
 
     parameters = LearnedParameters(qualities=[1, 6])
     sizes = [Hyperprior(parameters, rate_index=i, pretrained=True).network.M for i in (0, 1)]
@@ -110,7 +110,7 @@ def test_zoo_quality_decides_the_size_of_pretrained_networks() -> None:
 def test_mixed_quantisation_decodes_rounded_latents_and_rates_noisy_ones() -> None:
     import torch
 
-    from icmbench.codecs.hyperprior import Hyperprior
+    from icmbench.codecs.learned.hyperprior import Hyperprior
 
     torch.manual_seed(0)
     noise = Hyperprior(LearnedParameters(n=16, m=24)).train()

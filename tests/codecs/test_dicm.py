@@ -22,7 +22,7 @@ from icmbench.codecs.dicm.context import ContextModel, checkerboard
 from icmbench.codecs.dicm.gated import GatedConv, GlobalLocalFilter
 from icmbench.codecs.dicm.gaussian import IntegerLikelihood, quantise
 from icmbench.codecs.dicm.parameters import DicmParameters
-from icmbench.data.embedded import make_scene
+from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 
 SMALL: dict[str, Any] = {
@@ -53,7 +53,7 @@ def small(spread: float = 1.0, **settings: Any) -> Dicm:
     return codec
 
 
-def picture(height: int = 128, width: int = 128) -> np.ndarray:
+def image(height: int = 128, width: int = 128) -> np.ndarray:
     return make_scene(np.random.default_rng(3), 128).image[:height, :width]
 
 
@@ -114,8 +114,8 @@ def test_shapes_and_rate_at_full_size(full: Dicm) -> None:
         for name, module in named.items()
         if module is not None
     ]
-    image = np.kron(picture(), np.ones((2, 2, 1), dtype=np.uint8))
-    encoded = full.encode(image)
+    scene = np.kron(image(), np.ones((2, 2, 1), dtype=np.uint8))
+    encoded = full.encode(scene)
     assert encoded.reconstruction is not None and not isinstance(encoded.reconstruction, np.ndarray)
     features = full.features(encoded.reconstruction)
     for hook in hooks:
@@ -392,7 +392,7 @@ def test_training_lowers_the_loss(part: str) -> None:
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(parameters, 1e-3)
-    images = torch.from_numpy(picture(64, 128).copy()).permute(2, 0, 1)[None].float() / 255
+    images = torch.from_numpy(image(64, 128).copy()).permute(2, 0, 1)[None].float() / 255
     losses = []
     for _ in range(20):
         out = codec(images)
@@ -438,7 +438,7 @@ def test_without_elimination_features_go_straight_to_compression() -> None:
 def test_round_trip_at_an_odd_size_and_rate_near_the_estimate(settings: dict[str, Any]) -> None:
     codec = small(spread=30, **settings)
     codec.prepare_coding()
-    encoded = codec.encode(picture(101, 70))
+    encoded = codec.encode(image(101, 70))
     decoded = codec.decode(encoded.data)
     assert isinstance(encoded.reconstruction, dict)
     assert decoded["size"].tolist() == [101, 70]
@@ -448,8 +448,8 @@ def test_round_trip_at_an_odd_size_and_rate_near_the_estimate(settings: dict[str
         assert np.array_equal(decoded[name], array) and decoded[name].dtype == array.dtype
     assert abs(encoded.bits - encoded.bits_estimated) < 96 + 0.01 * encoded.bits
     assert encoded.pixels_coded == 128 * 128
-    image = torch.from_numpy(picture(101, 70).copy()).permute(2, 0, 1)[None].float() / 255
-    image = functional.pad(image, (0, 58, 0, 27), mode="replicate")
+    tensor = torch.from_numpy(image(101, 70).copy()).permute(2, 0, 1)[None].float() / 255
+    tensor = functional.pad(tensor, (0, 58, 0, 27), mode="replicate")
     with torch.no_grad():
         out = codec(image)
     assert float(out.bits) == pytest.approx(encoded.bits_estimated, rel=1e-4)
@@ -475,7 +475,7 @@ np.savez(folder / "decoded.npz", features=codec.features(latents).numpy(), **lat
 def test_another_process_decodes_the_same_features(tmp_path: Path) -> None:
     codec = small(spread=30)
     codec.prepare_coding()
-    encoded = codec.encode(picture(128, 100))
+    encoded = codec.encode(image(128, 100))
     assert isinstance(encoded.reconstruction, dict)
     (tmp_path / "settings.json").write_text(codec.settings.model_dump_json())
     (tmp_path / "data.bin").write_bytes(encoded.data)

@@ -7,7 +7,7 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor
 
-from icmbench.codecs.compact import SteadyBottleneck
+from icmbench.codecs.learned.fast_entropy import SteadyBottleneck
 
 
 def computed(model: EntropyBottleneck, x: Tensor, training: bool | None) -> list[Tensor]:

@@ -24,11 +24,11 @@ from icmbench.codecs.layered.codec import Layered, LayeredSemantic, semantic_str
 from icmbench.codecs.layered.losses import adversarial_loss, discriminator_loss, ssim_loss
 from icmbench.codecs.layered.parameters import LayeredParameters
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
-from icmbench.data.embedded import make_scene
+from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.networks.weights import load_part
-from icmbench.pixels import to_tensor
 from icmbench.train.checkpoint import save_weights
+from icmbench.utils.tensors import to_tensor
 
 SMALL: dict[str, Any] = {
     "widths": [8, 12, 16, 32, 32],
@@ -61,17 +61,17 @@ def step(codec: Any, images: Tensor, weights: dict[str, float], seed: int) -> di
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     return [make_scene(np.random.default_rng(seed), 128).image for seed in range(4)]
 
 
 @pytest.fixture(scope="module")
-def images(pictures: list[np.ndarray]) -> Tensor:
-    return torch.cat([to_tensor(picture) for picture in pictures])[:, :, 32:96, 32:96]
+def crops(images: list[np.ndarray]) -> Tensor:
+    return torch.cat([to_tensor(image) for image in images])[:, :, 32:96, 32:96]
 
 
 @pytest.fixture(scope="module")
-def trained(images: Tensor) -> tuple[Any, list[float]]:
+def trained(crops: Tensor) -> tuple[Any, list[float]]:
     """A codec after some steps of the warm phase, ready to code, and its losses."""
     codec = small()
     held = {id(p) for p in codec.auxiliary_parameters()}
@@ -106,11 +106,11 @@ def test_warm_phase_lowers_its_loss(trained: tuple[Any, list[float]]) -> None:
 
 @pytest.mark.parametrize("size", [(128, 128), (101, 70)])
 def test_layers_have_streams_of_their_own(
-    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray], size: Any
+    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray], size: Any
 ) -> None:
     codec = trained[0]
-    picture = pictures[0][: size[0], : size[1]]
-    both, one = codec.encode(picture), semantic.encode(picture)
+    image = images[0][: size[0], : size[1]]
+    both, one = codec.encode(image), semantic.encode(image)
     decoded = codec.decode(both.data)
     assert decoded_digest(decoded) == decoded_digest(both.reconstruction)
     assert decoded["size"].tolist() == list(size)
@@ -133,31 +133,31 @@ def test_layers_have_streams_of_their_own(
 
 
 def test_decoding_is_progressive(
-    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray]
+    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray]
 ) -> None:
     codec = trained[0]
     errors = []
-    for picture in [pictures[1][:101, :70], *(each[32:96, 32:96] for each in pictures)]:
-        latents = codec.decode(codec.encode(picture).data)
-        full = codec.picture(latents)
+    for image in [images[1][:101, :70], *(each[32:96, 32:96] for each in images)]:
+        latents = codec.decode(codec.encode(image).data)
+        full = codec.image(latents)
         partial = {name: latents[name] for name in ("semantic", "size")}
-        coarse = codec.picture(partial)
-        assert full.shape == coarse.shape == picture.shape and full.dtype == np.uint8
-        assert np.array_equal(coarse, semantic.picture(partial))
+        coarse = codec.image(partial)
+        assert full.shape == coarse.shape == image.shape and full.dtype == np.uint8
+        assert np.array_equal(coarse, semantic.image(partial))
         assert not np.array_equal(coarse, full)
-        errors.append([np.abs(image.astype(float) - picture).mean() for image in (full, coarse)])
-    # On what it was trained with, texture brings the picture nearer to the original.
+        errors.append([np.abs(one.astype(float) - image).mean() for one in (full, coarse)])
+    # On what it was trained with, texture brings the image nearer to the original.
     with_texture, without = np.mean(errors[1:], 0)
     assert with_texture < without
     # It has learned more than one grey level for all.
-    assert with_texture < 0.9 * np.mean([np.abs(p - p.mean((0, 1))).mean() for p in pictures])
+    assert with_texture < 0.9 * np.mean([np.abs(p - p.mean((0, 1))).mean() for p in images])
 
 
 def test_texture_cannot_be_decoded_with_another_semantic_layer(
-    trained: tuple[Any, list[float]], pictures: list[np.ndarray]
+    trained: tuple[Any, list[float]], images: list[np.ndarray]
 ) -> None:
     codec = trained[0]
-    strings = [unpack(codec.encode(picture).data, 2)[2] for picture in pictures[:2]]
+    strings = [unpack(codec.encode(image).data, 2)[2] for image in images[:2]]
     texture = codec.network.texture
     contexts = [codec.network.semantic.decompress(s[0], 8, 8) for s in strings]
     own = texture.decompress(strings[0][1], 8, 8, contexts[0])
@@ -166,27 +166,25 @@ def test_texture_cannot_be_decoded_with_another_semantic_layer(
 
 
 def test_rate_is_the_estimate(
-    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray]
+    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray]
 ) -> None:
     for codec, strings in ((trained[0], 2), (semantic, 1)):
-        for picture in pictures:
-            encoded = codec.encode(picture)
+        for image in images:
+            encoded = codec.encode(image)
             # Each string ends with eight bytes of the range coder's state, and may have its length.
             assert encoded.bits_estimated > 300
             overhead = 8 * (10 * strings + 2)
             assert abs(encoded.bits - encoded.bits_estimated) < overhead + 0.02 * encoded.bits
 
 
-def test_evaluation_mode_codes(
-    trained: tuple[Any, list[float]], pictures: list[np.ndarray]
-) -> None:
+def test_evaluation_mode_codes(trained: tuple[Any, list[float]], images: list[np.ndarray]) -> None:
     codec = trained[0]
-    encoded = codec.encode(pictures[2])
+    encoded = codec.encode(images[2])
     with torch.no_grad():
         results = []
         for wanted in (frozenset(), frozenset(ADVERSARIAL)):
             codec.wanted = wanted
-            results.append(codec(to_tensor(pictures[2])))
+            results.append(codec(to_tensor(images[2])))
     for out in results:
         assert out.images is None and out.terms == {}
         assert float(out.bits) == pytest.approx(encoded.bits_estimated, rel=1e-5)
@@ -210,20 +208,20 @@ for kind in (Layered, LayeredSemantic):
     load_part(codec, folder / "weights.pt", "codec")
     codec.prepare_coding()
     latents = codec.decode((folder / kind.__name__).read_bytes())
-    print(decoded_digest(latents), decoded_digest(codec.picture(latents)))
+    print(decoded_digest(latents), decoded_digest(codec.image(latents)))
 """
 
 
 def test_another_process_decodes_the_same(
-    trained: tuple[Any, list[float]], semantic: Any, pictures: list[np.ndarray], tmp_path: Path
+    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray], tmp_path: Path
 ) -> None:
     expected = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for codec in (trained[0], semantic):
-        encoded = codec.encode(pictures[3][:90])
+        encoded = codec.encode(images[3][:90])
         (tmp_path / type(codec).__name__).write_bytes(encoded.data)
-        digests = [encoded.reconstruction, codec.picture(encoded.reconstruction)]
+        digests = [encoded.reconstruction, codec.image(encoded.reconstruction)]
         expected.append(" ".join(map(decoded_digest, digests)))
     torch.set_num_threads(threads)
     save_weights(tmp_path / "weights.pt", trained[0], None, {})
@@ -443,7 +441,7 @@ def test_random_distance_grows_with_blur_and_draws_no_random_numbers(images: Ten
     # Features are compared, not pixels: contrast matters less than structure.
     weaker = 0.5 + 0.8 * (images - 0.5)
     assert float(distance(images, weaker)) < values[0]
-    # A grey picture has no structure at all; its gradient exists.
+    # A grey image has no structure at all; its gradient exists.
     grey = torch.full_like(images, 0.5, requires_grad=True)
     distance(images, grey).backward()
     assert grey.grad is not None and torch.isfinite(grey.grad).all()

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from icmbench.codecs import ElicParameters, LearnedParameters
-from icmbench.data.embedded import make_scene
+from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.networks.weights import load_part
-from icmbench.registry import CODECS, implementation, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, implementation
 from icmbench.train.checkpoint import save_weights
 
 load_modules([])
@@ -26,7 +27,7 @@ load_modules([])
 LEARNED = [
     name
     for name in CODECS.names()
-    if CODECS[name].kind == "learned" and CODECS[name].yields == ("pictures",)
+    if CODECS[name].kind == "learned" and CODECS[name].yields == ("images",)
 ]
 SEQUENTIAL = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 
@@ -55,16 +56,14 @@ def small(name: str, **settings: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return make_scene(np.random.default_rng(3), 128).image
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_round_trip_at_an_odd_size_and_rate_near_the_estimate(
-    name: str, picture: np.ndarray
-) -> None:
+def test_round_trip_at_an_odd_size_and_rate_near_the_estimate(name: str, image: np.ndarray) -> None:
     codec = small(name)
-    cropped = picture[:101, :70]
+    cropped = image[:101, :70]
     encoded = codec.encode(cropped)
     decoded = codec.decode(encoded.data)
     assert decoded.shape == cropped.shape
@@ -163,13 +162,13 @@ def test_elic_groups_must_make_the_latent() -> None:
         ElicParameters(n=16, m=25, groups=[8, 16])
 
 
-def test_estimated_rate_is_said_and_counted(picture: np.ndarray) -> None:
+def test_estimated_rate_is_said_and_counted(image: np.ndarray) -> None:
     codec = small("mbt2018", rate="estimate")
-    encoded = codec.encode(picture)
+    encoded = codec.encode(image)
     assert encoded.bits == int(np.ceil(encoded.bits_estimated))
     assert np.array_equal(codec.decode(encoded.data), encoded.reconstruction)
     assert "estimated" in codec.implementation()
-    real = small("mbt2018").encode(picture)
+    real = small("mbt2018").encode(image)
     assert encoded.bits == pytest.approx(real.bits, rel=0.05)
 
 

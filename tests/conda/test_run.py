@@ -40,7 +40,7 @@ def shorten(folder: Path) -> None:
     """Leave the study few variants, which still need every verb and train codec and detector."""
     path = folder / "workflow/studies/chamain2021.yaml"
     study = yaml.safe_load(path.read_text())
-    for key in ("claims", "pictures", "published"):
+    for key in ("claims", "images", "published"):
         del study[key]
     study["variants"] = {name: study["variants"][name] for name in VARIANTS}
     study["comparisons"] = [

@@ -20,7 +20,8 @@ from icmbench.config.load import check, load_study
 from icmbench.config.plan import load_plan
 from icmbench.config.study import Study
 from icmbench.errors import UserError
-from icmbench.registry import PIXEL_METRICS, TASKS, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import PIXEL_METRICS, TASKS
 
 STUDY = """
 name: toy

@@ -13,11 +13,12 @@ from icmbench.analyse.claims.decide import claimed_side
 from icmbench.config.claims import OrderClaim, claim_faults, claim_variants
 from icmbench.config.load import load_scale, load_study
 from icmbench.config.study import Study
-from icmbench.registry import PIXEL_METRICS, TASKS, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import PIXEL_METRICS, TASKS
 
 LATENTS = "layered/face-analysis/end-to-end"
 APART = "layered/face-analysis/separate"
-PICTURES = "uncoded/face-analysis/original"
+IMAGES = "uncoded/face-analysis/original"
 BPG = "bpg/face-analysis/baseline"
 
 
@@ -99,7 +100,7 @@ def test_effects_of_zhang2022_follow_from_its_tables(shipped: Any) -> None:
         require_matching_points=False, min_overlap=0,
     )  # fmt: skip
     effects = {
-        "attributes-near-pictures": min(latents) - attributes(PICTURES)[0],
+        "attributes-near-images": min(latents) - attributes(IMAGES)[0],
         "attributes-saturate": latents[-1] - latents[1],
         "bpg-above-latents": gain,
         "multi-task-helps-attributes": 100 * (both[0] - single[0]),

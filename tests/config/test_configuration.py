@@ -118,7 +118,7 @@ def test_fault_in_config_yaml(files: Any, change: dict[str, Any], words: list[st
         assert word in str(caught.value)
 
 
-def test_detection_of_cut_pictures_is_refused(files: Any) -> None:
+def test_detection_of_cut_images_is_refused(files: Any) -> None:
     cut = {"source": "catalogue", "name": "coco2017", "short_side": 256, "center_crop": 256,
            "splits": {"test": {"images": "val2017"}}}  # fmt: skip
     change = {"datasets": {"cut": cut}, "studies": {STUDY: variant(J_FT, dataset="cut")}}

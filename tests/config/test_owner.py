@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from icmbench.config.owner import write_plan
 from icmbench.config.plan import Plan, load_plan
+from icmbench.config.plan_lock import write_plan
 from icmbench.errors import UserError
 
 HOLD = """
 import sys
-from icmbench.config.owner import write_plan
+from icmbench.config.plan_lock import write_plan
 from icmbench.config.plan import load_plan
 from pathlib import Path
 write_plan(load_plan(Path(sys.argv[1]), {"scale": "smoke", "results": sys.argv[2]}))

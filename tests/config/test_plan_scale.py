@@ -54,9 +54,9 @@ def ask(plan: Plan) -> None:
     for key in plan.coding_curves:
         split, _, curve = key.partition("/")
         workflow.coding_inputs(SimpleNamespace(split=split, curve=curve))
-    for key in plan.anchor_encodings:
-        split, _, point = key.partition("/anchors/")
-        workflow.anchor_inputs(SimpleNamespace(split=split, point=point))
+    for key in plan.classical_encodings:
+        split, _, point = key.partition("/classical/")
+        workflow.classical_inputs(SimpleNamespace(split=split, point=point))
 
 
 def test_planning_is_linear_in_points(load: Callable[[int], Plan]) -> None:
@@ -64,7 +64,7 @@ def test_planning_is_linear_in_points(load: Callable[[int], Plan]) -> None:
     for points, plan in plans.items():
         assert points < len(plan.evaluated) <= points + 10
         assert len(plan.trained) > points / 2
-        assert len(plan.anchor_encodings) >= points / 10
+        assert len(plan.classical_encodings) >= points / 10
     for work in (Plan.write, ask):
         small, large = (calls(work, plan) for plan in plans.values())
         assert large < 1.15 * LARGE / SMALL * small, work

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icmbench.data.celeba import PARSING, CelebA, CelebAMaskHQ, split_of
 from icmbench.data.faces import open_faces
+from icmbench.data.readers.celeba import PARSING, CelebA, CelebAMaskHQ, split_of
 from icmbench.errors import UserError
 
 SPLITS = {name: {"images": "x", "annotations": None, "limit": None} for name in ("train", "test")}
@@ -51,7 +51,7 @@ def paint(folder: Path, identity: int, part: str, rows: slice, columns: slice) -
 
 
 def test_the_official_split_of_celebamask_hq(tmp_path: Path) -> None:
-    """24,183 / 2,993 / 2,824: as many pictures on each side of the published bounds."""
+    """24,183 / 2,993 / 2,824: as many images on each side of the published bounds."""
     bounds = {"train": (0, 162_770), "val": (162_771, 182_637), "test": (182_638, 202_598)}
     counts = {"train": 24_183, "val": 2_993, "test": 2_824}
     originals = np.concatenate(
@@ -85,7 +85,7 @@ def test_celeba_has_its_own_partition_and_no_maps(celeba: Path) -> None:
     assert train.ids == [1, 2] and open_faces(dataset(celeba, "celeba"), "test").ids == [3]
     assert train.attribute_names == ("Smiling", "Young") and train.parsing_names == ()
     assert train.attribute_table().tolist() == [[0, 1], [1, 1]]
-    assert train.pictures / train.file(1) == celeba / "img_align_celeba/000001.jpg"
+    assert train.images / train.file(1) == celeba / "img_align_celeba/000001.jpg"
     assert train.parsing(1, (8, 8)) is None
 
 
@@ -110,7 +110,7 @@ def test_masks_are_merged_in_the_order_of_the_classes(masks: Path) -> None:
     assert np.array_equal(np.unique(small), np.unique(parsing))
 
 
-def test_a_picture_of_the_second_folder(masks: Path) -> None:
+def test_a_image_of_the_second_folder(masks: Path) -> None:
     paint(masks, 2000, "hat", slice(0, 512), slice(0, 512))
     faces = open_faces(dataset(masks, "celebamask_hq"), "test")
     assert faces.ids == [2000] and faces.file(2000) == "2000.jpg"
@@ -118,14 +118,14 @@ def test_a_picture_of_the_second_folder(masks: Path) -> None:
 
 
 def test_what_is_missing_or_damaged_is_named(masks: Path, celeba: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no mask of picture 0 \(such as 00000_skin.png\)"):
+    with pytest.raises(UserError, match=r"no mask of image 0 \(such as 00000_skin.png\)"):
         CelebAMaskHQ(masks).parsing(0, (8, 8))
     with pytest.raises(UserError, match="no split 'val'; the scale gives: test, train"):
         open_faces(dataset(masks, "celebamask_hq"), "val")
-    with pytest.raises(UserError, match="no attributes of picture 9"):
+    with pytest.raises(UserError, match="no attributes of image 9"):
         CelebA(celeba).attributes(9)
     (celeba / "list_attr_celeba.txt").write_text("1\nSmiling Young\n000001.jpg -1\n")
-    with pytest.raises(UserError, match="line 3 is not a picture and 2 values of -1 or 1"):
+    with pytest.raises(UserError, match="line 3 is not an image and 2 values of -1 or 1"):
         CelebA(celeba)
     with pytest.raises(UserError, match="fetch this data set first"):
         CelebA(tmp_path / "nowhere")

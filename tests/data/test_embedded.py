@@ -8,8 +8,8 @@ from pycocotools import mask as rle
 
 from icmbench.config.scale import EmbeddedScenes
 from icmbench.data.dataset import Split
-from icmbench.data.embedded import CATEGORIES, generate, make_scene
-from icmbench.files import read_json
+from icmbench.data.synthetic.scenes import CATEGORIES, generate, make_scene
+from icmbench.utils.files import read_json
 
 CONFIG = EmbeddedScenes(source="embedded-scenes", size=128, train=6, val=2, test=3)
 
@@ -48,9 +48,9 @@ def test_annotations_are_what_coco_tools_read(scenes: dict) -> None:
 def test_splits_do_not_share_images(scenes: dict) -> None:
     ids = [set(Split(scenes, split).ids) for split in ("train", "val", "test")]
     assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
-    pictures = [Split(scenes, split).picture(0) for split in ("train", "val", "test")]
-    assert not np.array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[0], pictures[2])
+    images = [Split(scenes, split).image(0) for split in ("train", "val", "test")]
+    assert not np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
 
 
 def test_visible_masks_do_not_overlap_and_hidden_objects_are_dropped() -> None:
@@ -78,7 +78,7 @@ def test_every_class_occurs_about_equally() -> None:
     assert share.min() > 0.5 / len(CATEGORIES)
 
 
-def test_targets_scale_with_the_picture(scenes: dict) -> None:
+def test_targets_scale_with_the_image(scenes: dict) -> None:
     split = Split(scenes, "train")
     index = next(i for i in range(len(split)) if len(split.target(i, 128, 128)[1]))
     boxes, labels = split.target(index, 128, 128)
@@ -97,7 +97,7 @@ def test_real_coco_targets(mirror: Path) -> None:
     split = Split(dataset, "val")
     assert len(split) == 5
     for index in range(5):
-        height, width = split.picture(index).shape[:2]
+        height, width = split.image(index).shape[:2]
         assert min(height, width) <= 320 and max(height, width) <= 544
         boxes, labels = split.target(index, width, height)
         assert (boxes[:, 2:] > boxes[:, :2]).all() and (boxes <= [width + 1, height + 1] * 2).all()
@@ -107,5 +107,5 @@ def test_real_coco_targets(mirror: Path) -> None:
 def test_a_missing_archive_is_one_clear_error(scenes: dict, tmp_path: Path) -> None:
     from icmbench.errors import UserError
 
-    with pytest.raises(UserError, match="no such folder or archive of pictures"):
+    with pytest.raises(UserError, match="no such folder or archive of images"):
         Split({**scenes, "folder": str(tmp_path)}, "train")

@@ -1,4 +1,4 @@
-"""Generated faces: deterministic, their labels true to the picture, their attributes uneven."""
+"""Generated faces: deterministic, their labels true to the image, their attributes uneven."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from icmbench.config.scale import EmbeddedFaces
-from icmbench.data.embedded_faces import generate_faces, make_face
-from icmbench.data.face_attributes import ATTRIBUTES, sample_attributes
-from icmbench.data.face_look import LABELS, PARSING
-from icmbench.data.face_painter import Painter, ellipse, smooth
 from icmbench.data.faces import open_faces
-from icmbench.data.pictures import read_picture
+from icmbench.data.images import read_image
+from icmbench.data.synthetic.face_attributes import ATTRIBUTES, sample_attributes
+from icmbench.data.synthetic.face_look import LABELS, PARSING
+from icmbench.data.synthetic.face_painter import Painter, ellipse, smooth
+from icmbench.data.synthetic.faces import generate_faces, make_face
 from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 CONFIG = EmbeddedFaces(source="embedded-faces", size=64, train=5, val=2, test=3)
 
@@ -43,7 +43,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(
 ) -> None:
     generate_faces(CONFIG, tmp_path, processes=2)
     assert files(tmp_path) == files(Path(faces["folder"]))
-    assert len(files(tmp_path)) == 10  # pictures, maps, attributes of three splits; manifest
+    assert len(files(tmp_path)) == 10  # images, maps, attributes of three splits; manifest
 
 
 def test_a_larger_split_begins_with_the_smaller_one(faces: dict[str, Any], tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_larger_split_begins_with_the_smaller_one(faces: dict[str, Any], tmp_p
     assert files(tmp_path)["test.zip"] == files(Path(faces["folder"]))["test.zip"]
 
 
-def test_a_split_gives_pictures_maps_and_attributes(faces: dict[str, Any]) -> None:
+def test_a_split_gives_images_maps_and_attributes(faces: dict[str, Any]) -> None:
     seen: set[Any] = set()
     for split, count in (("train", 5), ("val", 2), ("test", 3)):
         own = pickle.loads(pickle.dumps(open_faces(faces, split)))  # as loaders' workers get it
@@ -71,9 +71,9 @@ def test_a_split_gives_pictures_maps_and_attributes(faces: dict[str, Any]) -> No
         assert half.shape == (32, 48) and set(np.unique(half)) <= set(np.unique(expected.parsing))
         import zipfile
 
-        with zipfile.ZipFile(own.pictures) as archive:
-            picture = read_picture(archive.open(own.file(identity)))
-        assert np.array_equal(picture, expected.image)
+        with zipfile.ZipFile(own.images) as archive:
+            image = read_image(archive.open(own.file(identity)))
+        assert np.array_equal(image, expected.image)
 
 
 def test_what_is_no_face_is_refused(faces: dict[str, Any]) -> None:

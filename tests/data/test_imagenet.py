@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from icmbench.data.imagenet import ImageNetIndex, index
 from icmbench.data.manifest import Manifest, write_manifest
+from icmbench.data.readers.imagenet import ImageNetIndex, index
 from icmbench.errors import UserError
 
 # Ids in another order than WordNet ids, as in the real kit, and two inner nodes of the tree.
@@ -68,12 +68,12 @@ def _truth(folder: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four classes with 2, 3, 4 and 5 training pictures, five validation pictures."""
+    """Four classes with 2, 3, 4 and 5 training images, five validation images."""
     folder = tmp_path / "imagenet1k"
     _write_meta(folder / "devkit" / "data" / "meta.mat", SYNSETS)
     _truth(folder).write_text("".join(f"{identity}\n" for identity in TRUTH))
-    for pictures, wnid in enumerate(reversed(WNIDS), start=2):
-        for number in range(pictures):
+    for images, wnid in enumerate(reversed(WNIDS), start=2):
+        for number in range(images):
             _touch(folder / "train" / wnid / f"{wnid}_{977 * number + 3}.JPEG")
     for number in range(1, 6):
         _touch(folder / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
@@ -187,8 +187,8 @@ def test_unknown_split(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        (TRUTH[:4], "4 lines, none for picture ILSVRC2012_val_00000005.JPEG"),
-        ([*TRUTH, 1], "6 lines for 5 pictures"),
+        (TRUTH[:4], "4 lines, none for image ILSVRC2012_val_00000005.JPEG"),
+        ([*TRUTH, 1], "6 lines for 5 images"),
         ([*TRUTH[:4], 5], "line 5: '5' is no ILSVRC2012_ID"),
         ([*TRUTH[:4], 1001], "line 5: '1001' is no ILSVRC2012_ID"),
         ([*TRUTH[:4], "tench"], "line 5: 'tench' is no ILSVRC2012_ID"),
@@ -207,12 +207,12 @@ def test_ground_truth_that_is_no_text(folder: Path) -> None:
     _fails(folder, "val", _truth(folder), "no such file")
 
 
-def test_missing_validation_picture(folder: Path) -> None:
+def test_missing_validation_image(folder: Path) -> None:
     (folder / "val" / "ILSVRC2012_val_00000002.JPEG").unlink()
-    _fails(folder, "val", _truth(folder), "5 lines for 4 pictures")
+    _fails(folder, "val", _truth(folder), "5 lines for 4 images")
 
 
-def test_validation_picture_with_another_name(folder: Path) -> None:
+def test_validation_image_with_another_name(folder: Path) -> None:
     _touch(folder / "val" / "extra.JPEG")
     _fails(folder, "val", folder / "val" / "extra.JPEG", "its class is not known")
 
@@ -222,10 +222,10 @@ def test_class_folder_that_is_no_class(folder: Path) -> None:
     _fails(folder, "train", folder / "train" / "n02512053", "not a class of")
 
 
-def test_class_without_pictures(folder: Path) -> None:
+def test_class_without_images(folder: Path) -> None:
     for path in (folder / "train" / WNIDS[2]).iterdir():
         path.unlink()
-    _fails(folder, "train", folder / "train" / WNIDS[2], "no picture of this class")
+    _fails(folder, "train", folder / "train" / WNIDS[2], "no image of this class")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

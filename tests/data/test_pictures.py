@@ -1,4 +1,4 @@
-"""Pictures in any mode become uint8 RGB, as stated."""
+"""Images in any mode become uint8 RGB, as stated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icmbench.data.pictures import list_pictures, read_picture
+from icmbench.data.images import list_images, read_image
 
 
 @pytest.fixture
@@ -18,18 +18,18 @@ def colours() -> np.ndarray:
 
 def test_rgb_is_untouched(tmp_path: Path, colours: np.ndarray) -> None:
     Image.fromarray(colours).save(tmp_path / "a.png")
-    assert np.array_equal(read_picture(tmp_path / "a.png"), colours)
+    assert np.array_equal(read_image(tmp_path / "a.png"), colours)
 
 
 def test_grey_is_repeated(tmp_path: Path, colours: np.ndarray) -> None:
     Image.fromarray(colours[..., 0]).save(tmp_path / "a.png")
-    read = read_picture(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
     assert all(np.array_equal(read[..., i], colours[..., 0]) for i in range(3))
 
 
 def test_sixteen_bit_grey_keeps_the_upper_bits(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png")[0, :, 0].tolist() == [0, 0, 1, 255]
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 0, 1, 255]
 
 
 def test_palette_is_looked_up(tmp_path: Path) -> None:
@@ -37,13 +37,13 @@ def test_palette_is_looked_up(tmp_path: Path) -> None:
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putdata([1, 0])
     image.save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").tolist() == [[[200, 100, 50], [10, 20, 30]]]
+    assert read_image(tmp_path / "a.png").tolist() == [[[200, 100, 50], [10, 20, 30]]]
 
 
 def test_alpha_is_laid_over_black(tmp_path: Path) -> None:
     samples = np.array([[[200, 100, 50, 255], [200, 100, 50, 0], [200, 100, 50, 128]]], np.uint8)
     Image.fromarray(samples).save(tmp_path / "a.png")
-    read = read_picture(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
     assert read[0, 0].tolist() == [200, 100, 50]
     assert read[0, 1].tolist() == [0, 0, 0]
     assert np.abs(read[0, 2].astype(int) - [100, 50, 25]).max() <= 1
@@ -51,7 +51,7 @@ def test_alpha_is_laid_over_black(tmp_path: Path) -> None:
 
 def test_cmyk_is_converted(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
-    red, green, blue = read_picture(tmp_path / "a.jpg")[4, 4].tolist()
+    red, green, blue = read_image(tmp_path / "a.jpg")[4, 4].tolist()
     assert red > 240 and green < 15 and blue < 15
 
 
@@ -60,5 +60,5 @@ def test_lists_upper_case_suffixes_and_no_folders(tmp_path: Path, colours: np.nd
         (tmp_path / name).touch()
     (tmp_path / "inner").mkdir()
     Image.fromarray(colours).save(tmp_path / "inner" / "c.png")
-    assert [path.name for path in list_pictures(tmp_path)] == ["a.PNG", "b.JPEG"]
-    assert list_pictures(tmp_path / "nowhere") == []
+    assert [path.name for path in list_images(tmp_path)] == ["a.PNG", "b.JPEG"]
+    assert list_images(tmp_path / "nowhere") == []

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from icmbench.data import voc
 from icmbench.data.manifest import Manifest, write_manifest
-from icmbench.data.voc import CLASSES, cached_coco_annotations, coco_annotations
+from icmbench.data.readers import voc
+from icmbench.data.readers.voc import CLASSES, cached_coco_annotations, coco_annotations
 from icmbench.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -71,15 +71,15 @@ def _manifest(folder: Path, digest: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two years; picture 2007_000027 of VOC2012 is another one than 000027 of VOC2007."""
+    """Two years; image 2007_000027 of VOC2012 is another one than 000027 of VOC2007."""
     folder = tmp_path / "VOCdevkit"
     rng = random.Random(5)
-    pictures = {
+    images = {
         "VOC2007/trainval": ["000027", "000005"],
         "VOC2007/test": ["000001"],
         "VOC2012/trainval": ["2008_000008", "2007_000027"],
     }
-    for chosen, names in pictures.items():
+    for chosen, names in images.items():
         _list(folder, chosen, names)
         for name in names:
             width, height = rng.randint(20, 60), rng.randint(20, 60)
@@ -105,10 +105,10 @@ def test_agrees_with_torchvisions_reader(folder: Path) -> None:
     objects = 0
     for year in ("2007", "2012"):
         reference = VOCDetection(folder.parent, year, "trainval")
-        for path, (picture, target) in zip(reference.images, reference, strict=True):
+        for path, (opened, target) in zip(reference.images, reference, strict=True):
             image = next(images)
             assert folder / image["file_name"] == Path(path)
-            assert (image["width"], image["height"]) == picture.size
+            assert (image["width"], image["height"]) == opened.size
             expected = [
                 (
                     item["name"],
@@ -136,7 +136,7 @@ def test_ids_are_unique_over_the_years_and_do_not_depend_on_the_sets(folder: Pat
     assert [a["id"] for a in found["annotations"]] == list(range(1, len(found["annotations"]) + 1))
 
 
-def test_a_box_of_the_whole_picture_and_one_of_a_pixel(tmp_path: Path) -> None:
+def test_a_box_of_the_whole_image_and_one_of_a_pixel(tmp_path: Path) -> None:
     objects: list[Object] = [
         ("aeroplane", (1, 1, 40, 30), 0),
         ("tvmonitor", (40, 30, 40, 30), 1),
@@ -242,7 +242,7 @@ def test_damaged_annotations_are_named(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("missing", "problem"),
     [
-        ("JPEGImages/000001.jpg", "no such picture, but VOC2007/test lists it"),
+        ("JPEGImages/000001.jpg", "no such image, but VOC2007/test lists it"),
         ("Annotations/000001.xml", "no such file"),
     ],
 )
@@ -254,7 +254,7 @@ def test_missing_files_are_named(folder: Path, missing: str, problem: str) -> No
     assert str(caught.value).startswith(f"{path}: {problem}")
 
 
-def test_missing_folder_of_pictures_is_named(folder: Path) -> None:
+def test_missing_folder_of_images_is_named(folder: Path) -> None:
     (folder / "VOC2007" / "JPEGImages").rename(folder / "elsewhere")
     with pytest.raises(UserError, match=r"JPEGImages: no such folder"):
         coco_annotations(folder, SETS)
@@ -280,8 +280,8 @@ def test_sets_that_overlap_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "problem"),
     [
-        (["000001", "../000002"], r"line 2: '\.\./000002' is no picture name"),
-        (["000001 -1"], "line 1: '000001 -1' is no picture name"),
+        (["000001", "../000002"], r"line 2: '\.\./000002' is no image name"),
+        (["000001 -1"], "line 1: '000001 -1' is no image name"),
         (["000001", "", "000001"], "line 3: 000001 is there twice"),
     ],
 )

@@ -15,10 +15,10 @@ from damaged_kinds import BINARY, TEXT, XML, YAML
 from damaged_world import ROOT
 
 from icmbench.errors import UserError
-from icmbench.files import digest_json, read_json, sha256_bytes, sha256_file
+from icmbench.utils.files import digest_json, read_json, sha256_bytes, sha256_file
 
 _POINTS = f"{ROOT}/runs/toy/hyperprior/reconstruction/mse"
-_ANCHOR = f"{ROOT}/encoded/detection-test/anchors/jpeg"
+_ANCHOR = f"{ROOT}/encoded/detection-test/classical/jpeg"
 #: Columns that differ from run to run.
 _TIMES = ["encode_s", "decode_s", "reconstruct_s"]
 
@@ -53,7 +53,7 @@ def read_split(dataset: dict[str, Any]) -> str:
     found: list[Any] = [split.annotations, list(split.classes)]
     for index in range(len(split)):
         found.append([split.ids[index], split.native_size(index), split.size(index)])
-        found.append(decoded_digest(split.picture(index)))
+        found.append(decoded_digest(split.image(index)))
         if split.annotations is not None:
             boxes, labels = split.target(index, 48, 40)
             found.append([boxes.tolist(), labels.tolist(), split.label(index)])
@@ -306,23 +306,23 @@ def _decoded(folder: Path) -> dict[str, Any]:
     table = pd.read_parquet(folder / "decoded.parquet")
     archive = next(folder / n for n in ("decoded.zip", "latents.zip") if (folder / n).is_file())
     with zipfile.ZipFile(archive) as opened:
-        pictures = {name: sha256_bytes(opened.read(name)) for name in opened.namelist()}
-    return {"roundtrip_ok": [bool(ok) for ok in table["roundtrip_ok"]], "pictures": pictures}
+        images = {name: sha256_bytes(opened.read(name)) for name in opened.namelist()}
+    return {"roundtrip_ok": [bool(ok) for ok in table["roundtrip_ok"]], "images": images}
 
 
 def _anchor(name: str) -> list[Target]:
-    first, second = (f"anchors/{name}/{index}.bin" for index in range(2))
+    first, second = (f"classical/{name}/{index}.bin" for index in range(2))
     expected: dict[str, Any] = {}
 
     def read() -> Any:
-        from icmbench.anchors.coding import open_anchor
+        from icmbench.evaluate.classical import open_anchor
 
         data = Path(first).read_bytes()
         try:
-            picture = open_anchor(world.anchor_settings(name)).decode(data)
-        except UserError as error:  # the verb puts the picture before it
+            image = open_anchor(world.codec_settings(name)).decode(data)
+        except UserError as error:  # the verb puts the image before it
             raise UserError(f"{first}: {error}") from None
-        found = [picture.shape, sha256_bytes(picture.tobytes())]
+        found = [image.shape, sha256_bytes(image.tobytes())]
         if expected and found != expected["found"]:
             # Cached and linked bitstreams carry a SHA-256, by which the cache finds them damaged.
             assert sha256_bytes(data) != expected["sha256"]
@@ -370,7 +370,7 @@ def _encoded() -> list[Target]:
     jpeg = _evaluate("jpeg/reconstruction/baseline")
     points = sorted_points("hyperprior")
     first, second = points
-    pictures = f"{_ANCHOR}/quality-10/decoded"
+    images = f"{_ANCHOR}/quality-10/decoded"
     return [
         *(
             Target(
@@ -399,10 +399,10 @@ def _encoded() -> list[Target]:
         ),
         Target(
             "encodings",
-            f"{pictures}/3000000.png",
+            f"{images}/3000000.png",
             BINARY,
             jpeg,
-            (f"{pictures}/3000001.png",),
+            (f"{images}/3000001.png",),
             ("3000000.png", "3000000"),
         ),
     ]
@@ -540,7 +540,7 @@ def _jobs() -> list[Target]:
         "data": plan / "data/detection.json",
         "train": plan / "train/toy/hyperprior/reconstruction/mse/rate0-seed0.json",
         "encode": plan / "code/detection-test/toy/hyperprior/reconstruction/mse.json",
-        "code": plan / "code/detection-test/anchors/jpeg/quality-10.json",
+        "code": plan / "code/detection-test/classical/jpeg/quality-10.json",
         "evaluate": plan / "evaluate/toy/jpeg/reconstruction/baseline.json",
     }
 
@@ -644,10 +644,10 @@ def _results() -> list[Target]:
 
 def _coded() -> Any:
     """Code an anchor's point anew, through the cache."""
-    from icmbench.anchors.coding import code_chunk
     from icmbench.config.jobs import read_job
+    from icmbench.evaluate.classical import code_chunk
 
-    job = read_job(ROOT / "plan/code/detection-test/anchors/jpeg/quality-10.json", "code")
+    job = read_job(ROOT / "plan/code/detection-test/classical/jpeg/quality-10.json", "code")
     rows = read_json(code_chunk(job, 0))["rows"]
     kept = [{k: v for k, v in row.items() if k not in _TIMES} for row in rows]
     files = [sha256_file(p) for p in sorted(Path(_ANCHOR).rglob("*.???"))]
@@ -655,7 +655,7 @@ def _coded() -> Any:
 
 
 def _shown() -> Any:
-    from icmbench.anchors.cache_command import open_cache, prune, show
+    from icmbench.commands.cache import open_cache, prune, show
 
     cache = open_cache(Path("config.yaml"))
     show(cache)
@@ -684,7 +684,7 @@ def in_world(found: list[Target]) -> list[Target]:
     from dataclasses import replace
 
     entries = sorted(Path("results/cache").glob("??/*"))
-    first = read_json(ROOT / "plan/code/detection-test/anchors/jpeg/quality-10.json")
+    first = read_json(ROOT / "plan/code/detection-test/classical/jpeg/quality-10.json")
     assert first["codec"]["rate"] == 10
     own = [e for e in entries if "quality 10" in read_json(e / "entry.json")["implementation"]]
     other = [e for e in entries if e not in own]

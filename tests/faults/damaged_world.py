@@ -23,7 +23,8 @@ from PIL import Image
 from icmbench.__main__ import main
 from icmbench.data.checksums import hash_file
 from icmbench.data.manifest import Listing, Manifest, write_listing, write_manifest
-from icmbench.registry import CODECS, implementation, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, implementation
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = Path("results/smoke")
@@ -32,7 +33,7 @@ STUDY = """
 name: toy
 title: Two codecs
 reference: {authors: Nobody, venue: nowhere, year: 2026}
-summary: A learned codec and an anchor, by picture quality.
+summary: A learned codec and an anchor, by image quality.
 ladders:
   quality: {parameter: quality, values: [10, 40], origin: ours}
   lambda: {parameter: lambda, values: [0.002, 0.02], origin: ours}
@@ -152,7 +153,7 @@ def _run_workflow() -> None:
     for path in sorted(jobs.glob("train/**/*.json")):
         run("train", str(path))
     for path in sorted(jobs.glob("code/**/*.json")):
-        if "/anchors/" in str(path):
+        if "/classical/" in str(path):
             run("code", str(path))
         else:
             run("encode", str(path))
@@ -214,7 +215,7 @@ def _checkpoint() -> None:
 
 
 def dataset() -> dict[str, Any]:
-    """Return the job section of the toy study's pictures."""
+    """Return the job section of the toy study's images."""
     section: dict[str, Any] = train_job()["dataset"]
     return section
 
@@ -243,7 +244,7 @@ def encode_job(name: str) -> dict[str, Any]:
         "threads": 1,
         "gpu": 0,
         "modules": [],
-        "decodes": ["pictures"] if entry.yields == ("pictures",) else ["features"],
+        "decodes": ["images"] if entry.yields == ("images",) else ["features"],
     }
 
 
@@ -263,7 +264,7 @@ def _encoding(name: str) -> None:
     decode_curve([job])
 
 
-def anchor_settings(name: str) -> dict[str, Any]:
+def codec_settings(name: str) -> dict[str, Any]:
     """Return the codec section of an anchor's job."""
     entry = CODECS[name]
     return {
@@ -275,15 +276,15 @@ def anchor_settings(name: str) -> dict[str, Any]:
 
 
 def _bitstream(name: str) -> None:
-    from icmbench.anchors.coding import open_anchor
     from icmbench.data.dataset import Split
+    from icmbench.evaluate.classical import open_anchor
 
-    anchor = open_anchor(anchor_settings(name))
+    anchor = open_anchor(codec_settings(name))
     split = Split(dataset(), "test")
     for index in range(2):
-        path = Path(f"anchors/{name}/{index}.bin")
+        path = Path(f"classical/{name}/{index}.bin")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(anchor.encode(split.picture(index)).data)
+        path.write_bytes(anchor.encode(split.image(index)).data)
 
 
 # --- data sets as they are fetched ------------------------------------------------------------
@@ -324,7 +325,7 @@ def celeba() -> dict[str, Any]:
 def _fetched() -> None:
     rng = np.random.default_rng(1)
 
-    def picture(path: str) -> None:
+    def image(path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         blocks = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
         Image.fromarray(np.kron(blocks, np.ones((8, 8, 1), np.uint8))).save(path)
@@ -332,7 +333,7 @@ def _fetched() -> None:
     formats = ("jpg", "png", "webp", "bmp", "ppm", "tif")
     names = [f"{number}.{suffix}" for number, suffix in enumerate(formats, start=1)]
     for name in names:
-        picture(f"data/coco/val/{name}")
+        image(f"data/coco/val/{name}")
     content = {
         "images": [
             {"id": number, "file_name": name, "width": 48, "height": 40}
@@ -359,14 +360,14 @@ def _fetched() -> None:
 
     voc_root = Path("data/voc/VOC2007")
     for name in ("000001", "000002"):
-        picture(f"{voc_root}/JPEGImages/{name}.jpg")
+        image(f"{voc_root}/JPEGImages/{name}.jpg")
         (voc_root / "Annotations").mkdir(exist_ok=True)
         (voc_root / f"Annotations/{name}.xml").write_text(_voc_xml(name))
     (voc_root / "ImageSets/Main").mkdir(parents=True)
     (voc_root / "ImageSets/Main/test.txt").write_text("000001\n000002\n")
 
     for number in (1, 2, 3):
-        picture(f"data/celeba/img_align_celeba/{number:06d}.jpg")
+        image(f"data/celeba/img_align_celeba/{number:06d}.jpg")
     attributes = "3\nBald Smiling Young\n" + "".join(
         f"{n:06d}.jpg -1 1 {1 - 2 * (n % 2)}\n" for n in (1, 2, 3)
     )

@@ -9,8 +9,8 @@ import yaml
 
 from checkout import Checkout, add_fetched_data
 
-CONFIG = ("studies=[chamain2021]", "anchors=[jpeg]")
-# A task's training, a chain of two codecs' trainings, fetched and generated pictures, a learned
+CONFIG = ("studies=[chamain2021]", "classical_codecs=[jpeg]")
+# A task's training, a chain of two codecs' trainings, fetched and generated images, a learned
 # and a classical codec.
 KEPT = (
     "uncoded/faster-rcnn/pretrained",
@@ -44,8 +44,8 @@ def cut(study: dict[str, Any]) -> None:
         for one in study["comparisons"]
         if one["anchor"] in KEPT and any(name in KEPT for name in one["variants"])
     ]
-    for pictures in study["pictures"]:
-        pictures["variants"] = [name for name in pictures["variants"] if name in KEPT]
+    for images in study["images"]:
+        images["variants"] = [name for name in images["variants"] if name in KEPT]
     study["published"] = [one for one in study["published"] if one["variant"] in KEPT]
     study["claims"] = {k: v for k, v in study["claims"].items() if _variants(v) <= set(KEPT)}
 
@@ -66,6 +66,6 @@ def _edit(path: Path, change: Any) -> None:
 
 def prepare_short(folder: Path, repository: Path) -> Checkout:
     """Return a checkout in which nothing is trained: JPEG on the fetched photographs."""
-    checkout = Checkout(folder, repository, ("studies=[anchors]", "anchors=[jpeg]"))
+    checkout = Checkout(folder, repository, ("studies=[classical]", "classical_codecs=[jpeg]"))
     add_fetched_data(checkout, repository)
     return checkout

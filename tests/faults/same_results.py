@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from checkout import Checkout
-from icmbench.sums import SEAL
+from icmbench.utils.checksums import SEAL
 
 # Seconds that something took and moments at which it happened, by key of JSON files, column of
 # tables, metric of MLflow.

@@ -24,7 +24,7 @@ from icmbench.__main__ import main
 from icmbench.data.catalogue import Archive
 from icmbench.data.unpack import unpack
 from icmbench.errors import UserError
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 CANARY = "canary7fe41d0c2b"
 
@@ -93,7 +93,8 @@ def test_downloaded_weights_run_nothing(
 
     from icmbench.codecs.layered.perceptual import make_distance
     from icmbench.networks.build import build_codec
-    from icmbench.registry import CODECS, load_modules
+    from icmbench.plugins import load_modules
+    from icmbench.registry import CODECS
 
     load_modules([])
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -124,8 +125,8 @@ def test_downloaded_weights_run_nothing(
 
 
 def test_statistics_and_latents_run_nothing(tmp_path: Path, proof: Path) -> None:
-    from icmbench.coded.archive import latents_from_bytes
-    from icmbench.records.statistics import load_statistics
+    from icmbench.evaluate.archive import latents_from_bytes
+    from icmbench.evaluate.statistics import load_statistics
 
     hostile = np.array([Payload(proof)], dtype=object)
     np.savez(tmp_path / "statistics-x.npz", kind=hostile, image_ids=hostile)

@@ -16,7 +16,7 @@ from fault_study import prepare, prepare_short
 from same_results import assert_same_file, assert_same_files, tracked
 
 from checkout import HERE, Checkout
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 CHAIN = "chamain2021/hyperprior/reconstruction/mse"
 
@@ -40,9 +40,9 @@ PHASES = {
         "data/toy", "data/toy.files.sha256", "data/toy.dvc", "data/.icmbench"),
     "generate": _in_plan("data", "data/detection", "results/smoke/data/detection/manifest.json",
         "results/smoke/data/detection"),
-    "anchors": _in_plan("code", "code/detection-test/anchors/jpeg/quality-10",
-        "results/smoke/encoded/detection-test/anchors/jpeg/quality-10/chunk0of1.json",
-        "results/smoke/encoded/detection-test/anchors/jpeg/quality-10", "results/cache"),
+    "anchors": _in_plan("code", "code/detection-test/classical/jpeg/quality-10",
+        "results/smoke/encoded/detection-test/classical/jpeg/quality-10/chunk0of1.json",
+        "results/smoke/encoded/detection-test/classical/jpeg/quality-10", "results/cache"),
     "train": _in_plan("train", f"train/{CHAIN}/rate1-seed0",
         f"results/smoke/runs/{CHAIN}/rate1-seed0/weights.pt",
         *(f"results/smoke/runs/{CHAIN}/rate1-seed0/{name}"

@@ -10,7 +10,7 @@ from fault_study import prepare_short
 
 from checkout import HERE, Checkout
 from icmbench.errors import CannotWrite
-from icmbench.files import check_writable, write_text
+from icmbench.utils.files import check_writable, write_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -31,15 +31,15 @@ def test_the_second_run_is_refused_and_the_first_unharmed(repository: Path, tmp_
         time.sleep(0.05)
     for job in jobs:
         os.kill(job, signal.SIGSTOP)  # its run lasts as long as the others need
-    same = second(first, "studies=[anchors]", "anchors=[jpeg]")
+    same = second(first, "studies=[classical]", "classical_codecs=[jpeg]")
     assert same.returncode == 1
     assert "LockException" in same.stderr and "cannot be locked" in same.stderr, same.stderr
     # Other settings would replace the plan under the first one's jobs.
-    other = second(first, "studies=[anchors]", "anchors=[jpeg,webp]")
+    other = second(first, "studies=[classical]", "classical_codecs=[jpeg,webp]")
     assert other.returncode == 1
     line = "results/smoke: another run with other settings is at work here; wait for its end"
     assert line in other.stderr and "Traceback" not in other.stderr, other.stderr
-    dry = second(first, "studies=[anchors]", "anchors=[jpeg]", "--dry-run")
+    dry = second(first, "studies=[classical]", "classical_codecs=[jpeg]", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert process.poll() is None
     for job in jobs:

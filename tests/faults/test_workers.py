@@ -13,7 +13,7 @@ import pytest
 
 PROGRAM = """
 import os, sys, time
-from icmbench.workers import worker_pool
+from icmbench.utils.workers import worker_pool
 
 def work(_):
     time.sleep(0.2)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from disk import full, small_disk
 
-from icmbench.anchors.cache import Cache
+from icmbench.codecs.classical.cache import Cache
 from icmbench.errors import CannotWrite
-from icmbench.files import atomic_path, writing
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from icmbench.train.lock import TrainingLock
+from icmbench.utils.files import atomic_path, writing
 
 LINE = r"cannot be written \(No space left on device\): make room there"
 

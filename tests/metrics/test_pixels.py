@@ -1,4 +1,4 @@
-"""Picture quality against hand-computed cases, published numbers and other code."""
+"""RgbImage quality against hand-computed cases, published numbers and other code."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_psnr_ycbcr_against_the_conversion_itself() -> None:
     assert psnr_ycbcr(original, decoded) == pytest.approx(expected, abs=1e-9)
 
 
-def test_quality_has_every_picture_metric() -> None:
+def test_quality_has_every_image_metric() -> None:
     original, decoded = noisy(3, (176, 200, 3))
     found = quality(original, decoded)
     assert tuple(found) == PIXEL_METRICS
@@ -98,7 +98,7 @@ def test_quality_has_every_picture_metric() -> None:
 @pytest.mark.parametrize("metric", [psnr, psnr_ycbcr, ms_ssim])
 def test_other_shapes_are_refused(metric: object) -> None:
     assert callable(metric)
-    with pytest.raises(UserError, match=r"decoded picture is \(2, 20, 3\), the original"):
+    with pytest.raises(UserError, match=r"decoded image is \(2, 20, 3\), the original"):
         metric(GREY, GREY[:2])
 
 

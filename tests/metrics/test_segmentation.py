@@ -10,9 +10,9 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from icmbench.errors import UserError
+from icmbench.evaluate.confusion import ConfusionStatistics
+from icmbench.evaluate.statistics import load_statistics, save_statistics
 from icmbench.metrics.segmentation import confusion_matrix, segmentation_metrics
-from icmbench.records.confusion import ConfusionStatistics
-from icmbench.records.statistics import load_statistics, save_statistics
 
 RNG = np.random.default_rng(0)
 

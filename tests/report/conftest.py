@@ -22,12 +22,12 @@ from icmbench.config.plan import Plan
 from icmbench.config.run import AnalysisSettings, RunConfig
 from icmbench.config.scale import EmbeddedScenes, Scale
 from icmbench.config.study import Study
-from icmbench.data.embedded import generate
-from icmbench.files import read_json, write_bytes, write_json
-from icmbench.records.statistics import MeanStatistics, save_statistics
-from icmbench.records.table import write_records
-from icmbench.registry import load_modules
+from icmbench.data.synthetic.scenes import generate
+from icmbench.evaluate.records import write_records
+from icmbench.evaluate.statistics import MeanStatistics, save_statistics
+from icmbench.plugins import load_modules
 from icmbench.report.build import build_report
+from icmbench.utils.files import read_json, write_bytes, write_json
 
 IMAGES = 6
 STUDY = """
@@ -66,7 +66,7 @@ variants:
 comparisons:
   - {anchor: jpeg/faster-rcnn/baseline, metrics: [box_map],
      variants: [jpeg/faster-rcnn/t-ft, hyperprior/faster-rcnn/j-ft]}
-pictures:
+images:
   - {title: Side by side, bpp: 0.5, images: 2,
      variants: [jpeg/faster-rcnn/baseline, hyperprior/faster-rcnn/j-ft]}
 published:
@@ -80,7 +80,7 @@ notes: [Something a reader must know.]
 """
 PLAIN_STUDY = """
 name: photographs2020
-title: Pictures for people
+title: Images for people
 reference: {authors: B. Author, venue: PCS, year: 2020}
 summary: JPEG alone.
 ladders:

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from icmbench.config.scale import EmbeddedFaces
-from icmbench.data.embedded_faces import generate_faces
-from icmbench.data.face_look import PARSING
+from icmbench.data.synthetic.face_look import PARSING
+from icmbench.data.synthetic.faces import generate_faces
 from icmbench.report.complexity import complexity_rows, complexity_table
 from icmbench.report.downloads import curve_downloads, table_csv
 from icmbench.report.drawing import coloured_map, map_colour
 from icmbench.report.families import families_of
+from icmbench.report.gallery import Images
 from icmbench.report.outputs import (
     expected_outputs,
     leading_metrics,
@@ -29,7 +30,6 @@ from icmbench.report.outputs import (
     study_plots,
     vision_roles,
 )
-from icmbench.report.pictures import Pictures
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import joint_styles, metric_style, variant_styles
 from icmbench.report.tables import Cell, Table
@@ -68,13 +68,13 @@ def test_pages_follow_from_the_plan() -> None:
         methods={"a": variant("jpeg", "resnet-mask-rcnn"), "b": variant("uncoded", "linear-probe")},
         task_of={
             "a": variant("layered", "face-analysis-on-features", "faces"),
-            "b": variant("jpeg", "face-parsing-on-pictures", "faces", evaluate=False),
+            "b": variant("jpeg", "face-parsing-on-images", "faces", evaluate=False),
         },
     )
     # A study whose name another page has gets a prefix; that of anchors has its place.
     assert pages(plan) == [
         "index.html",
-        "anchors.html",
+        "classical.html",
         "study-methods.html",
         "study-task-of.html",
         *(
@@ -98,7 +98,7 @@ def test_pages_follow_from_the_plan() -> None:
         for metric in ("miou", "fwiou", "pixel_accuracy")
         for suffix in ("svg", "pdf")
     ]
-    # Features make no pictures, so nothing of them has a PSNR.
+    # Features make no images, so nothing of them has a PSNR.
     assert vision_roles(plan) == ["r"]
     assert leading_metrics(plan, "task-of") == ["attribute_accuracy", "miou"]
     assert ("psnr", None) not in study_plots(plan, "task-of")
@@ -205,19 +205,19 @@ def test_colours_of_parsing_maps() -> None:
 
 
 def face_results(root: Path) -> Results:
-    """Faces: JPEG with maps on pictures, latents with maps, and latents with attributes alone."""
+    """Faces: JPEG with maps on images, latents with maps, and latents with attributes alone."""
     config = EmbeddedFaces(source="embedded-faces", size=64, train=0, val=0, test=2)
     generate_faces(config, root / "data/faces")
     ids = [3_000_000, 3_000_001]
     variants = {
-        "jpeg": variant("jpeg", "face-analysis-on-pictures", "faces"),
+        "jpeg": variant("jpeg", "face-analysis-on-images", "faces"),
         "latents": variant("layered", "face-parsing-on-features", "faces"),
         "blind": variant("layered", "face-attributes-on-features", "faces"),
     }
     plan = plan_of(faces=variants)
     plan["datasets"] = {"faces": {**config.model_dump(), "folder": "elsewhere"}}
     shown = {"title": "T", "bpp": 1.0, "images": 1, "variants": list(variants)}
-    plan["studies"]["faces"]["pictures"] = [shown]
+    plan["studies"]["faces"]["images"] = [shown]
     curves = []
     for point, name in zip(plan["points"], variants, strict=True):
         point |= {"codec": variants[name]["codec"], "task": variants[name]["task"]}
@@ -243,23 +243,23 @@ def face_results(root: Path) -> Results:
     return Results(root, plan, curves, [], None, {}, {})
 
 
-def test_parsing_maps_stand_below_the_pictures(tmp_path: Path) -> None:
+def test_parsing_maps_stand_below_the_images(tmp_path: Path) -> None:
     results = face_results(tmp_path)
-    (gallery,) = Pictures(results).galleries("faces", variant_styles(results.plan, "faces"))
+    (gallery,) = Images(results).galleries("faces", variant_styles(results.plan, "faces"))
     assert gallery.missing == [
-        "layered, face-attributes-on-features: its task reads features, and no picture is decoded."
+        "layered, face-attributes-on-features: its task reads features, and no image is decoded."
     ]
     assert gallery.maps == PARSING and not gallery.boxes
-    (_, pictures), (words, maps) = gallery.rows
+    (_, images), (words, maps) = gallery.rows
     assert words == "3000000, parsing maps"
-    assert [tile.title for tile in pictures] == ["Original", "jpeg, face-analysis-on-pictures"]
+    assert [tile.title for tile in images] == ["Original", "jpeg, face-analysis-on-images"]
     assert [tile.title for tile in maps] == [
         "Ground truth",
-        "jpeg, face-analysis-on-pictures",
+        "jpeg, face-analysis-on-images",
         "layered, face-parsing-on-features",
     ]
     assert maps[1].lines == ["parsing map", "all images: Mean IoU 50.0 % at 1.000 bpp"]
-    drawn = Image.open(tmp_path / "report/pictures/faces-0-3000000-map-2.png").convert("RGB")
+    drawn = Image.open(tmp_path / "report/images/faces-0-3000000-map-2.png").convert("RGB")
     assert drawn.getcolors() == [(192 * 192, map_colour(9))]
-    truth = Image.open(tmp_path / "report/pictures/faces-0-3000000-map-0.png").convert("RGB")
+    truth = Image.open(tmp_path / "report/images/faces-0-3000000-map-0.png").convert("RGB")
     assert len(truth.getcolors() or []) > 4

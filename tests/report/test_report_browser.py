@@ -67,7 +67,7 @@ def test_plots_are_drawn_and_buttons_highlight(built: Path, tmp_path: Path) -> N
 
 
 def test_a_study_is_highlighted_as_a_whole(built: Path, tmp_path: Path) -> None:
-    page = (built / "report/anchors.html").read_text(encoding="utf-8")
+    page = (built / "report/classical.html").read_text(encoding="utf-8")
     copy = tmp_path / "page.html"
     copy.write_text(page + PRESS, encoding="utf-8")
     document, log = dump(copy, tmp_path / "profile")

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 from icmbench.errors import UserError
-from icmbench.files import write_json
 from icmbench.report.build import build_report, expected_outputs
-from icmbench.report.pictures import Pictures
+from icmbench.report.gallery import Images
 from icmbench.report.results import load_results
 from icmbench.report.style import variant_styles
+from icmbench.utils.files import write_json
 
 STUDY = "somewhere2021"
 VOID = {"meta", "link", "img", "br", "path"}
@@ -96,14 +96,14 @@ def test_writes_exactly_the_expected_outputs(built: Path) -> None:
     found = {
         path.relative_to(built).as_posix()
         for path in (built / "report").rglob("*")
-        if path.is_file() and path.parent.name != "pictures"
+        if path.is_file() and path.parent.name != "images"
     }
     assert found == set(expected)
     # 2 images x (original, two variants), small files
-    pictures = sorted((built / "report/pictures").iterdir())
-    assert len(pictures) == 6
-    assert all(Image.open(path).size == (384, 384) for path in pictures)
-    assert all(path.stat().st_size < 200_000 for path in pictures)
+    images = sorted((built / "report/images").iterdir())
+    assert len(images) == 6
+    assert all(Image.open(path).size == (384, 384) for path in images)
+    assert all(path.stat().st_size < 200_000 for path in images)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_readers_take_away(built: Path) -> None:
 
 
 def test_human_vision_and_tasks_across_studies(built: Path) -> None:
-    people = Checked(page_of(built, "anchors.html")).text
+    people = Checked(page_of(built, "classical.html")).text
     for words in (
         "On detection: embedded scenes (generated)",
         "photographs2020: JPEG",
@@ -272,12 +272,12 @@ def test_published_curves_are_on_the_page_where_they_can_be_compared(
     ):
         assert words in shown
         assert words == "quality 10 to 40" or words not in hidden
-    # The pictures of an anchor are found in its folder as in an archive.
-    pictures = "report/pictures"
-    names = sorted(path.name for path in (built / pictures).iterdir())
-    assert names == sorted(path.name for path in (comparable / pictures).iterdir())
+    # The images of an anchor are found in its folder as in an archive.
+    images = "report/images"
+    names = sorted(path.name for path in (built / images).iterdir())
+    assert names == sorted(path.name for path in (comparable / images).iterdir())
     for name in names:
-        assert (built / pictures / name).read_bytes() == (comparable / pictures / name).read_bytes()
+        assert (built / images / name).read_bytes() == (comparable / images / name).read_bytes()
 
 
 def test_the_study_of_anchors_stands_on_the_page_of_human_vision(root: Path) -> None:
@@ -286,13 +286,13 @@ def test_the_study_of_anchors_stands_on_the_page_of_human_vision(root: Path) -> 
         path.write_text(path.read_text().replace("photographs2020", "anchors"))
     build_report(root)
     assert not (root / "report/photographs2020.html").exists()
-    parsed = Checked(page_of(root, "anchors.html"))
+    parsed = Checked(page_of(root, "classical.html"))
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {"anchors", "anchors-plots", "anchors-complexity", "role-detection"} <= set(parsed.ids)
-    assert "Pictures for people" in parsed.text
+    assert "Images for people" in parsed.text
     assert "is not among the studies of this run" not in parsed.text
     entry = Checked(page_of(root, "index.html"))
-    leading = [address for tag, address in entry.addresses if address == "anchors.html"]
+    leading = [address for tag, address in entry.addresses if address == "classical.html"]
     assert len(leading) == 3  # navigation, table of studies, list of pages
 
 
@@ -302,7 +302,7 @@ def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
     for path in [*root.rglob("decoded.zip"), *root.rglob("run.json"), *root.rglob("evaluate.json")]:
         path.unlink()
     shutil.rmtree(root / "data")
-    stale = root / "report/pictures/somewhere2021-9-1.png"  # of an earlier report
+    stale = root / "report/images/somewhere2021-9-1.png"  # of an earlier report
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"old")
     other = root / "report/task-of-old.html"
@@ -335,11 +335,11 @@ def test_missing_pieces_are_said_on_the_page(root: Path) -> None:
         ("data/detection/instances_test.json", "original images cannot be read"),
     ],
 )
-def test_pictures_that_cannot_be_shown(root: Path, pattern: str, words: str) -> None:
+def test_images_that_cannot_be_shown(root: Path, pattern: str, words: str) -> None:
     for path in root.glob(pattern):
         path.unlink()
     results = load_results(root)
-    (gallery,) = Pictures(results).galleries(STUDY, variant_styles(results.plan, STUDY))
+    (gallery,) = Images(results).galleries(STUDY, variant_styles(results.plan, STUDY))
     assert words in " ".join(gallery.missing)
     assert gallery.rows == []
 
@@ -372,7 +372,7 @@ def test_boxes_are_drawn_where_they_are(built: Path) -> None:
     """Pixels change around the ground truth's boxes and nowhere far from them."""
     truth = json.loads((built / "data/detection/instances_test.json").read_text())
     image_id = truth["images"][0]["id"]
-    drawn = np.asarray(Image.open(built / f"report/pictures/somewhere2021-0-{image_id}.png"), int)
+    drawn = np.asarray(Image.open(built / f"report/images/somewhere2021-0-{image_id}.png"), int)
     plain = drawn.copy()
     plain = plain[1::3, 1::3]  # the 128 x 128 image that was enlarged threefold
     flat = np.repeat(np.repeat(plain, 3, 0), 3, 1)

@@ -15,11 +15,11 @@ import pytest
 from icmbench.analyse.run import analyse_run
 from icmbench.config.study import Study
 from icmbench.errors import UserError
-from icmbench.files import read_json, write_json
 from icmbench.report.build import build_report
 from icmbench.report.claims import glance_table, load_claims, study_claims
 from icmbench.report.results import load_results
 from icmbench.report.style import variant_styles
+from icmbench.utils.files import read_json, write_json
 
 STUDY = "somewhere2021"
 OLD, NEW = "jpeg/faster-rcnn/baseline", "jpeg/faster-rcnn/t-ft"

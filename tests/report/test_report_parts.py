@@ -18,9 +18,8 @@ from PIL import Image
 from icmbench.report.chart_data import RateChart, Series, rate_chart
 from icmbench.report.charts import figure_files, rate_ticks, vega_lite
 from icmbench.report.drawing import annotated
-from icmbench.report.originals import Originals, sort_ids
+from icmbench.report.gallery import nearest_point
 from icmbench.report.outputs import leading_metrics, study_metrics
-from icmbench.report.pictures import nearest_point
 from icmbench.report.provenance import (
     implementations,
     merged_settings,
@@ -39,6 +38,7 @@ from icmbench.report.style import (
     variant_styles,
 )
 from icmbench.report.tables import FLAGS, Table, bd_table, curve_table, key_figures
+from icmbench.report.test_images import Originals, sort_ids
 from icmbench.report.training import training_tables
 
 STUDY = "somewhere2021"
@@ -359,7 +359,7 @@ def test_originals_of_a_fetched_data_set(results: Results, tmp_path: Path) -> No
     assert originals.ids() == ["7"] and originals.size("7") == (400, 200)
     (box,) = originals.boxes("7")
     assert box.text == "cat"
-    # Reduced to 384 pixels: the box moves with the picture.
+    # Reduced to 384 pixels: the box moves with the image.
     drawn = annotated(originals.image("7"), [box], (400, 200))
     assert drawn.size == (384, 192)
     assert drawn.getpixel((round(140 * 0.96) - 2, 60)) == (0xF0, 0xE4, 0x42)

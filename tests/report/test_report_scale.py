@@ -18,14 +18,14 @@ import pytest
 
 from icmbench.analyse.run import analyse_run
 from icmbench.errors import UserError
-from icmbench.files import read_json
-from icmbench.records.table import read_records, write_records
+from icmbench.evaluate.records import read_records, write_records
 from icmbench.report import assemble, charts, selection
 from icmbench.report.build import build_report
 from icmbench.report.records import load_records
 from icmbench.report.results import Results, load_results
 from icmbench.report.selection import select
 from icmbench.report.style import variant_styles
+from icmbench.utils.files import read_json
 
 SMALL, LARGE = 100, 200
 LIMIT = 60  # operating points of a page; a variant has 25
@@ -108,7 +108,7 @@ def test_what_a_page_leaves_out_is_said_and_lies_beside_it(cut: dict[int, Built]
     (notice,) = re.findall(r'<p class="notice" role="note">(Only .*?)</p>', text)
     assert f"Only 2 of {variants} variants" in notice
     assert f"50 of {len(points)} operating points" in notice
-    for page in ("generated.html", "task-detection.html", "anchors.html"):
+    for page in ("generated.html", "task-detection.html", "classical.html"):
         content = (root / "report" / page).read_text()
         assert "Only 2 of" in content, page
         targets = set(re.findall(r'<a (?:download="[^"]*" )?href="([^"#:]+)"', content))
@@ -159,9 +159,9 @@ def test_variants_that_claims_name_come_first(
     assert whole.rest("tables/bd.csv") is None
 
     monkeypatch.setattr(selection, "MAX_VARIANTS", 2)
-    # Without claims: what pictures show.
-    pictured = ["jpeg/faster-rcnn/baseline", "hyperprior/faster-rcnn/j-ft"]
-    assert list(select(results, styles).styles) == pictured
+    # Without claims: what images show.
+    imaged = ["jpeg/faster-rcnn/baseline", "hyperprior/faster-rcnn/j-ft"]
+    assert list(select(results, styles).styles) == imaged
     plan = results.plan | {"studies": dict(results.plan["studies"])}
     claims = {"one": {"form": "value", "variant": "jpeg/faster-rcnn/t-ft", "metric": "box_map"}}
     plan["studies"][study] = plan["studies"][study] | {"claims": claims}

@@ -19,10 +19,10 @@ from track_results import CFT, RUNS, START, STEPS, ResultsFolder
 from track_store import Store
 
 from icmbench.errors import UserError
-from icmbench.files import write_text
 from icmbench.track import push as push_module
 from icmbench.track import sync
 from icmbench.track.points import STALE_S
+from icmbench.utils.files import write_text
 
 POINT = f"{CFT}/rate0-seed0"
 OTHER = f"{CFT}/rate1-seed0"

@@ -8,7 +8,7 @@ from typing import Any
 
 from icmbench.config.plan import load_plan
 from icmbench.config.points import Point
-from icmbench.files import write_json, write_text
+from icmbench.utils.files import write_json, write_text
 
 START = 1_700_000_000.0
 STEPS = range(10, 101, 10)

@@ -26,13 +26,13 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 import icmbench.codecs.dicm.codec
-import icmbench.codecs.hyperprior
+import icmbench.codecs.learned.hyperprior
 import icmbench.tasks.faster_rcnn
 import icmbench.train.run  # noqa: F401
 from icmbench.__main__ import main
-from icmbench.files import read_json
 from icmbench.tasks.contrastive.views import Views
 from icmbench.train.system import System
+from icmbench.utils.files import read_json
 
 
 def make_quiet() -> None:

@@ -48,22 +48,22 @@ class ToyCodec(nn.Module):
 
 
 class ToySplit:
-    """Grey noise with one bright square in each picture."""
+    """Grey noise with one bright square in each image."""
 
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(0)
-        self.pictures = rng.integers(0, 100, (count, 64, 64, 3), np.uint8)
-        for index, picture in enumerate(self.pictures):
-            picture[4 * index : 4 * index + 16, 32:48] = 255
+        self.images = rng.integers(0, 100, (count, 64, 64, 3), np.uint8)
+        for index, image in enumerate(self.images):
+            image[4 * index : 4 * index + 16, 32:48] = 255
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def picture(self, index: int) -> Any:
-        return self.pictures[index]
+    def image(self, index: int) -> Any:
+        return self.images[index]
 
     def batch(self, indices: list[int]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-        images = [torch.from_numpy(self.pictures[i]).permute(2, 0, 1) / 255 for i in indices]
+        images = [torch.from_numpy(self.images[i]).permute(2, 0, 1) / 255 for i in indices]
         return images, [{"index": torch.tensor(i)} for i in indices]
 
 

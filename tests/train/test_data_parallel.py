@@ -21,11 +21,11 @@ from icmbench.config.points import Point
 from icmbench.config.study import Schedule
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.files import digest_json, read_json, sha256_file, write_json
 from icmbench.train import launch
 from icmbench.train.batches import batches, indices_of_step
+from icmbench.train.distributed import Team, find_team, step_seed
 from icmbench.train.run import fingerprint_of
-from icmbench.train.team import Team, find_team, step_seed
+from icmbench.utils.files import digest_json, read_json, sha256_file, write_json
 
 MSE = "hyperprior/reconstruction/mse"
 J_FT = "hyperprior/faster-rcnn/j-ft"
@@ -192,7 +192,7 @@ def test_terminated_and_resumed_by_two_processes_is_bit_exact(
 def test_a_failure_in_one_process_ends_all_with_one_line(
     train_job: Any, write_job: Any, tmp_path: Path
 ) -> None:
-    """One picture is damaged: only the process whose share it is in finds out."""
+    """One image is damaged: only the process whose share it is in finds out."""
     job = train_job(MSE, steps=4)
     path, folder = write_job(job, "damaged", 2)
     content = read_json(path)
@@ -207,7 +207,7 @@ def test_a_failure_in_one_process_ends_all_with_one_line(
     ):
         assert name in good.namelist()
         for member in good.namelist():
-            bad.writestr(member, b"no picture" if member == name else good.read(member))
+            bad.writestr(member, b"no image" if member == name else good.read(member))
     manifest = read_json(copy / "manifest.json")  # or all find out before they begin
     manifest["splits"]["train"]["sha256"]["train.zip"] = sha256_file(copy / "train.zip")
     manifest["digest"] = digest_json({k: v for k, v in manifest.items() if k != "digest"})
@@ -218,10 +218,10 @@ def test_a_failure_in_one_process_ends_all_with_one_line(
     _, errors = failed.communicate(timeout=400)
     assert failed.returncode == 1, errors
     assert "Traceback" not in errors
-    assert errors.count("cannot read picture") == 1 and name in errors
+    assert errors.count("cannot read image") == 1 and name in errors
     assert errors.strip().splitlines()[-1].startswith("icmbench: error: ")
     run = read_json(folder / "run.json")
-    assert run["status"] == "failed" and "cannot read picture" in run["error"]
+    assert run["status"] == "failed" and "cannot read image" in run["error"]
     assert not alive(path)
 
 

@@ -17,16 +17,16 @@ from torchvision.models import resnet50
 from icmbench.codecs.base import Features
 from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.dataset import Split
-from icmbench.data.embedded_faces import generate_faces
-from icmbench.data.face_attributes import ATTRIBUTES
-from icmbench.data.face_look import PARSING
 from icmbench.data.faces import open_faces
-from icmbench.device import Compute
+from icmbench.data.synthetic.face_attributes import ATTRIBUTES
+from icmbench.data.synthetic.face_look import PARSING
+from icmbench.data.synthetic.faces import generate_faces
 from icmbench.errors import UserError
-from icmbench.tasks.faces.analysis import FaceOnFeatures, FaceOnPictures
+from icmbench.tasks.faces.analysis import FaceOnFeatures, FaceOnImages
 from icmbench.tasks.faces.evaluation import analyse_faces
-from icmbench.tasks.faces.networks import PictureStem, Trunk, copy_resnet
+from icmbench.tasks.faces.networks import ImageStem, Trunk, copy_resnet
 from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
+from icmbench.utils.device import Compute
 
 SMALL = {"backbone": "small", "width": 4, "attributes": 3, "parsing": 5}
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -43,7 +43,7 @@ def on_latents(**changes: Any) -> FaceOnFeatures:
 
 
 def latents(count: int = 2) -> Features:
-    # pictures of 60 x 50 and 64 x 64, padded to 64 x 64
+    # images of 60 x 50 and 64 x 64, padded to 64 x 64
     return Features(torch.randn(count, 6, 4, 4), [(60, 50), (64, 64)][:count], (64, 64))
 
 
@@ -67,10 +67,10 @@ def test_full_size_networks_have_about_the_published_numbers_of_parameters() -> 
     assert millions(both) == pytest.approx(54.8, rel=0.03)
 
 
-def test_stem_and_trunk_on_pictures_are_a_resnet50() -> None:
+def test_stem_and_trunk_on_images_are_a_resnet50() -> None:
     reference = resnet50(weights=None).eval()
     parameters = FaceParameters(parsing=0)
-    stem, trunk = PictureStem(parameters).eval(), Trunk(parameters, (1, 1), 2).eval()
+    stem, trunk = ImageStem(parameters).eval(), Trunk(parameters, (1, 1), 2).eval()
     copy_resnet(reference.state_dict(), stem, [trunk])
     assert millions(stem) + millions(trunk) + 2.049 == pytest.approx(millions(reference), abs=1e-3)
     images = torch.rand(1, 3, 64, 64)
@@ -130,13 +130,13 @@ def test_losses_are_cross_entropies_without_the_padding() -> None:
     assert float(losses["parsing"]) == pytest.approx(float(torch.cat(picked).mean()), rel=1e-5)
 
 
-def test_on_pictures_sizes_need_no_multiple() -> None:
+def test_on_images_sizes_need_no_multiple() -> None:
     torch.manual_seed(0)
-    task = FaceOnPictures(FaceParameters.model_validate(SMALL))
+    task = FaceOnImages(FaceParameters.model_validate(SMALL))
     images = [torch.rand(3, 60, 50), torch.rand(3, 64, 64)]
     assert set(task.losses(images, targets())) == {"attributes", "parsing"}
     shapes = [result["parsing"].shape for result in task.predict(images)]
-    assert task.reads == "pictures" and shapes == [(60, 50), (64, 64)]
+    assert task.reads == "images" and shapes == [(60, 50), (64, 64)]
     with pytest.raises(UserError, match="'small': torchvision has weights for resnet50 only"):
         task.load_pretrained()
     with pytest.raises(UserError, match="no published weights"):
@@ -219,13 +219,13 @@ def test_a_small_network_learns_to_parse(faces: dict[str, Any]) -> None:
     """Far better than the most frequent class after a few steps, and better than at first."""
     import zipfile
 
-    from icmbench.data.pictures import read_picture
-    from icmbench.pixels import to_tensor
+    from icmbench.data.images import read_image
+    from icmbench.utils.tensors import to_tensor
 
     torch.manual_seed(0)
     own = open_faces(faces, "train")
-    with zipfile.ZipFile(own.pictures) as archive:
-        images = [to_tensor(read_picture(archive.open(own.file(i))))[0] for i in own.ids]
+    with zipfile.ZipFile(own.images) as archive:
+        images = [to_tensor(read_image(archive.open(own.file(i))))[0] for i in own.ids]
     wanted = [
         {
             "attributes": torch.from_numpy(own.attributes(i).astype(np.float32)),
@@ -233,7 +233,7 @@ def test_a_small_network_learns_to_parse(faces: dict[str, Any]) -> None:
         }
         for i in own.ids
     ]
-    task = FaceOnPictures(
+    task = FaceOnImages(
         FaceParameters(backbone="small", width=8, attributes=20, parsing=len(PARSING))
     )
     optimiser = torch.optim.Adam(task.parameters(), 3e-3)

@@ -41,9 +41,9 @@ def ours(weights: dict[str, Any]) -> FasterRcnn:
 
 def test_it_computes_what_torchvisions_network_computes(ours: FasterRcnn) -> None:
     theirs = fasterrcnn_resnet50_fpn(weights=COCO, min_size=64, max_size=64).eval()
-    picture = torch.rand(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        found, expected = ours.eval().network.backbone(picture), theirs.backbone(picture)
+        found, expected = ours.eval().network.backbone(image), theirs.backbone(image)
     assert found.keys() == expected.keys()
     for name, level in expected.items():
         assert torch.equal(found[name], level), name

@@ -1,4 +1,4 @@
-"""Tasks on the split ResNet: probes and detectors, on pictures and on features."""
+"""Tasks on the split ResNet: probes and detectors, on images and on features."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def detector(kind: type[FeatureRcnn] = ResnetRcnn, masks: bool = False, **more: 
 
 
 def striped(labels: list[int]) -> list[Tensor]:
-    """Return noisy pictures whose colour is their class."""
+    """Return noisy images whose colour is their class."""
     images = 0.3 * torch.rand(len(labels), 3, 64, 64)
     for image, label in zip(images, labels, strict=True):
         image[label] += 0.6
@@ -67,19 +67,19 @@ def test_a_probe_learns_separable_classes_by_its_last_layer_alone() -> None:
     assert task.network.bn1.num_batches_tracked == 0  # also in training mode
 
 
-def test_probes_on_pictures_and_on_their_features_agree_also_where_padded() -> None:
-    pictures, features = probe(), probe(FeatureProbe)
-    features.load_state_dict(pictures.state_dict(), strict=False)
+def test_probes_on_images_and_on_their_features_agree_also_where_padded() -> None:
+    on_images, features = probe(), probe(FeatureProbe)
+    features.load_state_dict(on_images.state_dict(), strict=False)
     images = [torch.rand(3, 100, 64), torch.rand(3, 70, 128)]
     padded = torch.stack([functional.pad(i, (0, 128 - i.shape[2], 0, 128 - i.shape[1]),
                                          mode="replicate") for i in images])  # fmt: skip
-    values = pictures.eval().network.head(padded)
+    values = on_images.eval().network.head(padded)
     logits = features.predict(Features(values, [(100, 64), (70, 128)], (128, 128)))
-    assert torch.allclose(pictures.predict(images), logits, atol=1e-5)
+    assert torch.allclose(on_images.predict(images), logits, atol=1e-5)
     # Pooling leaves out cells (stride 32) that hold padding alone.
-    last = pictures.network.tail(values)[-1]
+    last = on_images.network.tail(values)[-1]
     means = torch.stack([last[0, :, :4, :2].mean((1, 2)), last[1, :, :3, :].mean((1, 2))])
-    assert torch.allclose(logits, pictures.classifier(means), atol=1e-5)
+    assert torch.allclose(logits, on_images.classifier(means), atol=1e-5)
 
 
 def test_pooled_features_are_those_of_torchvisions_resnet() -> None:
@@ -147,11 +147,11 @@ def test_evaluation_counts_the_images_that_are_right(monkeypatch: pytest.MonkeyP
         def predict(self, inputs: list[Tensor]) -> Tensor:
             return torch.stack(inputs)
 
-    inputs = ModuleType("icmbench.coded.inputs")
+    inputs = ModuleType("icmbench.evaluate.inputs")
     inputs.open_inputs = lambda job, split, device: (  # type: ignore[attr-defined]
         lambda indices: [scores[i] for i in indices]
     )
-    monkeypatch.setitem(sys.modules, "icmbench.coded.inputs", inputs)
+    monkeypatch.setitem(sys.modules, "icmbench.evaluate.inputs", inputs)
     monkeypatch.setattr("icmbench.networks.build.build_task", lambda settings: Fixed())
 
     class Labelled:
@@ -177,7 +177,7 @@ def test_evaluation_counts_the_images_that_are_right(monkeypatch: pytest.MonkeyP
 
 
 def two_squares(masks: bool) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Two pictures of different sizes, each with one square of another class."""
+    """Two images of different sizes, each with one square of another class."""
     images = [0.2 * torch.rand(3, 128, 128), 0.2 * torch.rand(3, 96, 112)]
     boxes = [(40, 32, 72, 64), (16, 48, 60, 92)]
     targets = []
@@ -193,7 +193,7 @@ def two_squares(masks: bool) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     return images, targets
 
 
-def test_a_detector_learns_two_pictures() -> None:
+def test_a_detector_learns_two_images() -> None:
     task = detector(masks=True)
     assert task.targets == "masks"
     torch.manual_seed(1)
@@ -250,17 +250,17 @@ def test_boxes_stay_inside_each_image_of_a_padded_batch() -> None:
         assert found["masks"].shape == (len(boxes), 1, height, width)
 
 
-def test_detection_on_pictures_is_detection_on_their_features() -> None:
-    pictures, features = detector().eval(), detector(FeatureRcnn).eval()
+def test_detection_on_images_is_detection_on_their_features() -> None:
+    images, features = detector().eval(), detector(FeatureRcnn).eval()
     features.load_state_dict(
-        {n: v for n, v in pictures.state_dict().items() if not n.startswith(HEAD)}
+        {n: v for n, v in images.state_dict().items() if not n.startswith(HEAD)}
     )
-    for task in (pictures, features):
+    for task in (images, features):
         task.detector.roi_heads.score_thresh = 0.0
     image = torch.rand(3, 100, 120)
     padded = functional.pad(image[None], (0, 8, 0, 28), mode="replicate")
-    values = pictures.network.head(padded).detach()
-    (one,) = pictures.predict([image])
+    values = images.network.head(padded).detach()
+    (one,) = images.predict([image])
     (other,) = features.predict(Features(values, [(100, 120)], (128, 128)))
     assert len(one["boxes"]) > 10
     for name, value in one.items():
@@ -279,7 +279,7 @@ def test_strides_do_not_depend_on_the_first_image() -> None:
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_the_full_detector_has_torchvisions_layout(masks: bool) -> None:
-    """Same weights, same picture, no resizing: the same detections as torchvision's own class."""
+    """Same weights, same image, no resizing: the same detections as torchvision's own class."""
     task = detector(masks=masks, size="full", backbone_blocks=[3, 4, 6, 3], backbone_width=64)
     own = sum(p.numel() for p in task.parameters())
     # fasterrcnn_resnet50_fpn and maskrcnn_resnet50_fpn with 3 classes
@@ -315,7 +315,7 @@ def test_losses_are_finite_under_autocast(kind: Any) -> None:
         targets = [{"label": torch.tensor(1)}, {"label": torch.tensor(0)}]
     sizes = [(i.shape[1], i.shape[2]) for i in images]
     features = Features(torch.rand(2, 32, 32, 32), sizes, (128, 128))
-    inputs = images if task.reads == "pictures" else features
+    inputs = images if task.reads == "images" else features
     task.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = task.losses(inputs, targets)
@@ -331,7 +331,7 @@ def test_losses_are_finite_under_autocast(kind: Any) -> None:
         assert {level.dtype for level in levels.values()} == {torch.float32}
 
 
-def test_a_picture_without_objects_trains_too() -> None:
+def test_a_image_without_objects_trains_too() -> None:
     task = detector()
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
     task.train()

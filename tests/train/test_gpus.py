@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from icmbench.gpus import take_gpus
+from icmbench.utils.gpus import take_gpus
 
 THREE = ["GPU-aa", "GPU-bb", "GPU-cc"]
 HOLD = """
 import os, sys
-from icmbench.gpus import take_gpus
+from icmbench.utils.gpus import take_gpus
 take_gpus({count})
 print(os.environ.get("CUDA_VISIBLE_DEVICES", "all"), flush=True)
 sys.stdin.read()

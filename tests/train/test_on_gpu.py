@@ -11,11 +11,12 @@ import torch
 
 from icmbench.codecs import LearnedParameters
 from icmbench.data.dataset import Split
-from icmbench.data.embedded import make_scene
-from icmbench.registry import CODECS, implementation, load_modules
+from icmbench.data.synthetic.scenes import make_scene
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, implementation
 from icmbench.train import run
 from icmbench.train.batches import batches
-from icmbench.train.team import Team
+from icmbench.train.distributed import Team
 
 load_modules([])
 pytestmark = [
@@ -59,6 +60,6 @@ def test_codecs_code_where_they_are(name: str) -> None:
     codec = implementation(CODECS[name])(LearnedParameters(n=16, m=24, latent_gain=40))
     codec.prepare_coding()
     codec.to("cuda")
-    picture = make_scene(np.random.default_rng(3), 64).image
-    encoded = codec.encode(picture)
+    image = make_scene(np.random.default_rng(3), 64).image
+    encoded = codec.encode(image)
     assert np.abs(codec.decode(encoded.data).astype(int) - encoded.reconstruction).max() <= 1

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from icmbench.files import read_json, write_json
 from icmbench.train.lock import TrainingLock
+from icmbench.utils.files import read_json, write_json
 
 VARIANT = "hyperprior/faster-rcnn/j-ft"
 STEPS = 40

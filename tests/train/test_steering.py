@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from icmbench.train.checkpoint import save_weights
-from icmbench.train.steering import Steering, first_loss_weights
+from icmbench.train.rate_control import Steering, first_loss_weights
 
 
 def test_one_step_by_hand() -> None:

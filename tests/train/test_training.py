@@ -13,7 +13,6 @@ import torch
 
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.files import read_json
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import load_part
 from icmbench.train.batches import Batch, batches, indices_of_step
@@ -21,6 +20,7 @@ from icmbench.train.checkpoint import load_checkpoint, save_checkpoint
 from icmbench.train.run import train
 from icmbench.train.schedule import learning_rate_factor
 from icmbench.train.system import System, part_parameters, set_modes
+from icmbench.utils.files import read_json
 
 MSE = "hyperprior/reconstruction/mse"
 PRETRAINED = "uncoded/faster-rcnn/pretrained"
@@ -297,10 +297,10 @@ def test_weights_load_after_update(train_job: Any, tmp_path: Path) -> None:
     torch.save({"codec": codec.state_dict()}, tmp_path / "w.pt")
     fresh = build_codec(job["codec"])
     load_part(fresh, tmp_path / "w.pt", "codec")
-    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     codec.eval()
     fresh.eval()
-    assert fresh.encode(picture).data == codec.encode(picture).data
+    assert fresh.encode(image).data == codec.encode(image).data
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "one-cycle"])
@@ -321,7 +321,7 @@ def test_an_epoch_visits_every_image_once() -> None:
         indices_of_step(0, 0, 13, 12)
 
 
-def test_mirrored_boxes_follow_the_picture(scenes: dict[str, Any]) -> None:
+def test_mirrored_boxes_follow_the_image(scenes: dict[str, Any]) -> None:
     schedule = {"batch_size": 8, "flip": True, "crop": None}
     split = Split(scenes, "train")
     plain = {"batch_size": 8, "flip": False, "crop": None}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from icmbench.cost import cost
+from icmbench.utils.job_stats import cost
 
 _ALLOCATING = """
 import resource, sys
-from icmbench.cost import keep_freed_memory
+from icmbench.utils.job_stats import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():

@@ -36,7 +36,7 @@ def train(point):
         if isinstance(place, Point):
             train(place)
     run("train", plan.job_path("train", point.key))
-for key in plan.anchor_encodings:
+for key in plan.classical_encodings:
     run("code", plan.job_path("code", key))
 for point in plan.trained:
     train(point)

@@ -6,12 +6,13 @@ import sys
 import pytest
 import scipy.stats
 
-from icmbench.codecs.compact import CompactGaussian
-from icmbench.imports import left_out
+from icmbench.codecs.learned.fast_entropy import CompactGaussian
+from icmbench.utils.imports import left_out
 
 _CODEC = """
 import sys
-from icmbench.registry import CODECS, implementation, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, implementation
 load_modules([])
 implementation(CODECS[{codec!r}])
 print(*sorted({packages} & set(sys.modules)))
@@ -38,8 +39,8 @@ def test_a_codec_does_not_pay_for_point_clouds(codec: str) -> None:
 def test_fabric_does_not_pay_for_torchmetrics() -> None:
     program = """
 import sys
-from icmbench.device import choose_compute
-from icmbench.train.team import find_team
+from icmbench.utils.device import choose_compute
+from icmbench.train.distributed import find_team
 runtime = {"threads": 1, "gpu": 0, "precision": "float32"}
 find_team(1).fabric(choose_compute(runtime))
 print("lightning_fabric" in sys.modules, "torchmetrics" in sys.modules)

@@ -140,7 +140,7 @@ def test_snakemake_runs_it(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     listing = done.stdout + done.stderr
     assert "fresh/smoke/runs/own/tiny-autoencoder/edges/mse/rate1-seed0/weights.pt" in listing
-    assert "fresh/smoke/encoded/detection-test/anchors/block-dct/step-64" in listing
+    assert "fresh/smoke/encoded/detection-test/classical/block-dct/step-64" in listing
     assert "rule report" in listing
 
 
@@ -172,14 +172,14 @@ def test_the_configuration_has_no_typing_errors(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 24, 3), (13, 21, 3), (1, 1, 3)])
-def test_the_dct_codec_keeps_any_picture(own: Any, shape: tuple[int, ...]) -> None:
+def test_the_dct_codec_keeps_any_image(own: Any, shape: tuple[int, ...]) -> None:
     codec = own("block_dct").BlockDct(SimpleNamespace(chroma=1.0), rate=1)
     ramp = np.add.outer(np.arange(shape[0]) * 7, np.arange(shape[1]) * 5)[..., None]
-    picture = (np.add(ramp, [0, 60, 120]) % 256).astype(np.uint8)
-    encoded = codec.encode(picture)
+    image = (np.add(ramp, [0, 60, 120]) % 256).astype(np.uint8)
+    encoded = codec.encode(image)
     assert encoded.reconstruction.shape == shape
     assert encoded.pixels_coded == -(-shape[0] // 8) * -(-shape[1] // 8) * 64
-    error = encoded.reconstruction.astype(float) - picture
+    error = encoded.reconstruction.astype(float) - image
     assert 10 * np.log10(255**2 / (error**2).mean()) > 40  # dB; any block out of place costs 20
 
 
@@ -195,9 +195,9 @@ def test_damaged_bitstreams_are_refused(own: Any) -> None:
 
 def test_edges_are_where_the_step_is(own: Any) -> None:
     edges = own("edges")
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[:, 4:] = 255
-    found = edges.edges(picture, 0.5)
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, 4:] = 255
+    found = edges.edges(image, 0.5)
     assert (found.sum(axis=0) == [0, 0, 0, 8, 8, 0, 0, 0]).all()
     assert edges.f1(found, found) == 1.0
     moved = np.roll(found, 1, axis=1)

@@ -151,8 +151,8 @@ def test_a_dead_tracking_server_fails_nothing(run: Path) -> None:
 
 TORCH_FREE = [
     ("data", "plan/data/detection.json"),
-    ("code", "plan/code/detection-test/anchors/jpeg/quality-40.json"),
-    ("code", "plan/code/photographs-test/anchors/vvenc-ffmpeg-420/qp-42.json"),
+    ("code", "plan/code/detection-test/classical/jpeg/quality-40.json"),
+    ("code", "plan/code/photographs-test/classical/vvenc-ffmpeg-420/qp-42.json"),
     ("analyse", "plan.json"),
     ("report", "plan.json"),
 ]

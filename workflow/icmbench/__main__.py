@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from icmbench import __version__
-from icmbench.cost import cost, keep_freed_memory
 from icmbench.errors import UserError
 from icmbench.registry import PIXEL_METRICS
+from icmbench.utils.job_stats import cost, keep_freed_memory
 
 # Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
 # job never pays for torch.
@@ -29,7 +29,7 @@ _GARBAGE = 20_000
 
 def _job(arguments: argparse.Namespace) -> dict[str, Any]:
     from icmbench.config.jobs import read_job
-    from icmbench.registry import load_modules
+    from icmbench.plugins import load_modules
 
     gc.set_threshold(_GARBAGE)
     keep_freed_memory()
@@ -46,8 +46,8 @@ def _set_threads(threads: str) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from icmbench.config.owner import write_plan
     from icmbench.config.plan import load_plan
+    from icmbench.config.plan_lock import write_plan
 
     overrides: dict[str, Any] = {}
     if arguments.scale:
@@ -97,8 +97,8 @@ def _datasets(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     job = _job(arguments)
-    from icmbench.gpus import take_gpus
     from icmbench.train import launch
+    from icmbench.utils.gpus import take_gpus
 
     if launch.is_member():
         launch.take_part(lambda: _train_here(job, launch.leads()))
@@ -141,21 +141,21 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 def _code(arguments: argparse.Namespace) -> int:
     job = _job(arguments)
-    from icmbench.anchors.coding import code_chunk
+    from icmbench.evaluate.classical import code_chunk
 
     print(code_chunk(job, arguments.chunk))
     return 0
 
 
-def _anchors(arguments: argparse.Namespace) -> int:
-    from icmbench.anchors.listing import list_anchors
+def _codecs(arguments: argparse.Namespace) -> int:
+    from icmbench.commands.listing import list_classical_codecs
 
-    print(list_anchors(arguments.config))
+    print(list_classical_codecs(arguments.config))
     return 0
 
 
 def _cache(arguments: argparse.Namespace) -> int:
-    from icmbench.anchors.cache_command import open_cache, prune, show
+    from icmbench.commands.cache import open_cache, prune, show
 
     cache = open_cache(arguments.config)
     wanted = (arguments.limit_gb, arguments.unused_days, arguments.implementation)
@@ -170,11 +170,11 @@ def _rd(arguments: argparse.Namespace) -> int:
     import json
 
     _set_threads("1")
-    from icmbench.anchors.choose import anchor_settings
-    from icmbench.anchors.rd import rate_distortion
-    from icmbench.files import write_json
+    from icmbench.commands.choose import codec_settings
+    from icmbench.commands.rd import rate_distortion
+    from icmbench.utils.files import write_json
 
-    settings = anchor_settings(arguments.config, arguments.anchor, arguments.set)
+    settings = codec_settings(arguments.config, arguments.codec, arguments.set)
     curve = rate_distortion(
         settings, arguments.folder, arguments.rates, arguments.metrics, arguments.jobs
     )
@@ -189,7 +189,7 @@ def _rd(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     curve = _job(arguments)
     from icmbench.evaluate.curve import evaluate_curve
-    from icmbench.gpus import take_gpus
+    from icmbench.utils.gpus import take_gpus
 
     take_gpus(max(job["gpu"] for job in curve["jobs"]))
 
@@ -267,25 +267,27 @@ def parser() -> argparse.ArgumentParser:
         ("train", _train, "train one operating point; goes on where it was interrupted"),
         ("encode", _encode, "encode a split at every rate of a curve, to real bitstreams"),
         ("decode", _decode, "decode the bitstreams and check them against the encoder"),
-        ("evaluate", _evaluate, "run a task on the decoded pictures of a curve"),
+        ("evaluate", _evaluate, "run a task on the decoded images of a curve"),
     ):
         sub = verb(name, run, text)
         sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")
 
-    sub = verb("code", _code, "code one share of a split with an anchor, through the cache")
+    sub = verb("code", _code, "code one share of a split with a classical codec, through the cache")
     sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/code/")
     sub.add_argument("--chunk", type=int, default=0, help="number of the share, from 0")
 
-    sub = verb("anchors", _anchors, "list the classical codecs found, and what is missing")
+    sub = verb("codecs", _codecs, "list the classical codecs found, and what is missing")
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))
-    sub = verb("cache", _cache, "show the cache of coded pictures; prune it where options say")
+    sub = verb("cache", _cache, "show the cache of coded images; prune it where options say")
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))
     sub.add_argument("--limit-gb", type=float, help="keep so many GB, those used last")
     sub.add_argument("--unused-days", type=float, help="remove what was not used for so long")
     sub.add_argument("--implementation", help="remove what this text names, e.g. 'bpgenc 0.9.8'")
-    sub = verb("rd", _rd, "rate-distortion curve of an anchor over a folder, CompressAI's JSON")
-    sub.add_argument("anchor", help="a name that `anchors` lists")
-    sub.add_argument("folder", type=Path, help="folder of pictures")
+    sub = verb(
+        "rd", _rd, "rate-distortion curve of a classical codec over a folder, CompressAI's JSON"
+    )
+    sub.add_argument("codec", help="a name that `codecs` lists")
+    sub.add_argument("folder", type=Path, help="folder of images")
     sub.add_argument("rates", type=float, nargs="+", help="values of its rate parameter")
     sub.add_argument("--metrics", nargs="+", default=["psnr"], choices=PIXEL_METRICS)
     sub.add_argument("--jobs", type=int, default=1, help="processes that share the work")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from icmbench.errors import UserError
-from icmbench.imports import left_out
-from icmbench.typed import Strict
+from icmbench.utils.imports import left_out
+from icmbench.utils.models import Strict
 
 # Metrics that every codec has, whatever the task.
 PIXEL_METRICS = ("psnr", "psnr_ycbcr", "ms_ssim")
@@ -32,7 +32,7 @@ _LEFT_OUT = (
     "scipy.stats",
 )
 
-Yield = Literal["pictures", "features"]
+Yield = Literal["images", "features"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CodecEntry:
 
     Attributes:
         name: the field's name of the codec, e.g. ``bmshj2018-hyperprior``.
-        kind: ``learned`` (has weights), ``anchor`` (classical, rate set by one number) or
+        kind: ``learned`` (has weights), ``classical`` (rate set by one number) or
             ``none`` (the original pixels, 24 bits each).
         parameters: typed model of the settings under ``codecs.<name>`` of a scale.
         implementation: ``package.module:Class``, imported when a job runs it.
@@ -49,16 +49,16 @@ class CodecEntry:
         starts_from: other codecs whose weights it may start from, as far as names and shapes agree.
         same_network: codecs that are the same network in another use; they share weights.
         loss_terms: names of the loss terms the codec yields.
-        rate_parameter: an anchor's rate setting, which its ladder must name.
-        yields: what it decodes to: pictures, features that tasks read without pixels, or both.
+        rate_parameter: a classical codec's rate setting, which its ladder must name.
+        yields: what it decodes to: images, features that tasks read without pixels, or both.
         feature_channels: channels of the features, from the parameters.
         defaults: settings that this name stands for, laid over the defaults of ``parameters``.
         programs: external programs it needs, keys of ``programs.KNOWN_PROGRAMS``.
-        stand_in: the anchor from packages that comes nearest, for users without the programs.
+        substitute: the nearest classical codec from packages, for users without the programs.
     """
 
     name: str
-    kind: Literal["learned", "anchor", "none"]
+    kind: Literal["learned", "classical", "none"]
     parameters: type[Strict]
     implementation: str
     parts: tuple[str, ...] = ()
@@ -66,11 +66,11 @@ class CodecEntry:
     same_network: tuple[str, ...] = ()
     loss_terms: tuple[str, ...] = ()
     rate_parameter: str | None = None
-    yields: tuple[Yield, ...] = ("pictures",)
+    yields: tuple[Yield, ...] = ("images",)
     feature_channels: Callable[[Any], int] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     programs: tuple[str, ...] = ()
-    stand_in: str | None = None
+    substitute: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TaskEntry:
         parts: names of the parts that a study may train, as ``task.<part>``.
         starts_from: other tasks whose weights it may start from; parts they lack begin at random.
         starts_from_codec: codecs that hold weights it may start from (``task_from: {of: codec}``).
-        reads: pictures (decoded or original), or a codec's features.
+        reads: images (decoded or original), or a codec's features.
         takes_codec: whether its losses are of the codec's own network, see ``train.system``.
         defaults: settings that this name stands for, laid over the defaults of ``parameters``.
         loss_terms: names of the loss terms the task yields; ``task`` is their sum.
@@ -101,7 +101,7 @@ class TaskEntry:
     parts: tuple[str, ...] = ()
     starts_from: tuple[str, ...] = ()
     starts_from_codec: tuple[str, ...] = ()
-    reads: Yield = "pictures"
+    reads: Yield = "images"
     takes_codec: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -149,18 +149,3 @@ def implementation(entry: CodecEntry | TaskEntry) -> Any:
     ours = module.startswith("icmbench.")
     with left_out(*_LEFT_OUT) if ours else nullcontext():
         return getattr(importlib.import_module(module), attribute)
-
-
-def load_modules(modules: list[str]) -> None:
-    """Import the built-in registrations and the user's modules."""
-    importlib.import_module("icmbench.codecs")
-    importlib.import_module("icmbench.anchors")
-    importlib.import_module("icmbench.tasks")
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(
-                f"config.yaml: key 'modules': cannot import {module!r} ({error}); "
-                "install it or put its folder on PYTHONPATH"
-            ) from error

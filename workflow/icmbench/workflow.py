@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.owner import write_plan
 from icmbench.config.plan import Plan, load_plan
+from icmbench.config.plan_lock import write_plan
 from icmbench.config.points import Origin, Point
 from icmbench.config.scale import FetchedImages, RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.data.manifest import read_manifest
 from icmbench.data.pointer import read_md5
 from icmbench.errors import UserError
-from icmbench.files import check_writable
 from icmbench.registry import PIXEL_METRICS
+from icmbench.utils.files import check_writable
 
 # An anchor's job that may take longer than this is submitted alone.
 _SHORT_MINUTES = 60
@@ -136,9 +136,9 @@ class Workflow:
         return {name: value for name, value in wanted.items() if value is not None}
 
     @property
-    def anchor_group(self) -> str | None:
-        """Return the group that several jobs of anchors are submitted in, where they are short."""
-        return "anchors" if self.runtime.anchor_min <= _SHORT_MINUTES else None
+    def classical_group(self) -> str | None:
+        """Return the group that short jobs of classical codecs are submitted in."""
+        return "classical" if self.runtime.classical_min <= _SHORT_MINUTES else None
 
     # --- inputs -------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Workflow:
         return "current" if content and content.dvc_md5 == wanted else str(wanted)
 
     def train_inputs(self, wildcards: Any) -> list[str]:
-        """Return manifest, initial weights and decoded train pictures of a training."""
+        """Return manifest, initial weights and decoded train images of a training."""
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
         inputs += self._weights([plan.source(point, "codec"), plan.source(point, "task")])
@@ -180,13 +180,13 @@ class Workflow:
         files = [w for w in weights if w not in (None, "random", "pretrained")]
         return [jobs[0]["dataset"]["manifest"], *files]
 
-    def anchor_inputs(self, wildcards: Any) -> list[str]:
-        """Return the manifest of an anchor's pictures."""
-        key = f"{wildcards.split}/anchors/{wildcards.point}"
-        return [self._plan.anchor_encodings[key]["dataset"]["manifest"]]
+    def classical_inputs(self, wildcards: Any) -> list[str]:
+        """Return the manifest of an anchor's images."""
+        key = f"{wildcards.split}/classical/{wildcards.point}"
+        return [self._plan.classical_encodings[key]["dataset"]["manifest"]]
 
     def evaluate_inputs(self, wildcards: Any) -> list[str]:
-        """Return manifest, decoded pictures and task weights of a variant's points."""
+        """Return manifest, decoded images and task weights of a variant's points."""
         plan = self._plan
         points = plan.evaluation_curves[wildcards.curve]
         inputs = [str(plan.manifest_path(plan.variant(points[0]).dataset))]
@@ -221,7 +221,7 @@ class Workflow:
         )
 
     def figures(self, suffix: str, pixels: bool) -> list[str]:
-        """Return the report's figures of one format: of picture quality, or of tasks."""
+        """Return the report's figures of one format: of image quality, or of tasks."""
         from icmbench.report.build import expected_outputs
 
         outputs = [o for o in expected_outputs(self._plan.summary()) if o.endswith(f".{suffix}")]

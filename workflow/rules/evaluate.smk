@@ -1,4 +1,4 @@
-# Learned codecs: real bitstreams, decoded by another process; then the task on the decoded pictures.
+# Learned codecs: real bitstreams, decoded by another process; then the task on the decoded images.
 # One job serves all points of a curve: starting a process costs more than a small point. Bitstreams
 # are made and read on the CPU, on every machine; a cluster gets both ends of a curve as one job.
 
@@ -12,7 +12,7 @@ rule encode:
     log:
         f"{ROOT}/logs/encode/{{split}}/{{curve}}.log",
     wildcard_constraints:
-        curve="(?!anchors/).+",
+        curve="(?!classical/).+",
     group:
         "coding"
     conda:
@@ -36,7 +36,7 @@ rule decode:
     log:
         f"{ROOT}/logs/decode/{{split}}/{{curve}}.log",
     wildcard_constraints:
-        curve="(?!anchors/).+",
+        curve="(?!classical/).+",
     group:
         "coding"
     conda:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from icmbench.errors import UserError
-from icmbench.files import reading
-from icmbench.sums import SumsFile, sums_of
+from icmbench.utils.checksums import SumsFile, sums_of
+from icmbench.utils.files import reading
 
 SUMS = "tables.sha256"
 

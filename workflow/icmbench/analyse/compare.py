@@ -41,7 +41,7 @@ from icmbench.analyse.compare_settings import (
 from icmbench.analyse.points import LABELS, Evaluation, Floats, PointFiles, evaluate_folder
 from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
-from icmbench.registry import load_modules
+from icmbench.plugins import load_modules
 
 #: a, b, difference (b - a), low, high: in the metric's unit, as in curves.csv; bpp in bits per
 #: pixel. p, p_adjusted: see the module; NaN where nothing is tested. verdict: one of VERDICTS.
@@ -69,7 +69,7 @@ COLUMNS = [
 
 #: In order of relevance. beyond noise: the interval excludes 0 and the adjusted p-value is at most
 #: 0.05. unclear: the interval excludes 0, which among so many comparisons may be chance. identical:
-#: equal on every image. undefined: not finite on one side (PSNR of lossless pictures), or a metric
+#: equal on every image. undefined: not finite on one side (PSNR of lossless images), or a metric
 #: that one side lacks.
 VERDICTS = ("beyond noise", "undefined", "unclear", "within noise", "identical")
 
@@ -104,7 +104,7 @@ class Comparison:
         other_images: variants evaluated on different images, with the reason.
         settings: settings that differ.
         environment: versions, devices, commits and programs that differ.
-        failed_round_trips: pictures that did not decode to what was encoded, in A and in B.
+        failed_round_trips: images that did not decode to what was encoded, in A and in B.
     """
 
     a: ResultSet
@@ -236,7 +236,7 @@ class _Pair:
             self.b = [evaluate_folder(folder, resamples, 1) for folder in folders_b]
 
     def failed_round_trips(self) -> list[int]:
-        """Return how many pictures decoded to something else, in A and in B."""
+        """Return how many images decoded to something else, in A and in B."""
         return [
             sum(int((~run.records["roundtrip_ok"].fillna(True)).sum()) for run in side)
             for side in (self.a, self.b)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icmbench.analyse.points import PointFiles
-from icmbench.files import read_json
+from icmbench.utils.files import read_json
 
 #: Of config.yaml: what changes results. Where they lie and who watches does not.
-_RUN_KEYS = ("seeds", "anchors", "stand_ins", "programs", "modules", "analysis")
+_RUN_KEYS = ("seeds", "classical_codecs", "substitutes", "programs", "modules", "analysis")
 _SCALE_KEYS = ("name", "datasets", "codecs", "tasks", "runtime")
 _STUDY_KEYS = ("ladders", "schedules", "variants")
 #: Words for readers, which decide nothing.

@@ -37,7 +37,7 @@ def comparison_text(found: Comparison, rows: int = 20) -> str:
     section("Evaluated on different images, so not paired", images)
     if any(found.failed_round_trips):
         a, b = found.failed_round_trips
-        section("Pictures that decode to something else", [f"A {a}, B {b}"])
+        section("Images that decode to something else", [f"A {a}, B {b}"])
     lines += [*_table(found, rows), summary(found)]
     return "\n".join(lines)
 

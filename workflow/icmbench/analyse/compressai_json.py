@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from icmbench.analyse.points import Evaluation, PointFiles
 from icmbench.errors import UserError
-from icmbench.files import read_json, write_json
+from icmbench.utils.files import read_json, write_json
 
 _NAMES = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim-rgb"}
 

@@ -9,7 +9,7 @@ import pandas as pd
 from icmbench.analyse.bootstrap import interval
 from icmbench.analyse.points import LABELS, Evaluation, PointFiles
 
-#: rates in bits per pixel (see :func:`icmbench.records.table.bits_per_pixel`); value, low and
+#: rates in bits per pixel (see :func:`icmbench.evaluate.records.bits_per_pixel`); value, low and
 #: high in the metric's unit (dB for PSNR, else [0, 1]), the bounds by percentile bootstrap over
 #: images (95 %).
 COLUMNS = [

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import icmbench.records.confusion  # noqa: F401  (registers its kind of statistics)
+import icmbench.evaluate.confusion  # noqa: F401  (registers its kind of statistics)
 from icmbench.analyse import bootstrap
-from icmbench.coded.stamp import check_files
 from icmbench.errors import UserError
-from icmbench.records.statistics import MeanStatistics, Statistics, load_statistics
-from icmbench.records.table import bits_per_pixel, read_records
+from icmbench.evaluate.records import bits_per_pixel, read_records
+from icmbench.evaluate.stamp import check_files
+from icmbench.evaluate.statistics import MeanStatistics, Statistics, load_statistics
 from icmbench.registry import PIXEL_METRICS
 
 Floats = npt.NDArray[np.float64]
@@ -47,10 +47,10 @@ class Evaluation:
     """Rates and metrics of one folder, with R bootstrap resamples over its images.
 
     Attributes:
-        records: rows of :data:`icmbench.records.table.COLUMNS`, sorted by ``image_id``; the first
-            one alone after :meth:`without_records`.
+        records: rows of :data:`icmbench.evaluate.records.COLUMNS`, sorted by ``image_id``; the
+            first one alone after :meth:`without_records`.
         image_ids: sorted.
-        rates: see :func:`icmbench.records.table.bits_per_pixel`.
+        rates: see :func:`icmbench.evaluate.records.bits_per_pixel`.
         values: metric name to value; average precisions in [0, 1], ``psnr`` and ``psnr_ycbcr`` in
             dB.
         rate_samples: (R,), ``bpp`` of each resample.
@@ -104,8 +104,8 @@ def read_point(folder: Path) -> pd.DataFrame:
 def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     """Read the files of one operating point and resample them.
 
-    The picture metrics are means over the records, unless a statistics file gives them. MS-SSIM is
-    left out where it is not defined for every picture (shorter side under 161 pixels).
+    The image metrics are means over the records, unless a statistics file gives them. MS-SSIM is
+    left out where it is not defined for every image (shorter side under 161 pixels).
 
     Raises:
         UserError: for missing or malformed files, or statistics of other images than the records.
@@ -145,7 +145,7 @@ def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
 
 
 def _is_given(records: pd.DataFrame, name: str) -> bool:
-    """Return whether a picture metric has a mean; a hole that should not be is left to be found."""
+    """Return whether an image metric has a mean; a hole that should not be is left to be found."""
     defined = records[name].notna()
     return bool(defined.all() if name == "ms_ssim" else defined.any())
 
@@ -162,8 +162,8 @@ def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statist
     if columns:
         source = folder / "records.parquet"
         try:
-            pictures = MeanStatistics(records["image_id"].to_numpy(np.str_), dict(columns))
+            images = MeanStatistics(records["image_id"].to_numpy(np.str_), dict(columns))
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        found.append((source, pictures))
+        found.append((source, images))
     return found

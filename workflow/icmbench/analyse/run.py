@@ -13,7 +13,7 @@ from icmbench.analyse.published import published_table
 from icmbench.analyse.tables import PointFiles, Versus, analyse, write_csv
 from icmbench.config.claims import Claim
 from icmbench.config.jobs import read_plan
-from icmbench.registry import load_modules
+from icmbench.plugins import load_modules
 
 
 def analyse_run(root: Path) -> None:

@@ -20,9 +20,9 @@ from icmbench.analyse.points import (
 )
 from icmbench.config.claims import Claim
 from icmbench.errors import UserError
-from icmbench.files import write_text
+from icmbench.evaluate.records import records_table
 from icmbench.metrics.bd import Method
-from icmbench.records.table import records_table
+from icmbench.utils.files import write_text
 
 __all__ = ["PointFiles", "Versus", "analyse", "write_csv"]
 

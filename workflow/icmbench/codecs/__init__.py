@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from icmbench.codecs.dicm.parameters import DicmParameters
 from icmbench.codecs.layered.parameters import LayeredParameters
 from icmbench.registry import CODECS, CodecEntry
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class NoParameters(Strict):
@@ -34,7 +34,7 @@ class LearnedParameters(Strict):
         "bitstream",
         description="What is counted: the length of a real bitstream that another process "
         "decodes, or the entropy model's estimate where a sequential decoder is too slow for the "
-        "pictures of a scale. Records and report say which.",
+        "images of a scale. Records and report say which.",
     )
     latent_gain: float = Field(
         1.0,
@@ -157,7 +157,7 @@ for _name, _class, _channels in (
             parts=("analysis", "synthesis", "entropy", "discriminator"),
             same_network=("layered", "layered-semantic"),
             loss_terms=("bpp", "mse", "mae", "ssim", "perceptual", "adversarial"),
-            yields=("features", "pictures"),
+            yields=("features", "images"),
             feature_channels=_channels,
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from icmbench.picture import Latents, Picture, decoded_digest
+from icmbench.utils.images import Latents, RgbImage, decoded_digest
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ __all__ = [
     "Features",
     "ImageCodec",
     "Latents",
-    "Picture",
+    "RgbImage",
     "decoded_digest",
 ]
 
@@ -37,7 +37,7 @@ class Encoded:
     """
 
     data: bytes
-    reconstruction: Picture | Latents | None
+    reconstruction: RgbImage | Latents | None
     pixels_coded: int
     bits_estimated: float = float("nan")
     bits_counted: int | None = None
@@ -49,30 +49,30 @@ class Encoded:
 
 
 class ImageCodec(Protocol):
-    """Turns an RGB picture into bytes and back; what evaluation needs of any codec."""
+    """Turns an RGB image into bytes and back; what evaluation needs of any codec."""
 
     def implementation(self) -> str:
         """Return name and version of the code or program that does the coding."""
         ...
 
-    def encode(self, picture: Picture) -> Encoded:
-        """Code a uint8 RGB picture [H, W, 3]."""
+    def encode(self, image: RgbImage) -> Encoded:
+        """Code a uint8 RGB image [H, W, 3]."""
         ...
 
-    def decode(self, data: bytes) -> Picture:
-        """Return the uint8 RGB picture [H, W, 3] of a bitstream."""
+    def decode(self, data: bytes) -> RgbImage:
+        """Return the uint8 RGB image [H, W, 3] of a bitstream."""
         ...
 
 
 class FeatureCodec(Protocol):
-    """Turns an RGB picture into bytes, and those into features that tasks read without pixels."""
+    """Turns an RGB image into bytes, and those into features that tasks read without pixels."""
 
     def implementation(self) -> str:
         """Return name and version of the code that does the coding."""
         ...
 
-    def encode(self, picture: Picture) -> Encoded:
-        """Code a uint8 RGB picture [H, W, 3]; ``reconstruction`` holds latents."""
+    def encode(self, image: RgbImage) -> Encoded:
+        """Code a uint8 RGB image [H, W, 3]; ``reconstruction`` holds latents."""
         ...
 
     def decode(self, data: bytes) -> Latents:
@@ -80,7 +80,7 @@ class FeatureCodec(Protocol):
         ...
 
     def features(self, latents: Latents) -> Tensor:
-        """Return what tasks read, float32 [1, C, h, w], of the padded picture."""
+        """Return what tasks read, float32 [1, C, h, w], of the padded image."""
         ...
 
 

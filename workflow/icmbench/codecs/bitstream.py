@@ -62,7 +62,7 @@ def unpack(data: bytes, count: int) -> tuple[int, int, list[bytes]]:
     return width + 1, height + 1, [*strings, data[position:]]
 
 
-def unpack_picture(data: bytes, count: int, multiple: int) -> tuple[int, int, list[bytes], int]:
+def unpack_image(data: bytes, count: int, multiple: int) -> tuple[int, int, list[bytes], int]:
     """Return width, height, the strings of a container, and the padded pixels of its image.
 
     Args:
@@ -77,7 +77,7 @@ def unpack_picture(data: bytes, count: int, multiple: int) -> tuple[int, int, li
     pixels = (width + -width % multiple) * (height + -height % multiple)
     if pixels > MOST_PIXELS:
         raise UserError(
-            f"bitstream claims a picture of {width} x {height}; it is damaged, or beyond the "
+            f"bitstream claims an image of {width} x {height}; it is damaged, or beyond the "
             f"{MOST_PIXELS} pixels that are decoded"
         )
     return width, height, strings, pixels

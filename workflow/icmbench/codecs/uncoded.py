@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from icmbench.codecs import NoParameters
-from icmbench.codecs.base import Encoded, Picture
+from icmbench.codecs.base import Encoded, RgbImage
 from icmbench.errors import UserError
 
 
 class Uncoded:
-    """Keeps the picture as it is."""
+    """Keeps the image as it is."""
 
     def __init__(self, parameters: NoParameters, rate: float | None = None) -> None:
         self.parameters = parameters
@@ -17,11 +17,11 @@ class Uncoded:
         """Return what stands in the records."""
         return "uncoded 24-bit RGB"
 
-    def encode(self, picture: Picture) -> Encoded:
+    def encode(self, image: RgbImage) -> Encoded:
         """Return the raw samples."""
-        height, width = picture.shape[:2]
-        return Encoded(picture.tobytes(), picture, height * width)
+        height, width = image.shape[:2]
+        return Encoded(image.tobytes(), image, height * width)
 
-    def decode(self, data: bytes) -> Picture:
+    def decode(self, data: bytes) -> RgbImage:
         """Raw samples carry no size: there is nothing to decode."""
         raise UserError("codec 'uncoded' has no bitstream to decode; evaluate the images directly")

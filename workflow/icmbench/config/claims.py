@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 if TYPE_CHECKING:
     from icmbench.config.study import Study, Variant

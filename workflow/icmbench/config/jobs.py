@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.errors import UserError
-from icmbench.files import line_of, reading
-from icmbench.sums import SumsFile
+from icmbench.utils.checksums import SumsFile
+from icmbench.utils.files import line_of, reading
 
 #: The list of what ``plan`` wrote, in ``<results>/<scale>``.
 SUMS = "plan.sha256"

@@ -14,10 +14,10 @@ from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.errors import UserError
-from icmbench.files import reading
-from icmbench.plain_yaml import parse_yaml
-from icmbench.secrets import hide_secrets
-from icmbench.typed import Strict
+from icmbench.utils.files import reading
+from icmbench.utils.models import Strict
+from icmbench.utils.secrets import hide_secrets
+from icmbench.utils.yaml import parse_yaml
 
 Model = TypeVar("Model", bound=Strict)
 

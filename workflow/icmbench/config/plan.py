@@ -6,17 +6,17 @@ settings are one small JSON file, so a job is repeated only when its own setting
     <results>/<scale>/plan.json                      everything the report and MLflow need
     <results>/<scale>/plan/train/<key>.json          one training
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
-    <results>/<scale>/plan/code/<split>/anchors/<anchor>/<rate>.json    one point of an anchor
+    <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>.json   one classical point
     <results>/<scale>/data/<role>/                   embedded data sets
     <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point
     <results>/<scale>/encoded/<role>-<split>/<codec key>/   bitstreams and decoded images
 
 One job trains one operating point, but codes or evaluates a whole curve: starting a process costs
 more than the work of a small point. Finished points of a curve are skipped when a job is repeated.
-Anchors, whose encoders may take minutes a picture, are coded by one job per point and chunk.
+Classical codecs, whose encoders may take minutes an image, have one job per point and chunk.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
-the point that trained it, or ``anchors/<name>/<parameter>-<value>``.
+the point that trained it, or ``classical/<name>/<parameter>-<value>``.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.config.consistency import check_overrides, codec_parameters, task_parameters
 from icmbench.config.jobs import SUMS, read_plan
 from icmbench.config.load import check, load_run, load_scale, load_study, study_folder
 from icmbench.config.points import Origin, Part, Point, Points
+from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Dataset, FetchedImages, Scale
 from icmbench.config.study import RateTarget, Schedule, Study, Training, Variant
-from icmbench.config.supporting import with_supporting
+from icmbench.config.validate import check_overrides, codec_parameters, task_parameters
 from icmbench.errors import DamagedFile, UserError
-from icmbench.files import sha256_bytes, write_if_changed
-from icmbench.names import ANCHOR_VERSION, DECODED, LATENTS, ROWS_VERSION, chunk_name
-from icmbench.registry import CODECS, TASKS, load_modules
-from icmbench.sums import SumsFile
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, TASKS
+from icmbench.utils.checksums import SumsFile
+from icmbench.utils.files import sha256_bytes, write_if_changed
+from icmbench.versions import CLASSICAL_VERSION, DECODED, LATENTS, ROWS_VERSION, chunk_name
 
 
 class Plan(Points):
@@ -50,7 +51,7 @@ class Plan(Points):
 
     @cached_property
     def encodings(self) -> dict[str, dict[str, Any]]:
-        """Settings of every encoding by key: what is evaluated, and what anchors are trained on."""
+        """Settings of every encoding by key, for evaluation and for training on decoded images."""
         jobs: dict[str, dict[str, Any]] = {}
         for point in self.points:
             splits = ["test"] if self.variant(point).evaluate else []
@@ -76,9 +77,9 @@ class Plan(Points):
         return curves
 
     @cached_property
-    def anchor_encodings(self) -> dict[str, dict[str, Any]]:
-        """Settings of every encoding by an anchor, by key."""
-        return {k: job for k, job in self.encodings.items() if job["codec"]["kind"] == "anchor"}
+    def classical_encodings(self) -> dict[str, dict[str, Any]]:
+        """Settings of every encoding by a classical codec, by key."""
+        return {k: job for k, job in self.encodings.items() if job["codec"]["kind"] == "classical"}
 
     @cached_property
     def evaluation_curves(self) -> dict[str, list[Point]]:
@@ -90,7 +91,7 @@ class Plan(Points):
 
     def _trains_on_decoded(self, point: Point) -> bool:
         return self.variant(point).train is not None and (
-            CODECS[self.variant(point).codec].kind == "anchor"
+            CODECS[self.variant(point).codec].kind == "classical"
         )
 
     def train_job(self, point: Point) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Plan(Points):
         }
 
     def train_coded(self, point: Point) -> dict[str, Any] | None:
-        """Return the coded pictures that a point is trained on, as :meth:`coded` does."""
+        """Return the coded images that a point is trained on, as :meth:`coded` does."""
         return self.coded(point, "train") if self._trains_on_decoded(point) else None
 
     def train_devices(self, point: Point) -> int:
@@ -132,31 +133,31 @@ class Plan(Points):
         return self.studies[point.study].schedules[name]
 
     def coded(self, point: Point, split: str) -> dict[str, Any] | None:
-        """Return where the point's coded pictures of a split lie, or None for original pixels.
+        """Return where the point's coded images of a split lie, or None for original pixels.
 
-        ``pictures``: archive or folder; ``state``: small files that change with the content, on
+        ``images``: archive or folder; ``state``: small files that change with the content, on
         which rules depend; ``rows``: how the rows are kept, see ``coded.rows``.
         """
         key = self.encode_key(point, split)
         if key is None:
             return None
         folder = self.encoded_folder(key)
-        if CODECS[self.variant(point).codec].kind == "anchor":
+        if CODECS[self.variant(point).codec].kind == "classical":
             chunks = self.chunks(self.variant(point))
             names = [chunk_name(chunk, chunks) for chunk in range(chunks)]
-            pictures, rows = "decoded", "chunks"
+            images, rows = "decoded", "chunks"
         else:
-            names, pictures, rows = ["decoded.stamp.json"], DECODED, "tables"
+            names, images, rows = ["decoded.stamp.json"], DECODED, "tables"
         return {
             "folder": str(folder),
-            "pictures": str(folder / pictures),
+            "images": str(folder / images),
             "latents": str(folder / LATENTS),
             "state": [str(folder / name) for name in names],
             "rows": rows,
         }
 
     def chunks(self, variant: Variant) -> int:
-        """Return how many jobs share the pictures of an anchor's operating point."""
+        """Return how many jobs share the images of a classical codec's operating point."""
         return self.scale.chunks.get(variant.dataset, {}).get(variant.codec, 1)
 
     def _encode_job(self, point: Point, split: str, key: str) -> dict[str, Any]:
@@ -170,8 +171,8 @@ class Plan(Points):
             "gpu": self.scale.runtime.gpu,
             "modules": self.run.modules,
         }
-        if job["codec"]["kind"] == "anchor":
-            job["codec"] = self._anchor(point)
+        if job["codec"]["kind"] == "classical":
+            job["codec"] = self._classical(point)
             job["version"] = ROWS_VERSION
             job["threads"], job["gpu"] = 1, 0
             job["chunks"] = self.chunks(self.variant(point))
@@ -182,14 +183,14 @@ class Plan(Points):
             job["decodes"] = []
         return job
 
-    def _anchor(self, point: Point) -> dict[str, Any]:
+    def _classical(self, point: Point) -> dict[str, Any]:
         entry = CODECS[self.variant(point).codec]
         return {
             "name": entry.name,
             "kind": entry.kind,
             "parameters": codec_parameters(self.scale, entry.name).model_dump(),
             "rate": self.rate_value(point),
-            "version": ANCHOR_VERSION,
+            "version": CLASSICAL_VERSION,
             "programs": {name: self.programs[name].to_json() for name in entry.programs},
         }
 
@@ -356,7 +357,7 @@ class Plan(Points):
             yield self.job_path("train", point.key), self.train_job(point)
         for curve, jobs in self.coding_curves.items():
             yield self.job_path("code", curve), {"jobs": jobs, **self._shared()}
-        for key, job in self.anchor_encodings.items():
+        for key, job in self.classical_encodings.items():
             yield self.job_path("code", key), job
         for curve, points in self.evaluation_curves.items():
             jobs = [self.evaluate_job(point) for point in points]

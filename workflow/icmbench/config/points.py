@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from icmbench.config.anchors import choose_anchors, find_programs, left_out
-from icmbench.config.consistency import check_all
+from icmbench.config.classical import choose_classical, find_programs, left_out
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import FetchedImages, Scale
 from icmbench.config.study import Study, Variant, Weights
-from icmbench.programs import Program
+from icmbench.config.validate import check_all
 from icmbench.registry import CODECS
+from icmbench.utils.programs import Program
 
 Part = Literal["codec", "task"]
 
@@ -72,7 +72,7 @@ class Points:
         scale: how big.
         studies: the studies by name, without variants that the run leaves out.
         left_out: which curves the run leaves out, in sentences.
-        programs: external programs that the studies' anchors need.
+        programs: external programs that the studies' classical codecs need.
         root: ``<results>/<scale>``.
     """
 
@@ -81,7 +81,8 @@ class Points:
         self.run, self.scale = run, scale
         self.left_out = left_out(studies, run)
         self.studies = {
-            name: share_roles(choose_anchors(study, run), scale) for name, study in studies.items()
+            name: share_roles(choose_classical(study, run), scale)
+            for name, study in studies.items()
         }
         self.programs: dict[str, Program] = find_programs(run, self.studies)
         self.root = Path(run.results) / scale.name
@@ -197,8 +198,8 @@ class Points:
         entry = CODECS[self.variant(point).codec]
         if entry.kind == "none":
             return None
-        if entry.kind == "anchor":
-            return f"anchors/{entry.name}/{entry.rate_parameter}-{self.rate_value(point):g}"
+        if entry.kind == "classical":
+            return f"classical/{entry.name}/{entry.rate_parameter}-{self.rate_value(point):g}"
         owner = self.owner(point, "codec").place
         if isinstance(owner, Point):
             if self.variant(owner).codec == entry.name:

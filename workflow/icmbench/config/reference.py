@@ -12,9 +12,10 @@ from pydantic_core import PydanticUndefined
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import EmbeddedScenes, FetchedImages, Scale
 from icmbench.config.study import Study
-from icmbench.files import write_text
-from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry, load_modules
-from icmbench.typed import Strict
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry
+from icmbench.utils.files import write_text
+from icmbench.utils.models import Strict
 
 _INTRODUCTION = """\
 # Configuration reference

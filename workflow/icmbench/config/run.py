@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from icmbench.secrets import has_credentials
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
+from icmbench.utils.secrets import has_credentials
 
 # Snakemake hands numbers inside a --config 'key=[0,1]' over as text.
 WholeNumber = Annotated[int, Field(strict=False)]
@@ -57,7 +57,7 @@ class ProgramSettings(Strict):
 
     A command line may start a container or load a module first, e.g. ``apptainer exec vtm.sif
     EncoderAppStatic``; the program's own arguments follow it. null looks on PATH.
-    ``python -m icmbench anchors`` lists what is found.
+    ``python -m icmbench codecs`` lists what is found.
     """
 
     bpgenc: str | None = Field(None, description="BPG's encoder.")
@@ -80,7 +80,7 @@ class ProgramSettings(Strict):
 
 
 class CacheSettings(Strict):
-    """Bitstreams and decoded pictures of anchors, shared by all studies, tasks and scales."""
+    """Bitstreams and decoded images of classical codecs, shared by studies, tasks and scales."""
 
     directory: str | None = Field(None, description="Its folder; null is <results>/cache.")
     limit_gb: float = Field(
@@ -138,13 +138,13 @@ class RunConfig(Strict):
         description="Names of files in workflow/studies, or in one of study_folders.",
     )
     study_folders: list[str] = Field([], description="Folders with study files of yours.")
-    anchors: list[str] = Field(
+    classical_codecs: list[str] = Field(
         ["jpeg"],
-        description="Classical codecs to run; a study's variants on other anchors are left out.",
+        description="Classical codecs to run; a study's variants on other codecs are left out.",
     )
-    stand_ins: dict[str, str] = Field(
+    substitutes: dict[str, str] = Field(
         {},
-        description="Anchors to code with in place of others, e.g. {vtm-444: vvenc-ffmpeg-420} "
+        description="Codecs to use in place of others, e.g. {vtm-444: vvenc-ffmpeg-420} "
         "where a program is missing. Results are named after the one that codes.",
     )
     programs: ProgramSettings = ProgramSettings()

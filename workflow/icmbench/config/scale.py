@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class EmbeddedScenes(Strict):
@@ -45,9 +45,9 @@ class ImageSplit(Strict):
     annotations: str | None = Field(
         None, description="COCO-format annotation file, relative to the data set."
     )
-    layout: Literal["pictures", "coco", "voc", "imagenet", "celeba"] | None = Field(
+    layout: Literal["images", "coco", "voc", "imagenet", "celeba"] | None = Field(
         None,
-        description="How the ground truth is kept. pictures: there is none. coco: in the file "
+        description="How the ground truth is kept. images: there is none. coco: in the file "
         "``annotations``; null means one of these two. voc: PASCAL VOC's XML, of the ``sets``. "
         "imagenet: ImageNet's folders and development kit. celeba: CelebA's and CelebAMask-HQ's "
         "attributes and masks.",
@@ -75,12 +75,12 @@ class FetchedImages(Strict):
         None,
         ge=16,
         description="Side of the square cut from the middle after resizing. The train split is "
-        "then neither resized nor cut: trainings take random crops of whole pictures.",
+        "then neither resized nor cut: trainings take random crops of whole images.",
     )
     rate_pixels: Literal["native", "coded"] = Field(
         "native",
         description="Pixels that rates are divided by. coded: those left after resizing and "
-        "cropping, where the study's pictures are defined to be of that size.",
+        "cropping, where the study's images are defined to be of that size.",
     )
     allow_subset: bool = Field(
         False,
@@ -114,8 +114,8 @@ class RuntimeSettings(Strict):
     )
     memory_mb: int = Field(3000, ge=500, description="Memory of one network job, in MB.")
     runtime_min: int = Field(60, ge=1, description="Time limit of one network job, in minutes.")
-    anchor_mb: int = Field(
-        1000, ge=200, description="Memory of one job that codes with an anchor, in MB."
+    classical_mb: int = Field(
+        1000, ge=200, description="Memory of one job that codes with a classical codec, in MB."
     )
     retries: int | None = Field(
         None,
@@ -123,8 +123,8 @@ class RuntimeSettings(Strict):
         description="How often a training is started again; it goes on where it stopped. null "
         "leaves it to Snakemake's --retries.",
     )
-    anchor_min: int = Field(
-        60, ge=1, description="Time limit of one job that codes with an anchor, in minutes."
+    classical_min: int = Field(
+        60, ge=1, description="Time limit of one job that codes with a classical codec, in minutes."
     )
     checkpoint_s: float = Field(30.0, gt=0, description="Seconds between side-car checkpoints.")
     workers: int = Field(
@@ -150,8 +150,8 @@ class Scale(Strict):
     runtime: RuntimeSettings = RuntimeSettings()
     chunks: dict[str, dict[str, int]] = Field(
         {},
-        description="Jobs that share the pictures of a split at one quality, by data set role and "
-        "anchor; 1 where none is given. Give slow encoders and large sets many.",
+        description="Jobs that share the images of a split at one quality, by data set role and "
+        "classical codec; 1 where none is given. Give slow encoders and large sets many.",
     )
     studies: dict[str, dict[str, Any]] = Field(
         {},

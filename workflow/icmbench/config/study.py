@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from icmbench.config.claims import Claim
-from icmbench.typed import Origin, Strict
+from icmbench.utils.models import Origin, Strict
 
 _STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -182,7 +182,7 @@ class Comparison(Strict):
     metrics: list[str] = Field(min_length=1)
 
 
-class Picture(Strict):
+class VisualComparison(Strict):
     """Variants shown side by side at about equal rate."""
 
     title: str
@@ -242,7 +242,7 @@ class Study(Strict):
     schedules: dict[str, Schedule] = Field({})
     variants: dict[str, Variant] = Field(min_length=1)
     comparisons: list[Comparison] = Field([])
-    pictures: list[Picture] = Field([])
+    visual_comparisons: list[VisualComparison] = Field([])
     published: list[PublishedCell] = Field([])
     published_curves: list[PublishedCurveFile] = Field(
         [],

@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from icmbench.errors import UserError
-from icmbench.files import reading
-from icmbench.plain_yaml import parse_yaml
+from icmbench.utils.files import reading
+from icmbench.utils.yaml import parse_yaml
 
 DOWNLOADS = "downloads"
 """Folder inside the data directory for archives: one sub-folder for each data set."""

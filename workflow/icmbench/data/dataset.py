@@ -1,7 +1,7 @@
-"""One view of every data set: pictures, sizes, and what is known of them.
+"""One view of every data set: images, sizes, and what is known of them.
 
 Works on a job's ``dataset`` section (see ``Plan._dataset``), whatever its source, and on decoded
-pictures in place of the originals.
+images in place of the originals.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from icmbench.data.images import image_size, list_images, read_image, require_images
 from icmbench.data.index import open_index
-from icmbench.data.pictures import list_pictures, picture_size, read_picture, require_pictures
 from icmbench.errors import DamagedFile, UserError
-from icmbench.files import line_of, read_object, reading
-from icmbench.picture import Picture, decoded_digest
+from icmbench.utils.files import line_of, read_object, reading
+from icmbench.utils.images import RgbImage, decoded_digest
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
@@ -30,8 +30,8 @@ T = TypeVar("T")
 _CACHE_BYTES = 400 * 1024 * 1024
 
 
-class Pictures:
-    """Pictures by file name, out of a folder or an uncompressed zip archive.
+class ImageFiles:
+    """Images by file name, out of a folder or an uncompressed zip archive.
 
     A small set stays in memory once read, so that epochs after the first cost no decoding.
 
@@ -47,9 +47,9 @@ class Pictures:
         self.path = path
         self._check = check
         self._archive: zipfile.ZipFile | None = None
-        self._cache: dict[str, Picture] = {}
+        self._cache: dict[str, RgbImage] = {}
         self._room = _CACHE_BYTES if keep else 0
-        require_pictures(path)
+        require_images(path)
 
     def __getstate__(self) -> dict[str, Any]:
         # An open archive cannot follow a loader's worker process.
@@ -58,27 +58,27 @@ class Pictures:
     def names(self) -> list[str]:
         """Return the file names, sorted."""
         if self.path.is_dir():
-            return [path.name for path in list_pictures(self.path)]
+            return [path.name for path in list_images(self.path)]
         return sorted(self._zip().namelist())
 
-    def read(self, name: str) -> Picture:
-        """Return a picture as uint8 RGB [H, W, 3]; grey, palette and CMYK become RGB."""
+    def read(self, name: str) -> RgbImage:
+        """Return an image as uint8 RGB [H, W, 3]; grey, palette and CMYK become RGB."""
         if name not in self._cache:
-            picture = self._read(name)
-            if picture.nbytes > self._room:
-                return picture
-            self._room -= picture.nbytes
-            self._cache[name] = picture
+            image = self._read(name)
+            if image.nbytes > self._room:
+                return image
+            self._room -= image.nbytes
+            self._cache[name] = image
         return self._cache[name]
 
     def size(self, name: str) -> tuple[int, int]:
-        """Return height and width of a picture without decoding it."""
+        """Return height and width of an image without decoding it."""
         if name in self._cache:
             return self._cache[name].shape[0], self._cache[name].shape[1]
-        return self._open(name, picture_size)
+        return self._open(name, image_size)
 
-    def _read(self, name: str) -> Picture:
-        return self._open(name, read_picture)
+    def _read(self, name: str) -> RgbImage:
+        return self._open(name, read_image)
 
     def _open(self, name: str, read: Callable[[Path | IO[bytes]], T]) -> T:
         try:
@@ -91,7 +91,7 @@ class Pictures:
             raise
         except Exception as error:  # Pillow was seen to raise nearly anything
             raise UserError(
-                f"{self.path}: cannot read picture {name!r} ({line_of(error)}); restore it, or run "
+                f"{self.path}: cannot read image {name!r} ({line_of(error)}); restore it, or run "
                 "the job that makes it again"
             ) from error
 
@@ -108,14 +108,14 @@ class Split:
     Attributes:
         ids: image ids, in the order of every record and prediction.
         annotations: COCO-format ground truth in native pixels, restricted to ``ids``; None for a
-            set of bare pictures.
+            set of bare images.
 
     Args:
         dataset: a job's ``dataset`` section.
         split: train, val or test.
-        decoded: archive or folder of decoded pictures to give in place of the originals.
-        keep: hold pictures in memory once read, for those who read them often.
-        digests: what :func:`icmbench.picture.decoded_digest` must say of each decoded picture,
+        decoded: archive or folder of decoded images to give in place of the originals.
+        keep: hold images in memory once read, for those who read them often.
+        digests: what :func:`icmbench.utils.images.decoded_digest` must say of each decoded image,
             by image id; those that it does not name are not checked.
     """
 
@@ -131,11 +131,11 @@ class Split:
         index = open_index(dataset, split)
         self._decoded = decoded is not None
         self._digests = dict(digests or {})
-        originals = Pictures(index.images, keep, index.check)
-        self._pictures = Pictures(Path(decoded), keep) if decoded is not None else originals
+        originals = ImageFiles(index.images, keep, index.check)
+        self._images = ImageFiles(Path(decoded), keep) if decoded is not None else originals
         self.annotations = index.annotations
         self._index = index
-        # A training takes its own random crops, of whole pictures.
+        # A training takes its own random crops, of whole images.
         self._whole = split == "train" and dataset.get("center_crop") is not None
         self._files = originals.names()[: index.limit] if index.files is None else index.files
         self.ids: list[int | str] = (
@@ -144,11 +144,11 @@ class Split:
         if len(set(self.ids)) < len(self.ids):
             twice = next(i for i in self.ids if self.ids.count(i) > 1)
             raise UserError(
-                f"{index.images}: two pictures are called {twice!r}; names must differ before the "
+                f"{index.images}: two images are called {twice!r}; names must differ before the "
                 "suffix"
             )
         if not self.ids:
-            raise UserError(f"{index.images}: split {split!r} holds no picture")
+            raise UserError(f"{index.images}: split {split!r} holds no image")
         self._originals = originals
         self._by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in (self.annotations or {}).get("annotations", []):
@@ -158,7 +158,7 @@ class Split:
         return len(self.ids)
 
     def native_size(self, index: int) -> tuple[int, int]:
-        """Return width and height of the picture as it was published."""
+        """Return width and height of the image as it was published."""
         if self._index.sizes is not None:
             return self._index.sizes[index]
         height, width = self._originals.read(self._files[index]).shape[:2]
@@ -174,47 +174,47 @@ class Split:
             width, height = coded_size(self.dataset, width, height)
         return width * height
 
-    def picture(self, index: int) -> Picture:
-        """Return the picture that is coded (resized where the scale says so) or was decoded."""
+    def image(self, index: int) -> RgbImage:
+        """Return the image that is coded (resized where the scale says so) or was decoded."""
         if not self._decoded:
             return self.original(index)
         identity = str(self.ids[index])
-        picture = self._pictures.read(f"{identity}.png")
+        image = self._images.read(f"{identity}.png")
         wanted = self._digests.get(identity)
-        if wanted is not None and decoded_digest(picture) != wanted:
+        if wanted is not None and decoded_digest(image) != wanted:
             raise DamagedFile(
-                f"{self._pictures.path / identity}.png: is not the picture that was decoded; "
+                f"{self._images.path / identity}.png: is not the image that was decoded; "
                 "delete it and the chunk*.json beside its folder and run again"
             )
-        return picture
+        return image
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return height and width of :meth:`picture`, from the file's header."""
+        """Return height and width of :meth:`image`, from the file's header."""
         if self._decoded:
-            return self._pictures.size(f"{self.ids[index]}.png")
+            return self._images.size(f"{self.ids[index]}.png")
         height, width = self._originals.size(self._files[index])
         if not self._whole:
             width, height = coded_size(self.dataset, width, height)
         return height, width
 
-    def original(self, index: int) -> Picture:
-        """Return the uncoded picture at the coded size."""
-        picture = self._originals.read(self._files[index])
+    def original(self, index: int) -> RgbImage:
+        """Return the uncoded image at the coded size."""
+        image = self._originals.read(self._files[index])
         if self._whole:
-            return picture
-        height, width = picture.shape[:2]
+            return image
+        height, width = image.shape[:2]
         size = resized_size(self.dataset, width, height)
         if size != (width, height):
-            resized = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
-            picture = np.asarray(resized)
+            resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+            image = np.asarray(resized)
         side = self.dataset.get("center_crop")
         if side is not None:
-            top, left = ((length - side) // 2 for length in picture.shape[:2])
-            picture = picture[max(top, 0) :, max(left, 0) :][:side, :side]
-        return picture
+            top, left = ((length - side) // 2 for length in image.shape[:2])
+            image = image[max(top, 0) :, max(left, 0) :][:side, :side]
+        return image
 
     def target(self, index: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes [N, 4] (x1, y1, x2, y2 in the pixels of a width x height picture), labels.
+        """Return boxes [N, 4] (x1, y1, x2, y2 in the pixels of a width x height image), labels.
 
         Crowd regions and empty boxes are left out, as detectors are trained.
         """
@@ -259,7 +259,7 @@ class Split:
         return self.faces.attributes(self.ids[index])
 
     def parsing(self, index: int) -> np.ndarray:
-        """Return the class of every pixel of the coded picture, uint8 [H, W]."""
+        """Return the class of every pixel of the coded image, uint8 [H, W]."""
         width, height = coded_size(self.dataset, *self.native_size(index))
         parsing = self.faces.parsing(self.ids[index], (height, width))
         if parsing is None:
@@ -285,14 +285,14 @@ class Split:
 
 
 def coded_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:
-    """Return the size at which a picture is coded: native, resized, or cropped after that."""
+    """Return the size at which an image is coded: native, resized, or cropped after that."""
     width, height = resized_size(dataset, width, height)
     side = dataset.get("center_crop")
     return (width, height) if side is None else (min(width, side), min(height, side))
 
 
 def resized_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:
-    """Return the size of a picture whose short side is resized as the data set says."""
+    """Return the size of an image whose short side is resized as the data set says."""
     short = dataset.get("short_side")
     if short is None:
         return width, height
@@ -304,7 +304,7 @@ def resized_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int,
 
 
 def mirrored_classes(names: list[str]) -> np.ndarray:
-    """Return the class that each class becomes when a picture is mirrored, uint8.
+    """Return the class that each class becomes when an image is mirrored, uint8.
 
     ``l_eye`` and ``r_eye`` change places; ``l_lip``, the lower one, has no counterpart and stays.
     """

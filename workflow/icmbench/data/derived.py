@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from icmbench.data.manifest import Manifest, read_manifest
 from icmbench.errors import UserError
-from icmbench.files import digest_json, write_text
+from icmbench.utils.files import digest_json, write_text
 
 T = TypeVar("T")
 

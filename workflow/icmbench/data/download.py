@@ -14,7 +14,7 @@ import requests
 from icmbench.data.catalogue import Archive, human_bytes
 from icmbench.data.checksums import Hashes, hash_file, mismatch
 from icmbench.errors import UserError
-from icmbench.files import read_json, write_json
+from icmbench.utils.files import read_json, write_json
 
 _CHUNK = 1 << 16  # what a broken connection can lose
 

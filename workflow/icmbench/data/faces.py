@@ -1,4 +1,4 @@
-"""One view of every set of faces: pictures, attributes and parsing maps of a split."""
+"""One view of every set of faces: images, attributes and parsing maps of a split."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icmbench.data.celeba import CelebA, CelebAMaskHQ
-from icmbench.data.face_index import Array, FaceIndex, Identity, SplitName
+from icmbench.data.readers.celeba import CelebA, CelebAMaskHQ
+from icmbench.data.readers.face_index import Array, FaceIndex, Identity, SplitName
 from icmbench.errors import UserError
-from icmbench.files import read_object, reading
+from icmbench.utils.files import read_object, reading
 
 SETS: dict[str, type[CelebA] | type[CelebAMaskHQ]] = {
     "celeba": CelebA,
@@ -24,7 +24,7 @@ SETS: dict[str, type[CelebA] | type[CelebAMaskHQ]] = {
 
 
 class EmbeddedFaceIndex(FaceIndex):
-    """What :func:`icmbench.data.embedded_faces.generate_faces` left, one split of it."""
+    """What :func:`icmbench.data.synthetic.faces.generate_faces` left, one split of it."""
 
     def __init__(self, folder: Path, split: SplitName) -> None:
         self.folder, self.split = folder, split
@@ -49,7 +49,7 @@ class EmbeddedFaceIndex(FaceIndex):
         """Return the name inside the archive."""
         return f"{identity}.png"
 
-    def pictures(self, split: SplitName) -> Path:
+    def images(self, split: SplitName) -> Path:
         """Return the archive of a split."""
         return self.folder / f"{split}.zip"
 
@@ -58,7 +58,7 @@ class EmbeddedFaceIndex(FaceIndex):
         return np.array(self._values[int(identity)], np.uint8)
 
     def parsing(self, identity: Identity, size: tuple[int, int]) -> Array:
-        """Return the map, drawn with the picture."""
+        """Return the map, drawn with the image."""
         place = self.folder / f"parsing_{self.split}.zip"
         if self._archive is None:
             with reading(place):
@@ -82,7 +82,7 @@ class FaceSet:
     Attributes:
         index: the data set.
         split: train, val or test.
-        limit: use only the first pictures by id; None takes all.
+        limit: use only the first images by id; None takes all.
     """
 
     index: FaceIndex
@@ -91,13 +91,13 @@ class FaceSet:
 
     @cached_property
     def ids(self) -> list[Identity]:
-        """Ids of the pictures, sorted."""
+        """Ids of the images, sorted."""
         return self.index.ids(self.split, self.limit)
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         """Folder or zip archive that :meth:`file` is relative to."""
-        return self.index.pictures(self.split)
+        return self.index.images(self.split)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class FaceSet:
         return self.index.parsing_names
 
     def file(self, identity: Identity) -> str:
-        """Return the path of a picture, relative to :attr:`pictures`."""
+        """Return the path of an image, relative to :attr:`images`."""
         return self.index.file(identity)
 
     def attributes(self, identity: Identity) -> Array:

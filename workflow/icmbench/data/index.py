@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from icmbench.data.coco import read_annotations
+from icmbench.data.images import require_images
 from icmbench.data.intact import FetchedFiles, check_generated
-from icmbench.data.pictures import require_pictures
+from icmbench.data.readers.coco import read_annotations
 from icmbench.errors import UserError
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
 
-# Of pictures without any object; the other classes of a detection set are its categories.
+# Of images without any object; the other classes of a detection set are its categories.
 NOTHING = "nothing"
 
 
@@ -24,16 +24,16 @@ class Index:
     """The content of a split.
 
     Attributes:
-        images: folder or archive of the pictures.
+        images: folder or archive of the images.
         files: their names in it; None takes all, in the order of their names.
         ids: image ids; None takes the names without suffix.
-        sizes: native width and height of each; None where only the pictures tell.
+        sizes: native width and height of each; None where only the images tell.
         annotations: COCO-format ground truth in native pixels of exactly these images, or None.
         labels: the class of each image, or None.
         classes: names of the classes.
         faces: attributes and parsing maps, or None.
-        limit: how many pictures to take where ``files`` is None.
-        check: raises where a picture of a folder is not what was fetched, or None.
+        limit: how many images to take where ``files`` is None.
+        check: raises where an image of a folder is not what was fetched, or None.
     """
 
     images: Path
@@ -57,7 +57,7 @@ def open_index(dataset: dict[str, Any], split: str) -> Index:
     folder = Path(dataset["folder"])
     if dataset["source"] == "embedded-scenes":
         images = folder / f"{split}.zip"
-        require_pictures(images)
+        require_images(images)
         annotations = folder / f"instances_{split}.json"
         check_generated(folder, split)
         return _coco(images, read_annotations(annotations), None)
@@ -78,22 +78,22 @@ def _fetched(dataset: dict[str, Any], split: str, place: dict[str, Any]) -> Inde
     # Indices that take long to make lie beside the manifest, named after the data's digest.
     beside = Path(dataset["manifest"]).parent
     fetched = FetchedFiles(folder)
-    # Training reads each picture many times, and `fetch --verify` has read it before.
+    # Training reads each image many times, and `fetch --verify` has read it before.
     check = fetched.check if split != "train" else None
-    match place["layout"] or ("coco" if place["annotations"] else "pictures"):
-        case "pictures":
+    match place["layout"] or ("coco" if place["annotations"] else "images"):
+        case "images":
             return Index(images, limit=limit, check=check)
         case "coco":
             fetched.check(folder / place["annotations"])
             return _coco(images, read_annotations(folder / place["annotations"]), limit, check)
         case "voc":
-            from icmbench.data.voc import cached_coco_annotations
+            from icmbench.data.readers.voc import cached_coco_annotations
 
             cache = beside / f"{dataset['name']}.{split}.coco.json"
             found_objects = cached_coco_annotations(folder, place["sets"], cache, fetched.check)
             return _coco(images, found_objects, limit, check)
         case "imagenet":
-            from icmbench.data.imagenet import index
+            from icmbench.data.readers.imagenet import index
 
             own: Literal["train", "val"] = "train" if split == "train" else "val"
             found = index(folder, own, beside / f"{dataset['name']}.{own}.index.json")
@@ -158,4 +158,4 @@ def _faces(dataset: dict[str, Any], split: str) -> Index:
     faces = open_faces(dataset, split)
     files = [faces.file(identity) for identity in faces.ids]
     check = None if embedded or split == "train" else FetchedFiles(folder).check
-    return Index(faces.pictures, files, faces.ids, faces=faces, check=check)
+    return Index(faces.images, files, faces.ids, faces=faces, check=check)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from icmbench.errors import DamagedFile
-from icmbench.files import digest_json, read_object, reading, sha256_bytes
-from icmbench.sums import require
+from icmbench.utils.checksums import require
+from icmbench.utils.files import digest_json, read_object, reading, sha256_bytes
 
 _FETCH = "fetch the data set again (`python -m icmbench fetch NAME --verify` checks every file)"
 

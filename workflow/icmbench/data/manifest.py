@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from icmbench.data.catalogue import DataSet
 from icmbench.data.checksums import Hashes, hash_file, mismatch
 from icmbench.errors import UserError
-from icmbench.files import reading, write_json, write_text
+from icmbench.utils.files import reading, write_json, write_text
 
 Source = Literal["dvc", "mirror", "address", "placed", "found"]
 

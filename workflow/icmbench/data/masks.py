@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _THRESHOLD = 0.5
-_AT_ONCE = 16  # masks of a picture that are resized together, for memory
+_AT_ONCE = 16  # masks of an image that are resized together, for memory
 
 
 def encode_masks(probabilities: Tensor, width: int, height: int) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def decode_masks(
     Args:
         segmentations: of N instances, in native pixels.
         native: height and width in which they are given.
-        size: H and W of the picture that was coded.
+        size: H and W of the image that was coded.
     """
     masks = np.zeros((len(segmentations), *native), np.uint8)
     for place, segmentation in enumerate(segmentations):

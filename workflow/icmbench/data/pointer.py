@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 
 from icmbench.errors import DamagedFile, UserError
-from icmbench.files import reading
-from icmbench.plain_yaml import parse_yaml
+from icmbench.utils.files import reading
+from icmbench.utils.yaml import parse_yaml
 
 
 def pointer_path(data_dir: Path, name: str) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.config.scale import EmbeddedFaces, EmbeddedScenes
-from icmbench.data.embedded import generate
 from icmbench.data.fetch import fetch
 from icmbench.data.manifest import read_manifest
+from icmbench.data.synthetic.scenes import generate
 from icmbench.errors import UserError
 
 
@@ -29,7 +29,7 @@ def prepare(job: dict[str, Any], processes: int = 1) -> Path:
         config = EmbeddedScenes.model_validate({k: v for k, v in job.items() if k in names})
         return generate(config, Path(job["folder"]), processes)
     if job["source"] == "embedded-faces":
-        from icmbench.data.embedded_faces import generate_faces
+        from icmbench.data.synthetic.faces import generate_faces
 
         names = EmbeddedFaces.model_fields
         faces = EmbeddedFaces.model_validate({k: v for k, v in job.items() if k in names})

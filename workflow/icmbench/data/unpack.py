@@ -17,7 +17,7 @@ from typing import IO
 
 from icmbench.data.catalogue import Archive
 from icmbench.errors import UserError
-from icmbench.files import line_of
+from icmbench.utils.files import line_of
 
 _Opener = Callable[[], IO[bytes]]
 # A full disk or a folder without permission says nothing of the archive.

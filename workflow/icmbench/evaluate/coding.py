@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 
 from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
-from icmbench.coded.archive import ArchiveReader, latents_to_bytes, new_archive
-from icmbench.coded.rows import read_table
-from icmbench.coded.stamp import check_files
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.evaluate.archive import ArchiveReader, latents_to_bytes, new_archive
 from icmbench.evaluate.complexity import write_codec_complexity
-from icmbench.files import atomic_path
-from icmbench.names import DECODED, LATENTS
+from icmbench.evaluate.rows import read_table
+from icmbench.evaluate.stamp import check_files
 from icmbench.registry import CODECS
+from icmbench.utils.files import atomic_path
+from icmbench.versions import DECODED, LATENTS
 
 SUFFIX = ".bin"
 
@@ -32,7 +32,7 @@ def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
 
     from icmbench.networks.build import build_codec
 
-    # Real bitstreams are made and read on the CPU with one picture at a time, so that both ends
+    # Real bitstreams are made and read on the CPU with one image at a time, so that both ends
     # compute the same entropy parameters to the last bit.
     torch.set_num_threads(job["threads"])
     learned = build_codec(job["codec"])
@@ -43,9 +43,9 @@ def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
 
 
 def encode(job: dict[str, Any]) -> None:
-    """Encode every picture of a split.
+    """Encode every image of a split.
 
-    Leaves ``bitstreams.zip`` (one member per picture: its length is the rate) and
+    Leaves ``bitstreams.zip`` (one member per image: its length is the rate) and
     ``encoded.parquet`` with what the encoder knows, the digest of its own reconstruction included.
     """
     folder = Path(job["output"])
@@ -53,10 +53,10 @@ def encode(job: dict[str, Any]) -> None:
     rows: list[dict[str, Any]] = []
     with new_archive(folder / "bitstreams.zip") as archive:
         for index, identity in enumerate(split.ids):
-            picture = split.picture(index)
+            image = split.image(index)
             start = time.perf_counter()
             try:
-                encoded = codec.encode(picture)
+                encoded = codec.encode(image)
             except UserError as error:
                 raise UserError(f"{job['key']}: image {identity}: {error}") from error
             except Exception as error:  # a defect of the codec, whose author needs the traceback
@@ -78,7 +78,7 @@ def encode(job: dict[str, Any]) -> None:
                 }
             )
     _write(folder / "encoded.parquet", rows)
-    first = split.picture(0)
+    first = split.image(0)
     steps = {"encode": lambda: codec.encode(first)}
     write_codec_complexity(folder, "encoded", codec, rows[0]["pixels_coded"], steps)
     _say(job["key"], "encoded", len(rows), sum(row["encode_s"] for row in rows))
@@ -88,7 +88,7 @@ def decode(job: dict[str, Any]) -> None:
     """Decode the bitstreams of :func:`encode` and compare with what the encoder expected.
 
     Leaves ``decoded.parquet`` and, as the job's ``decodes`` says, ``decoded.zip`` (PNG) and
-    ``latents.zip`` (what features are made of); a picture that differs from what the encoder
+    ``latents.zip`` (what features are made of); an image that differs from what the encoder
     expected is counted (``roundtrip_ok``), not hidden. Features are timed without pixels
     (``decode_s``), pixels made of latents on top of that (``reconstruct_s``).
     """
@@ -97,13 +97,13 @@ def decode(job: dict[str, Any]) -> None:
     check_files(folder, "encoded")
     expected = read_table(folder, "encoded").set_index("image_id")["reconstruction"]
     estimated = job["codec"]["parameters"].get("rate") == "estimate"  # nothing was decoded
-    decode_one = _decoder(codec, "features" in yields_of(job), "pictures" in job["decodes"])
+    decode_one = _decoder(codec, "features" in yields_of(job), "images" in job["decodes"])
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         bitstreams = stack.enter_context(ArchiveReader(folder / "bitstreams.zip"))
         outputs = {
             name: stack.enter_context(new_archive(folder / name))
-            for name, what in ((DECODED, "pictures"), (LATENTS, "features"))
+            for name, what in ((DECODED, "images"), (LATENTS, "features"))
             if what in job["decodes"]
         }
         for identity in split.ids:
@@ -117,7 +117,7 @@ def decode(job: dict[str, Any]) -> None:
                     "Snakemake again, or mend the codec"
                 ) from error
             if DECODED in outputs:
-                outputs[DECODED].add_picture(f"{identity}.png", one.picture)
+                outputs[DECODED].add_image(f"{identity}.png", one.image)
             if LATENTS in outputs:
                 outputs[LATENTS].add(f"{identity}.npz", latents_to_bytes(one.decoded))
             rows.append(
@@ -136,14 +136,14 @@ def decode(job: dict[str, Any]) -> None:
     _say(job["key"], "decoded", len(rows), sum(row["decode_s"] for row in rows))
     if wrong:
         print(
-            f"{job['key']}: {len(wrong)} of {len(rows)} pictures differ from the encoder's "
+            f"{job['key']}: {len(wrong)} of {len(rows)} images differ from the encoder's "
             "reconstruction; see roundtrip_ok in the records",
             file=sys.stderr,
         )
 
 
 def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
-    """Count what decoding one picture takes, features and pixels apart."""
+    """Count what decoding one image takes, features and pixels apart."""
     encoded = read_table(folder, "encoded").iloc[0]
     with ArchiveReader(folder / "bitstreams.zip") as bitstreams:
         data = bitstreams.read(f"{encoded['image_id']}{SUFFIX}")
@@ -151,8 +151,8 @@ def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
     if "features" in yields_of(job):
         latents = codec.decode(data)
         steps["decode"] = lambda: codec.features(codec.decode(data))
-        if "pictures" in job["decodes"]:
-            steps["reconstruct"] = lambda: codec.picture(latents)
+        if "images" in job["decodes"]:
+            steps["reconstruct"] = lambda: codec.image(latents)
     write_codec_complexity(folder, "decoded", codec, int(encoded["pixels_coded"]), steps)
 
 
@@ -163,33 +163,33 @@ def yields_of(job: dict[str, Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """One decoded bitstream: latents or a picture, the picture where it is wanted, and times."""
+    """One decoded bitstream: latents or an image, the image where it is wanted, and times."""
 
     decoded: Any
-    picture: Any
+    image: Any
     decode_s: float
     reconstruct_s: float = float("nan")
 
 
-def _decoder(codec: Any, features: bool, pictures: bool) -> Callable[[bytes], _Decoded]:
+def _decoder(codec: Any, features: bool, images: bool) -> Callable[[bytes], _Decoded]:
     """Return what decodes one bitstream with the codec."""
 
-    def to_picture(data: bytes) -> _Decoded:
+    def to_image(data: bytes) -> _Decoded:
         start = time.perf_counter()
-        picture = codec.decode(data)
-        return _Decoded(picture, picture, time.perf_counter() - start)
+        image = codec.decode(data)
+        return _Decoded(image, image, time.perf_counter() - start)
 
     def to_features(data: bytes) -> _Decoded:
         start = time.perf_counter()
         latents = codec.decode(data)
         codec.features(latents)
         decoded = time.perf_counter()
-        if not pictures:
+        if not images:
             return _Decoded(latents, None, decoded - start)
-        picture = codec.picture(latents)
-        return _Decoded(latents, picture, decoded - start, time.perf_counter() - decoded)
+        image = codec.image(latents)
+        return _Decoded(latents, image, decoded - start, time.perf_counter() - decoded)
 
-    return to_features if features else to_picture
+    return to_features if features else to_image
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -198,4 +198,4 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _say(key: str, what: str, count: int, seconds: float) -> None:
-    print(f"{key}: {what} {count} pictures, {1000 * seconds / count:.1f} ms each", file=sys.stderr)
+    print(f"{key}: {what} {count} images, {1000 * seconds / count:.1f} ms each", file=sys.stderr)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.coded.stamp import check_files
-from icmbench.files import read_object, write_json
+from icmbench.evaluate.stamp import check_files
+from icmbench.utils.files import read_object, write_json
 
 # What is counted of a codec, in the order of the data's way.
 CODEC_STEPS = ("encode", "decode", "reconstruct")
@@ -40,7 +40,7 @@ def write_codec_complexity(
         folder: of the encoding.
         what: encoded or decoded, as the two processes that code.
         codec: the network.
-        pixels: coded pixels of the picture that the steps are run on.
+        pixels: coded pixels of the image that the steps are run on.
         steps: what to run and count, by names of ``CODEC_STEPS``.
     """
     counted = {name: macs_of(run) / pixels for name, run in steps.items()}

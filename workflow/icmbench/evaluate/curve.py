@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.coded.rows import coded_fingerprint
-from icmbench.coded.stamp import finished, read_stamp, stamp_path, write_stamp
 from icmbench.data.dataset import data_digest
-from icmbench.environment import version
-from icmbench.files import digest_json, source_digest, write_json, writing
-from icmbench.names import DECODED, LATENTS
+from icmbench.evaluate.rows import coded_fingerprint
+from icmbench.evaluate.stamp import finished, read_stamp, stamp_path, write_stamp
+from icmbench.utils.environment import version
+from icmbench.utils.files import digest_json, source_digest, write_json, writing
+from icmbench.versions import DECODED, LATENTS
 
-# Raised when a change makes the same bitstreams, pictures or records come out differently.
+# Raised when a change makes the same bitstreams, images or records come out differently.
 CODING_VERSION = 3
 EVALUATION_VERSION = 4
 
@@ -46,7 +46,7 @@ def decode_curve(jobs: list[Job]) -> Path:
     def inputs(job: Job) -> Job:
         return {**_coding_inputs(job), "encoded": read_stamp(Path(job["output"]), "encoded")}
 
-    archives = {"pictures": DECODED, "features": LATENTS}
+    archives = {"images": DECODED, "features": LATENTS}
     outputs = ("decoded.parquet", *(archives[what] for what in jobs[0]["decodes"]))
     return _each(jobs, "decoded", work, inputs, outputs)
 

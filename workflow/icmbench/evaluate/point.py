@@ -1,4 +1,4 @@
-"""Evaluate one operating point: run its task on the decoded pictures, join everything we know."""
+"""Evaluate one operating point: run its task on the decoded images, join everything we know."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from icmbench.coded.rows import check_coded, coded_rows, picture_digests
 from icmbench.data.dataset import Split, data_digest
-from icmbench.environment import describe_environment
 from icmbench.evaluate.complexity import count_parameters, macs_of, read_complexity
-from icmbench.files import write_json
+from icmbench.evaluate.records import write_records
+from icmbench.evaluate.rows import check_coded, coded_rows, image_digests
+from icmbench.evaluate.statistics import save_statistics
 from icmbench.metrics.pixels import quality
-from icmbench.records.statistics import save_statistics
-from icmbench.records.table import write_records
 from icmbench.registry import PIXEL_METRICS, TASKS, implementation
+from icmbench.utils.environment import describe_environment
+from icmbench.utils.files import write_json
 
 
 def evaluate(job: dict[str, Any]) -> None:
@@ -30,16 +30,16 @@ def evaluate(job: dict[str, Any]) -> None:
     wall, cpu = time.monotonic(), time.process_time()
     folder = Path(job["output"])
     coded = job["coded"]
-    # Where a task reads features, no picture was decoded.
-    pictures = coded is not None and job["decoder"] is None
+    # Where a task reads features, no image was decoded.
+    images = coded is not None and job["decoder"] is None
     check_coded(coded)
     split = Split(
         job["dataset"],
         job["split"],
-        coded["pictures"] if pictures else None,
-        digests=picture_digests(coded),
+        coded["images"] if images else None,
+        digests=image_digests(coded),
     )
-    records = _records(job, split).join(_quality(split, pictures), on="image_id")
+    records = _records(job, split).join(_quality(split, images), on="image_id")
     write_records(folder / "records.parquet", records)
 
     evaluator = implementation(TASKS[job["task"]["name"]])
@@ -84,7 +84,7 @@ def _task_complexity(job: dict[str, Any], split: Split) -> dict[str, Any] | None
     import torch
 
     from icmbench.codecs.base import Features
-    from icmbench.coded.inputs import open_inputs
+    from icmbench.evaluate.inputs import open_inputs
     from icmbench.networks.build import build_task
 
     network = build_task(job["task"]).eval().requires_grad_(False)
@@ -96,9 +96,9 @@ def _task_complexity(job: dict[str, Any], split: Split) -> dict[str, Any] | None
 
 
 def _quality(split: Split, coded: bool) -> pd.DataFrame:
-    """Return the picture metrics by image id; undefined for original pixels."""
+    """Return the image metrics by image id; undefined for original pixels."""
     rows = [
-        quality(split.original(index), split.picture(index))
+        quality(split.original(index), split.image(index))
         if coded
         else dict.fromkeys(PIXEL_METRICS, math.nan)
         for index in range(len(split))
@@ -110,7 +110,7 @@ def _records(job: dict[str, Any], split: Split) -> pd.DataFrame:
     """Return the rows that coding left, or those of original pixels at 24 bits each."""
     if job["coded"] is None:
         pixels = [split.rate_pixels(i) for i in range(len(split))]
-        coded = [split.picture(i).shape[0] * split.picture(i).shape[1] for i in range(len(split))]
+        coded = [split.image(i).shape[0] * split.image(i).shape[1] for i in range(len(split))]
         frame = pd.DataFrame(
             {
                 "image_id": [str(identity) for identity in split.ids],

@@ -1,1 +1,1 @@
-"""Figures of merit: Bjøntegaard deltas, average precision, picture quality."""
+"""Figures of merit: Bjøntegaard deltas, average precision, image quality."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icmbench.errors import UserError
-from icmbench.files import atomic_path
+from icmbench.utils.files import atomic_path
 
 IouType = Literal["bbox", "segm"]
 AREAS = ("all", "small", "medium", "large")

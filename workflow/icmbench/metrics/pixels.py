@@ -1,4 +1,4 @@
-"""Quality of a decoded picture against the original, for human vision."""
+"""Quality of a decoded image against the original, for human vision."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from icmbench.errors import UserError
-from icmbench.picture import Picture
 from icmbench.registry import PIXEL_METRICS
+from icmbench.utils.images import RgbImage
 
 _MS_SSIM_MIN_SIDE = 161  # five scales with an 11-pixel window (Wang, Simoncelli, Bovik, 2003)
 
@@ -22,9 +22,9 @@ _YCBCR = (
 
 
 def quality(
-    original: Picture, decoded: Picture, metrics: Sequence[str] = PIXEL_METRICS
+    original: RgbImage, decoded: RgbImage, metrics: Sequence[str] = PIXEL_METRICS
 ) -> dict[str, float]:
-    """Return picture metrics of two uint8 RGB pictures [H, W, 3], by name.
+    """Return image metrics of two uint8 RGB images [H, W, 3], by name.
 
     Raises:
         UserError: where the shapes differ.
@@ -33,10 +33,10 @@ def quality(
     return {name: functions[name](original, decoded) for name in metrics}
 
 
-def psnr(original: Picture, decoded: Picture) -> float:
-    """Return the PSNR in dB over all samples of two uint8 RGB pictures [H, W, 3].
+def psnr(original: RgbImage, decoded: RgbImage) -> float:
+    """Return the PSNR in dB over all samples of two uint8 RGB images [H, W, 3].
 
-    Infinite for equal pictures.
+    Infinite for equal images.
 
     Raises:
         UserError: where the shapes differ.
@@ -47,13 +47,13 @@ def psnr(original: Picture, decoded: Picture) -> float:
     return _decibels(squares / error.size)
 
 
-def psnr_ycbcr(original: Picture, decoded: Picture) -> float:
-    """Return (6 PSNR of Y + PSNR of Cb + PSNR of Cr) / 8, in dB, of two uint8 RGB pictures.
+def psnr_ycbcr(original: RgbImage, decoded: RgbImage) -> float:
+    """Return (6 PSNR of Y + PSNR of Cb + PSNR of Cr) / 8, in dB, of two uint8 RGB images.
 
     The weights are those of Ohm et al., Comparison of the coding efficiency of video coding
     standards (IEEE TCSVT 22(12), 2012). Y, Cb and Cr are BT.709, full range, taken from the 8-bit
     RGB samples at full resolution and never rounded. A component without any error, as the chroma
-    of grey pictures, is left out with its weight; infinite for equal pictures.
+    of grey images, is left out with its weight; infinite for equal images.
 
     Raises:
         UserError: where the shapes differ.
@@ -74,8 +74,8 @@ def psnr_ycbcr(original: Picture, decoded: Picture) -> float:
     return total / weights if weights else math.inf
 
 
-def ms_ssim(original: Picture, decoded: Picture) -> float:
-    """Return MS-SSIM in [0, 1] of two uint8 RGB pictures, by pytorch-msssim.
+def ms_ssim(original: RgbImage, decoded: RgbImage) -> float:
+    """Return MS-SSIM in [0, 1] of two uint8 RGB images, by pytorch-msssim.
 
     NaN where the shorter side is under 161 pixels, for which the metric is not defined.
     """
@@ -84,7 +84,7 @@ def ms_ssim(original: Picture, decoded: Picture) -> float:
         return math.nan
     from pytorch_msssim import ms_ssim as compute
 
-    from icmbench.pixels import to_tensor
+    from icmbench.utils.tensors import to_tensor
 
     return float(compute(to_tensor(original), to_tensor(decoded), data_range=1.0))
 
@@ -93,6 +93,6 @@ def _decibels(mean: float) -> float:
     return math.inf if mean == 0 else 10 * math.log10(255**2 / mean)
 
 
-def _check(original: Picture, decoded: Picture) -> None:
+def _check(original: RgbImage, decoded: RgbImage) -> None:
     if original.shape != decoded.shape:
-        raise UserError(f"decoded picture is {decoded.shape}, the original {original.shape}")
+        raise UserError(f"decoded image is {decoded.shape}, the original {original.shape}")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from icmbench.networks.convolutions import suit_cpu
+from icmbench.networks.pretrained import published_weights
 from icmbench.networks.weights import load_part
-from icmbench.published import published_weights
 from icmbench.registry import CODECS, TASKS, implementation
 
 

@@ -28,7 +28,7 @@ class LargeDepthwise(nn.Conv2d):
     """A depth-wise convolution that trains in float32, channels last, on a CPU.
 
     There, the gradient of a large kernel's weights costs twice as much in bfloat16 and four times
-    as much for contiguous pictures; a quarter of the time of DICM's training (torch 2.13).
+    as much for contiguous images; a quarter of the time of DICM's training (torch 2.13).
     """
 
     def forward(self, x: Tensor) -> Tensor:

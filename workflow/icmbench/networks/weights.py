@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from icmbench.errors import DamagedFile, UserError
-from icmbench.files import read_object, reading
-from icmbench.sums import require
+from icmbench.utils.checksums import require
+from icmbench.utils.files import read_object, reading
 
 _AGAIN = "delete it and run the training again"
 

@@ -7,19 +7,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from icmbench.files import write_text
 from icmbench.registry import CODECS
 from icmbench.report.claims import ClaimRows, glance_table, load_claims, study_claims, summary
 from icmbench.report.complexity import complexity_table
 from icmbench.report.downloads import TableFiles, curve_downloads
+from icmbench.report.gallery import MIN_SCORE, GalleryMaker
 from icmbench.report.joint import JointPage, task_parts, vision_parts
 from icmbench.report.outputs import (
-    ANCHORS,
+    CLASSICAL,
     FIGURES,
     FOLDER,
+    IMAGES,
     INDEX,
     METHODS,
-    PICTURES,
     STUDY_FORMATS,
     TABLES,
     VISION,
@@ -31,7 +31,6 @@ from icmbench.report.outputs import (
     task_page,
 )
 from icmbench.report.page import FrontPage, Link, MethodsPage, Renderer, Site, StudyPage
-from icmbench.report.pictures import MIN_SCORE, Pictures
 from icmbench.report.plots import Plot, Plotter
 from icmbench.report.provenance import (
     cost_table,
@@ -48,13 +47,14 @@ from icmbench.report.selection import Rest, Selection, select
 from icmbench.report.style import VariantStyle, metric_style, variant_styles
 from icmbench.report.tables import Cell, Table, bd_table, figure, key_figures, text
 from icmbench.report.training import training_tables
+from icmbench.utils.files import write_text
 
 
 def assemble(root: Path) -> list[Path]:
     """Write the report of ``results/<scale>``; see :func:`icmbench.report.build.build_report`."""
     results = load_results(root)
     claims = load_claims(results)
-    pictures, plotter, tables = Pictures(results), Plotter(results), TableFiles(root)
+    images, plotter, tables = GalleryMaker(results), Plotter(results), TableFiles(root)
     renderer = Renderer(_site(results, claims))
     written: list[Path] = []
 
@@ -63,29 +63,29 @@ def assemble(root: Path) -> list[Path]:
         write_text(path, renderer.render(template, address, **content))
         written.append(path)
 
-    anchors: StudyPage | None = None
+    classical: StudyPage | None = None
     for name in results.plan["run"]["studies"]:
-        page = _study_page(results, name, claims, pictures, plotter, tables)
-        if name == ANCHORS:
-            anchors = page  # on the page of human vision
+        page = _study_page(results, name, claims, images, plotter, tables)
+        if name == CLASSICAL:
+            classical = page  # on the page of human vision
         else:
             write("study", study_page(name), study=page)
     for family in task_families(results.plan):
         write("task", task_page(family), page=task_parts(results, family, plotter, tables))
     vision: JointPage = vision_parts(results, plotter, tables)
-    write("anchors", VISION, page=vision, study=anchors)
+    write("classical", VISION, page=vision, study=classical)
     write("methods", METHODS, page=_methods(results))
     write("index", INDEX, page=_front(results, claims))
-    files = sorted([*written, *plotter.files, *pictures.files, *tables.files])
+    files = sorted([*written, *plotter.files, *images.files, *tables.files])
     _remove_stale(root, set(files))
     return files
 
 
 def _site(results: Results, claims: ClaimRows) -> Site:
     plan = results.plan
-    studies = [Link(name, study_page(name)) for name in plan["run"]["studies"] if name != ANCHORS]
+    studies = [Link(name, study_page(name)) for name in plan["run"]["studies"] if name != CLASSICAL]
     tasks = [Link(family.title, task_page(family)) for family in task_families(plan)]
-    others = [Link("Anchors and human vision", VISION), Link("Methods", METHODS)]
+    others = [Link("Classical codecs and human vision", VISION), Link("Methods", METHODS)]
     navigation = {
         "": [Link("Overview", INDEX)],
         "Studies": studies,
@@ -149,7 +149,7 @@ def _study_page(
     results: Results,
     name: str,
     claims: ClaimRows,
-    pictures: Pictures,
+    images: GalleryMaker,
     plotter: Plotter,
     tables: TableFiles,
 ) -> StudyPage:
@@ -162,7 +162,7 @@ def _study_page(
     measures = [metric_style(metric) for metric in leading]
     curves = published_part(results, name, styles)
     # Without networks, the data set alone makes the published set-up.
-    classical = all(CODECS[v["codec"]].kind == "anchor" for v in study["variants"].values())
+    classical = all(CODECS[v["codec"]].kind == "classical" for v in study["variants"].values())
     plots = [
         (metric, _plot(results, name, metric, role, shown, plotter, measured))
         for metric, role in study_plots(results.plan, name)
@@ -196,7 +196,7 @@ def _study_page(
         published=published_groups(results, name, styles),
         published_curves=curves,
         comparable=comparable(results) or (classical and bool(curves.tables)),
-        galleries=pictures.galleries(name, styles),
+        galleries=images.galleries(name, styles),
         training=_training(study, styles, selection, name, tables),
         implementations=part("implementations", partial(study_implementations, results, name)),
         cost=part("cost", partial(cost_table, results, name)),
@@ -250,10 +250,10 @@ def _plot(
 
 
 def _remove_stale(root: Path, written: set[Path]) -> None:
-    """Remove pages, pictures, figures and tables of an earlier report that this one has not."""
+    """Remove pages, images, figures and tables of an earlier report that this one has not."""
     places = {
         FOLDER: (".html",),
-        PICTURES: (".png",),
+        IMAGES: (".png",),
         FIGURES: (".svg", ".pdf", ".png"),
         TABLES: (".csv",),
     }

@@ -13,7 +13,7 @@ def build_report(root: Path) -> list[Path]:
     """Write the report of a results folder and return the files written, sorted.
 
     Writes the pages, ``report/*.html`` with ``index.html`` as entry (each makes no requests),
-    ``report/figures/*.{svg,pdf,png}`` and ``report/pictures/*.png``. Equal inputs give equal
+    ``report/figures/*.{svg,pdf,png}`` and ``report/images/*.png``. Equal inputs give equal
     bytes. What is missing is said on the pages.
 
     Args:

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from icmbench.files import write_text
 from icmbench.report.drawing import data_uri
 from icmbench.report.outputs import TABLES
 from icmbench.report.results import Results
 from icmbench.report.selection import Selection
 from icmbench.report.style import VariantStyle
 from icmbench.report.tables import Cell, Table
+from icmbench.utils.files import write_text
 
 
 @dataclass(frozen=True)

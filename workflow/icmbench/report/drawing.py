@@ -1,4 +1,4 @@
-"""Pictures with boxes: enlarged, annotated and encoded for a page."""
+"""Images with boxes: enlarged, annotated and encoded for a page."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Box:
 
 
 def annotated(image: Image.Image, boxes: Sequence[Box], native: tuple[int, int]) -> Image.Image:
-    """Return a picture of about ``TARGET_WIDTH`` with its boxes drawn.
+    """Return an image of about ``TARGET_WIDTH`` with its boxes drawn.
 
     Small images are enlarged by a whole number without interpolation, so that coding artefacts
     stay what they are; large ones are reduced.
 
     Args:
-        image: the picture.
+        image: the image.
         boxes: in pixels of the native image.
         native: width and height that the boxes refer to.
     """
@@ -72,7 +72,7 @@ def annotated(image: Image.Image, boxes: Sequence[Box], native: tuple[int, int])
 
 
 def coloured_map(classes: np.ndarray) -> Image.Image:
-    """Return a picture of about ``TARGET_WIDTH`` of a parsing map, one colour per class.
+    """Return an image of about ``TARGET_WIDTH`` of a parsing map, one colour per class.
 
     Args:
         classes: uint8 [H, W]; class 0, the background, is dark.
@@ -93,7 +93,7 @@ def map_colour(index: int) -> tuple[int, int, int]:
 
 
 def _scaled(image: Image.Image, reducing: Image.Resampling) -> Image.Image:
-    """Return a picture of about ``TARGET_WIDTH``; a small one grows by a whole number."""
+    """Return an image of about ``TARGET_WIDTH``; a small one grows by a whole number."""
     if image.width <= TARGET_WIDTH:
         factor = max(1, min(3, TARGET_WIDTH // image.width))
         size = (image.width * factor, image.height * factor)
@@ -120,7 +120,7 @@ def _label(
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """Return a picture as PNG."""
+    """Return an image as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

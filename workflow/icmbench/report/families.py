@@ -41,7 +41,7 @@ FAMILIES = (
 def families_of(task: str, metrics: Sequence[str]) -> list[Family]:
     """Return the kinds that a task belongs to, by its metrics.
 
-    Those of picture quality make none. Metrics that no kind here has make one of their own, named
+    Those of image quality make none. Metrics that no kind here has make one of their own, named
     after the task, so that a user's task has a page without a line of code.
     """
     found = [

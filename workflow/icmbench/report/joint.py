@@ -27,7 +27,7 @@ from icmbench.report.style import VariantStyle, joint_styles, metric_style
 from icmbench.report.tables import Cell, Table, text
 
 _Variants = list[tuple[str, str, dict[str, Any]]]
-# Of picture quality; a metric that no picture has, as MS-SSIM of small ones, leads nowhere.
+# Of image quality; a metric that no image has, as MS-SSIM of small ones, leads nowhere.
 _LEADING = ("psnr", "ms_ssim")
 
 
@@ -77,7 +77,7 @@ def task_parts(results: Results, family: Family, plotter: Plotter, tables: Table
 
 
 def vision_parts(results: Results, plotter: Plotter, tables: TableFiles) -> JointPage:
-    """Return the picture quality of all variants that decode pictures, on each data set.
+    """Return the image quality of all variants that decode images, on each data set.
 
     Of variants with the same encodings one curve is drawn.
     """
@@ -93,7 +93,7 @@ def vision_parts(results: Results, plotter: Plotter, tables: TableFiles) -> Join
         part = _part(results, plotter, tables, "human-vision", role, shown, PIXEL_METRICS, _LEADING)
         drawn = part.selection.styles if part.selection.partial else styles
         parts.append(replace(part, same_codec=same_codec(results, styles, drawn)))
-    return JointPage("Anchors and human vision", _studies(variants), parts)
+    return JointPage("Classical codecs and human vision", _studies(variants), parts)
 
 
 def _on(variants: _Variants, role: str) -> _Variants:

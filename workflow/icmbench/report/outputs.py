@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, PIXEL_METRICS, TASKS
 from icmbench.report.families import Family, families_of
 
 FOLDER = "report"
 INDEX = "index.html"
-VISION = "anchors.html"
+VISION = "classical.html"
 METHODS = "methods.html"
 FIGURES = "report/figures"
-PICTURES = "report/pictures"
+IMAGES = "report/images"
 TABLES = "report/tables"  # the whole of tables that a page shows in part
 STUDY_FORMATS = ("svg", "pdf", "png")  # MLflow shows the last
 JOINT_FORMATS = ("svg", "pdf")
 
 #: The study that has its place on the page of human vision.
-ANCHORS = "anchors"
+CLASSICAL = "classical"
 
 # Where a curve stands: a metric, and the role of the data set where it decides.
 Place = tuple[str, str | None]
@@ -86,9 +87,9 @@ def _figures(plan: dict[str, Any]) -> list[str]:
 def study_plots(plan: dict[str, Any], study: str) -> list[Place]:
     """Return the plots of ``study``: metric, and the data set's role where it decides.
 
-    Picture quality on one set of pictures says nothing beside that on another: each has a plot.
+    RgbImage quality on one set of images says nothing beside that on another: each has a plot.
     """
-    shown = [variant for variant in _evaluated(plan, study) if _has_pictures(variant)]
+    shown = [variant for variant in _evaluated(plan, study) if _has_images(variant)]
     roles: list[str | None] = list(dict.fromkeys(variant["dataset"] for variant in shown))
     plots: list[Place] = []
     for metric in study_metrics(plan, study):
@@ -107,7 +108,7 @@ def study_metrics(plan: dict[str, Any], study: str) -> list[str]:
 
 
 def leading_metrics(plan: dict[str, Any], study: str) -> list[str]:
-    """Return the first metric of each kind of task of ``study``; PSNR where a picture is decoded.
+    """Return the first metric of each kind of task of ``study``; PSNR where an image is decoded.
 
     A task of several kinds, as an analysis of faces, leads with one metric of each.
     """
@@ -153,14 +154,14 @@ def family_variants(plan: dict[str, Any], family: Family) -> list[tuple[str, str
 
 
 def vision_roles(plan: dict[str, Any]) -> list[str]:
-    """Return the roles of the data sets of which pictures are decoded."""
+    """Return the roles of the data sets of which images are decoded."""
     return sorted({variant["dataset"] for _, _, variant in vision_variants(plan)})
 
 
 def vision_variants(plan: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return study, name and content of the variants that decode pictures, anchors first."""
-    shown = [entry for entry in _variants(plan) if _has_pictures(entry[2])]
-    return sorted(shown, key=lambda entry: entry[0] != ANCHORS)
+    """Return study, name and content of the variants that decode images, classical codecs first."""
+    shown = [entry for entry in _variants(plan) if _has_images(entry[2])]
+    return sorted(shown, key=lambda entry: entry[0] != CLASSICAL)
 
 
 def _variants(plan: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -173,10 +174,10 @@ def _variants(plan: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-def _has_pictures(variant: dict[str, Any]) -> bool:
-    """Return whether a variant's bitstreams are decoded to pictures, which have a quality."""
+def _has_images(variant: dict[str, Any]) -> bool:
+    """Return whether a variant's bitstreams are decoded to images, which have a quality."""
     codec, task = CODECS[variant["codec"]], TASKS[variant["task"]]
-    return codec.kind != "none" and task.reads == "pictures"
+    return codec.kind != "none" and task.reads == "images"
 
 
 def _evaluated(plan: dict[str, Any], study: str) -> list[dict[str, Any]]:
@@ -188,4 +189,4 @@ def _tasks(plan: dict[str, Any], study: str) -> list[str]:
 
 
 def _decodes(plan: dict[str, Any], study: str) -> bool:
-    return any(map(_has_pictures, _evaluated(plan, study)))
+    return any(map(_has_images, _evaluated(plan, study)))

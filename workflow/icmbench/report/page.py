@@ -13,7 +13,7 @@ from icmbench.report.charts import javascript
 from icmbench.report.claims import VERDICTS, ClaimPart
 from icmbench.report.downloads import Download, csv_uri
 from icmbench.report.drawing import map_colour
-from icmbench.report.pictures import Gallery
+from icmbench.report.gallery import Gallery
 from icmbench.report.plots import Plot
 from icmbench.report.provenance import Environment as RunEnvironment
 from icmbench.report.provenance import Totals

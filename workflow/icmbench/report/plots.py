@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from icmbench.files import write_bytes
 from icmbench.registry import PIXEL_METRICS
 from icmbench.report import charts
 from icmbench.report.chart_data import PublishedCurve, Series, rate_chart
@@ -17,6 +16,7 @@ from icmbench.report.results import Results, Row
 from icmbench.report.selection import Rest
 from icmbench.report.style import Metric, VariantStyle
 from icmbench.report.tables import Table, curve_table
+from icmbench.utils.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _by_study(series: Sequence[Series]) -> dict[str, list[Series]]:
 def same_codec(
     results: Results, styles: dict[str, VariantStyle], drawn: Container[str] | None = None
 ) -> list[str]:
-    """Return the labels of variants that share every encoding, so also their picture quality.
+    """Return the labels of variants that share every encoding, so also their image quality.
 
     Args:
         results: the results folder.

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from icmbench.files import digest_json, read_object
 from icmbench.report.results import Results, Row
 from icmbench.report.style import VariantStyle, number
 from icmbench.report.tables import Cell, Table, figure, setting, text
+from icmbench.utils.files import digest_json, read_object
 
 _SHOWN_DIGEST = 12
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from icmbench.errors import UserError
-from icmbench.files import reading
-from icmbench.records.table import require_columns, with_types
+from icmbench.evaluate.records import require_columns, with_types
+from icmbench.utils.files import reading
 
 #: What names an operating point in every table.
 NAME = ("study", "variant", "rate_index", "seed")
@@ -39,8 +39,8 @@ class PointRecords:
         seconds: column of ``TIMED`` to the mean, NaN where nothing was timed.
         bits: sum over the images.
         bits_estimated: likewise; None unless known for every image.
-        wrong: pictures that differ from the encoder's reconstruction.
-        checked: pictures that were compared with it.
+        wrong: images that differ from the encoder's reconstruction.
+        checked: images that were compared with it.
         implementations: what coded the images.
     """
 

@@ -15,12 +15,12 @@ import pandas as pd
 from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.checked import check_table, read_table
 from icmbench.analyse.points import LABELS
-from icmbench.coded.stamp import check_files
 from icmbench.config.jobs import read_plan
 from icmbench.errors import UserError
-from icmbench.files import read_object
-from icmbench.registry import load_modules
+from icmbench.evaluate.stamp import check_files
+from icmbench.plugins import load_modules
 from icmbench.report.records import NAME, PointRecords, Records, load_records
+from icmbench.utils.files import read_object
 
 CURVE_COLUMNS = (
     *LABELS,
@@ -127,7 +127,7 @@ class Results:
         return () if records is None else records.implementations
 
     def intra_qp(self, point: Row) -> str | None:
-        """Return the QP that intra pictures were really coded with, where one is recorded."""
+        """Return the QP that intra images were really coded with, where one is recorded."""
         for text in self.implementations(point):
             if match := re.search(r"intra QP (-?[\d.]+)", text):
                 return match[1]

@@ -59,7 +59,7 @@ class Selection:
             f"Only {len(self.styles):,} of {self.variants:,} variants are shown here, with "
             f"{self.points:,} of {self.all_points:,} operating points: all would be too much for "
             f"a page (at most {MAX_VARIANTS:,} variants and {MAX_POINTS:,} operating points). "
-            "Variants that claims name come first, then those of pictures, of published numbers "
+            "Variants that claims name come first, then those of images, of published numbers "
             "and of comparisons, then the others in the order of the study file. Beside each "
             "table and plot stands the file that holds all."
         )
@@ -101,14 +101,14 @@ def select(results: Results, styles: dict[str, VariantStyle]) -> Selection:
 def _by_importance(plan: dict[str, Any], styles: dict[str, VariantStyle]) -> list[str]:
     """Return the keys of ``styles``, those first that a reader looks for first.
 
-    What the claims of a study name, its pictures and published numbers, its comparisons; the rest
+    What the claims of a study name, its images and published numbers, its comparisons; the rest
     as they stand.
     """
     keys = {(style.study, style.name): key for key, style in styles.items()}
     studies = dict.fromkeys(style.study for style in styles.values())
     named = [
         keys[study, name]
-        for part in ("claims", "pictures", "published", "published_curves", "comparisons")
+        for part in ("claims", "visual_comparisons", "published", "published_curves", "comparisons")
         for study in studies
         for name in _texts(plan["studies"][study].get(part, []))
         if (study, name) in keys

@@ -76,7 +76,7 @@ def figure(shown: str, note: str = "") -> Cell:
 def setting(results: Results, point: Row) -> Cell:
     """Return the rate setting of an operating point, e.g. ``lambda 0.013``.
 
-    A note gives the QP of intra pictures where it is recorded.
+    A note gives the QP of intra images where it is recorded.
     """
     if point["rate_parameter"] is None:
         return text("\N{EN DASH}")
@@ -119,7 +119,7 @@ def key_figures(
                     cells.append(figure(metric.show(row["value"]), bounds))
             rows.append([*head, *cells])
     caption = (
-        f"Rate, accuracy and picture quality of every operating point; in brackets the "
+        f"Rate, accuracy and image quality of every operating point; in brackets the "
         f"{results.confidence} interval. A dash: not measured or not defined."
     )
     return Table(caption, columns, rows, source)

@@ -9,7 +9,7 @@ from icmbench.report.results import Row
 from icmbench.report.style import VariantStyle, plain
 from icmbench.report.tables import Cell, Table, text
 
-# Words for the origins of icmbench.typed; the template marks each with its own badge.
+# Words for the origins of icmbench.utils.models; the template marks each with its own badge.
 ORIGINS = {"published": "published", "figure": "read from a figure", "ours": "ours"}
 
 

@@ -16,7 +16,7 @@ from icmbench.tasks.tang2025_parameters import (
     ProbeParameters,
     ResnetRcnnParameters,
 )
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class ReconstructionParameters(Strict):
@@ -161,7 +161,7 @@ def _on_backbone(
             parameters=parameters,
             implementation=f"icmbench.tasks.{implementation}",
             trainable=True,
-            parts=("head", *parts) if reads == "pictures" else parts,
+            parts=("head", *parts) if reads == "images" else parts,
             loss_terms=loss_terms,
             metrics=metrics,
             starts_from=starts_from,
@@ -173,10 +173,10 @@ def _on_backbone(
 
 
 _PROBE: Any = (ProbeParameters, ("tail", "classifier"), ("cross_entropy",), ("top1", "top5"))
-_on_backbone("linear-probe", "probe:Probe", "pictures", *_PROBE)
+_on_backbone("linear-probe", "probe:Probe", "images", *_PROBE)
 _on_backbone("feature-probe", "probe:FeatureProbe", "features", *_PROBE)
 _BOXES: Any = (ResnetRcnnParameters, ("tail", "detector"), _BOX_LOSSES, _BOX_METRICS)
-_on_backbone("resnet-faster-rcnn", "resnet_rcnn:ResnetRcnn", "pictures", *_BOXES)
+_on_backbone("resnet-faster-rcnn", "resnet_rcnn:ResnetRcnn", "images", *_BOXES)
 _on_backbone(
     "feature-faster-rcnn",
     "resnet_rcnn:FeatureRcnn",
@@ -190,7 +190,7 @@ _MASKS: Any = (
     (*_BOX_LOSSES, "loss_mask"),
     (*_BOX_METRICS, *_MASK_METRICS),
 )
-_on_backbone("resnet-mask-rcnn", "resnet_rcnn:ResnetRcnn", "pictures", *_MASKS, masks=True)
+_on_backbone("resnet-mask-rcnn", "resnet_rcnn:ResnetRcnn", "images", *_MASKS, masks=True)
 _on_backbone(
     "feature-mask-rcnn",
     "resnet_rcnn:FeatureRcnn",
@@ -210,9 +210,9 @@ _PARSING = ("miou", "fwiou", "pixel_accuracy")
 def _faces(
     name: str, loss_terms: tuple[str, ...], metrics: tuple[str, ...], **defaults: int
 ) -> None:
-    """Register an analysis of faces on pictures and on latents."""
+    """Register an analysis of faces on images and on latents."""
     for reads, parameters, implementation in (
-        ("pictures", FaceParameters, "FaceOnPictures"),
+        ("images", FaceParameters, "FaceOnImages"),
         ("features", FaceOnFeaturesParameters, "FaceOnFeatures"),
     ):
         TASKS.register(

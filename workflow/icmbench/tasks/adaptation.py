@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class DynamicTransformation(nn.Module):
-    """Changes a decoded picture [B, 3, H, W] for a machine; at first it changes nothing.
+    """Changes a decoded image [B, 3, H, W] for a machine; at first it changes nothing.
 
     Args:
         width: channels inside.
@@ -21,7 +21,7 @@ class DynamicTransformation(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         last = nn.Conv2d(width, 3, 5, padding=2)
-        # Off the shelf the detector sees the decoded picture itself.
+        # Off the shelf the detector sees the decoded image itself.
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
         self.layers = nn.Sequential(
@@ -35,5 +35,5 @@ class DynamicTransformation(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the picture that the machine sees, of the same shape; it may leave [0, 1]."""
+        """Return the image that the machine sees, of the same shape; it may leave [0, 1]."""
         return x + self.layers(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from icmbench.records.statistics import Statistics
+from icmbench.evaluate.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Outcome:
         statistics: per-image sufficient statistics by group, from which analysis computes metrics
             and their bootstrap intervals.
         metrics: the metrics on the whole split.
-        predictions: what the task said, for pictures in the report; None where it says nothing.
+        predictions: what the task said, for images in the report; None where it says nothing.
         device: where it ran.
     """
 

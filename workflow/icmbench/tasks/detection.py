@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 
 from icmbench.codecs.base import Features
-from icmbench.coded.inputs import open_inputs
 from icmbench.data.dataset import Split
 from icmbench.data.masks import encode_masks
-from icmbench.device import choose_compute
 from icmbench.errors import UserError
+from icmbench.evaluate.inputs import open_inputs
+from icmbench.evaluate.statistics import AveragePrecisionStatistics
 from icmbench.metrics.average_precision import match_detections
-from icmbench.records.statistics import AveragePrecisionStatistics
 from icmbench.tasks.base import Outcome
+from icmbench.utils.device import choose_compute
 
 _BATCH = 8
 _GROUPS = {"bbox": "box", "segm": "mask"}

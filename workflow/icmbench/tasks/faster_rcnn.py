@@ -65,7 +65,7 @@ class FasterRcnn(nn.Module):
 
     @staticmethod
     def evaluate(job: dict[str, Any], split: Split) -> Outcome:
-        """Detect on every picture of a split; see :func:`icmbench.tasks.detection.detect`."""
+        """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
         return detect(job, split, ("bbox",))
 
     def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ class MaskRcnn(nn.Module):
 
     @staticmethod
     def evaluate(job: dict[str, Any], split: Split) -> Outcome:
-        """Detect on every picture of a split; see :func:`icmbench.tasks.detection.detect`."""
+        """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
         return detect(job, split, ("bbox", "segm"))
 
     def adapt(self, images: list[Tensor]) -> list[Tensor]:
@@ -78,10 +78,10 @@ class MaskRcnn(nn.Module):
 
 
 class AdaptedMaskRcnn(MaskRcnn):
-    """A detector that sees the decoded picture through a dynamic transformation network.
+    """A detector that sees the decoded image through a dynamic transformation network.
 
-    zhu2024: the bitstream and the picture for people stay the codec's; only the detector's own
-    view of the decoded picture changes.
+    zhu2024: the bitstream and the image for people stay the codec's; only the detector's own
+    view of the decoded image changes.
     """
 
     def __init__(self, parameters: AdaptedMaskRcnnParameters, pretrained: bool = False) -> None:

@@ -15,15 +15,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
-from icmbench.device import choose_compute
 from icmbench.errors import UserError
+from icmbench.evaluate.statistics import MeanStatistics
 from icmbench.networks.backbone import SplitResNet
 from icmbench.networks.padding import stack_padded
-from icmbench.records.statistics import MeanStatistics
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.tang2025_parameters import ProbeParameters
+from icmbench.utils.device import choose_compute
 
-MULTIPLE = 64  # pictures are padded to it, as the codec pads those whose features are read
+MULTIPLE = 64  # images are padded to it, as the codec pads those whose features are read
 
 
 class OnBackbone(nn.Module):
@@ -59,7 +59,7 @@ class FeatureProbe(OnBackbone):
 
     Attributes:
         targets: what its losses need: the label.
-        reads: features or pictures.
+        reads: features or images.
     """
 
     targets = "label"
@@ -118,16 +118,16 @@ class FeatureProbe(OnBackbone):
 
 
 class Probe(FeatureProbe):
-    """The same on pictures [3, H, W] in [0, 1], through the head of the backbone."""
+    """The same on images [3, H, W] in [0, 1], through the head of the backbone."""
 
-    reads = "pictures"
+    reads = "images"
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {"head": self.network.head_modules(), **super().part_modules()}
 
     def features(self, inputs: Any) -> Features:
-        """Return the head's features of a list of pictures, padded as a codec pads."""
+        """Return the head's features of a list of images, padded as a codec pads."""
         return head_features(self.network, inputs)
 
 
@@ -136,7 +136,7 @@ def classify(job: dict[str, Any], split: Split) -> Outcome:
 
     Where there are fewer than five classes, top5 is 1.
     """
-    from icmbench.coded.inputs import open_inputs
+    from icmbench.evaluate.inputs import open_inputs
     from icmbench.networks.build import build_task
 
     compute = choose_compute(job)
@@ -172,7 +172,7 @@ def hits(logits: Tensor, label: int) -> dict[str, float]:
 
 
 def head_features(network: SplitResNet, images: list[Tensor]) -> Features:
-    """Return the head's features of pictures [3, H, W], padded to multiples of 64."""
+    """Return the head's features of images [3, H, W], padded to multiples of 64."""
     stacked = stack_padded(images, MULTIPLE).contiguous(memory_format=torch.channels_last)
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     padded = (stacked.shape[-2], stacked.shape[-1])
@@ -180,7 +180,7 @@ def head_features(network: SplitResNet, images: list[Tensor]) -> Features:
 
 
 def remove_head(network: SplitResNet) -> None:
-    """Leave out the modules that only pictures need."""
+    """Leave out the modules that only images need."""
     for name in ("conv1", "bn1", "layer1"):
         delattr(network, name)
 

@@ -1,7 +1,7 @@
-"""Faster and Mask R-CNN over the split ResNet, on pictures or on a codec's features.
+"""Faster and Mask R-CNN over the split ResNet, on images or on a codec's features.
 
 Built of torchvision's pyramid, proposal network and heads. Nothing is resized: boxes are in the
-pixels that were coded, so that detection on pictures and on features compares at equal geometry.
+pixels that were coded, so that detection on images and on features compares at equal geometry.
 How tang2025 wires features into a detector is not published; tail, pyramid and heads are trained,
 as in Omni-ICM (Feng et al., ECCV 2022).
 """
@@ -52,7 +52,7 @@ class FeatureRcnn(OnBackbone):
         pretrained: no effect; the backbone's weights are a codec's.
 
     Attributes:
-        reads: features or pictures.
+        reads: features or images.
     """
 
     reads = "features"
@@ -109,16 +109,16 @@ class FeatureRcnn(OnBackbone):
 
 
 class ResnetRcnn(FeatureRcnn):
-    """The same on pictures [3, H, W] in [0, 1], through the head of the backbone."""
+    """The same on images [3, H, W] in [0, 1], through the head of the backbone."""
 
-    reads = "pictures"
+    reads = "images"
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {"head": self.network.head_modules(), **super().part_modules()}
 
     def features(self, inputs: Any) -> Features:
-        """Return the head's features of a list of pictures, padded as a codec pads."""
+        """Return the head's features of a list of images, padded as a codec pads."""
         return head_features(self.network, inputs)
 
 
@@ -188,7 +188,7 @@ class _Detector(nn.Module):
 
 
 def _small(parameters: ResnetRcnnParameters) -> dict[str, Any]:
-    """Return the arguments of torchvision's classes for pictures of about 128 pixels."""
+    """Return the arguments of torchvision's classes for images of about 128 pixels."""
     common = DetectorParameters(classes=parameters.classes)
     settings = small_settings(common)
     channels = settings.pop("backbone").out_channels

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class BackboneParameters(Strict):
@@ -83,6 +83,6 @@ class ResnetRcnnParameters(BackboneParameters):
     size: Literal["small", "full"] = Field(
         "full",
         description="full: anchors, pyramid and heads as torchvision's fasterrcnn_resnet50_fpn and "
-        "maskrcnn_resnet50_fpn. small: fewer and smaller ones for pictures of about 128 pixels "
+        "maskrcnn_resnet50_fpn. small: fewer and smaller ones for images of about 128 pixels "
         "(ours).",
     )

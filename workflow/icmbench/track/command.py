@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.errors import UserError
-from icmbench.files import write_json
-from icmbench.secrets import hide_secrets
 from icmbench.track.importer import sync
+from icmbench.utils.files import write_json
+from icmbench.utils.secrets import hide_secrets
 
 
 def track(

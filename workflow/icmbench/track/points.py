@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icmbench.coded.stamp import check_files
 from icmbench.errors import UserError
-from icmbench.files import read_object
+from icmbench.evaluate.stamp import check_files
 from icmbench.track.content import Content, DataUse, Status, finite, flatten, text_tags
 from icmbench.track.tables import Tables
 from icmbench.track.weights import Weights, weights_of
+from icmbench.utils.files import read_object
 
 #: A training that says it runs, but in whose folder nothing was touched for this long, is dead: its
 #: lock file is touched every few seconds.

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.files import digest_json, sha256_file
 from icmbench.track.content import Content
 from icmbench.track.history import News, Position, read_news
 from icmbench.track.registered import register, unregister, weights_digest
+from icmbench.utils.files import digest_json, sha256_file
 
 RUN_KEY = "run_key"
 _PARENT = "mlflow.parentRunId"

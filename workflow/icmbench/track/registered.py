@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from icmbench.files import digest_json
 from icmbench.track.signature import TensorOf
 from icmbench.track.weights import Weights
+from icmbench.utils.files import digest_json
 
 _FOLDER = "model"
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from icmbench.registry import CODECS, TASKS, load_modules
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, TASKS
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class TensorOf:
     Attributes:
         name: e.g. ``boxes``.
         type: NumPy's name of the type.
-        shape: -1 for what the picture decides.
+        shape: -1 for what the image decides.
     """
 
     name: str
@@ -28,13 +29,13 @@ class TensorOf:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs; outputs of a task are those of one picture."""
+    """Inputs and outputs; outputs of a task are those of one image."""
 
     inputs: tuple[TensorOf, ...]
     outputs: tuple[TensorOf, ...]
 
 
-_PICTURES = (-1, 3, -1, -1)
+_IMAGES = (-1, 3, -1, -1)
 _BOXES = (
     TensorOf("boxes", "float32", (-1, 4)),
     TensorOf("labels", "int64", (-1,)),
@@ -53,7 +54,7 @@ def signature_of(job: dict[str, Any]) -> Signature:
     """
     load_modules(job["modules"])
     outputs = (*_of_codec(job["codec"]), *_of_task(job["task"]))
-    return Signature((TensorOf("pictures", "float32", _PICTURES),), outputs)
+    return Signature((TensorOf("images", "float32", _IMAGES),), outputs)
 
 
 def _of_codec(codec: dict[str, Any]) -> tuple[TensorOf, ...]:
@@ -61,8 +62,8 @@ def _of_codec(codec: dict[str, Any]) -> tuple[TensorOf, ...]:
     outputs: tuple[TensorOf, ...] = ()
     if entry.kind == "none":
         return outputs
-    if "pictures" in entry.yields:
-        outputs += (TensorOf("reconstructions", "float32", _PICTURES),)
+    if "images" in entry.yields:
+        outputs += (TensorOf("reconstructions", "float32", _IMAGES),)
     if entry.feature_channels is not None:
         channels = entry.feature_channels(entry.parameters.model_validate(codec["parameters"]))
         outputs += (TensorOf("features", "float32", (-1, channels, -1, -1)),)

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from icmbench.errors import UserError
-from icmbench.files import atomic_path
-from icmbench.secrets import has_credentials, hide_secrets
+from icmbench.utils.files import atomic_path
+from icmbench.utils.secrets import has_credentials, hide_secrets
 
 # MLflow's own defaults make every call to a dead server block for four minutes. No job may wait
 # longer than five seconds for one, whenever it dies; where a person waits, it gets more time. A

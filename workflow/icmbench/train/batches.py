@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from icmbench.codecs.base import Picture
+from icmbench.codecs.base import RgbImage
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.train.targets import CROPPED, TARGETS, Targets
@@ -57,7 +57,7 @@ def indices_of_step(seed: int, step: int, batch_size: int, count: int) -> list[i
     return [int(i) for i in order[position * batch_size : (position + 1) * batch_size]]
 
 
-@functools.lru_cache(maxsize=2)  # shuffling ImageNet takes as long as reading several pictures
+@functools.lru_cache(maxsize=2)  # shuffling ImageNet takes as long as reading several images
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
@@ -92,33 +92,33 @@ class _Steps(Dataset[Batch]):
         return Batch(images, targets)
 
     def _one(self, index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        picture, mirrored = self._picture(index, rng)
-        target = TARGETS[self.targets](self.split, index, picture.shape[:2], mirrored)
-        return torch.from_numpy(picture.copy()).permute(2, 0, 1).float().div_(255), target
+        image, mirrored = self._image(index, rng)
+        target = TARGETS[self.targets](self.split, index, image.shape[:2], mirrored)
+        return torch.from_numpy(image.copy()).permute(2, 0, 1).float().div_(255), target
 
-    def _picture(self, index: int, rng: np.random.Generator) -> tuple[Picture, bool]:
-        """Return the picture, cropped where its target allows that, and whether it is mirrored."""
-        picture = self.split.picture(index)
-        mirrored, part = self._draw(index, picture, rng)
+    def _image(self, index: int, rng: np.random.Generator) -> tuple[RgbImage, bool]:
+        """Return the image, cropped where its target allows that, and whether it is mirrored."""
+        image = self.split.image(index)
+        mirrored, part = self._draw(index, image, rng)
         if part is not None:
             top, left, height, width = part
-            picture = picture[top : top + height, left : left + width]
+            image = image[top : top + height, left : left + width]
             if self.schedule.get("crop_area") is not None:
                 side = self.schedule["crop"]
-                resized = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
-                picture = np.asarray(resized)
-        return (picture[:, ::-1] if mirrored else picture), mirrored
+                resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+                image = np.asarray(resized)
+        return (image[:, ::-1] if mirrored else image), mirrored
 
     def _draw(
-        self, index: int, picture: Picture | None, rng: np.random.Generator
+        self, index: int, image: RgbImage | None, rng: np.random.Generator
     ) -> tuple[bool, Part | None]:
-        """Return whether a picture is mirrored and which part of it is taken, None for all."""
+        """Return whether an image is mirrored and which part of it is taken, None for all."""
         schedule = self.schedule
         mirrored = bool(schedule["flip"] and rng.random() < 0.5 and self.targets != "index")
         crop, area = schedule["crop"], schedule.get("crop_area")
         if crop is None or self.targets not in CROPPED:
             return mirrored, None
-        size = self.split.size(index) if picture is None else picture.shape[:2]
+        size = self.split.size(index) if image is None else image.shape[:2]
         if area is None:
             return mirrored, random_crop(size, crop, rng)
         return mirrored, random_resized_crop(size, area, rng)
@@ -135,7 +135,7 @@ def random_crop(size: Sequence[int], side: int, rng: np.random.Generator) -> Par
 def random_resized_crop(
     size: Sequence[int], area: Sequence[float], rng: np.random.Generator
 ) -> Part:
-    """Return a random part of a picture of a size, to be resized to a square.
+    """Return a random part of an image of a size, to be resized to a square.
 
     The part has a share of the area between the bounds ``area`` and an aspect ratio of 3/4 to 4/3,
     as in torchvision's RandomResizedCrop; after ten draws that do not fit, it is the largest square
@@ -196,7 +196,7 @@ def _allow_open_files() -> None:
     """Raise this process's limit on open files to the most it may have.
 
     Workers hand every tensor over as open files. With the usual limit of 1,024, a batch of 256
-    pictures is lost, and the training waits for it for ever.
+    images is lost, and the training waits for it for ever.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from icmbench.errors import UserError
-from icmbench.files import atomic_path
 from icmbench.networks.weights import check_weights_file, load_tensors
+from icmbench.utils.files import atomic_path
 
 FORMAT = 1
 _AGAIN = "delete it and run the training again"

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from icmbench.errors import UserError
-from icmbench.files import read_json, write_json
+from icmbench.utils.files import read_json, write_json
 
 INTERRUPTED = 143  # what a shell reports of a process that SIGTERM ended
 _LAUNCHER = "ICMBENCH_LAUNCHER"  # its process id

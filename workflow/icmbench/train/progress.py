@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from icmbench.files import atomic_path, write_json
+from icmbench.utils.files import atomic_path, write_json
 
 
 class MetricsLog:

@@ -21,25 +21,25 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from icmbench.coded.rows import check_coded, coded_fingerprint, picture_digests
 from icmbench.data.dataset import Split, data_digest
-from icmbench.device import Compute, choose_compute, resolve_precision, uses_cuda
-from icmbench.environment import describe_environment, version
 from icmbench.errors import CannotWrite, UserError
-from icmbench.files import digest_json, link, sha256_file, source_digest, writing
+from icmbench.evaluate.rows import check_coded, coded_fingerprint, image_digests
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import check_weights_file
 from icmbench.registry import CODECS, TASKS
 from icmbench.train import TRAINING_VERSION
 from icmbench.train.batches import Batch, batches, validation_batches
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from icmbench.train.distributed import Team, find_team, step_seed
 from icmbench.train.lock import TakenOver, TrainingLock
 from icmbench.train.progress import MetricsLog, RunFile, report_progress
+from icmbench.train.rate_control import first_loss_weights
 from icmbench.train.schedule import learning_rate_factor, make_optimiser
-from icmbench.train.steering import first_loss_weights
 from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
-from icmbench.train.team import Team, find_team, step_seed
+from icmbench.utils.device import Compute, choose_compute, resolve_precision, uses_cuda
+from icmbench.utils.environment import describe_environment, version
+from icmbench.utils.files import digest_json, link, sha256_file, source_digest, writing
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -251,8 +251,8 @@ def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
         split=Split(
             job["dataset"],
             "train",
-            job["coded"] and job["coded"]["pictures"],
-            digests=picture_digests(job["coded"]),
+            job["coded"] and job["coded"]["images"],
+            digests=image_digests(job["coded"]),
         ),
         log=MetricsLog(folder / "metrics.jsonl" if team.leads else None, first_step),
         run=run,

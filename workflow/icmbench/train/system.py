@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from icmbench.codecs.base import Features
 from icmbench.networks.padding import stack_padded
 from icmbench.train.batches import Batch
-from icmbench.train.steering import Steering
+from icmbench.train.rate_control import Steering
 
 
 class System(nn.Module):
@@ -20,7 +20,7 @@ class System(nn.Module):
     A task with ``takes_codec`` trains the codec's own network: it is given the codec itself.
 
     Args:
-        codec: a learned codec, or None where the pictures come decoded or uncoded.
+        codec: a learned codec, or None where the images come decoded or uncoded.
         task: a task network with ``losses(images, targets)``, or None for reconstruction.
         codec_trains: False runs the codec as in use: rounding, no gradient.
         loss: weights of the loss terms; those with a target are steered to it.
@@ -43,9 +43,9 @@ class System(nn.Module):
         # Registered for their state: a resumed training goes on with the weights it had.
         self.steering_state = nn.ModuleDict(self.steering)
         if codec is not None:
-            # Codecs of many terms compute what is wanted; a task that reads pictures needs them.
-            pictures = task is not None and getattr(task, "reads", "pictures") == "pictures"
-            codec.wanted = frozenset(loss) | ({"mse"} if pictures else set())
+            # Codecs of many terms compute what is wanted; a task that reads images needs them.
+            images = task is not None and getattr(task, "reads", "images") == "images"
+            codec.wanted = frozenset(loss) | ({"mse"} if images else set())
 
     def loss(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms that have a weight."""
@@ -95,14 +95,14 @@ class System(nn.Module):
             decoded: list[Tensor] = []
             if out.images is not None:
                 decoded = [
-                    picture[:, : image.shape[-2], : image.shape[-1]]
-                    for picture, image in zip(out.images, images, strict=True)
+                    one[:, : image.shape[-2], : image.shape[-1]]
+                    for one, image in zip(out.images, images, strict=True)
                 ]
                 squared = torch.stack(
                     [(a - b).square().sum() for a, b in zip(decoded, images, strict=True)]
                 )
                 terms["mse"] = 255**2 * squared.sum() / (3 * pixels)
-        if getattr(self.task, "reads", "pictures") == "features":
+        if getattr(self.task, "reads", "images") == "features":
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             return Features(out.features, sizes, (stacked.shape[-2], stacked.shape[-1])), terms
         return decoded, terms

@@ -40,9 +40,9 @@ from icmbench.config.claims import (
     effect_unit,
     metric_unit,
 )
-from icmbench.files import read_object
 from icmbench.metrics.bd import Method
 from icmbench.registry import CODECS
+from icmbench.utils.files import read_object
 
 EffectSpec = BdEffect | AtRateEffect | PointEffect | CountEffect
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 _MLP_RATIO = 4
 _SLOPE = 0.2  # of the leaky rectifiers
 _INIT_STD = 0.02
-# Queries at a time where no gradient is kept: scores of a large picture are queries x keys.
+# Queries at a time where no gradient is kept: scores of a large image are queries x keys.
 _QUERIES = 1024
 
 

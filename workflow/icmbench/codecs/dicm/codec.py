@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icmbench.codecs.base import CodecOutput, Encoded, Latents, Picture
-from icmbench.codecs.bitstream import guarded, pack, unpack_picture
+from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
+from icmbench.codecs.bitstream import guarded, pack, unpack_image
 from icmbench.codecs.dicm.compression import CompressionDecoder, CompressionEncoder
 from icmbench.codecs.dicm.elimination import Elimination
 from icmbench.codecs.dicm.latent import LatentModel
 from icmbench.codecs.dicm.parameters import DicmParameters
-from icmbench.codecs.learned import bits_of, pad_to_multiple
+from icmbench.codecs.learned.base import bits_of, pad_to_multiple
 from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
-from icmbench.pixels import to_tensor
+from icmbench.utils.tensors import to_tensor
 
 _STRIDE = 16  # of the latent y2, in pixels
 _LAYERS = ("layer2_mse", "layer3_mse", "layer4_mse")
@@ -183,14 +183,14 @@ class Dicm(nn.Module):
         return ", ".join(parts)
 
     @torch.no_grad()
-    def encode(self, picture: Picture) -> Encoded:
-        """Code a uint8 RGB picture [H, W, 3]; ``reconstruction`` holds ``y`` and ``size``.
+    def encode(self, image: RgbImage) -> Encoded:
+        """Code a uint8 RGB image [H, W, 3]; ``reconstruction`` holds ``y`` and ``size``.
 
-        ``y``: the latent int8 [M, h, w] of the padded picture; ``size``: int32 [height, width].
+        ``y``: the latent int8 [M, h, w] of the padded image; ``size``: int32 [height, width].
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         device = next(self.parameters()).device
-        padded = pad_to_multiple(to_tensor(picture).to(device), self.multiple)
+        padded = pad_to_multiple(to_tensor(image).to(device), self.multiple)
         reference, _ = self._reduced(padded, self.elimination is not None)
         string, y, bits = self.latent.encode(self.encoder(reference))
         return Encoded(
@@ -203,7 +203,7 @@ class Dicm(nn.Module):
     @torch.no_grad()
     def decode(self, data: bytes) -> Latents:
         """Return the latents of a bitstream, see :meth:`encode`."""
-        width, height, strings, pixels = unpack_picture(data, 1, self.multiple)
+        width, height, strings, pixels = unpack_image(data, 1, self.multiple)
         # Latent and hyper-latent share a string.
         strings = guarded(strings, 2 * self.latent.channels * pixels // _STRIDE**2)
         sides = [math.ceil(side / self.multiple) * self.multiple for side in (height, width)]
@@ -212,7 +212,7 @@ class Dicm(nn.Module):
 
     @torch.no_grad()
     def features(self, latents: Latents) -> Tensor:
-        """Return f3, float32 [1, channels, H / 4, W / 4] of the padded picture."""
+        """Return f3, float32 [1, channels, H / 4, W / 4] of the padded image."""
         y = torch.from_numpy(latents["y"])[None].to(next(self.parameters()).device)
         decoded: Tensor = self.decoder(y.float()).float()
         return decoded

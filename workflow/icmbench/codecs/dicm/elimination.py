@@ -16,7 +16,7 @@ from timm.layers import LayerNorm2d, LayerScale2d
 from timm.models.metaformer import LayerNorm2dNoBias, MetaFormerBlock, SepConv
 from torch import Tensor, nn
 
-from icmbench.codecs.compact import SteadyBottleneck
+from icmbench.codecs.learned.fast_entropy import SteadyBottleneck
 
 Block = Literal["conv2former", "convformer"]
 _LAYER_SCALE = 1e-6

@@ -19,7 +19,7 @@ from icmbench.codecs.dicm.gaussian import (
 from icmbench.codecs.dicm.hyper import HyperDecoder, HyperEncoder
 from icmbench.codecs.dicm.parameters import DicmParameters
 from icmbench.codecs.integers import Array, IntegerGaussianCoder, log_spaced
-from icmbench.codecs.learned import bits_of
+from icmbench.codecs.learned.base import bits_of
 
 # Smaller scales than 0.02 leave nothing to code unless a mean lies halfway between integers; larger
 # ones than 256 leave the range of the latent.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class DicmParameters(Strict):

@@ -2,7 +2,7 @@
 
 Two layers with bitstreams of their own: the semantic one decodes alone, the texture one is coded
 given the semantic one. Tasks read the decoded latent; a generator trained against a discriminator
-turns it into a picture.
+turns it into an image.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from compressai.models.base import CompressionModel
 from torch import Tensor, nn
 
-from icmbench.codecs.base import CodecOutput, Encoded, Latents, Picture
-from icmbench.codecs.bitstream import guarded, pack, unpack, unpack_picture
+from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
+from icmbench.codecs.bitstream import guarded, pack, unpack, unpack_image
 from icmbench.codecs.layered.discriminator import Discriminator, fixed
 from icmbench.codecs.layered.losses import adversarial_loss, discriminator_loss, ssim_loss
 from icmbench.codecs.layered.parameters import LayeredParameters
 from icmbench.codecs.layered.perceptual import make_distance
 from icmbench.codecs.layered.prior import HYPER_STRIDE, LayerPrior
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
-from icmbench.codecs.learned import Bounded, pad_to_multiple
+from icmbench.codecs.learned.base import Bounded, pad_to_multiple
 from icmbench.errors import UserError
-from icmbench.pixels import to_picture, to_tensor
+from icmbench.utils.tensors import to_image, to_tensor
 
 _STRIDE = 16  # of the latent
 
@@ -63,7 +63,7 @@ class Layered(nn.Module):
 
     Attributes:
         multiple: image sides are padded to this.
-        yields_pictures: :meth:`picture` turns latents into a picture.
+        yields_images: :meth:`image` turns latents into an image.
         wanted: names of the loss terms that have a weight; the trainer sets it, and
             :meth:`forward` computes what is in it, in training mode.
 
@@ -72,7 +72,7 @@ class Layered(nn.Module):
     """
 
     multiple: ClassVar[int] = _STRIDE * HYPER_STRIDE
-    yields_pictures: ClassVar[bool] = True
+    yields_images: ClassVar[bool] = True
     layers: ClassVar[tuple[str, ...]] = ("semantic", "texture")
 
     wanted: frozenset[str] = frozenset()
@@ -125,7 +125,7 @@ class Layered(nn.Module):
         """Code a batch [B, 3, H, W] in [0, 1] whose sides are multiples of ``multiple``.
 
         In training mode the rate is that of latents with additive uniform noise, the features are
-        noisy or rounded (``quantisation``), and what ``wanted`` names is computed: pictures where
+        noisy or rounded (``quantisation``), and what ``wanted`` names is computed: images where
         a term looks at pixels, and the terms, over all pixels of the batch, padding included.
         Evaluation mode rounds and returns features and rate only.
 
@@ -209,13 +209,13 @@ class Layered(nn.Module):
         )
 
     @torch.no_grad()
-    def encode(self, picture: Picture) -> Encoded:
-        """Code a uint8 RGB picture [H, W, 3].
+    def encode(self, image: RgbImage) -> Encoded:
+        """Code a uint8 RGB image [H, W, 3].
 
         The reconstruction holds a float32 array [C, h, w] for each layer, and ``size``.
         """
-        height, width = picture.shape[:2]
-        padded = pad_to_multiple(to_tensor(picture).to(self._device), self.multiple)
+        height, width = image.shape[:2]
+        padded = pad_to_multiple(to_tensor(image).to(self._device), self.multiple)
         semantic, texture = self._split(self.network.g_a(padded))
         string, context, bits = self.network.semantic.compress(semantic)
         strings = [string]
@@ -233,7 +233,7 @@ class Layered(nn.Module):
     @torch.no_grad()
     def decode(self, data: bytes) -> Latents:
         """Return the latents of a bitstream: each layer, float32 [C, h, w], and ``size``."""
-        width, height, strings, pixels = unpack_picture(data, len(self.layers), self.multiple)
+        width, height, strings, pixels = unpack_image(data, len(self.layers), self.multiple)
         sizes = self.settings
         channels = max(sizes.semantic, sizes.texture) + sizes.hyper  # they share a string
         strings = guarded(strings, channels * pixels // _STRIDE**2)
@@ -246,19 +246,19 @@ class Layered(nn.Module):
         return _latents(decoded, height, width)
 
     def features(self, latents: Latents) -> Tensor:
-        """Return what tasks read, float32 [1, C, h, w], of the padded picture."""
+        """Return what tasks read, float32 [1, C, h, w], of the padded image."""
         return torch.cat([self._layer(latents, name) for name in self.layers], 1)
 
     @torch.no_grad()
-    def picture(self, latents: Latents) -> Picture:
-        """Return the uint8 RGB picture [H, W, 3] of latents.
+    def image(self, latents: Latents) -> RgbImage:
+        """Return the uint8 RGB image [H, W, 3] of latents.
 
         Without a texture layer its means, as the semantic layer predicts them, take its place.
         """
         layers = {name: self._layer(latents, name) for name in Layered.layers if name in latents}
         height, width = (int(side) for side in latents["size"])
         image = self.network.g_s(self._complete(layers))
-        return to_picture(image[0, :, :height, :width])
+        return to_image(image[0, :, :height, :width])
 
     @property
     def _device(self) -> torch.device:

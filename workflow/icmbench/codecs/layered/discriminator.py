@@ -1,7 +1,7 @@
 """The adversary of the synthesis, conditioned on the decoded latent.
 
 Mentzer et al., "High-fidelity generative image compression", NeurIPS 2020, section 3.2: a single
-patch discriminator with spectral norm that sees the picture beside the upsampled latent.
+patch discriminator with spectral norm that sees the image beside the upsampled latent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STRIDE = 16  # of the latent
 
 
 class Discriminator(nn.Module):
-    """Says of every patch of a picture how real it is, given the latent.
+    """Says of every patch of an image how real it is, given the latent.
 
     Args:
         latent: channels of the latent.

@@ -1,6 +1,6 @@
 """Terms of the loss of zhang2022, without their weights.
 
-The slides give, for picture x, decoded x', latent y' and discriminator D:
+The slides give, for image x, decoded x', latent y' and discriminator D:
 L_EGP = E[-lambda log P(y') + d(x, x') - beta log D(x', y')] and
 L_D = E[-log(1 - D(x', y'))] + E[-log D(x, y')], which is HiFiC's form (Mentzer et al., NeurIPS
 2020, section 3.1). D is the sigmoid of the discriminator's logits.
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def adversarial_loss(fake: Tensor) -> Tensor:
-    """Return the mean of -log D(x', y') over the logits of decoded pictures."""
+    """Return the mean of -log D(x', y') over the logits of decoded images."""
     return functional.softplus(-fake).mean()
 
 
@@ -23,7 +23,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Return the mean of -log(1 - D(x', y')) plus that of -log D(x, y').
 
     Args:
-        real: logits of the original pictures.
+        real: logits of the original images.
         fake: logits of the decoded ones.
     """
     return functional.softplus(fake).mean() + functional.softplus(-real).mean()

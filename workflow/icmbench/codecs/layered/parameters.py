@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
-STRIDED = 4  # layers of stride 2: the latent has a sixteenth of the picture's side
+STRIDED = 4  # layers of stride 2: the latent has a sixteenth of the image's side
 
 
 class LayeredParameters(Strict):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.errors import UserError
-from icmbench.published import published_weights
+from icmbench.networks.pretrained import published_weights
 
 _SEED = 20220322  # of the random filters, the same in every run
 _WIDTHS = (16, 32, 64)

@@ -13,8 +13,8 @@ from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 
-from icmbench.codecs.compact import CodingTables, CompactGaussian, SteadyBottleneck
-from icmbench.codecs.learned import bits_of, rounded
+from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.fast_entropy import CodingTables, CompactGaussian, SteadyBottleneck
 
 HYPER_STRIDE = 4
 
@@ -84,7 +84,7 @@ class LayerPrior(nn.Module):
         """Return the string of a latent [1, channels, h, w], its decoded value, estimated bits.
 
         Hyper-latent and latent share one string: the range coder ends each with some 8 bytes,
-        which are several percent of a small picture's rate.
+        which are several percent of a small image's rate.
         """
         bottleneck, conditional = self.entropy_bottleneck, self.gaussian_conditional
         encoder = BufferedRansEncoder()

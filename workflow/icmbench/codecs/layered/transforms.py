@@ -22,7 +22,7 @@ def _normalised(layer: nn.Module, channels: int, active: bool = True) -> list[nn
 
 
 class Analysis(nn.Sequential):
-    """A picture [B, 3, H, W] in [0, 1] to its latent [B, latent, H/16, W/16].
+    """An image [B, 3, H, W] in [0, 1] to its latent [B, latent, H/16, W/16].
 
     Args:
         widths: channels at full resolution and after each layer of stride 2.
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """A latent [B, latent, h, w] to a picture [B, 3, 16 h, 16 w], not bounded to [0, 1].
+    """A latent [B, latent, h, w] to an image [B, 3, 16 h, 16 w], not bounded to [0, 1].
 
     Args:
         widths: those of the analysis.
@@ -85,7 +85,7 @@ class Synthesis(nn.Module):
         self.tail = nn.Sequential(*layers, nn.Conv2d(widths[0], 3, 7, padding=3))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the picture."""
+        """Return the image."""
         x = self.head(latent)
-        # The picture is mid-grey where the network says nothing.
+        # The image is mid-grey where the network says nothing.
         return (self.tail(x + self.blocks(x)) + 1) / 2

@@ -98,7 +98,7 @@ class CropBoxes(nn.Module):
         """Return the box of each image of a batch, or None where boxes are not known yet."""
         if not len(self.boxes):
             return [None] * len(indices)
-        return list(self.boxes[indices].tolist())  # one wait for the GPU, not one a picture
+        return list(self.boxes[indices].tolist())  # one wait for the GPU, not one an image
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from icmbench.data.dataset import Split
-from icmbench.pixels import to_tensor
 from icmbench.tasks.contrastive.crops import heat_map_boxes
+from icmbench.utils.tensors import to_tensor
 
 _BATCH = 64
 
 
 class _Squares(Dataset[Tensor]):
-    """Every picture of a split as a square: boxes are relative, so its shape does not matter."""
+    """Every image of a split as a square: boxes are relative, so its shape does not matter."""
 
     def __init__(self, split: Split, side: int) -> None:
         self.split, self.side = split, side
@@ -29,7 +29,7 @@ class _Squares(Dataset[Tensor]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = to_tensor(self.split.picture(index))[0]
+        image = to_tensor(self.split.image(index))[0]
         return v2.functional.resize(image, [self.side, self.side], antialias=True)
 
 

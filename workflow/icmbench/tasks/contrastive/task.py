@@ -39,7 +39,7 @@ class Contrastive(nn.Module):
     """
 
     targets = "index"
-    reads = "pictures"
+    reads = "images"
     takes_codec = True
 
     def __init__(self, parameters: ContrastiveParameters, pretrained: bool = False) -> None:
@@ -139,7 +139,7 @@ class Contrastive(nn.Module):
             step: from 0.
             steps_per_epoch: steps in which every image is seen once.
             device: where the codec is.
-            workers: processes that read pictures; 0 reads in this one.
+            workers: processes that read images; 0 reads in this one.
         """
         settings = self.settings
         epoch, place = divmod(step, steps_per_epoch)

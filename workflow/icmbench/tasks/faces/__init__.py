@@ -1,1 +1,1 @@
-"""Face attributes and face parsing, on pictures or on latents."""
+"""Face attributes and face parsing, on images or on latents."""

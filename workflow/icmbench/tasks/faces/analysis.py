@@ -1,4 +1,4 @@
-"""Attribute prediction and parsing of faces, one or both, on latents or on pictures (zhang2022).
+"""Attribute prediction and parsing of faces, one or both, on latents or on images (zhang2022).
 
 The loss terms are ``attributes``, the mean binary cross-entropy, and ``parsing``, the mean
 cross-entropy of a pixel.
@@ -20,15 +20,15 @@ from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.faces.networks import (
     AttributeNetwork,
+    ImageStem,
     LatentStem,
     ParsingNetwork,
-    PictureStem,
     load_imagenet,
 )
 from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
 
 Target = dict[str, Tensor]
-Stem = TypeVar("Stem", LatentStem, PictureStem)
+Stem = TypeVar("Stem", LatentStem, ImageStem)
 Inputs = TypeVar("Inputs", Features, list[Tensor])
 
 _IGNORED = -100  # cross_entropy's default: padding has no class
@@ -43,7 +43,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
     """
 
     targets = "faces"
-    reads: Literal["pictures", "features"]
+    reads: Literal["images", "features"]
 
     def __init__(self, parameters: FaceParameters, stem: Stem) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
         """Return the loss of each task, scalars.
 
         Args:
-            inputs: of B pictures.
+            inputs: of B images.
             targets: for each, ``attributes`` [A] float32 of 0 and 1, ``parsing`` [H, W] int64.
         """
         features, _ = self._read(inputs)
@@ -107,7 +107,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
         return results
 
     def _read(self, inputs: Inputs) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Return the stem's output and the size, without padding, of each picture."""
+        """Return the stem's output and the size, without padding, of each image."""
         raise NotImplementedError
 
     @staticmethod
@@ -119,7 +119,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
 
 
 class FaceOnFeatures(FaceAnalysis[LatentStem, Features]):
-    """Reads a codec's latents [B, C, H/16, W/16]; no picture is decoded."""
+    """Reads a codec's latents [B, C, H/16, W/16]; no image is decoded."""
 
     reads = "features"
 
@@ -131,13 +131,13 @@ class FaceOnFeatures(FaceAnalysis[LatentStem, Features]):
         return self.stem(inputs.values), inputs.sizes
 
 
-class FaceOnPictures(FaceAnalysis[PictureStem, list[Tensor]]):
-    """Reads pictures [3, H, W] in [0, 1], decoded or not."""
+class FaceOnImages(FaceAnalysis[ImageStem, list[Tensor]]):
+    """Reads images [3, H, W] in [0, 1], decoded or not."""
 
-    reads = "pictures"
+    reads = "images"
 
     def __init__(self, parameters: FaceParameters, pretrained: bool = False) -> None:
-        super().__init__(parameters, PictureStem(parameters))
+        super().__init__(parameters, ImageStem(parameters))
         self.backbone = parameters.backbone
 
     def load_pretrained(self) -> None:

@@ -16,21 +16,21 @@ from icmbench.codecs.base import Features
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.data.faces import open_faces
-from icmbench.device import Compute, choose_compute
 from icmbench.errors import UserError
+from icmbench.evaluate.confusion import ConfusionStatistics
+from icmbench.evaluate.statistics import MeanStatistics, Statistics
 from icmbench.metrics.segmentation import confusion_matrix
-from icmbench.records.confusion import ConfusionStatistics
-from icmbench.records.statistics import MeanStatistics, Statistics
 from icmbench.tasks.base import Outcome
+from icmbench.utils.device import Compute, choose_compute
 
 Read = Callable[[list[int]], list[Tensor] | Features]
 
-_MAPS_SHOWN = 12  # parsing maps kept for pictures in the report
+_MAPS_SHOWN = 12  # parsing maps kept for images in the report
 
 
 def evaluate_job(job: dict[str, Any], split: Split) -> Outcome:
     """Build a job's task and analyse a split with it."""
-    from icmbench.coded.inputs import open_inputs
+    from icmbench.evaluate.inputs import open_inputs
     from icmbench.networks.build import build_task
 
     compute = choose_compute(job)

@@ -1,4 +1,4 @@
-"""Networks of zhang2022's analysis: stems for latents and pictures, trunks, heads.
+"""Networks of zhang2022's analysis: stems for latents and images, trunks, heads.
 
 The paper gives parameter counts only (26.9 million for one task, 54.8 for two). As in cResNet
 (Torfason et al., ICLR 2018), latents enter a ResNet at the stage of their stride; the counts speak
@@ -61,7 +61,7 @@ class LatentStem(nn.Module):
         return self.layers(features)
 
 
-class PictureStem(nn.Module):
+class ImageStem(nn.Module):
     """A ResNet up to ``layer2``, of stride 8."""
 
     stride = 8
@@ -184,13 +184,13 @@ def _initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def load_imagenet(stem: PictureStem, trunks: list[Trunk]) -> None:
+def load_imagenet(stem: ImageStem, trunks: list[Trunk]) -> None:
     """Take torchvision's ResNet-50 (IMAGENET1K_V2) for a stem and every trunk."""
     state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
     copy_resnet(state, stem, trunks)
 
 
-def copy_resnet(state: dict[str, Tensor], stem: PictureStem, trunks: list[Trunk]) -> None:
+def copy_resnet(state: dict[str, Tensor], stem: ImageStem, trunks: list[Trunk]) -> None:
     """Copy a ResNet's state dict, in torchvision's names, into its stem and trunks."""
     for network in (stem.network, *trunks):
         own = {name: state[name] for name in network.state_dict()}

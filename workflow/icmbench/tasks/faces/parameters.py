@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from icmbench.typed import Strict
+from icmbench.utils.models import Strict
 
 
 class FaceParameters(Strict):
@@ -33,7 +33,7 @@ class FaceParameters(Strict):
 
 
 class FaceOnFeaturesParameters(FaceParameters):
-    """The same on a codec's latents, a sixteenth of the picture's width and height."""
+    """The same on a codec's latents, a sixteenth of the image's width and height."""
 
     feature_channels: int | None = Field(
         None, ge=1, description="Channels of the latents; null means those of the variant's codec."

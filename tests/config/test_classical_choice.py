@@ -1,0 +1,166 @@
+"""Which classical codecs a run uses: missing programs stop it, substitutes are never silent."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icmbench.commands.cache import open_cache
+from icmbench.commands.listing import list_classical_codecs
+from icmbench.config.plan import Plan, load_plan
+from icmbench.errors import UserError
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS
+from icmbench.utils.programs import KNOWN_PROGRAMS, find_program
+
+load_modules([])
+
+
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
+
+
+@pytest.fixture
+def make(tmp_path: Path, repository: Path) -> Any:
+    def plan(**overrides: Any) -> Plan:
+        base = {
+            "scale": "smoke",
+            "results": str(tmp_path / "results"),
+            "studies": ["classical"],
+        }
+        return load_plan(repository / "config.yaml", {**base, **overrides})
+
+    return plan
+
+
+def executable(path: Path, text: str = "#!/bin/sh\nexit 0\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_a_missing_program_is_named_with_the_way_out(make: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        make(classical_codecs=["jpeg", "vtm-444", "bpg-444-x265"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    bpg, vtm = lines
+    for part in ("'classical_codecs'", "bpgenc, bpgdec", "bellard.org/bpg", "'programs.bpgenc'",
+                 "substitutes={bpg-444-x265: x265-444}"):  # fmt: skip
+        assert part in bpg
+    assert "EncoderAppStatic" in vtm and "vvenc-ffmpeg-420" in vtm
+
+
+def test_the_default_configuration_needs_no_program(make: Any, repository: Path) -> None:
+    studies = ["chamain2021", "zhu2024", "classical_codecs"]
+    for scale in ("smoke", "mini"):
+        assert not make(scale=scale, studies=studies).programs
+
+
+def test_a_stand_in_is_named_everywhere(make: Any) -> None:
+    plan = make(classical_codecs=["vtm-444", "jpeg"], substitutes={"vtm-444": "vvenc-ffmpeg-420"})
+    variant = plan.studies["classical_codecs"].variants["vtm-444/reconstruction/photographs"]
+    assert variant.codec == "vvenc-ffmpeg-420"
+    assert variant.label.endswith(" [vvenc-ffmpeg-420]")
+    assert "stand-in for vtm-444" in variant.note
+    assert any("classical/vvenc-ffmpeg-420/" in key for key in plan.encodings)
+    assert not any("vtm" in key for key in plan.encodings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"classical_codecs": ["jpg"]}, r"'classical_codecs'.*'jpg'.*avif-420, "),
+        ({"substitutes": {"vtm": "jpeg"}}, r"'substitutes': 'vtm' is no classical codec"),
+        ({"substitutes": {"vtm-444": "jpeg"}}, r"'jpeg' takes 'quality', but .* give 'qp'"),
+        ({"classical_codecs": []}, r"leaves nothing of study 'classical_codecs'"),
+        ({"programs": {"bpgenc": "/no/such"}, "classical_codecs": ["bpg-444-x265"]},
+         r"'programs.bpgenc': '/no/such' is no program"),
+    ],
+)  # fmt: skip
+def test_faults_name_key_and_value(make: Any, overrides: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**overrides)
+
+
+def test_programs_come_from_path_or_settings(make: Any, tmp_path: Path) -> None:
+    encoder = executable(tmp_path / "bin" / "bpgenc")
+    other = executable(tmp_path / "elsewhere" / "my-bpgdec", "#!/bin/sh\nexit 1\n")
+    plan = make(classical_codecs=["bpg-444-x265"], programs={"bpgdec": str(other)})
+    assert plan.programs["bpgenc"].command == (str(encoder),)
+    assert plan.programs["bpgdec"].command == (str(other),)
+    (job, *_) = plan.classical_encodings.values()
+    assert set(job["codec"]["programs"]) == {"bpgenc", "bpgdec"}
+    before = job["codec"]["programs"]["bpgdec"]["digest"]
+    executable(other, "#!/bin/sh\nexit 2\n")
+    (job, *_) = make(
+        classical_codecs=["bpg-444-x265"], programs={"bpgdec": str(other)}
+    ).classical_encodings.values()
+    assert job["codec"]["programs"]["bpgdec"]["digest"] != before  # another binary, another job
+
+
+def test_a_container_or_module_is_a_command_line(tmp_path: Path) -> None:
+    wrapper = executable(tmp_path / "bin" / "apptainer")
+    image = tmp_path / "vtm.sif"
+    image.write_bytes(b"image")
+    program = find_program("vtm_encoder", {"vtm_encoder": f"apptainer exec {image} Encoder"})
+    assert program is not None
+    assert program.command == (str(wrapper), "exec", str(image), "Encoder")
+    assert program.digest.count("-") == 1  # of the wrapper and of the image
+
+
+def test_a_configuration_file_is_found_beside_its_program(tmp_path: Path) -> None:
+    executable(tmp_path / "VTM" / "bin" / "EncoderAppStatic")
+    config = tmp_path / "VTM" / "cfg" / "encoder_intra_vtm.cfg"
+    config.parent.mkdir()
+    config.touch()
+    settings = {"vtm_encoder": str(tmp_path / "VTM" / "bin" / "EncoderAppStatic")}
+    program = find_program("vtm_config", settings)
+    assert program is not None and Path(program.command[0]) == config
+    with pytest.raises(UserError, match=r"'programs.vtm_config': 'nowhere.cfg' is no file"):
+        find_program("vtm_config", {"vtm_config": "nowhere.cfg"})
+
+
+def test_listing_says_what_is_missing(repository: Path) -> None:
+    text = list_classical_codecs(repository / "config.yaml")
+    for name in ("jpeg", "x265-444", "avif-420"):
+        assert f"\n  {name} " in text
+    for known in KNOWN_PROGRAMS.values():
+        assert known.home in text and f"'programs.{known.name}'" in text
+    assert "substitutes: {vtm-444: vvenc-ffmpeg-420}" in text
+    assert "cannot run" not in text
+
+
+def test_every_stand_in_comes_from_packages() -> None:
+    for name in CODECS.names():
+        entry = CODECS[name]
+        if entry.programs:
+            assert entry.substitute is not None
+            substitute = CODECS[entry.substitute]
+            assert not substitute.programs and substitute.rate_parameter == entry.rate_parameter
+
+
+def test_chunks_become_jobs(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make(classical_codecs=["jpeg"])
+    point = plan.points[0]
+    assert len(plan.coded(point, "test")["state"]) == 1
+    scale = plan.scale.model_copy(update={"chunks": {"photographs": {"jpeg": 3}}})
+    monkeypatch.setattr(plan, "scale", scale)
+    states = plan.coded(point, "test")["state"]
+    assert [Path(s).name for s in states] == [f"chunk{i}of3.json" for i in range(3)]
+
+
+def test_the_cache_is_shared_by_scales(make: Any, tmp_path: Path) -> None:
+    folders = {
+        job["cache"]["directory"]
+        for scale in ("smoke", "mini")
+        for job in make(scale=scale, classical_codecs=["jpeg"]).classical_encodings.values()
+    }
+    assert folders == {str(tmp_path / "results" / "cache")}
+    assert open_cache(Path(__file__).parents[2] / "config.yaml").folder == Path("results/cache")

@@ -1,0 +1,1 @@
+"""Learned image codecs: CompressAI's architectures and ELIC, with real bitstreams."""

@@ -1,0 +1,75 @@
+"""ELIC: uneven channel groups, each coded in two checkerboard passes.
+
+He, Yang, Peng, Ma, Qin, Wang, "ELIC: efficient learned image compression with unevenly grouped
+space-channel contextual adaptive coding", CVPR 2022. The network is CompressAI's, which publishes
+no weights for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from compressai.models.sensetime import Elic2022Official
+from torch import Tensor, nn
+
+from icmbench.codecs import ElicParameters, LearnedParameters
+from icmbench.codecs.learned.base import LearnedCodec, bits_of
+from icmbench.errors import UserError
+
+_PASSES = 2  # strings of each group
+
+
+class Elic(LearnedCodec):
+    """CompressAI's ELIC; its own quantisation in training is already the mixed one."""
+
+    settings: ElicParameters
+
+    def build(self, *sizes: int) -> nn.Module:
+        """Return CompressAI's network with N channels, M latent channels and the groups."""
+        n, m, *groups = sizes
+        return Elic2022Official(N=n, M=m, groups=groups)
+
+    def sizes(self, parameters: LearnedParameters) -> tuple[int, ...]:
+        """Return N, M and the channels of each group."""
+        assert isinstance(parameters, ElicParameters)
+        return parameters.n, parameters.m, *parameters.groups
+
+    @property
+    def strings(self) -> int:  # type: ignore[override]
+        """Two strings per group, then z's."""
+        return _PASSES * len(self.settings.groups) + 1
+
+    @property
+    def network_sizes(self) -> tuple[int, ...]:
+        """The channels of the transforms and of the latent."""
+        return self.settings.n, self.settings.m
+
+    def load_pretrained(self, rate_index: int) -> None:
+        """There are no published weights."""
+        raise UserError(
+            "codec 'elic2022': CompressAI publishes no weights; train it (codec_from: random)"
+        )
+
+    def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the quantised latent and the bits of y and z."""
+        out = self.network.latent_codec(y)
+        bits = torch.stack([bits_of(likelihoods) for likelihoods in out["likelihoods"].values()])
+        return out["y_hat"], bits.sum()
+
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
+        """Return the strings of y's groups and z, the decoded y and the estimated bits."""
+        out = self.network.latent_codec.compress(y)
+        strings = [string[0] for string in out["strings"]]
+        return strings, out["y_hat"], float(self.model_latent(y)[1])
+
+    def decompress_latent(self, strings: Sequence[bytes], height: int, width: int) -> Tensor:
+        """Return y, group by group."""
+        rows, columns = height // 16, width // 16
+        shape = {
+            "y": [(group, rows, columns) for group in self.settings.groups],
+            "hyper": (height // self.multiple, width // self.multiple),
+        }
+        out = self.network.latent_codec.decompress([[string] for string in strings], shape)
+        y_hat: Tensor = out["y_hat"]
+        return y_hat

@@ -1,1 +1,0 @@
-"""What coding leaves and later jobs read: archives, rows, stamps, inputs of tasks."""

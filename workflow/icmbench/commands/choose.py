@@ -1,0 +1,59 @@
+"""A classical codec's settings for the command line, as a plan would resolve them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icmbench.config.load import check, load_run
+from icmbench.errors import UserError
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS
+from icmbench.utils.programs import KNOWN_PROGRAMS, find_program
+from icmbench.utils.yaml import parse_yaml
+
+
+def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a job's ``codec`` section, without a rate.
+
+    Args:
+        config: config.yaml, for programs and modules.
+        name: of the classical codec.
+        parameters: ``key=value`` over the classical codec's defaults, values in YAML.
+
+    Raises:
+        UserError: for an unknown classical codec or parameter, or a program that is missing.
+    """
+    run = load_run(config)
+    load_modules(run.modules)
+    entry = CODECS[name]
+    if entry.kind != "classical":
+        raise UserError(f"{name!r} is not a classical codec; see `python -m icmbench codecs`")
+    given = dict(entry.defaults)
+    for text in parameters:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UserError(f"--set {text!r}: write key=value")
+        try:
+            given[key] = parse_yaml(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text!r}: its value is no YAML") from None
+    programs = {}
+    for program in entry.programs:
+        found = find_program(program, run.programs.model_dump())
+        if found is None:
+            known = KNOWN_PROGRAMS[program]
+            raise UserError(
+                f"classical codec {name!r} needs {known.default}, which is not on PATH; get it "
+                f"from {known.home} or name it under 'programs.{program}' in {config}"
+            )
+        programs[program] = found.to_json()
+    return {
+        "name": name,
+        "parameters": check(entry.parameters, given, f"classical codec {name!r}").model_dump(),
+        "programs": programs,
+        "modules": run.modules,
+    }

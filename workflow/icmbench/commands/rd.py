@@ -1,0 +1,141 @@
+"""``python -m icmbench rd``: the rate-distortion curve of a classical codec over a folder.
+
+For a quick look without a study; its output is CompressAI's JSON. Nothing is kept, and no job of
+the workflow runs through here.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icmbench.codecs.base import RgbImage
+from icmbench.codecs.classical.base import ClassicalCodec
+from icmbench.data.images import list_images, read_image
+from icmbench.errors import UserError
+from icmbench.evaluate.classical import open_codec, timed_encode
+from icmbench.metrics.pixels import quality
+from icmbench.utils.workers import worker_pool
+
+_KEYS = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim-rgb"}
+
+
+def rate_distortion(
+    settings: dict[str, Any],
+    folder: Path,
+    rates: Sequence[float],
+    metrics: Sequence[str] = ("psnr",),
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Code every image of a folder at every rate; return CompressAI's JSON value.
+
+    Args:
+        settings: a classical codec's ``codec`` section without its rate, see ``Plan.encodings``.
+        folder: images directly inside it, by any of the suffixes we read.
+        rates: values of the classical codec's rate parameter.
+        metrics: of psnr, psnr_ycbcr, ms_ssim.
+        jobs: processes that share the images.
+
+    Raises:
+        UserError: naming the images that failed; nothing is averaged over the others.
+    """
+    images = list_images(folder)
+    if not images:
+        raise UserError(f"{folder}: no images in it; give a folder of PNG or JPEG files")
+    external = open_codec({**settings, "rate": rates[0]}).external
+    work = [(settings, path, tuple(rates), tuple(metrics)) for path in images]
+    if external:  # an encoder may take minutes: share out single rates, the slowest first
+        work = [(settings, path, (rate,), tuple(metrics)) for rate in rates for path in images]
+    rows: list[dict[str, Any]] = []
+    failures: list[str] = []
+    start = time.monotonic()
+    for number, (done, failed) in enumerate(_spread(work, jobs), start=1):
+        rows += done
+        failures += failed
+        spent = time.monotonic() - start
+        print(
+            f"\r{settings['name']}: {number} of {len(work)}, about "
+            f"{spent / number * (len(work) - number):.0f} s left ",
+            end="" if number < len(work) else "\n",
+            file=sys.stderr,
+        )
+    if failures:
+        raise UserError("\n".join(failures))
+    return _averaged(settings, rows, rates, metrics)
+
+
+def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, Any]], list[str]]]:
+    if jobs == 1:
+        yield from map(_code, work)
+        return
+    # This process has no other threads, so forking is safe, and spares each worker the imports.
+    with worker_pool(jobs, "fork") as pool:
+        yield from pool.map(_code, work)
+
+
+def _code(
+    item: tuple[dict[str, Any], Path, tuple[float, ...], tuple[str, ...]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    settings, path, rates, metrics = item
+    from icmbench.plugins import load_modules
+
+    load_modules(settings["modules"])
+    rows: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for rate in rates:
+        try:
+            image = _read(path)
+            codec = open_codec({**settings, "rate": rate})
+            rows.append(_row(codec, image, rate, metrics))
+        except (UserError, OSError) as error:
+            failures.append(f"{settings['name']} {rate:g}: {path.name}: {error}")
+    return rows, failures
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path) -> RgbImage:
+    return read_image(path)
+
+
+def _row(
+    codec: ClassicalCodec, image: RgbImage, rate: float, metrics: tuple[str, ...]
+) -> dict[str, float]:
+    encoded, seconds = timed_encode(codec, image)
+    start = time.perf_counter()
+    decoded = codec.decode(encoded.data)
+    end = time.perf_counter()
+    height, width = image.shape[:2]
+    return {
+        "rate": rate,
+        "bpp": 8 * len(encoded.data) / (height * width),
+        "encoding_time": seconds,
+        "decoding_time": end - start,
+        **quality(image, decoded, metrics),
+    }
+
+
+def _averaged(
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+    rates: Sequence[float],
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    by_rate = [[row for row in rows if row["rate"] == rate] for rate in rates]
+    by_rate.sort(key=lambda own: float(np.mean([row["bpp"] for row in own])))
+    names = {"bpp": "bpp", **{name: _KEYS[name] for name in metrics}}
+    names |= {name: name for name in ("encoding_time", "decoding_time", "rate")}
+    text = open_codec({**settings, "rate": rates[0]}).describe()
+    return {
+        "name": settings["name"],
+        "description": f"{text.name} {text.version}, means over {len(by_rate[0])} images",
+        "results": {
+            shown: [float(np.mean([row[name] for row in own])) for own in by_rate]
+            for name, shown in names.items()
+        },
+    }

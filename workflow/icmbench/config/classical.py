@@ -1,0 +1,168 @@
+"""Which classical codecs a run really uses: chosen, replaced by a stand-in, found."""
+
+from __future__ import annotations
+
+from icmbench.config.run import RunConfig
+from icmbench.config.study import Study, Variant, Weights
+from icmbench.errors import UserError
+from icmbench.registry import CODECS
+from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
+
+
+def choose_classical(study: Study, run: RunConfig) -> Study:
+    """Return the study with the variants on classical codecs of this run, stand-ins in their place.
+
+    Raises:
+        UserError: where a variant starts from one that the run leaves out.
+    """
+    variants: dict[str, Variant] = {}
+    left: set[str] = set()
+    for name, variant in study.variants.items():
+        if CODECS[variant.codec].kind != "classical":
+            variants[name] = variant
+        elif variant.codec in run.classical_codecs:
+            variants[name] = _stand_in(variant, run)
+        else:
+            left.add(name)
+    for name, variant in variants.items():
+        for source in (variant.codec_from, variant.task_from):
+            if isinstance(source, Weights) and source.variant in left and source.study is None:
+                raise UserError(
+                    f"config.yaml: key 'classical_codecs' leaves out variant {source.variant!r} of "
+                    f"study {study.name!r}, from which {name!r} starts; add its codec to the list"
+                )
+    if not variants:
+        used = ", ".join(sorted({v.codec for v in study.variants.values()}))
+        raise UserError(
+            f"config.yaml: key 'classical_codecs': {run.classical_codecs!r} leaves nothing of "
+            f"study {study.name!r}; it uses {used}"
+        )
+    comparisons = []
+    for comparison in study.comparisons:
+        others = [name for name in comparison.variants if name not in left]
+        if comparison.anchor not in left and others:
+            comparisons.append(comparison.model_copy(update={"variants": others}))
+    images = []
+    for image in study.visual_comparisons:
+        others = [name for name in image.variants if name not in left]
+        if others:
+            images.append(image.model_copy(update={"variants": others}))
+    return study.model_copy(
+        update={
+            "variants": variants,
+            "comparisons": comparisons,
+            "visual_comparisons": images,
+            "published": [
+                cell for cell in study.published if not {cell.variant, cell.anchor} & left
+            ],
+            "published_curves": [
+                curve if curve.variant not in left else curve.model_copy(update={"variant": None})
+                for curve in study.published_curves
+            ],
+        }
+    )
+
+
+def left_out(studies: dict[str, Study], run: RunConfig) -> list[str]:
+    """Return a line for each study that loses curves as the run does not name their codecs.
+
+    Args:
+        studies: as their files say, before :func:`choose_classical`.
+        run: the top level configuration.
+    """
+    lines = []
+    for study in studies.values():
+        codecs = {name: v.codec for name, v in study.variants.items() if v.evaluate}
+        classical = {c for c in codecs.values() if CODECS[c].kind == "classical"}
+        absent = sorted(classical - set(run.classical_codecs))
+        if not absent:
+            continue
+        lost = [c for c in study.comparisons if codecs.get(c.anchor) in absent]
+        total = len(study.comparisons)
+        without = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
+        lines.append(
+            f"study {study.name!r}: curves of {', '.join(absent)} are left out, which key "
+            f"'classical_codecs' does not name{without}; see `python -m icmbench codecs`"
+        )
+    return lines
+
+
+def _stand_in(variant: Variant, run: RunConfig) -> Variant:
+    codec = run.substitutes.get(variant.codec)
+    if codec is None:
+        return variant
+    words = f"coded by {codec}, the chosen stand-in for {variant.codec}"
+    return variant.model_copy(
+        update={
+            "codec": codec,
+            "label": f"{variant.label} [{codec}]",
+            "note": f"{variant.note} {words}".strip(),
+        }
+    )
+
+
+def check_choice(run: RunConfig) -> list[str]:
+    """Return the faults of the keys ``classical_codecs`` and ``substitutes``, one line each."""
+    classical_codecs = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    allowed = ", ".join(classical_codecs)
+    faults = [
+        f"config.yaml: key 'classical_codecs': {name!r} is no classical codec; allowed: {allowed}"
+        for name in run.classical_codecs
+        if name not in classical_codecs
+    ]
+    for name, other in run.substitutes.items():
+        for part in (name, other):
+            if part not in classical_codecs:
+                faults.append(
+                    f"config.yaml: key 'substitutes': unknown classical codec {part!r}; "
+                    f"choose from {allowed}"
+                )
+        if name in classical_codecs and other in classical_codecs:
+            wanted, has = (CODECS[part].rate_parameter for part in (name, other))
+            if wanted != has:
+                faults.append(
+                    f"config.yaml: key 'substitutes.{name}': {other!r} takes {has!r}, but ladders "
+                    f"of {name!r} give {wanted!r}; choose another substitute"
+                )
+    return faults
+
+
+def find_programs(run: RunConfig, studies: dict[str, Study]) -> dict[str, Program]:
+    """Return the external programs that the studies' classical codecs need, by name.
+
+    Raises:
+        UserError: naming every study, classical codec and program that is missing, and the way out.
+    """
+    settings = run.programs.model_dump()
+    found: dict[str, Program] = {}
+    faults: list[str] = []
+    for study in studies.values():
+        for codec in sorted({variant.codec for variant in study.variants.values()}):
+            missing = []
+            for name in CODECS[codec].programs:
+                program = found.get(name) or find_program(name, settings)
+                if program is None:
+                    missing.append(name)
+                else:
+                    found[name] = program
+            if missing:
+                faults.append(_missing(study.name, codec, missing))
+    if faults:
+        raise UserError("\n".join(faults))
+    return found
+
+
+def _missing(study: str, codec: str, missing: list[str]) -> str:
+    known = KNOWN_PROGRAMS[missing[0]]
+    names = ", ".join(KNOWN_PROGRAMS[name].default for name in missing)
+    substitute = CODECS[codec].substitute
+    way = (
+        f", or use the substitute from packages (--config 'substitutes={{{codec}: {substitute}}}')"
+        if substitute
+        else ""
+    )
+    return (
+        f"config.yaml: study {study!r} uses classical codec {codec!r}, but {names} is not found; "
+        f"get it from {known.home} and put it on PATH or name it under "
+        f"'programs.{missing[0]}'{way}, or take {codec!r} out of 'classical_codecs'"
+    )

@@ -1,0 +1,345 @@
+"""Checks across sections and files: everything a type cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from icmbench.config.claims import claim_faults
+from icmbench.config.classical import check_choice
+from icmbench.config.load import check
+from icmbench.config.run import RunConfig
+from icmbench.config.scale import Scale
+from icmbench.config.study import RateTarget, Study, Training, Variant, Weights, published_path
+from icmbench.errors import UserError
+from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
+from icmbench.utils.models import Strict
+
+
+def codec_parameters(scale: Scale, name: str) -> Strict:
+    """Return the typed parameters of codec ``name`` at a scale."""
+    where = f"workflow/scales/{scale.name}.yaml, section 'codecs.{name}'"
+    entry = CODECS[name]
+    return check(entry.parameters, {**entry.defaults, **scale.codecs.get(name, {})}, where)
+
+
+def task_parameters(scale: Scale, name: str) -> Strict:
+    """Return the typed parameters of task ``name`` at a scale."""
+    where = f"workflow/scales/{scale.name}.yaml, section 'tasks.{name}'"
+    entry = TASKS[name]
+    return check(entry.parameters, {**entry.defaults, **scale.tasks.get(name, {})}, where)
+
+
+def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
+    """Raise one UserError that lists every inconsistency, or return."""
+    faults = _Faults()
+    _check_run(run, faults)
+    _check_scale(scale, faults)
+    for study in studies.values():
+        for name, variant in study.variants.items():
+            _Check(scale, studies, study, name, variant, faults).run()
+        _check_references(scale, study, faults)
+        # Of studies that only lend trainings, the variants are not all here.
+        if study.name in run.studies:
+            faults.lines += claim_faults(_where(scale, study), study, _metrics)
+    faults.raise_any()
+
+
+class _Faults:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, where: str, key: str, value: Any, problem: str) -> None:
+        self.lines.append(f"{where}: key {key!r}: {value!r} {problem}")
+
+    def unknown(self, where: str, key: str, value: Any, what: str, allowed: Iterable[str]) -> None:
+        listing = ", ".join(sorted(allowed)) or "none"
+        self.add(where, key, value, f"is no {what}; allowed: {listing}")
+
+    def raise_any(self) -> None:
+        if self.lines:
+            raise UserError("\n".join(dict.fromkeys(self.lines)))
+
+
+def _check_run(run: RunConfig, faults: _Faults) -> None:
+    faults.lines += check_choice(run)
+    for key, values in (("studies", run.studies), ("seeds", run.seeds)):
+        if len(set(values)) != len(values):
+            faults.add("config.yaml", key, values, "names something twice")
+
+
+def check_overrides(scale: Scale, known: Iterable[str]) -> None:
+    """Raise one UserError for what a scale lays over studies that do not exist, or return."""
+    faults = _Faults()
+    for name in scale.studies:
+        if name not in known:
+            faults.unknown(f"workflow/scales/{scale.name}.yaml", "studies", name, "study", known)
+    faults.raise_any()
+
+
+def _check_scale(scale: Scale, faults: _Faults) -> None:
+    where = f"workflow/scales/{scale.name}.yaml"
+    tables: list[tuple[str, dict[str, Any], Registry[Any]]] = [
+        ("codecs", scale.codecs, CODECS),
+        ("tasks", scale.tasks, TASKS),
+    ]
+    for section, named, registry in tables:
+        for name in named:
+            if name not in registry:
+                faults.unknown(where, section, name, registry.what, registry.names())
+    classical = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    for role, counts in scale.chunks.items():
+        if role not in scale.datasets:
+            faults.unknown(where, "chunks", role, "data set role", scale.datasets)
+        for name, count in counts.items():
+            if name not in classical:
+                faults.unknown(where, f"chunks.{role}", name, "classical codec", classical)
+            if count < 1:
+                faults.add(
+                    where, f"chunks.{role}.{name}", count, "is no number of jobs; at least 1"
+                )
+
+
+def _where(scale: Scale, study: Study) -> str:
+    return f"{study.file} at scale {scale.name!r}"
+
+
+def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
+    where = _where(scale, study)
+    evaluated = {name for name, variant in study.variants.items() if variant.evaluate}
+    for index, comparison in enumerate(study.comparisons):
+        for name in [comparison.anchor, *comparison.variants]:
+            if name not in evaluated:
+                key = f"comparisons.{index}"
+                faults.unknown(where, key, name, "evaluated variant", evaluated)
+                continue
+            known = _metrics(study.variants[name])
+            for metric in comparison.metrics:
+                if metric not in known:
+                    key = f"comparisons.{index}.metrics"
+                    faults.unknown(where, key, metric, f"metric of variant {name!r}", known)
+    for index, image in enumerate(study.visual_comparisons):
+        for name in image.variants:
+            if name not in evaluated:
+                key = f"images.{index}.variants"
+                faults.unknown(where, key, name, "evaluated variant", evaluated)
+    for index, cell in enumerate(study.published):
+        if cell.variant is not None and cell.variant not in study.variants:
+            key = f"published.{index}.variant"
+            faults.unknown(where, key, cell.variant, "variant", study.variants)
+        if cell.anchor is not None and cell.anchor not in study.variants:
+            key = f"published.{index}.anchor"
+            faults.unknown(where, key, cell.anchor, "variant", study.variants)
+        if (cell.anchor is None) == cell.metric.startswith("bd_"):
+            key = f"published.{index}.anchor"
+            faults.add(where, key, cell.anchor, f"with metric {cell.metric!r}: BD metrics need an "
+                       "anchor, others have none")  # fmt: skip
+    cells = [(c.group, c.label, c.variant, c.metric, c.anchor) for c in study.published]
+    for index, quoted in enumerate(cells):
+        if quoted in cells[:index]:
+            group, label, _, metric, _ = quoted
+            faults.add(where, f"published.{index}", metric, f"of {label!r} in {group!r} stands "
+                       "there twice; state each number once")  # fmt: skip
+    labels = [curve.label for curve in study.published_curves]
+    for index, curve in enumerate(study.published_curves):
+        key = f"published_curves.{index}"
+        if curve.variant is not None and curve.variant not in evaluated:
+            faults.unknown(where, f"{key}.variant", curve.variant, "evaluated variant", evaluated)
+        if labels.count(curve.label) > 1:
+            faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
+        path = published_path(curve.file)
+        if not path.is_file():
+            faults.add(where, f"{key}.file", curve.file, f"is not there; put it at {path}")
+
+
+def _metrics(variant: Variant) -> tuple[str, ...]:
+    own = TASKS[variant.task].metrics if variant.task in TASKS else ()
+    return (*own, *PIXEL_METRICS)
+
+
+class _Check:
+    """The checks of one variant."""
+
+    def __init__(
+        self,
+        scale: Scale,
+        studies: dict[str, Study],
+        study: Study,
+        name: str,
+        variant: Variant,
+        faults: _Faults,
+    ) -> None:
+        self.scale, self.studies, self.study = scale, studies, study
+        self.name, self.variant, self.faults = name, variant, faults
+        self.where = _where(scale, study)
+
+    def key(self, *parts: str) -> str:
+        return ".".join(["variants", self.name, *parts])
+
+    def run(self) -> None:
+        variant = self.variant
+        if variant.codec not in CODECS:
+            self._unknown("codec", variant.codec, "codec", CODECS.names())
+            return
+        if variant.task not in TASKS:
+            self._unknown("task", variant.task, "task", TASKS.names())
+            return
+        codec_parameters(self.scale, variant.codec)
+        task_parameters(self.scale, variant.task)
+        if variant.dataset not in self.scale.datasets:
+            self._unknown("dataset", variant.dataset, "data set role", self.scale.datasets)
+        elif self._cuts() and {"box_map", "mask_map"} & set(TASKS[variant.task].metrics):
+            self._add("dataset", variant.dataset, "has a center_crop, which boxes and masks do "
+                      "not follow; use short_side alone for detection")  # fmt: skip
+        entry, reads = CODECS[variant.codec], TASKS[variant.task].reads
+        if variant.evaluate and reads not in entry.yields:
+            self._add("task", variant.task, f"reads {reads}, but codec {entry.name!r} yields "
+                      f"{' and '.join(entry.yields)}")  # fmt: skip
+        self._check_ladder()
+        kind = CODECS[variant.codec].kind
+        self._check_source("codec_from", variant.codec_from, kind == "learned", "codec")
+        trainable = TASKS[variant.task].trainable
+        self._check_source("task_from", variant.task_from, trainable, "task")
+        if variant.train is not None:
+            self._check_training(variant.train)
+        elif kind == "learned" and variant.codec_from == "random":
+            self._add(
+                "codec_from", "random", "on a variant that trains nothing; name trained weights"
+            )
+        elif trainable and variant.task_from == "random":
+            self._add(
+                "task_from", "random", "on a variant that trains nothing; name trained weights"
+            )
+
+    def _cuts(self) -> bool:
+        dataset = self.scale.datasets[self.variant.dataset]
+        return getattr(dataset, "center_crop", None) is not None
+
+    def _add(self, part: str, value: Any, problem: str) -> None:
+        self.faults.add(self.where, self.key(*part.split("/")), value, problem)
+
+    def _unknown(self, part: str, value: Any, what: str, allowed: Iterable[str]) -> None:
+        self.faults.unknown(self.where, self.key(*part.split("/")), value, what, allowed)
+
+    def _check_ladder(self) -> None:
+        variant, entry = self.variant, CODECS[self.variant.codec]
+        if variant.ladder is None:
+            if entry.kind == "classical":
+                self._add("ladder", None, f"but classical codec {entry.name!r} needs one over "
+                          f"{entry.rate_parameter!r}")  # fmt: skip
+            return
+        ladder = self.study.ladders.get(variant.ladder)
+        if ladder is None:
+            self._unknown("ladder", variant.ladder, "ladder", self.study.ladders)
+            return
+        if entry.kind == "none":
+            self._add("ladder", variant.ladder, "but codec 'uncoded' has one rate; set it to null")
+        if entry.kind == "classical" and ladder.parameter != entry.rate_parameter:
+            self._add("ladder", variant.ladder, f"varies {ladder.parameter!r}, but {entry.name!r} "
+                      f"takes {entry.rate_parameter!r}")  # fmt: skip
+
+    def _check_source(self, part: str, source: Any, needed: bool, what: str) -> None:
+        if not needed:
+            if source is not None:
+                self._add(part, source, f"but the {what} has no weights; set it to null")
+            return
+        if source is None:
+            self._add(part, None, f"but the {what} needs weights: random, pretrained or a variant")
+        elif source == "pretrained" and what == "task":
+            parameters: Any = task_parameters(self.scale, self.variant.task)
+            if getattr(parameters, "backbone", "") == "small":
+                self._add(part, source, "but there are no published weights for backbone 'small' "
+                          f"of scale {self.scale.name!r}; use random or a variant")  # fmt: skip
+        elif isinstance(source, Weights):
+            self._check_weights(part, source, what)
+
+    def _check_weights(self, part: str, source: Weights, what: str) -> None:
+        study_name = source.study or self.study.name
+        study = self.studies.get(study_name)
+        if study is None:
+            self._unknown(f"{part}/study", study_name, "study of this run", self.studies)
+            return
+        other = study.variants.get(source.variant)
+        if other is None:
+            self._unknown(f"{part}/variant", source.variant, "variant", study.variants)
+            return
+        mine, theirs = (getattr(v, what) for v in (self.variant, other))
+        registry: Registry[Any] = CODECS if what == "codec" else TASKS
+        training = self.variant.train
+        trains = training is not None and any(p.split(".")[0] == what for p in training.parts)
+        allowed = (mine, *(registry[mine].starts_from if trains and mine in registry else ()))
+        if what == "codec" and mine in CODECS:
+            allowed += CODECS[mine].same_network
+        if source.of not in (None, what):
+            theirs = getattr(other, source.of)
+            allowed = TASKS[mine].starts_from_codec if what == "task" and trains else ()
+        if theirs not in allowed:
+            self._add(f"{part}/variant", source.variant, f"has {what} {theirs!r}, not one of "
+                      f"{', '.join(allowed)}")  # fmt: skip
+        points = len(study.ladders[other.ladder].values) if other.ladder in study.ladders else 1
+        wanted = source.rate
+        if wanted == "same":
+            own = self.study.ladders.get(self.variant.ladder or "")
+            if own is not None and len(own.values) != points:
+                self._add(f"{part}/rate", "same", f"needs {len(own.values)} rates, but "
+                          f"{source.variant!r} has {points}")  # fmt: skip
+        elif not 0 <= wanted < points:
+            self._add(f"{part}/rate", wanted, f"is out of range; allowed: 0 to {points - 1}")
+
+    def _check_training(self, training: Training) -> None:
+        codec, task = CODECS[self.variant.codec], TASKS[self.variant.task]
+        allowed = [f"codec.{part}" for part in codec.parts]
+        allowed += ["codec"] if codec.kind == "learned" else []
+        allowed += ["task"] if task.trainable else []
+        allowed += [f"task.{part}" for part in task.parts]
+        for part in training.parts:
+            if part not in allowed:
+                self._unknown("train/parts", part, "trainable part of this variant", allowed)
+        terms = (*codec.loss_terms, *task.loss_terms)
+        for term, weight in training.loss.items():
+            if term not in terms:
+                self._unknown("train/loss", term, "loss term of this codec and task", terms)
+            if isinstance(weight, RateTarget):
+                self._check_weight(term, weight.target)
+                if weight.continues and not isinstance(self.variant.codec_from, Weights):
+                    self._add(f"train/loss/{term}/continues", True, "but the codec comes from no "
+                              "training; name a variant under codec_from")  # fmt: skip
+            else:
+                self._check_weight(term, weight)
+        schedules = [("train/schedule", training.schedule)]
+        if training.chain is not None:
+            schedules.append(("train/chain/schedule", training.chain.schedule))
+            if self.variant.ladder is None:
+                self._add("train/chain", training.chain.order, "needs a ladder to follow")
+        for part, name in schedules:
+            schedule = self.study.schedules.get(name)
+            if schedule is None:
+                self._unknown(part, name, "schedule", self.study.schedules)
+                continue
+            for group in optimiser_groups(training.parts):
+                if group not in schedule.optimisers:
+                    key = f"schedules.{name}.optimisers"
+                    problem = f"lacks {group!r}, which variant {self.name!r} trains"
+                    self.faults.add(self.where, key, sorted(schedule.optimisers), problem)
+
+    def _check_weight(self, term: str, weight: float | str) -> None:
+        if not isinstance(weight, str):
+            return
+        ladder = self.study.ladders.get(self.variant.ladder or "")
+        allowed = [f"${ladder.parameter}"] if ladder is not None else []
+        if weight not in allowed:
+            self._unknown(f"train/loss/{term}", weight, "number or ladder parameter", allowed)
+
+
+def optimiser_groups(parts: list[str]) -> list[str]:
+    """Return the optimiser groups that training ``parts`` needs."""
+    groups = []
+    if any(part.split(".")[0] == "codec" for part in parts):
+        groups.append("codec")
+    if any(part in ("codec", "codec.entropy") for part in parts):
+        groups.append("auxiliary")
+    if "codec.discriminator" in parts:
+        groups.append("adversary")
+    if any(part.split(".")[0] == "task" for part in parts):
+        groups.append("task")
+    return groups

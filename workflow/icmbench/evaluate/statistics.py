@@ -1,0 +1,193 @@
+"""Per-image sufficient statistics: what a task writes so that its metrics can be resampled.
+
+An evaluated operating point has one ``statistics-<group>.npz`` for each group of metrics. The file
+names its ``kind``; the kinds know how to compute metrics from any number of copies of each image.
+A new kind is a subclass of :class:`Statistics` with the :func:`register` decorator.
+
+Image ids are integers or strings; ``str(id)`` is the ``image_id`` of the records of that point.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from icmbench.errors import UserError
+from icmbench.metrics.average_precision import Matches, average_precision_resampled
+from icmbench.utils.files import atomic_path, reading
+
+Arrays = dict[str, npt.NDArray[Any]]
+Floats = npt.NDArray[np.float64]
+
+
+class Statistics(ABC):
+    """Statistics of I images, from which metrics follow under image weights."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def image_ids(self) -> npt.NDArray[Any]:
+        """Ids of the images, (I,), integers or strings."""
+
+    @abstractmethod
+    def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """Return each metric for R samples of the images, (R,), NaN where undefined.
+
+        Args:
+            weights: (R, I) non-negative integers, copies of each of ``image_ids``.
+        """
+
+    @abstractmethod
+    def to_arrays(self) -> Arrays:
+        """Return the content as named arrays, without Python objects."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, arrays: Arrays) -> Statistics:
+        """Rebuild from :meth:`to_arrays`."""
+
+    def metrics(self, weights: npt.NDArray[np.integer] | None = None) -> dict[str, float]:
+        """Return each metric for one sample, (I,) copies of each image; None: once each."""
+        copies = np.ones(self.image_ids.size, np.int64) if weights is None else weights
+        return {name: float(v[0]) for name, v in self.metrics_resampled(copies[None, :]).items()}
+
+
+KINDS: dict[str, type[Statistics]] = {}
+
+Kind = TypeVar("Kind", bound=type[Statistics])
+
+
+def register(kind: str) -> Callable[[Kind], Kind]:
+    """Class decorator: files of this ``kind`` are read by the decorated class."""
+
+    def add(cls: Kind) -> Kind:
+        if kind in KINDS:
+            raise ValueError(f"statistics kind {kind!r} is registered twice")
+        cls.kind = kind
+        KINDS[kind] = cls
+        return cls
+
+    return add
+
+
+def save_statistics(path: Path | str, statistics: Statistics) -> None:
+    """Write an ``.npz`` file with the content and the kind, atomically."""
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, kind=np.array(statistics.kind), **statistics.to_arrays())
+
+
+def load_statistics(path: Path | str) -> Statistics:
+    """Read a file written by :func:`save_statistics`.
+
+    Raises:
+        UserError: if the file is of a kind that is not registered.
+    """
+    advice = "delete it and evaluate the operating point again"
+    with reading(path, advice), np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    kind = str(arrays.pop("kind", ""))
+    if kind not in KINDS:
+        allowed = ", ".join(sorted(KINDS))
+        raise UserError(f"{path}: statistics kind {kind!r} is unknown; allowed: {allowed}")
+    with reading(path, advice):
+        return KINDS[kind].from_arrays(arrays)
+
+
+@register("mean")
+class MeanStatistics(Statistics):
+    """Named per-image values; each metric is their mean over images (inf if one is inf)."""
+
+    def __init__(self, image_ids: npt.ArrayLike, values: dict[str, npt.ArrayLike]) -> None:
+        """Keep ``values``: metric name to (I,) numbers, NaN not allowed."""
+        self._image_ids = np.asarray(image_ids)
+        self.values = {name: np.asarray(v, dtype=np.float64) for name, v in values.items()}
+        for name, per_image in self.values.items():
+            if per_image.shape != self._image_ids.shape:
+                raise UserError(
+                    f"statistics {name!r}: {per_image.size} values for "
+                    f"{self._image_ids.size} images; give one for each"
+                )
+            missing = np.isnan(per_image)
+            if missing.any():
+                raise UserError(
+                    f"statistics {name!r}: NaN for {missing.sum()} of {missing.size} images, first "
+                    f"{self._image_ids[missing][0]!s}; a mean needs a value for every image"
+                )
+
+    @property
+    def image_ids(self) -> npt.NDArray[Any]:
+        """Ids of the images, (I,)."""
+        return self._image_ids
+
+    def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """Return the weighted mean of each value, (R,)."""
+        # Once for all metrics. Rows lie in a piece, as when products convert them: the order of
+        # summation, so the last bit, depends on it, and ties between curves on the last bit.
+        copies = weights.astype(np.float64, order="C")
+        return {name: weighted_mean(values, copies) for name, values in self.values.items()}
+
+    def to_arrays(self) -> Arrays:
+        """Return ids, names (M,) and values (M, I)."""
+        names = list(self.values)
+        stacked = np.array([self.values[name] for name in names]).reshape(len(names), -1)
+        return {"image_ids": self._image_ids, "names": np.array(names, np.str_), "values": stacked}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> MeanStatistics:
+        """Rebuild from :meth:`to_arrays`."""
+        names = [str(name) for name in arrays["names"]]
+        return cls(arrays["image_ids"], dict(zip(names, arrays["values"], strict=True)))
+
+
+def weighted_mean(values: Floats, weights: npt.NDArray[np.integer] | Floats) -> Floats:
+    """Return the mean of ``values`` (I,) under each row of ``weights`` (R, I), shape (R,).
+
+    An infinite value counts only in the rows that give it weight (0 times inf would be NaN).
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        sums = weights @ values
+    else:
+        sums = np.ascontiguousarray(weights[:, finite]) @ values[finite]
+    for i in np.nonzero(~finite)[0]:
+        sums[weights[:, i] > 0] += values[i]
+    counts = weights.sum(axis=1)
+    mean: Floats = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return mean
+
+
+@register("average_precision")
+class AveragePrecisionStatistics(Statistics):
+    """COCO average precision: ``box_map``, ``box_map50``, ``box_map75`` or ``mask_...``, [0, 1]."""
+
+    PREFIX: ClassVar[dict[str, str]] = {"bbox": "box", "segm": "mask"}
+
+    def __init__(self, matches: Matches) -> None:
+        """Keep the matches of :func:`icmbench.metrics.average_precision.match_detections`."""
+        self.matches = matches
+
+    @property
+    def image_ids(self) -> npt.NDArray[Any]:
+        """Ids of the images, (I,)."""
+        return self.matches.image_ids
+
+    def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """Return the three average precisions, (R,) each."""
+        prefix = self.PREFIX[self.matches.iou_type]
+        values = average_precision_resampled(self.matches, weights)
+        return {f"{prefix}_{name}": value for name, value in values.items()}
+
+    def to_arrays(self) -> Arrays:
+        """Return the arrays of the matches."""
+        return self.matches.to_arrays()
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> AveragePrecisionStatistics:
+        """Rebuild from :meth:`to_arrays`."""
+        return cls(Matches.from_arrays(arrays))

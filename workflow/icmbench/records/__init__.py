@@ -1,1 +1,0 @@
-"""What an evaluation leaves of each image: rows, and statistics that metrics follow from."""

@@ -1,0 +1,166 @@
+"""External codec programs: which there are, where they lie, what exactly they are."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from icmbench.errors import UserError
+from icmbench.utils.files import sha256_file
+
+
+@dataclass(frozen=True)
+class KnownProgram:
+    """A program that a user may have.
+
+    Attributes:
+        name: key under ``programs`` in config.yaml.
+        default: its usual file name, looked up on PATH.
+        what: what it is.
+        home: where its project lives.
+        is_file: whether it is a file that another program reads, not a command.
+    """
+
+    name: str
+    default: str
+    what: str
+    home: str
+    is_file: bool = False
+
+
+_BPG = "https://bellard.org/bpg"
+_VTM = "https://vcgit.hhi.fraunhofer.de/jvet/VVCSoftware_VTM"
+_HM = "https://vcgit.hhi.fraunhofer.de/jvet/HM"
+_VVENC = "https://github.com/fraunhoferhhi/vvenc"
+_VVDEC = "https://github.com/fraunhoferhhi/vvdec"
+
+KNOWN_PROGRAMS = {
+    program.name: program
+    for program in (
+        KnownProgram("bpgenc", "bpgenc", "BPG encoder (HEVC intra)", _BPG),
+        KnownProgram("bpgdec", "bpgdec", "BPG decoder", _BPG),
+        KnownProgram("vtm_encoder", "EncoderAppStatic", "VTM, VVC reference encoder", _VTM),
+        KnownProgram("vtm_decoder", "DecoderAppStatic", "VTM, VVC reference decoder", _VTM),
+        KnownProgram(
+            "vtm_config", "encoder_intra_vtm.cfg", "VTM's intra configuration", _VTM, is_file=True
+        ),
+        KnownProgram("hm_encoder", "TAppEncoderStatic", "HM, HEVC reference encoder", _HM),
+        KnownProgram("hm_decoder", "TAppDecoderStatic", "HM, HEVC reference decoder", _HM),
+        KnownProgram(
+            "hm_config",
+            "encoder_intra_main_rext.cfg",
+            "HM's intra configuration, range extensions",
+            _HM,
+            is_file=True,
+        ),
+        KnownProgram("vvencapp", "vvencapp", "Fraunhofer VVenC encoder", _VVENC),
+        KnownProgram("vvdecapp", "vvdecapp", "Fraunhofer VVdeC decoder", _VVDEC),
+    )
+}
+
+# Beside which program a configuration file is looked for where nothing names it.
+_BESIDE = {"vtm_config": "vtm_encoder", "hm_config": "hm_encoder"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program as it will be run.
+
+    Attributes:
+        name: key of :data:`KNOWN_PROGRAMS`.
+        command: words before its own arguments: a path, or a wrapper that runs it in a container or
+            with a module loaded, e.g. ``apptainer exec vtm.sif EncoderAppStatic``.
+        digest: SHA-256 over the files among the words of the command (the program itself, a
+            container image) in order; empty where none of them is a file here.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    digest: str = field(default="")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the program for a job's settings."""
+        return {"name": self.name, "command": list(self.command), "digest": self.digest}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Program:
+        """Return the program of a job's settings."""
+        return Program(value["name"], tuple(value["command"]), value["digest"])
+
+
+def find_program(name: str, settings: Mapping[str, str | None]) -> Program | None:
+    """Return a program, or None where it is neither named nor on PATH.
+
+    Args:
+        name: key of :data:`KNOWN_PROGRAMS`.
+        settings: section ``programs`` of config.yaml: a path or command line by name.
+
+    Raises:
+        UserError: where a setting names something that is not there or cannot run.
+    """
+    known = KNOWN_PROGRAMS[name]
+    setting = settings.get(name)
+    if known.is_file:
+        path = _find_file(known, setting, settings)
+        return None if path is None else Program(name, (str(path),), _digest((str(path),)))
+    if setting is None:
+        found = shutil.which(known.default)
+        return None if found is None else Program(name, (found,), _digest((found,)))
+    words = shlex.split(setting)
+    found = shutil.which(str(Path(words[0]).expanduser())) if words else None
+    if found is None:
+        raise UserError(
+            f"config.yaml: key 'programs.{name}': {setting!r} is no program that can be run; "
+            f"give a path or command line of the {known.what}, or null to look on PATH"
+        )
+    # Programs run in folders of their own, from where a relative image of a container is not found.
+    command = (str(Path(found).absolute()), *(_absolute_file(word) for word in words[1:]))
+    return Program(name, command, _digest(command))
+
+
+def _absolute_file(word: str) -> str:
+    path = Path(word).expanduser()
+    return str(path.absolute()) if path.is_file() else word
+
+
+def _find_file(
+    known: KnownProgram, setting: str | None, settings: Mapping[str, str | None]
+) -> Path | None:
+    if setting is not None:
+        path = Path(setting).expanduser().absolute()
+        if not path.is_file():
+            raise UserError(
+                f"config.yaml: key 'programs.{known.name}': {setting!r} is no file; "
+                f"give the path of {known.what} ({known.default})"
+            )
+        return path
+    program = find_program(_BESIDE[known.name], settings)
+    if program is None:
+        return None
+    # Where the projects' own trees have it: bin/ and cfg/ side by side.
+    folder = Path(program.command[-1]).resolve().parent
+    for parent in (folder, *folder.parents[:3]):
+        for candidate in (parent / known.default, parent / "cfg" / known.default):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _digest(command: tuple[str, ...]) -> str:
+    digests = []
+    for word in command:
+        path = Path(word)
+        if path.is_absolute() and path.is_file():
+            state = path.stat()
+            digests.append(_file_digest(str(path), state.st_size, state.st_mtime_ns))
+    return "-".join(digests)
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: str, size: int, mtime_ns: int) -> str:
+    return sha256_file(path)

@@ -1,0 +1,23 @@
+# Classical codecs: bitstreams and decoded images of one share of a split at one quality.
+# No job here imports torch. A cluster gets several short jobs as one. Finished images survive a
+# failed job in the cache.
+
+
+rule code_classical:
+    input:
+        W.classical_inputs,
+        job=f"{ROOT}/plan/code/{{split}}/classical/{{point}}.json",
+    output:
+        rows=f"{ROOT}/encoded/{{split}}/classical/{{point}}/chunk{{chunk}}of{{chunks}}.json",
+    log:
+        f"{ROOT}/logs/code/{{split}}/classical/{{point}}/chunk{{chunk}}of{{chunks}}.log",
+    group:
+        W.classical_group
+    conda:
+        "../../envs/icmbench.yaml"
+    resources:
+        **W.cpu,
+        mem_mb=W.mb(W.runtime.classical_mb),
+        runtime=W.minutes(W.runtime.classical_min),
+    shell:
+        "python -m icmbench code {input.job} --chunk {wildcards.chunk} 2> >(tee {log} >&2)"
