@@ -292,7 +292,7 @@ def _steady(table: Table, what: str, cap: TimeCap) -> Iterator[None]:
 
 def codec_decodes(kind: str) -> bool:
     """Return whether evaluation of a codec yields images, not features."""
-    return CODECS[kind].yields == ("images",)
+    return CODECS[kind].outputs == ("images",)
 
 
 def make_codec(kind: str, small: bool) -> Any:

@@ -27,7 +27,7 @@ load_modules([])
 LEARNED = [
     name
     for name in CODECS.names()
-    if CODECS[name].kind == "learned" and CODECS[name].yields == ("images",)
+    if CODECS[name].kind == "learned" and CODECS[name].outputs == ("images",)
 ]
 SEQUENTIAL = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 
@@ -179,7 +179,7 @@ def test_attention_codec_adopts_every_layer_of_the_one_without(tmp_path: Path) -
     load_part(attention, tmp_path / "weights.pt", "codec", partial=True)
     own = attention.state_dict()
     for name, value in anchor.state_dict().items():
-        there = attention.name_here(name)
+        there = attention.rename_weight(name)
         if own[there].shape == value.shape:  # tables are made anew
             assert torch.equal(own[there], value), name
     # With its attention blocks bridged, the transform is the other's.

@@ -244,7 +244,7 @@ def encode_job(name: str) -> dict[str, Any]:
         "threads": 1,
         "gpu": 0,
         "modules": [],
-        "decodes": ["images"] if entry.yields == ("images",) else ["features"],
+        "decodes": ["images"] if entry.outputs == ("images",) else ["features"],
     }
 
 

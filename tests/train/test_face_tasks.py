@@ -95,7 +95,7 @@ def test_tasks_that_are_left_out_leave_no_parts_or_terms(tasks: tuple[str, ...])
     counts = {name: SMALL[name] if name in tasks else 0 for name in ("attributes", "parsing")}
     task = on_latents(**counts)
     assert set(task.part_modules()) == {"stem", *tasks}
-    assert task.reads == "features" and task.targets == "faces"
+    assert task.input_kind == "features" and task.targets == "faces"
     inside = {id(p) for part in task.part_modules().values() for m in part for p in m.parameters()}
     assert inside == {id(p) for p in task.parameters()}
     losses = task.losses(latents(), targets())
@@ -136,7 +136,7 @@ def test_on_images_sizes_need_no_multiple() -> None:
     images = [torch.rand(3, 60, 50), torch.rand(3, 64, 64)]
     assert set(task.losses(images, targets())) == {"attributes", "parsing"}
     shapes = [result["parsing"].shape for result in task.predict(images)]
-    assert task.reads == "images" and shapes == [(60, 50), (64, 64)]
+    assert task.input_kind == "images" and shapes == [(60, 50), (64, 64)]
     with pytest.raises(UserError, match="'small': torchvision has weights for resnet50 only"):
         task.load_pretrained()
     with pytest.raises(UserError, match="no published weights"):

@@ -87,7 +87,7 @@ def test_pooled_features_are_those_of_torchvisions_resnet() -> None:
     reference = resnet50(weights=None).eval()
     task = Probe(ProbeParameters()).eval()
     assert sum(p.numel() for p in task.parameters()) == 25_557_032  # torchvision's count
-    state = {task.name_here(n): v for n, v in reference.state_dict().items()}
+    state = {task.rename_weight(n): v for n, v in reference.state_dict().items()}
     wrong = task.load_state_dict(state, strict=False)
     assert set(wrong.missing_keys) == {"network.fc.weight", "network.fc.bias"}
     task.classifier.load_state_dict(reference.fc.state_dict())
@@ -315,7 +315,7 @@ def test_losses_are_finite_under_autocast(kind: Any) -> None:
         targets = [{"label": torch.tensor(1)}, {"label": torch.tensor(0)}]
     sizes = [(i.shape[1], i.shape[2]) for i in images]
     features = Features(torch.rand(2, 32, 32, 32), sizes, (128, 128))
-    inputs = images if task.reads == "images" else features
+    inputs = images if task.input_kind == "images" else features
     task.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = task.losses(inputs, targets)

@@ -32,7 +32,7 @@ _LEFT_OUT = (
     "scipy.stats",
 )
 
-Yield = Literal["images", "features"]
+DataKind = Literal["images", "features"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class CodecEntry:
         implementation: ``package.module:Class``, imported when a job runs it.
         parts: names of the parts that a study may train, as ``codec.<part>``.
         starts_from: other codecs whose weights it may start from, as far as names and shapes agree.
-        same_network: codecs that are the same network in another use; they share weights.
+        shares_weights_with: codecs that are the same network in another use; they share weights.
         loss_terms: names of the loss terms the codec yields.
         rate_parameter: a classical codec's rate setting, which its ladder must name.
-        yields: what it decodes to: images, features that tasks read without pixels, or both.
+        outputs: what it decodes to: images, features that tasks read without pixels, or both.
         feature_channels: channels of the features, from the parameters.
         defaults: settings that this name stands for, laid over the defaults of ``parameters``.
         programs: external programs it needs, keys of ``programs.KNOWN_PROGRAMS``.
@@ -63,10 +63,10 @@ class CodecEntry:
     implementation: str
     parts: tuple[str, ...] = ()
     starts_from: tuple[str, ...] = ()
-    same_network: tuple[str, ...] = ()
+    shares_weights_with: tuple[str, ...] = ()
     loss_terms: tuple[str, ...] = ()
     rate_parameter: str | None = None
-    yields: tuple[Yield, ...] = ("images",)
+    outputs: tuple[DataKind, ...] = ("images",)
     feature_channels: Callable[[Any], int] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     programs: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class TaskEntry:
         starts_from: other tasks whose weights it may start from; parts they lack begin at random.
         starts_from_codec: codecs that hold weights it may start from (``task_from: {of: codec}``).
         reads: images (decoded or original), or a codec's features.
-        takes_codec: whether its losses are of the codec's own network, see ``train.system``.
+        trains_codec: whether its losses are of the codec's own network, see ``train.system``.
         defaults: settings that this name stands for, laid over the defaults of ``parameters``.
         loss_terms: names of the loss terms the task yields; ``task`` is their sum.
         metrics: the metrics it is judged by, the first one leading.
@@ -101,8 +101,8 @@ class TaskEntry:
     parts: tuple[str, ...] = ()
     starts_from: tuple[str, ...] = ()
     starts_from_codec: tuple[str, ...] = ()
-    reads: Yield = "images"
-    takes_codec: bool = False
+    input_kind: DataKind = "images"
+    trains_codec: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -124,7 +124,7 @@ def _register_dicm(name: str, starts_from: tuple[str, ...] = (), **defaults: boo
                 "feature_mse",
                 *(f"layer{stage}_mse" for stage in (2, 3, 4)),
             ),
-            yields=("features",),
+            outputs=("features",),
             feature_channels=lambda parameters: 4 * parameters.backbone_width,
             defaults=defaults,
         )
@@ -155,9 +155,9 @@ for _name, _class, _channels in (
             parameters=LayeredParameters,
             implementation=f"icmbench.codecs.layered.codec:{_class}",
             parts=("analysis", "synthesis", "entropy", "discriminator"),
-            same_network=("layered", "layered-semantic"),
+            shares_weights_with=("layered", "layered-semantic"),
             loss_terms=("bpp", "mse", "mae", "ssim", "perceptual", "adversarial"),
-            yields=("features", "images"),
+            outputs=("features", "images"),
             feature_channels=_channels,
         )
     )

@@ -63,7 +63,7 @@ class Plan(Points):
                     continue
                 job = jobs.setdefault(key, self._encode_job(point, split, key))
                 if "decodes" in job:
-                    wanted = {*job["decodes"], TASKS[self.variant(point).task].reads}
+                    wanted = {*job["decodes"], TASKS[self.variant(point).task].input_kind}
                     job["decodes"] = sorted(wanted)
         return jobs
 
@@ -213,7 +213,7 @@ class Plan(Points):
 
     def _decoder(self, point: Point) -> dict[str, Any] | None:
         """Return the codec that makes features of latents, where the task reads features."""
-        reads_features = TASKS[self.variant(point).task].reads == "features"
+        reads_features = TASKS[self.variant(point).task].input_kind == "features"
         return self._codec(point, "owner") if reads_features else None
 
     def _description(self, point: Point) -> dict[str, Any]:

@@ -191,10 +191,10 @@ class _Check:
         elif self._cuts() and {"box_map", "mask_map"} & set(TASKS[variant.task].metrics):
             self._add("dataset", variant.dataset, "has a center_crop, which boxes and masks do "
                       "not follow; use short_side alone for detection")  # fmt: skip
-        entry, reads = CODECS[variant.codec], TASKS[variant.task].reads
-        if variant.evaluate and reads not in entry.yields:
+        entry, reads = CODECS[variant.codec], TASKS[variant.task].input_kind
+        if variant.evaluate and reads not in entry.outputs:
             self._add("task", variant.task, f"reads {reads}, but codec {entry.name!r} yields "
-                      f"{' and '.join(entry.yields)}")  # fmt: skip
+                      f"{' and '.join(entry.outputs)}")  # fmt: skip
         self._check_ladder()
         kind = CODECS[variant.codec].kind
         self._check_source("codec_from", variant.codec_from, kind == "learned", "codec")
@@ -269,7 +269,7 @@ class _Check:
         trains = training is not None and any(p.split(".")[0] == what for p in training.parts)
         allowed = (mine, *(registry[mine].starts_from if trains and mine in registry else ()))
         if what == "codec" and mine in CODECS:
-            allowed += CODECS[mine].same_network
+            allowed += CODECS[mine].shares_weights_with
         if source.of not in (None, what):
             theirs = getattr(other, source.of)
             allowed = TASKS[mine].starts_from_codec if what == "task" and trains else ()

@@ -158,7 +158,7 @@ def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
 
 def yields_of(job: dict[str, Any]) -> tuple[str, ...]:
     """Return what the codec of an encode job decodes to."""
-    return CODECS[job["codec"]["name"]].yields
+    return CODECS[job["codec"]["name"]].outputs
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,6 @@ def _load(module: Any, settings: dict[str, Any], part: str) -> None:
     """Load trained weights; those of another network as far as names and shapes agree."""
     names = {settings["name"]}
     if part == "codec":
-        names.update(CODECS[settings["name"]].same_network)
+        names.update(CODECS[settings["name"]].shares_weights_with)
     own = settings["weights_of"] in names and settings["weights_part"] == part
     load_part(module, Path(settings["weights"]), settings["weights_part"], partial=not own)

@@ -61,7 +61,7 @@ def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -
     """Load the weights of ``part`` (codec or task) from a weights file into ``module``.
 
     ``partial``: the file is another network's; what agrees in name and shape is taken. A module
-    that knows what its layers are called there says so (``name_here``).
+    that knows what its layers are called there says so (``rename_weight``).
 
     Entropy coding tables change size when a model is updated; they are resized to fit the file's,
     which is what makes published checkpoints fail to load elsewhere.
@@ -78,8 +78,8 @@ def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -
         raise UserError(f"{path}: holds no weights of the {part}; it was not trained there")
     if partial:
         own = module.state_dict()
-        name_here = getattr(module, "name_here", str)
-        state = {name_here(name): value for name, value in state.items()}
+        rename_weight = getattr(module, "rename_weight", str)
+        state = {rename_weight(name): value for name, value in state.items()}
         state = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
         if not state:
             raise UserError(f"{path}: nothing in it fits this {part}; start it from another")

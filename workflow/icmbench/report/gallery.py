@@ -222,7 +222,7 @@ class _Shown:
         self._records = results.images_of(point)
         self._rows = results.rows_of(point)
         self._decoded: Path | None = None
-        self._reads_features = TASKS[point["task"]].reads == "features"
+        self._reads_features = TASKS[point["task"]].input_kind == "features"
         if point["encoding"] is not None and not self._reads_features:
             # An archive of a learned codec, a folder of an anchor.
             folder = results.root / "encoded" / point["encoding"]

@@ -177,7 +177,7 @@ def _variants(plan: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
 def _has_images(variant: dict[str, Any]) -> bool:
     """Return whether a variant's bitstreams are decoded to images, which have a quality."""
     codec, task = CODECS[variant["codec"]], TASKS[variant["task"]]
-    return codec.kind != "none" and task.reads == "images"
+    return codec.kind != "none" and task.input_kind == "images"
 
 
 def _evaluated(plan: dict[str, Any], study: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from icmbench.registry import TASKS, TaskEntry, Yield
+from icmbench.registry import TASKS, DataKind, TaskEntry
 from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
 from icmbench.tasks.tang2025_parameters import (
     ContrastiveParameters,
@@ -131,7 +131,7 @@ def _contrastive(name: str, starts_from: tuple[str, ...] = (), **defaults: bool)
             loss_terms=("contrastive",),
             metrics=(),
             starts_from=starts_from,
-            takes_codec=True,
+            trains_codec=True,
             defaults=defaults,
         )
     )
@@ -145,7 +145,7 @@ _contrastive("contrastive-joint", starts_from=("contrastive",), eliminate=True)
 def _on_backbone(
     name: str,
     implementation: str,
-    reads: Yield,
+    input_kind: DataKind,
     parameters: type[Strict],
     parts: tuple[str, ...],
     loss_terms: tuple[str, ...],
@@ -161,12 +161,12 @@ def _on_backbone(
             parameters=parameters,
             implementation=f"icmbench.tasks.{implementation}",
             trainable=True,
-            parts=("head", *parts) if reads == "images" else parts,
+            parts=("head", *parts) if input_kind == "images" else parts,
             loss_terms=loss_terms,
             metrics=metrics,
             starts_from=starts_from,
             starts_from_codec=("dicm", "dicm-no-elimination", "dicm-no-context"),
-            reads=reads,
+            input_kind=input_kind,
             defaults=defaults,
         )
     )
@@ -211,20 +211,20 @@ def _faces(
     name: str, loss_terms: tuple[str, ...], metrics: tuple[str, ...], **defaults: int
 ) -> None:
     """Register an analysis of faces on images and on latents."""
-    for reads, parameters, implementation in (
+    for input_kind, parameters, implementation in (
         ("images", FaceParameters, "FaceOnImages"),
         ("features", FaceOnFeaturesParameters, "FaceOnFeatures"),
     ):
         TASKS.register(
             TaskEntry(
-                name=f"{name}-on-{reads}",
+                name=f"{name}-on-{input_kind}",
                 parameters=parameters,
                 implementation=f"icmbench.tasks.faces.analysis:{implementation}",
                 trainable=True,
                 parts=("stem", *loss_terms),
                 loss_terms=("task", *loss_terms),
                 metrics=metrics,
-                reads=cast("Yield", reads),
+                input_kind=cast("DataKind", input_kind),
                 defaults=defaults,
             )
         )

@@ -32,7 +32,7 @@ class OnBackbone(nn.Module):
     network: SplitResNet
 
     @staticmethod
-    def name_here(name: str) -> str:
+    def rename_weight(name: str) -> str:
         """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
         return name_in_network(name)
 
@@ -63,14 +63,14 @@ class FeatureProbe(OnBackbone):
     """
 
     targets = "label"
-    reads = "features"
+    input_kind = "features"
 
     def __init__(self, parameters: ProbeParameters, pretrained: bool = False) -> None:
         super().__init__()
         self.network = SplitResNet(
             parameters.backbone_blocks, parameters.backbone_width, parameters.classes
         )
-        if self.reads == "features":
+        if self.input_kind == "features":
             remove_head(self.network)
         # As in MoCo; the classifier is convex, so this only fixes where it starts.
         nn.init.normal_(self.classifier.weight, std=0.01)
@@ -120,7 +120,7 @@ class FeatureProbe(OnBackbone):
 class Probe(FeatureProbe):
     """The same on images [3, H, W] in [0, 1], through the head of the backbone."""
 
-    reads = "images"
+    input_kind = "images"
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""

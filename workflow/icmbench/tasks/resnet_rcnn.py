@@ -55,13 +55,13 @@ class FeatureRcnn(OnBackbone):
         reads: features or images.
     """
 
-    reads = "features"
+    input_kind = "features"
 
     def __init__(self, parameters: ResnetRcnnParameters, pretrained: bool = False) -> None:
         super().__init__()
         self.settings = parameters
         self.network = SplitResNet(parameters.backbone_blocks, parameters.backbone_width, classes=0)
-        if self.reads == "features":
+        if self.input_kind == "features":
             remove_head(self.network)
         self.detector = _Detector(parameters, self.network.channels)
 
@@ -111,7 +111,7 @@ class FeatureRcnn(OnBackbone):
 class ResnetRcnn(FeatureRcnn):
     """The same on images [3, H, W] in [0, 1], through the head of the backbone."""
 
-    reads = "images"
+    input_kind = "images"
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""

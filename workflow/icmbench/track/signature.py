@@ -62,7 +62,7 @@ def _of_codec(codec: dict[str, Any]) -> tuple[TensorOf, ...]:
     outputs: tuple[TensorOf, ...] = ()
     if entry.kind == "none":
         return outputs
-    if "images" in entry.yields:
+    if "images" in entry.outputs:
         outputs += (TensorOf("reconstructions", "float32", _IMAGES),)
     if entry.feature_channels is not None:
         channels = entry.feature_channels(entry.parameters.model_validate(codec["parameters"]))

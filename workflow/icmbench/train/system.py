@@ -17,7 +17,7 @@ from icmbench.train.rate_control import Steering
 class System(nn.Module):
     """A codec followed by a task network; either may be absent.
 
-    A task with ``takes_codec`` trains the codec's own network: it is given the codec itself.
+    A task with ``trains_codec`` trains the codec's own network: it is given the codec itself.
 
     Args:
         codec: a learned codec, or None where the images come decoded or uncoded.
@@ -44,7 +44,7 @@ class System(nn.Module):
         self.steering_state = nn.ModuleDict(self.steering)
         if codec is not None:
             # Codecs of many terms compute what is wanted; a task that reads images needs them.
-            images = task is not None and getattr(task, "reads", "images") == "images"
+            images = task is not None and getattr(task, "input_kind", "images") == "images"
             codec.wanted = frozenset(loss) | ({"mse"} if images else set())
 
     def loss(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ class System(nn.Module):
     @property
     def task_takes_codec(self) -> bool:
         """Whether the task's losses are of the codec's own network."""
-        return getattr(self.task, "takes_codec", False)
+        return getattr(self.task, "trains_codec", False)
 
     def _code(self, images: list[Tensor]) -> tuple[list[Tensor] | Features, dict[str, Tensor]]:
         assert self.codec is not None
@@ -102,7 +102,7 @@ class System(nn.Module):
                     [(a - b).square().sum() for a, b in zip(decoded, images, strict=True)]
                 )
                 terms["mse"] = 255**2 * squared.sum() / (3 * pixels)
-        if getattr(self.task, "reads", "images") == "features":
+        if getattr(self.task, "input_kind", "images") == "features":
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             return Features(out.features, sizes, (stacked.shape[-2], stacked.shape[-1])), terms
         return decoded, terms

@@ -96,7 +96,7 @@ class ChengAttention(ChengAnchor):
         return Cheng2020Attention(*sizes)
 
     @staticmethod
-    def name_here(name: str) -> str:
+    def rename_weight(name: str) -> str:
         """Return what a parameter of :class:`ChengAnchor` is called here."""
         parts = name.split(".")
         places = _PLACES.get(parts[1], ()) if len(parts) > 2 else ()

@@ -35,12 +35,12 @@ class Contrastive(nn.Module):
 
     Attributes:
         targets: what it needs beside the images: their index in the split.
-        takes_codec: the trainer calls :meth:`with_codec` and :meth:`refresh`.
+        trains_codec: the trainer calls :meth:`with_codec` and :meth:`refresh`.
     """
 
     targets = "index"
-    reads = "images"
-    takes_codec = True
+    input_kind = "images"
+    trains_codec = True
 
     def __init__(self, parameters: ContrastiveParameters, pretrained: bool = False) -> None:
         super().__init__()

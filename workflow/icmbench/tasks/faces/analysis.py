@@ -43,7 +43,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
     """
 
     targets = "faces"
-    reads: Literal["images", "features"]
+    input_kind: Literal["images", "features"]
 
     def __init__(self, parameters: FaceParameters, stem: Stem) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
 class FaceOnFeatures(FaceAnalysis[LatentStem, Features]):
     """Reads a codec's latents [B, C, H/16, W/16]; no image is decoded."""
 
-    reads = "features"
+    input_kind = "features"
 
     def __init__(self, parameters: FaceOnFeaturesParameters, pretrained: bool = False) -> None:
         assert parameters.feature_channels is not None  # the plan has the codec's
@@ -134,7 +134,7 @@ class FaceOnFeatures(FaceAnalysis[LatentStem, Features]):
 class FaceOnImages(FaceAnalysis[ImageStem, list[Tensor]]):
     """Reads images [3, H, W] in [0, 1], decoded or not."""
 
-    reads = "images"
+    input_kind = "images"
 
     def __init__(self, parameters: FaceParameters, pretrained: bool = False) -> None:
         super().__init__(parameters, ImageStem(parameters))
