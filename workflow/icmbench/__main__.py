@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icmbench import __version__
 from icmbench.errors import UserError
 from icmbench.registry import PIXEL_METRICS
+
+if TYPE_CHECKING:
+    from icmbench.jobs import Job, TrainJob
 from icmbench.utils.job_stats import cost, keep_freed_memory
 
 # Nothing heavy is imported at the top: each verb imports what it needs, so that a JPEG or report
@@ -27,16 +30,16 @@ _LONGEST = 800  # characters of an error
 _GARBAGE = 20_000
 
 
-def _job(arguments: argparse.Namespace) -> dict[str, Any]:
-    from icmbench.config.jobs import read_job
+def _job(arguments: argparse.Namespace, model: type[Job]) -> Job:
+    from icmbench.jobs import read_job
     from icmbench.plugins import load_modules
 
     gc.set_threshold(_GARBAGE)
     keep_freed_memory()
-    job = read_job(arguments.job, arguments.verb)
-    load_modules(job.get("modules", []))
+    job = read_job(arguments.job, model)
+    load_modules(job.modules)
     # Set before torch or NumPy start their thread pools: oversubscription was measured to cost 6x.
-    _set_threads(str(job.get("threads") or job.get("runtime", {}).get("threads") or 1))
+    _set_threads(str(job.threads))
     return job
 
 
@@ -46,6 +49,7 @@ def _set_threads(threads: str) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from icmbench.config.job_settings import classical_jobs, encode_jobs
     from icmbench.config.plan import load_plan
     from icmbench.config.plan_lock import write_plan
 
@@ -60,15 +64,17 @@ def _plan(arguments: argparse.Namespace) -> int:
         print(f"icmbench: {line}", file=sys.stderr)
     print(
         f"{plan.root / 'plan.json'}: {len(plan.points)} operating points, {len(plan.trained)} "
-        f"trainings, {len(plan.encodings)} encodings, {len(plan.evaluated)} evaluations"
+        f"training runs, {len(encode_jobs(plan)) + len(classical_jobs(plan))} encodings, "
+        f"{len(plan.evaluated)} evaluations"
     )
     return 0
 
 
 def _data(arguments: argparse.Namespace) -> int:
     from icmbench.data.prepare import prepare
+    from icmbench.jobs import DataJob
 
-    print(prepare(_job(arguments), arguments.threads))
+    print(prepare(_job(arguments, DataJob), arguments.threads))
     return 0
 
 
@@ -96,19 +102,21 @@ def _datasets(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    job = _job(arguments)
+    from icmbench.jobs import TrainJob
+
+    job = _job(arguments, TrainJob)
     from icmbench.train import launch
     from icmbench.utils.gpus import take_gpus
 
     if launch.is_member():
         launch.take_part(lambda: _train_here(job, launch.leads()))
-    take_gpus(job["runtime"]["gpu"] * job["schedule"].get("devices", 1))
+    take_gpus(job.runtime.gpu * job.schedule.devices)
     if launch.wants_processes(job):
         return launch.launch(arguments.job, job)
     return _train_here(job)
 
 
-def _train_here(job: dict[str, Any], speaks: bool = True) -> int:
+def _train_here(job: TrainJob, speaks: bool = True) -> int:
     from icmbench.train.launch import INTERRUPTED
     from icmbench.train.run import Interrupted, train
 
@@ -124,23 +132,29 @@ def _train_here(job: dict[str, Any], speaks: bool = True) -> int:
 
 
 def _encode(arguments: argparse.Namespace) -> int:
-    curve = _job(arguments)
+    from icmbench.jobs import EncodeCurve
+
+    curve = _job(arguments, EncodeCurve)
     from icmbench.evaluate.curve import encode_curve
 
-    print(encode_curve(curve["jobs"]))
+    print(encode_curve(curve.jobs))
     return 0
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    curve = _job(arguments)
+    from icmbench.jobs import EncodeCurve
+
+    curve = _job(arguments, EncodeCurve)
     from icmbench.evaluate.curve import decode_curve
 
-    print(decode_curve(curve["jobs"]))
+    print(decode_curve(curve.jobs))
     return 0
 
 
 def _code(arguments: argparse.Namespace) -> int:
-    job = _job(arguments)
+    from icmbench.jobs import ClassicalJob
+
+    job = _job(arguments, ClassicalJob)
     from icmbench.evaluate.classical import code_chunk
 
     print(code_chunk(job, arguments.chunk))
@@ -187,13 +201,15 @@ def _rd(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    curve = _job(arguments)
+    from icmbench.jobs import EvaluateCurve
+
+    curve = _job(arguments, EvaluateCurve)
     from icmbench.evaluate.curve import evaluate_curve
     from icmbench.utils.gpus import take_gpus
 
-    take_gpus(max(job["gpu"] for job in curve["jobs"]))
+    take_gpus(max(job.gpu for job in curve.jobs))
 
-    print(evaluate_curve(curve["jobs"]))
+    print(evaluate_curve(curve.jobs))
     return 0
 
 

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.plan import Plan, load_plan
+from icmbench.config.job_settings import classical_jobs, coded_images, encode_curves, summary
+from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
 from icmbench.config.plan_lock import write_plan
-from icmbench.config.points import Origin, Point
-from icmbench.config.scale import FetchedImages, RuntimeSettings
+from icmbench.config.scale import RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.data.manifest import read_manifest
 from icmbench.data.pointer import read_md5
+from icmbench.data.specs import FetchedImages
 from icmbench.errors import UserError
+from icmbench.jobs import PARTS
 from icmbench.registry import PIXEL_METRICS
 from icmbench.utils.files import check_writable
 
@@ -122,7 +124,7 @@ class Workflow:
         return self.mb(self.runtime.memory_mb * self._devices(wildcards))(wildcards, attempt)
 
     def _devices(self, wildcards: Any) -> int:
-        return self._plan.train_devices(self._point(wildcards.key))
+        return self._plan.schedule(self._point(wildcards.key)).devices
 
     def _place(self, gpus: int) -> dict[str, Any]:
         cluster = self._plan.run.cluster
@@ -169,21 +171,20 @@ class Workflow:
         """Return manifest, initial weights and decoded train images of a training."""
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
-        inputs += self._weights([plan.source(point, "codec"), plan.source(point, "task")])
-        coded = plan.train_coded(point)
-        return inputs + (coded["state"] if coded is not None else [])
+        inputs += self._weights([plan.initial_weights(point, part) for part in PARTS])
+        coded = coded_images(plan, point, "train") if plan.trains_on_decoded(point) else None
+        return inputs + (coded.state if coded is not None else [])
 
     def coding_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest and codec weights of a coding curve."""
-        jobs = self._plan.coding_curves[f"{wildcards.split}/{wildcards.curve}"]
-        weights = [job["codec"]["weights"] for job in jobs]
-        files = [w for w in weights if w not in (None, "random", "pretrained")]
-        return [jobs[0]["dataset"]["manifest"], *files]
+        jobs = encode_curves(self._plan)[f"{wildcards.split}/{wildcards.curve}"].jobs
+        weights = [job.codec.weights.path for job in jobs]
+        return [jobs[0].dataset.manifest, *(str(path) for path in weights if path)]
 
     def classical_inputs(self, wildcards: Any) -> list[str]:
         """Return the manifest of an anchor's images."""
         key = f"{wildcards.split}/classical/{wildcards.point}"
-        return [self._plan.classical_encodings[key]["dataset"]["manifest"]]
+        return [classical_jobs(self._plan)[key].dataset.manifest]
 
     def evaluate_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest, decoded images and task weights of a variant's points."""
@@ -191,18 +192,17 @@ class Workflow:
         points = plan.evaluation_curves[wildcards.curve]
         inputs = [str(plan.manifest_path(plan.variant(points[0]).dataset))]
         inputs += [state for point in points for state in self._coded_states(point)]
-        return inputs + self._weights([plan.owner(point, "task") for point in points])
+        return inputs + self._weights([plan.final_weights(point, "task") for point in points])
 
     def _coded_states(self, point: Point) -> list[str]:
         """Return the small files on which the evaluation of a point depends."""
-        coded = self._plan.coded(point, "test")
+        coded = coded_images(self._plan, point, "test")
         if coded is None:
             return []
-        if coded["rows"] == "chunks":
-            states: list[str] = coded["state"]
-            return states
+        if coded.kind == "classical":
+            return coded.state
         # A learned codec's curve is coded by one job, which declares one file for all its points.
-        curve = Path(coded["folder"]).parent.relative_to(self._plan.root / "encoded")
+        curve = Path(coded.folder).parent.relative_to(self._plan.root / "encoded")
         return [str(self._plan.coding_manifest(str(curve), "decoded"))]
 
     def evaluated(self) -> list[str]:
@@ -224,7 +224,11 @@ class Workflow:
         """Return the report's figures of one format: of image quality, or of tasks."""
         from icmbench.report.build import expected_outputs
 
-        outputs = [o for o in expected_outputs(self._plan.summary()) if o.endswith(f".{suffix}")]
+        outputs = [
+            o
+            for o in expected_outputs(summary(self._plan).model_dump())
+            if o.endswith(f".{suffix}")
+        ]
         return [
             f"{self.root}/{name}"
             for name in outputs
@@ -244,7 +248,7 @@ class Workflow:
         except KeyError:
             raise ValueError(f"no operating point {key!r} in this configuration") from None
 
-    def _weights(self, origins: list[Origin]) -> list[str]:
+    def _weights(self, origins: list[WeightsOrigin]) -> list[str]:
         places = [origin.place for origin in origins]
         paths = {str(self._plan.weights_path(p)) for p in places if isinstance(p, Point)}
         return sorted(paths)

@@ -39,7 +39,7 @@ from icmbench.analyse.compare_settings import (
     settings_differences,
 )
 from icmbench.analyse.points import LABELS, Evaluation, Floats, PointFiles, evaluate_folder
-from icmbench.config.jobs import read_plan
+from icmbench.config.summary import read_plan
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
 

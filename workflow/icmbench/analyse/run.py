@@ -12,7 +12,7 @@ from icmbench.analyse.points import LABELS
 from icmbench.analyse.published import published_table
 from icmbench.analyse.tables import PointFiles, Versus, analyse, write_csv
 from icmbench.config.claims import Claim
-from icmbench.config.jobs import read_plan
+from icmbench.config.summary import read_plan
 from icmbench.plugins import load_modules
 
 

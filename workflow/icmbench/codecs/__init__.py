@@ -80,7 +80,7 @@ def _register(
             name=name,
             kind="learned",
             parameters=parameters,
-            implementation=f"icmbench.codecs.{implementation}",
+            implementation=f"icmbench.codecs.learned.{implementation}",
             parts=("analysis", "synthesis", "entropy"),
             starts_from=starts_from,
             loss_terms=("bpp", "mse"),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from icmbench.config.load import check, load_run
 from icmbench.errors import UserError
+from icmbench.jobs import ClassicalSpec
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.programs import KNOWN_PROGRAMS, find_program
 from icmbench.utils.yaml import parse_yaml
+from icmbench.versions import CLASSICAL_VERSION
 
 
-def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a job's ``codec`` section, without a rate.
+def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> ClassicalSpec:
+    """Return a classical codec as jobs open it, at rate 0 for the caller to replace.
 
     Args:
         config: config.yaml, for programs and modules.
@@ -50,10 +51,12 @@ def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> d
                 f"classical codec {name!r} needs {known.default}, which is not on PATH; get it "
                 f"from {known.home} or name it under 'programs.{program}' in {config}"
             )
-        programs[program] = found.to_json()
-    return {
-        "name": name,
-        "parameters": check(entry.parameters, given, f"classical codec {name!r}").model_dump(),
-        "programs": programs,
-        "modules": run.modules,
-    }
+        programs[program] = found
+    return ClassicalSpec(
+        name=name,
+        parameters=check(entry.parameters, given, f"classical codec {name!r}").model_dump(),
+        rate=0.0,
+        version=CLASSICAL_VERSION,
+        programs=programs,
+        modules=run.modules,
+    )

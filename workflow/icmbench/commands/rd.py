@@ -20,6 +20,7 @@ from icmbench.codecs.classical.base import ClassicalCodec
 from icmbench.data.images import list_images, read_image
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec, timed_encode
+from icmbench.jobs import ClassicalSpec
 from icmbench.metrics.pixels import quality
 from icmbench.utils.workers import worker_pool
 
@@ -27,7 +28,7 @@ _KEYS = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim
 
 
 def rate_distortion(
-    settings: dict[str, Any],
+    settings: ClassicalSpec,
     folder: Path,
     rates: Sequence[float],
     metrics: Sequence[str] = ("psnr",),
@@ -48,7 +49,7 @@ def rate_distortion(
     images = list_images(folder)
     if not images:
         raise UserError(f"{folder}: no images in it; give a folder of PNG or JPEG files")
-    external = open_codec({**settings, "rate": rates[0]}).external
+    external = open_codec(settings.model_copy(update={"rate": rates[0]})).external
     work = [(settings, path, tuple(rates), tuple(metrics)) for path in images]
     if external:  # an encoder may take minutes: share out single rates, the slowest first
         work = [(settings, path, (rate,), tuple(metrics)) for rate in rates for path in images]
@@ -60,7 +61,7 @@ def rate_distortion(
         failures += failed
         spent = time.monotonic() - start
         print(
-            f"\r{settings['name']}: {number} of {len(work)}, about "
+            f"\r{settings.name}: {number} of {len(work)}, about "
             f"{spent / number * (len(work) - number):.0f} s left ",
             end="" if number < len(work) else "\n",
             file=sys.stderr,
@@ -80,21 +81,21 @@ def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, Any]], 
 
 
 def _code(
-    item: tuple[dict[str, Any], Path, tuple[float, ...], tuple[str, ...]],
+    item: tuple[ClassicalSpec, Path, tuple[float, ...], tuple[str, ...]],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     settings, path, rates, metrics = item
     from icmbench.plugins import load_modules
 
-    load_modules(settings["modules"])
+    load_modules(settings.modules)
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
     for rate in rates:
         try:
             image = _read(path)
-            codec = open_codec({**settings, "rate": rate})
+            codec = open_codec(settings.model_copy(update={"rate": rate}))
             rows.append(_row(codec, image, rate, metrics))
         except (UserError, OSError) as error:
-            failures.append(f"{settings['name']} {rate:g}: {path.name}: {error}")
+            failures.append(f"{settings.name} {rate:g}: {path.name}: {error}")
     return rows, failures
 
 
@@ -121,7 +122,7 @@ def _row(
 
 
 def _averaged(
-    settings: dict[str, Any],
+    settings: ClassicalSpec,
     rows: list[dict[str, Any]],
     rates: Sequence[float],
     metrics: Sequence[str],
@@ -130,9 +131,9 @@ def _averaged(
     by_rate.sort(key=lambda own: float(np.mean([row["bpp"] for row in own])))
     names = {"bpp": "bpp", **{name: _KEYS[name] for name in metrics}}
     names |= {name: name for name in ("encoding_time", "decoding_time", "rate")}
-    text = open_codec({**settings, "rate": rates[0]}).describe()
+    text = open_codec(settings.model_copy(update={"rate": rates[0]})).describe()
     return {
-        "name": settings["name"],
+        "name": settings.name,
         "description": f"{text.name} {text.version}, means over {len(by_rate[0])} images",
         "results": {
             shown: [float(np.mean([row[name] for row in own])) for own in by_rate]

@@ -1,13 +1,13 @@
-"""The plan: every operating point, what each job reads and writes, and where it lies.
+"""The plan: every operating point, where its weights come from, and where its files are.
 
-Snakemake's DAG is drawn from this object; the same jobs can be run by hand. Each job's resolved
-settings are one small JSON file, so a job is repeated only when its own settings change.
+Snakemake's DAG is drawn from this object; the same jobs can be run by hand. What each job does is
+made from it by the functions of ``config.job_settings``.
 
     <results>/<scale>/plan.json                      everything the report and MLflow need
-    <results>/<scale>/plan/train/<key>.json          one training
+    <results>/<scale>/plan/train/<key>.json          one training run
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
     <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>.json   one classical point
-    <results>/<scale>/data/<role>/                   embedded data sets
+    <results>/<scale>/data/<role>/                   generated data sets
     <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point
     <results>/<scale>/encoded/<role>-<split>/<codec key>/   bitstreams and decoded images
 
@@ -21,65 +21,136 @@ the point that trained it, or ``classical/<name>/<parameter>-<value>``.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.config.jobs import SUMS, read_plan
-from icmbench.config.load import check, load_run, load_scale, load_study, study_folder
-from icmbench.config.points import Origin, Part, Point, Points
+from icmbench.config.classical import choose_classical, find_programs, left_out
+from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
-from icmbench.config.scale import Dataset, FetchedImages, Scale
-from icmbench.config.study import RateTarget, Schedule, Study, Training, Variant
-from icmbench.config.validate import check_overrides, codec_parameters, task_parameters
-from icmbench.errors import DamagedFile, UserError
+from icmbench.config.scale import Scale
+from icmbench.config.study import Study, Variant, Weights
+from icmbench.config.summary import read_summary
+from icmbench.config.validate import check_all, check_overrides
+from icmbench.data.specs import Dataset, DatasetSpec, FetchedImages
+from icmbench.errors import UserError
+from icmbench.jobs import Part, Schedule
 from icmbench.plugins import load_modules
-from icmbench.registry import CODECS, TASKS
-from icmbench.utils.checksums import SumsFile
-from icmbench.utils.files import sha256_bytes, write_if_changed
-from icmbench.versions import CLASSICAL_VERSION, DECODED, LATENTS, ROWS_VERSION, chunk_name
+from icmbench.registry import CODECS
+from icmbench.utils.programs import Program
 
 
-class Plan(Points):
-    """A checked configuration and all that follows from it: every job's resolved settings."""
+@dataclass(frozen=True)
+class Point:
+    """One operating point: a variant at one rate setting and one seed."""
 
-    # --- jobs ---------------------------------------------------------------------------------
+    study: str
+    variant: str
+    rate_index: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Return the name of the point, which is also its folder."""
+        return f"{self.study}/{self.variant}/rate{self.rate_index}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where weights come from.
+
+    Attributes:
+        place: the point whose training left them, ``random``, ``pretrained``, or None where there
+            are no weights.
+        part: which of the point's networks they are of.
+    """
+
+    place: Point | str | None
+    part: Part
+
+
+def share_roles(study: Study, scale: Scale) -> Study:
+    """Return the study with roles that are one data set at this scale under one name.
+
+    What one study coded is then there for the others. The name is the scale's first.
+    """
+    first: dict[str, str] = {}
+    for role, dataset in scale.datasets.items():
+        same = (r for r in first.values() if scale.datasets[r] == dataset)
+        alike = (r for r in same if scale.chunks.get(r) == scale.chunks.get(role))
+        first[role] = next(alike, role)
+    variants = {
+        name: variant.model_copy(update={"dataset": first[variant.dataset]})
+        for name, variant in study.variants.items()
+    }
+    return study.model_copy(update={"variants": variants})
+
+
+class Plan:
+    """A checked configuration and the operating points that follow from it.
+
+    Attributes:
+        run: the top level configuration.
+        scale: how big.
+        studies: the studies by name, without variants that the run leaves out.
+        left_out: which curves the run leaves out, in sentences.
+        programs: external programs that the studies' classical codecs need.
+        root: ``<results>/<scale>``.
+    """
+
+    def __init__(self, run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
+        check_all(run, scale, studies)
+        self.run, self.scale = run, scale
+        self.left_out = left_out(studies, run)
+        self.studies = {
+            name: share_roles(choose_classical(study, run), scale)
+            for name, study in studies.items()
+        }
+        self.programs: dict[str, Program] = find_programs(run, self.studies)
+        self.root = Path(run.results) / scale.name
+
+    # --- operating points ---------------------------------------------------------------------
 
     @cached_property
-    def encodings(self) -> dict[str, dict[str, Any]]:
-        """Settings of every encoding by key, for evaluation and for training on decoded images."""
-        jobs: dict[str, dict[str, Any]] = {}
-        for point in self.points:
-            splits = ["test"] if self.variant(point).evaluate else []
-            if self._trains_on_decoded(point):
-                splits.append("train")
-            for split in splits:
-                key = self.encode_key(point, split)
-                if key is None:
-                    continue
-                job = jobs.setdefault(key, self._encode_job(point, split, key))
-                if "decodes" in job:
-                    wanted = {*job["decodes"], TASKS[self.variant(point).task].input_kind}
-                    job["decodes"] = sorted(wanted)
-        return jobs
+    def points(self) -> list[Point]:
+        """Every operating point of every study."""
+        return [
+            Point(study.name, name, rate, seed)
+            for study in self.studies.values()
+            for name, variant in study.variants.items()
+            for seed in self.run.seeds
+            for rate in range(self.rates(study.name, variant))
+        ]
 
     @cached_property
-    def coding_curves(self) -> dict[str, list[dict[str, Any]]]:
-        """Settings of every encoding by a learned codec, by curve."""
-        curves: dict[str, list[dict[str, Any]]] = {}
-        for key, job in self.encodings.items():
-            if job["codec"]["kind"] == "learned":
-                curves.setdefault(str(Path(key).parent), []).append(job)
-        return curves
+    def by_key(self) -> dict[str, Point]:
+        """Operating points by key."""
+        return {point.key: point for point in self.points}
 
-    @cached_property
-    def classical_encodings(self) -> dict[str, dict[str, Any]]:
-        """Settings of every encoding by a classical codec, by key."""
-        return {k: job for k, job in self.encodings.items() if job["codec"]["kind"] == "classical"}
+    def variant(self, point: Point) -> Variant:
+        """Return the variant of a point."""
+        return self.studies[point.study].variants[point.variant]
+
+    def rates(self, study: str, variant: Variant) -> int:
+        """Return how many operating points a curve of ``variant`` has."""
+        if variant.ladder is None:
+            return 1
+        return len(self.studies[study].ladders[variant.ladder].values)
+
+    def rate_value(self, point: Point) -> float | None:
+        """Return the value on the ladder, or None where there is no ladder."""
+        ladder = self.variant(point).ladder
+        if ladder is None:
+            return None
+        return self.studies[point.study].ladders[ladder].values[point.rate_index]
+
+    @property
+    def roles(self) -> list[str]:
+        """The data set roles that the studies use."""
+        return sorted({v.dataset for s in self.studies.values() for v in s.variants.values()})
 
     @cached_property
     def evaluation_curves(self) -> dict[str, list[Point]]:
@@ -89,296 +160,149 @@ class Plan(Points):
             curves.setdefault(f"{point.study}/{point.variant}", []).append(point)
         return curves
 
-    def _trains_on_decoded(self, point: Point) -> bool:
-        return self.variant(point).train is not None and (
-            CODECS[self.variant(point).codec].kind == "classical"
-        )
-
-    def train_job(self, point: Point) -> dict[str, Any]:
-        """Return the resolved settings of a point's training."""
-        training = self.variant(point).train
-        assert training is not None
-        schedule = self._schedule(point, training)
-        # One device is left out: job files, on which Snakemake depends, stay as they were.
-        left_out = {"origin", "note", *(["devices"] if schedule.devices == 1 else [])}
-        return {
-            **self._description(point),
-            "output": str(self.run_folder(point)),
-            "codec": self._codec(point, "source"),
-            "task": self._task(point, "source"),
-            "parts": training.parts,
-            "loss": self._loss_weights(point, training),
-            "schedule": schedule.model_dump(exclude=left_out),
-            "dataset": self._dataset(self.variant(point).dataset),
-            "coded": self.train_coded(point),
-            "runtime": self.scale.runtime.model_dump(
-                include={"threads", "gpu", "precision", "checkpoint_s", "log_every", "workers"}
-            ),
-            "modules": self.run.modules,
-        }
-
-    def train_coded(self, point: Point) -> dict[str, Any] | None:
-        """Return the coded images that a point is trained on, as :meth:`coded` does."""
-        return self.coded(point, "train") if self._trains_on_decoded(point) else None
-
-    def train_devices(self, point: Point) -> int:
-        """Return how many processes train a point together, each on a device of its own."""
-        training = self.variant(point).train
-        assert training is not None
-        return self._schedule(point, training).devices
-
-    def _schedule(self, point: Point, training: Training) -> Schedule:
-        chained = self._chain_neighbour(point) is not None
-        name = training.chain.schedule if training.chain and chained else training.schedule
-        return self.studies[point.study].schedules[name]
-
-    def coded(self, point: Point, split: str) -> dict[str, Any] | None:
-        """Return where the point's coded images of a split lie, or None for original pixels.
-
-        ``images``: archive or folder; ``state``: small files that change with the content, on
-        which rules depend; ``rows``: how the rows are kept, see ``coded.rows``.
-        """
-        key = self.encode_key(point, split)
-        if key is None:
-            return None
-        folder = self.encoded_folder(key)
-        if CODECS[self.variant(point).codec].kind == "classical":
-            chunks = self.chunks(self.variant(point))
-            names = [chunk_name(chunk, chunks) for chunk in range(chunks)]
-            images, rows = "decoded", "chunks"
-        else:
-            names, images, rows = ["decoded.stamp.json"], DECODED, "tables"
-        return {
-            "folder": str(folder),
-            "images": str(folder / images),
-            "latents": str(folder / LATENTS),
-            "state": [str(folder / name) for name in names],
-            "rows": rows,
-        }
-
     def chunks(self, variant: Variant) -> int:
         """Return how many jobs share the images of a classical codec's operating point."""
         return self.scale.chunks.get(variant.dataset, {}).get(variant.codec, 1)
 
-    def _encode_job(self, point: Point, split: str, key: str) -> dict[str, Any]:
-        job: dict[str, Any] = {
-            "key": key,
-            "output": str(self.encoded_folder(key)),
-            "codec": self._codec(point, "owner"),
-            "dataset": self._dataset(self.variant(point).dataset),
-            "split": split,
-            "threads": self.scale.runtime.threads,
-            "gpu": self.scale.runtime.gpu,
-            "modules": self.run.modules,
-        }
-        if job["codec"]["kind"] == "classical":
-            job["codec"] = self._classical(point)
-            job["version"] = ROWS_VERSION
-            job["threads"], job["gpu"] = 1, 0
-            job["chunks"] = self.chunks(self.variant(point))
-            cache = self.run.cache
-            directory = cache.directory or str(Path(self.run.results) / "cache")
-            job["cache"] = {"directory": directory, "limit_gb": cache.limit_gb}
-        else:
-            job["decodes"] = []
-        return job
-
-    def _classical(self, point: Point) -> dict[str, Any]:
-        entry = CODECS[self.variant(point).codec]
-        return {
-            "name": entry.name,
-            "kind": entry.kind,
-            "parameters": codec_parameters(self.scale, entry.name).model_dump(),
-            "rate": self.rate_value(point),
-            "version": CLASSICAL_VERSION,
-            "programs": {name: self.programs[name].to_json() for name in entry.programs},
-        }
-
-    def evaluate_job(self, point: Point) -> dict[str, Any]:
-        """Return the resolved settings of a point's evaluation."""
-        return {
-            **self._description(point),
-            "output": str(self.run_folder(point)),
-            "codec": self.variant(point).codec,
-            "decoder": self._decoder(point),
-            "task": self._task(point, "owner"),
-            "dataset": self._dataset(self.variant(point).dataset),
-            "split": "test",
-            "coded": self.coded(point, "test"),
-            "threads": self.scale.runtime.threads,
-            "gpu": self.scale.runtime.gpu,
-            "precision": self.scale.runtime.precision,
-            "modules": self.run.modules,
-        }
-
-    def _decoder(self, point: Point) -> dict[str, Any] | None:
-        """Return the codec that makes features of latents, where the task reads features."""
-        reads_features = TASKS[self.variant(point).task].input_kind == "features"
-        return self._codec(point, "owner") if reads_features else None
-
-    def _description(self, point: Point) -> dict[str, Any]:
-        variant = self.variant(point)
-        ladder = self.studies[point.study].ladders.get(variant.ladder or "")
-        return {
-            "key": point.key,
-            "study": point.study,
-            "variant": point.variant,
-            "mode": variant.mode,
-            "rate_index": point.rate_index,
-            "seed": point.seed,
-            "rate_parameter": ladder.parameter if ladder else None,
-            "rate_value": self.rate_value(point),
-            "scale": self.scale.name,
-        }
-
-    def _codec(self, point: Point, which: Literal["source", "owner"]) -> dict[str, Any]:
-        name = self.variant(point).codec
-        return {
-            "name": name,
-            "kind": CODECS[name].kind,
-            "parameters": codec_parameters(self.scale, name).model_dump(),
-            "rate_index": point.rate_index,
-            **self._weights(getattr(self, which)(point, "codec")),
-            "pretrained": self._starts_pretrained(point, "codec"),
-        }
-
-    def _task(self, point: Point, which: Literal["source", "owner"]) -> dict[str, Any]:
-        name = self.variant(point).task
-        parameters = task_parameters(self.scale, name).model_dump()
-        codec = CODECS[self.variant(point).codec]
-        if parameters.get("feature_channels", 0) is None and codec.feature_channels is not None:
-            own = codec_parameters(self.scale, codec.name)
-            parameters["feature_channels"] = codec.feature_channels(own)
-        return {
-            "name": name,
-            "parameters": parameters,
-            **self._weights(getattr(self, which)(point, "task")),
-            "pretrained": self._starts_pretrained(point, "task"),
-            "metrics": list(TASKS[name].metrics),
-        }
-
-    def _starts_pretrained(self, point: Point, part: Part) -> bool:
-        """Return whether the weights descend from published ones, which fixes network sizes."""
-        origin = self.source(point, part)
-        while isinstance(origin.place, Point):
-            origin = self.source(origin.place, origin.part)
-        return origin.place == "pretrained"
-
-    def _weights(self, origin: Origin) -> dict[str, Any]:
-        """Return the file (or word) that weights come from, and whose they are."""
-        if not isinstance(origin.place, Point):
-            return {"weights": origin.place, "weights_of": None, "weights_part": origin.part}
-        return {
-            "weights": str(self.weights_path(origin.place)),
-            "weights_of": getattr(self.variant(origin.place), origin.part),
-            "weights_part": origin.part,
-        }
-
-    def _loss_weights(self, point: Point, training: Training) -> dict[str, Any]:
-        rate = self.rate_value(point)
-
-        def value(weight: float | str) -> float:
-            if isinstance(weight, str):  # $<parameter of the ladder>, checked before
-                assert rate is not None
-                return rate
-            return float(weight)
-
-        return {
-            term: {**weight.model_dump(), "target": value(weight.target)}
-            if isinstance(weight, RateTarget)
-            else value(weight)
-            for term, weight in training.loss.items()
-        }
-
-    def _dataset(self, role: str) -> dict[str, Any]:
-        return {
-            "role": role,
-            "folder": str(self.dataset_folder(role)),
-            "manifest": str(self.manifest_path(role)),
-            **self.scale.datasets[role].model_dump(),
-        }
-
-    # --- files --------------------------------------------------------------------------------
-
-    def summary(self) -> dict[str, Any]:
-        """Return all that the report, the analysis and MLflow need to know of the run."""
-        return {
-            "run": self.run.model_dump(),
-            "left_out": self.left_out,
-            "scale": self.scale.model_dump(),
-            "studies": {name: study.model_dump() for name, study in self.studies.items()},
-            "datasets": {role: self._dataset(role) for role in self.roles},
-            "points": [
-                {
-                    **self._description(point),
-                    "label": self.variant(point).label,
-                    "codec": self.variant(point).codec,
-                    "task": self.variant(point).task,
-                    "dataset": self.variant(point).dataset,
-                    "folder": str(self.run_folder(point)),
-                    "trained": self.variant(point).train is not None,
-                    "evaluated": self.variant(point).evaluate,
-                    "encoding": self.encode_key(point, "test"),
-                }
-                for point in self.points
-            ],
-        }
+    @property
+    def evaluated(self) -> list[Point]:
+        """The points that are on a curve."""
+        return [point for point in self.points if self.variant(point).evaluate]
 
     @property
-    def roles(self) -> list[str]:
-        """The data set roles that the studies use."""
-        return sorted({v.dataset for s in self.studies.values() for v in s.variants.values()})
+    def trained(self) -> list[Point]:
+        """The points that train something."""
+        return [point for point in self.points if self.variant(point).train is not None]
 
-    def write(self) -> None:
-        """Write the plan's files, leaving unchanged ones untouched."""
-        written: dict[str, str] = {}
-        for path, text in self._files():
-            write_if_changed(path, text)
-            written[path.relative_to(self.root).as_posix()] = sha256_bytes(text.encode())
-        self._write_sums(written)
+    # --- weights ------------------------------------------------------------------------------
 
-    def is_written(self) -> bool:
-        """Return whether all of the plan's files are there as :meth:`write` leaves them."""
-        return all(
-            path.is_file() and path.read_text(encoding="utf-8") == text
-            for path, text in self._files()
+    def trains(self, point: Point, part: Part) -> bool:
+        """Return whether the point's training changes (a part of) ``part``."""
+        training = self.variant(point).train
+        return training is not None and any(p.split(".")[0] == part for p in training.parts)
+
+    def initial_weights(self, point: Point, part: Part) -> WeightsOrigin:
+        """Return where the point's initial weights of ``part`` come from."""
+        neighbour = self.chain_neighbour(point)
+        if neighbour is not None and self.trains(point, part):
+            return WeightsOrigin(neighbour, part)
+        variant = self.variant(point)
+        source = variant.codec_from if part == "codec" else variant.task_from
+        if not isinstance(source, Weights):
+            return WeightsOrigin(source, part)
+        rate = point.rate_index if source.rate == "same" else source.rate
+        other = Point(source.study or point.study, source.variant, rate, point.seed)
+        return self.final_weights(other, source.of or part)
+
+    def final_weights(self, point: Point, part: Part) -> WeightsOrigin:
+        """Return the origin of the weights that ``point`` is evaluated with."""
+        if self.trains(point, part):
+            return WeightsOrigin(point, part)
+        return self.initial_weights(point, part)
+
+    def chain_neighbour(self, point: Point) -> Point | None:
+        """Return the point whose training run a chain of warm starts continues."""
+        training = self.variant(point).train
+        if training is None or training.chain is None:
+            return None
+        step = 1 if training.chain.order == "high-to-low" else -1
+        rate = point.rate_index + step
+        if not 0 <= rate < self.rates(point.study, self.variant(point)):
+            return None
+        return Point(point.study, point.variant, rate, point.seed)
+
+    def schedule(self, point: Point) -> Schedule:
+        """Return the schedule of a point's training run: another one after the first of a chain."""
+        training = self.variant(point).train
+        assert training is not None
+        chained = self.chain_neighbour(point) is not None
+        name = training.chain.schedule if training.chain and chained else training.schedule
+        return self.studies[point.study].schedules[name]
+
+    def trains_on_decoded(self, point: Point) -> bool:
+        """Return whether a point is trained on the images that a classical codec decodes."""
+        variant = self.variant(point)
+        return variant.train is not None and CODECS[variant.codec].kind == "classical"
+
+    def starts_pretrained(self, point: Point, part: Part) -> bool:
+        """Return whether the weights descend from published ones, which fixes network sizes."""
+        origin = self.initial_weights(point, part)
+        while isinstance(origin.place, Point):
+            origin = self.initial_weights(origin.place, origin.part)
+        return origin.place == "pretrained"
+
+    # --- paths --------------------------------------------------------------------------------
+
+    def run_folder(self, point: Point) -> Path:
+        """Return the folder of a point."""
+        return self.root / "runs" / point.key
+
+    def weights_path(self, point: Point) -> Path:
+        """Return the weights that the point's training leaves."""
+        return self.run_folder(point) / "weights.pt"
+
+    def job_path(self, verb: str, key: str) -> Path:
+        """Return the settings file of a job."""
+        return self.root / "plan" / verb / f"{key}.json"
+
+    def dataset_folder(self, role: str) -> Path:
+        """Return the folder that holds the data set of a role."""
+        dataset = self.scale.datasets[role]
+        if isinstance(dataset, FetchedImages):
+            return Path(self.run.data.directory) / dataset.name
+        return self.root / "data" / role
+
+    def manifest_path(self, role: str) -> Path:
+        """Return the small file that rules depend on instead of bulk data."""
+        dataset = self.scale.datasets[role]
+        if isinstance(dataset, FetchedImages):
+            return Path(self.run.data.directory) / f"{dataset.name}.manifest.json"
+        return self.dataset_folder(role) / "manifest.json"
+
+    def dataset(self, role: str) -> DatasetSpec:
+        """Return the data set of a role as jobs open it."""
+        return DatasetSpec(
+            role=role,
+            folder=str(self.dataset_folder(role)),
+            manifest=str(self.manifest_path(role)),
+            settings=self.scale.datasets[role],
         )
 
-    def _files(self) -> Iterator[tuple[Path, str]]:
-        for path, value in self._settings():
-            yield path, json.dumps(value, indent=1, sort_keys=True) + "\n"
+    def codec_key(self, point: Point) -> str | None:
+        """Return the key of the point's codec, or None for original pixels."""
+        entry = CODECS[self.variant(point).codec]
+        if entry.kind == "none":
+            return None
+        if entry.kind == "classical":
+            return f"classical/{entry.name}/{entry.rate_parameter}-{self.rate_value(point):g}"
+        owner = self.final_weights(point, "codec").place
+        if isinstance(owner, Point):
+            if self.variant(owner).codec == entry.name:
+                return owner.key
+            # Another codec of the same network, such as one layer of its bitstream.
+            return owner.key.replace(owner.variant, f"{owner.variant}@{entry.name}", 1)
+        return f"pretrained/{entry.name}/rate{point.rate_index}"
 
-    def _settings(self) -> Iterator[tuple[Path, Any]]:
-        yield self.root / "plan.json", self.summary()
-        for role in self.roles:
-            job = {**self._dataset(role), "mirror": self.run.data.mirror}
-            yield self.job_path("data", role), job
-        for point in self.trained:
-            yield self.job_path("train", point.key), self.train_job(point)
-        for curve, jobs in self.coding_curves.items():
-            yield self.job_path("code", curve), {"jobs": jobs, **self._shared()}
-        for key, job in self.classical_encodings.items():
-            yield self.job_path("code", key), job
-        for curve, points in self.evaluation_curves.items():
-            jobs = [self.evaluate_job(point) for point in points]
-            yield self.job_path("evaluate", curve), {"jobs": jobs, **self._shared()}
+    def encode_key(self, point: Point, split: str) -> str | None:
+        """Return the key of the encoding that the point reads, or None for original pixels."""
+        codec = self.codec_key(point)
+        return None if codec is None else f"{self.variant(point).dataset}-{split}/{codec}"
 
-    def _write_sums(self, written: dict[str, str]) -> None:
-        """List the checksums of the plan's files, and of those of other studies that are there."""
-        sums = SumsFile(self.root / SUMS)
-        try:
-            before = sums.read()
-        except DamagedFile:
-            before = {}
-        others = {n: d for n, d in before.items() if n not in written and (self.root / n).is_file()}
-        sums.write({**others, **written})
+    def encoded_folder(self, key: str) -> Path:
+        """Return the folder of an encoding."""
+        return self.root / "encoded" / key
 
-    def _shared(self) -> dict[str, Any]:
-        return {"threads": self.scale.runtime.threads, "modules": self.run.modules}
+    def coding_manifest(self, curve: str, what: Literal["encoded", "decoded"]) -> Path:
+        """Return the small file that says that a curve is encoded, or decoded."""
+        return self.root / "encoded" / curve / f"{what}.json"
+
+    def evaluation_manifest(self, study: str, variant: str) -> Path:
+        """Return the small file that says that a variant is evaluated."""
+        return self.root / "runs" / study / variant / "evaluated.json"
 
 
-def at_hand(scale: Scale, run: RunConfig) -> Scale:
-    """Return the scale with data sets that are not at hand replaced by what it names instead."""
+def with_available_data(scale: Scale, run: RunConfig) -> Scale:
+    """Return the scale with data sets that are not available replaced by their ``otherwise``."""
     datasets: dict[str, Dataset] = {}
     for role, dataset in scale.datasets.items():
         datasets[role] = dataset
@@ -390,7 +314,7 @@ def at_hand(scale: Scale, run: RunConfig) -> Scale:
     return scale.model_copy(update={"datasets": datasets})
 
 
-def written(scale: Scale, run: RunConfig) -> Scale:
+def with_planned_data(scale: Scale, run: RunConfig) -> Scale:
     """Return the scale with the data sets of the plan on disk.
 
     Raises:
@@ -399,7 +323,7 @@ def written(scale: Scale, run: RunConfig) -> Scale:
     path = Path(run.results) / scale.name / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; a job of the workflow is started by Snakemake only")
-    datasets = check(Scale, read_plan(path.parent)["scale"], f"{path}: scale").datasets
+    datasets = read_summary(path.parent).scale.datasets
     return scale.model_copy(update={"datasets": datasets})
 
 
@@ -415,7 +339,7 @@ def load_plan(
         config: the top level configuration file.
         overrides: keys from the command line, laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; this package's by default.
-        as_written: take the data sets that the plan on disk names, not those that are at hand.
+        as_written: take the data sets of the plan on disk, not those that are available now.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -427,7 +351,7 @@ def load_plan(
         run = run.model_copy(update={"data": data})
     load_modules(run.modules)
     scale = load_scale(workflow / "scales", run.scale)
-    scale = written(scale, run) if as_written else at_hand(scale, run)
+    scale = with_planned_data(scale, run) if as_written else with_available_data(scale, run)
     folders = [workflow / "studies", *map(Path, run.study_folders)]
 
     def load(name: str) -> Study:

@@ -1,4 +1,4 @@
-"""One owner of a plan's files: who starts a workflow keeps the plan that its jobs read.
+"""Lock the plan so that a concurrent run cannot overwrite the files that jobs read.
 
 Snakemake refuses a second run in a directory only after it has read the Snakefile, by which time a
 second run with other settings would have replaced the plan under the first one's jobs.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from icmbench.config.job_settings import are_written, write_files
 from icmbench.config.plan import Plan
 from icmbench.errors import UserError
 
@@ -28,11 +29,11 @@ def write_plan(plan: Plan) -> None:
         UserError: where another process keeps a plan that differs.
     """
     if _keep(plan.root):
-        plan.write()
-    elif not plan.is_written():
+        write_files(plan)
+    elif not are_written(plan):
         raise UserError(
-            f"{plan.root}: another run with other settings is at work here; wait for its end, or "
-            "set another folder with key 'results'"
+            f"{plan.root}: a run with different settings is in progress; wait for it to finish, "
+            "or set another folder with key 'results'"
         )
 
 

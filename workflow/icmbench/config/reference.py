@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic_core import PydanticUndefined
 
 from icmbench.config.run import RunConfig
-from icmbench.config.scale import EmbeddedScenes, FetchedImages, Scale
+from icmbench.config.scale import Scale
 from icmbench.config.study import Study
+from icmbench.data.specs import EmbeddedScenes, FetchedImages
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry
 from icmbench.utils.files import write_text

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr
 
 from icmbench.config.claims import Claim
+from icmbench.jobs import RateTarget, Schedule
 from icmbench.utils.models import Origin, Strict
 
 _STUDIES = Path(__file__).parents[2] / "studies"
@@ -34,64 +35,6 @@ class Ladder(Strict):
     note: str = ""
 
 
-class Optimiser(Strict):
-    """One optimiser over a group of parts."""
-
-    name: Literal["adam", "adamw", "sgd"]
-    lr: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; Adam's beta 1.")
-    weight_decay: float = Field(0.0, ge=0)
-
-
-class Validation(Strict):
-    """Loss on the val split while training; it is logged and chooses nothing."""
-
-    every: int = Field(ge=1, description="Steps between two validations.")
-    images: int = Field(ge=1, description="Images of each validation.")
-
-
-class Schedule(Strict):
-    """How long and how fast a training goes."""
-
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1, description="Images of a step, of all devices together.")
-    devices: int = Field(
-        1,
-        ge=1,
-        description="Processes that share every batch, each on a GPU of its own (on the CPU where "
-        "the scale asks for none). It belongs to the result: batch norm sees one process's share.",
-    )
-    optimisers: dict[Literal["codec", "task", "auxiliary", "adversary"], Optimiser] = Field(
-        description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "
-        "model's factorised prior; adversary: a codec's discriminator."
-    )
-    decay: Literal["constant", "cosine", "one-cycle"] = Field(
-        "constant", description="Course of every main learning rate after the warm-up."
-    )
-    warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    clip_norm: float | None = Field(1.0, gt=0, description="Bound on the gradient norm of a group.")
-    crop: int | None = Field(None, ge=16, description="Side of random crops; null takes images.")
-    crop_area: list[float] | None = Field(
-        None,
-        min_length=2,
-        max_length=2,
-        description="Random-resized crops: a share of the area between these bounds, of aspect "
-        "ratio 3/4 to 4/3, resized to the side of ``crop``. null crops without resizing.",
-    )
-    flip: bool = Field(True, description="Mirror images at random.")
-    validation: Validation | None = None
-    origin: Origin = Field(description="Who chose these numbers.")
-    note: str = ""
-
-    @field_validator("devices")
-    @classmethod
-    def _shares_are_equal(cls, devices: int, info: ValidationInfo) -> int:
-        images = info.data.get("batch_size")
-        if images is not None and images % devices:
-            raise ValueError(f"batch_size {images} is no multiple of it; change one of them")
-        return devices
-
-
 class Weights(Strict):
     """Weights that another variant's training left."""
 
@@ -113,24 +56,6 @@ class Chain(Strict):
 
     order: Literal["high-to-low", "low-to-high"]
     schedule: str = Field(description="Schedule of every point after the first.")
-
-
-class RateTarget(Strict):
-    """A weight that follows its term until the term reaches a target (ours).
-
-    After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
-    over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
-    start. A rate is that of rounded latents (term ``bpp_coded``), where the codec says it.
-    """
-
-    target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
-    start: float = Field(1.0, gt=0, description="Weight at the first step.")
-    gain: float = Field(0.02, gt=0, le=1)
-    continues: bool = Field(
-        False,
-        description="Start at the weight that the training of the codec's first weights ended "
-        "with, where that steered the same term.",
-    )
 
 
 class Training(Strict):

@@ -10,8 +10,9 @@ from icmbench.config.classical import check_choice
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.study import RateTarget, Study, Training, Variant, Weights, published_path
+from icmbench.config.study import Study, Training, Variant, Weights, published_path
 from icmbench.errors import UserError
+from icmbench.jobs import RateTarget
 from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
 from icmbench.utils.models import Strict
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from icmbench.data.images import image_size, list_images, read_image, require_images
 from icmbench.data.index import open_index
+from icmbench.data.specs import DatasetSpec
 from icmbench.errors import DamagedFile, UserError
 from icmbench.utils.files import line_of, read_object, reading
 from icmbench.utils.images import RgbImage, decoded_digest
@@ -121,7 +122,7 @@ class Split:
 
     def __init__(
         self,
-        dataset: dict[str, Any],
+        dataset: DatasetSpec,
         split: str,
         decoded: Path | str | None = None,
         keep: bool = True,
@@ -136,7 +137,7 @@ class Split:
         self.annotations = index.annotations
         self._index = index
         # A training takes its own random crops, of whole images.
-        self._whole = split == "train" and dataset.get("center_crop") is not None
+        self._whole = split == "train" and dataset.center_crop is not None
         self._files = originals.names()[: index.limit] if index.files is None else index.files
         self.ids: list[int | str] = (
             [Path(name).stem for name in self._files] if index.ids is None else index.ids
@@ -170,7 +171,7 @@ class Split:
         The data set's ``rate_pixels`` says which.
         """
         width, height = self.native_size(index)
-        if self.dataset.get("rate_pixels") == "coded":
+        if self.dataset.rate_pixels == "coded":
             width, height = coded_size(self.dataset, width, height)
         return width * height
 
@@ -207,7 +208,7 @@ class Split:
         if size != (width, height):
             resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
             image = np.asarray(resized)
-        side = self.dataset.get("center_crop")
+        side = self.dataset.center_crop
         if side is not None:
             top, left = ((length - side) // 2 for length in image.shape[:2])
             image = image[max(top, 0) :, max(left, 0) :][:side, :side]
@@ -271,7 +272,7 @@ class Split:
         return mirrored_classes(list(self.faces.parsing_names))[parsing[:, ::-1]]
 
     def _lacks(self, what: str) -> UserError:
-        role, name = self.dataset["role"], self.dataset.get("name", self.dataset["source"])
+        role, name = self.dataset.role, self.dataset.name
         return UserError(
             f"data set {name!r} of role {role!r} has no {what}; give the role another in the scale"
         )
@@ -284,20 +285,20 @@ class Split:
         ]
 
 
-def coded_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:
+def coded_size(dataset: DatasetSpec, width: int, height: int) -> tuple[int, int]:
     """Return the size at which an image is coded: native, resized, or cropped after that."""
     width, height = resized_size(dataset, width, height)
-    side = dataset.get("center_crop")
+    side = dataset.center_crop
     return (width, height) if side is None else (min(width, side), min(height, side))
 
 
-def resized_size(dataset: dict[str, Any], width: int, height: int) -> tuple[int, int]:
+def resized_size(dataset: DatasetSpec, width: int, height: int) -> tuple[int, int]:
     """Return the size of an image whose short side is resized as the data set says."""
-    short = dataset.get("short_side")
+    short = dataset.short_side
     if short is None:
         return width, height
     factor = short / min(width, height)
-    long = dataset.get("long_side")
+    long = dataset.long_side
     if long is not None:
         factor = min(factor, long / max(width, height))
     return round(width * factor), round(height * factor)
@@ -313,12 +314,12 @@ def mirrored_classes(names: list[str]) -> np.ndarray:
     return np.array([names.index(t) if t in names else i for i, t in enumerate(turned)], np.uint8)
 
 
-def data_digest(dataset: dict[str, Any]) -> str:
+def data_digest(dataset: DatasetSpec) -> str:
     """Return the digest of the data set, from its manifest."""
-    path = Path(dataset["manifest"])
+    path = Path(dataset.manifest)
     if not path.is_file():
         raise UserError(
-            f"{path}: data set of role {dataset['role']!r} is not there; "
+            f"{path}: data set of role {dataset.role!r} is not there; "
             "run `python -m icmbench data` or the workflow's data rule"
         )
     return str(read_object(path, "digest")["digest"])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from icmbench.data.readers.celeba import CelebA, CelebAMaskHQ
 from icmbench.data.readers.face_index import Array, FaceIndex, Identity, SplitName
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces
 from icmbench.errors import UserError
 from icmbench.utils.files import read_object, reading
 
@@ -128,7 +129,7 @@ class FaceSet:
         return np.stack([self.attributes(identity) for identity in self.ids])
 
 
-def open_faces(dataset: dict[str, Any], split: str) -> FaceSet:
+def open_faces(dataset: DatasetSpec, split: str) -> FaceSet:
     """Return a split (train, val or test) of the faces of a job's ``dataset`` section.
 
     Raises:
@@ -137,21 +138,13 @@ def open_faces(dataset: dict[str, Any], split: str) -> FaceSet:
     if split not in ("train", "val", "test"):
         raise UserError(f"split {split!r}: faces have the splits train, val and test")
     part: SplitName = split  # type: ignore[assignment]
-    folder = Path(dataset["folder"])
-    if dataset["source"] == "embedded-faces":
+    folder = Path(dataset.folder)
+    if isinstance(dataset.settings, EmbeddedFaces):
         return FaceSet(EmbeddedFaceIndex(folder, part), part)
-    name = dataset.get("name", dataset["source"])
-    if name not in SETS:
+    if dataset.name not in SETS:
         allowed = ", ".join(["embedded-faces", *SETS])
         raise UserError(
-            f"data set {name!r} of role {dataset.get('role')!r} has no face attributes; faces are: "
-            f"{allowed}; name one in the scale"
+            f"data set {dataset.name!r} of role {dataset.role!r} has no face attributes; "
+            f"choose from {allowed} in the scale"
         )
-    place = dataset["splits"].get(split)
-    if place is None:
-        given = ", ".join(sorted(dataset["splits"]))
-        raise UserError(
-            f"data set role {dataset.get('role')!r} has no split {split!r}; the scale gives: "
-            f"{given}"
-        )
-    return FaceSet(SETS[name](folder), part, place["limit"])
+    return FaceSet(SETS[dataset.name](folder), part, dataset.split(split).limit)

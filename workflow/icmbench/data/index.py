@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from icmbench.data.images import require_images
 from icmbench.data.intact import FetchedFiles, check_generated
 from icmbench.data.readers.coco import read_annotations
-from icmbench.errors import UserError
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes, ImageSplit
 
 if TYPE_CHECKING:
     from icmbench.data.faces import FaceSet
@@ -48,62 +48,57 @@ class Index:
     check: Callable[[Path], None] | None = None
 
 
-def open_index(dataset: dict[str, Any], split: str) -> Index:
+def open_index(dataset: DatasetSpec, split: str) -> Index:
     """Return the content of a split of a job's ``dataset`` section.
 
     Raises:
         UserError: for a split that the scale does not give, missing or damaged files.
     """
-    folder = Path(dataset["folder"])
-    if dataset["source"] == "embedded-scenes":
+    if isinstance(dataset.settings, EmbeddedScenes):
+        folder = Path(dataset.folder)
         images = folder / f"{split}.zip"
         require_images(images)
         annotations = folder / f"instances_{split}.json"
         check_generated(folder, split)
         return _coco(images, read_annotations(annotations), None)
-    if dataset["source"] == "embedded-faces":
+    if isinstance(dataset.settings, EmbeddedFaces):
         return _faces(dataset, split)
-    place = dataset["splits"].get(split)
-    if place is None:
-        allowed = ", ".join(sorted(dataset["splits"]))
-        raise UserError(
-            f"data set role {dataset['role']!r} has no split {split!r}; the scale gives: {allowed}"
-        )
-    return _fetched(dataset, split, place)
+    return _fetched(dataset, split, dataset.split(split))
 
 
-def _fetched(dataset: dict[str, Any], split: str, place: dict[str, Any]) -> Index:
-    folder, limit = Path(dataset["folder"]), place["limit"]
-    images = folder / place["images"]
+def _fetched(dataset: DatasetSpec, split: str, place: ImageSplit) -> Index:
+    folder, limit = Path(dataset.folder), place.limit
+    images = folder / place.images
     # Indices that take long to make lie beside the manifest, named after the data's digest.
-    beside = Path(dataset["manifest"]).parent
+    beside = Path(dataset.manifest).parent
     fetched = FetchedFiles(folder)
     # Training reads each image many times, and `fetch --verify` has read it before.
     check = fetched.check if split != "train" else None
-    match place["layout"] or ("coco" if place["annotations"] else "images"):
+    annotations = folder / (place.annotations or "")
+    match place.layout or ("coco" if place.annotations else "images"):
         case "images":
             return Index(images, limit=limit, check=check)
         case "coco":
-            fetched.check(folder / place["annotations"])
-            return _coco(images, read_annotations(folder / place["annotations"]), limit, check)
+            fetched.check(annotations)
+            return _coco(images, read_annotations(annotations), limit, check)
         case "voc":
             from icmbench.data.readers.voc import cached_coco_annotations
 
-            cache = beside / f"{dataset['name']}.{split}.coco.json"
-            found_objects = cached_coco_annotations(folder, place["sets"], cache, fetched.check)
+            cache = beside / f"{dataset.name}.{split}.coco.json"
+            found_objects = cached_coco_annotations(folder, place.sets, cache, fetched.check)
             return _coco(images, found_objects, limit, check)
         case "imagenet":
             from icmbench.data.readers.imagenet import index
 
             own: Literal["train", "val"] = "train" if split == "train" else "val"
-            found = index(folder, own, beside / f"{dataset['name']}.{own}.index.json")
+            found = index(folder, own, beside / f"{dataset.name}.{own}.index.json")
             files = found.files[:limit]
             ids: list[int | str] = [Path(name).stem for name in files]
             labels = found.labels[:limit]
             return Index(folder, files, ids, labels=labels, classes=found.classes, check=check)
         case "celeba":
             return _faces(dataset, split)
-    raise AssertionError(place["layout"])
+    raise AssertionError(place.layout)
 
 
 def _coco(
@@ -144,11 +139,11 @@ def _dominant(
     return [largest[entry["id"]][1] if entry["id"] in largest else 0 for entry in entries]
 
 
-def _faces(dataset: dict[str, Any], split: str) -> Index:
+def _faces(dataset: DatasetSpec, split: str) -> Index:
     from icmbench.data.faces import open_faces
 
-    folder = Path(dataset["folder"])
-    embedded = dataset["source"] == "embedded-faces"
+    folder = Path(dataset.folder)
+    embedded = dataset.fetched is None
     if embedded:
         check_generated(folder, split)
     else:

@@ -16,10 +16,10 @@ from icmbench.codecs.classical.cache import BITSTREAM, DECODED, Cache, entry_key
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
+from icmbench.jobs import ClassicalJob, ClassicalSpec
 from icmbench.registry import CODECS, implementation
 from icmbench.utils.checksums import write_sealed
 from icmbench.utils.files import digest_json, link, sha256_bytes, write_bytes, writing
-from icmbench.utils.programs import Program
 from icmbench.utils.workers import worker_pool
 from icmbench.versions import chunk_name
 
@@ -27,13 +27,13 @@ _SHOWN_FAILURES = 5
 _SAY_EVERY_S = 10.0
 
 
-def open_codec(settings: dict[str, Any]) -> ClassicalCodec:
+def open_codec(settings: ClassicalSpec) -> ClassicalCodec:
     """Return the classical codec of a job's ``codec`` section."""
-    entry = CODECS[settings["name"]]
+    entry = CODECS[settings.name]
     codec: ClassicalCodec = implementation(entry)(
-        entry.parameters.model_validate(settings["parameters"]),
-        settings["rate"],
-        {name: Program.from_json(value) for name, value in settings["programs"].items()},
+        entry.parameters.model_validate(settings.parameters),
+        settings.rate,
+        settings.programs,
     )
     return codec
 
@@ -43,7 +43,7 @@ class _Decode(Protocol):
 
 
 @contextmanager
-def decoder(settings: dict[str, Any], codec: ClassicalCodec) -> Iterator[_Decode]:
+def decoder(settings: ClassicalSpec, codec: ClassicalCodec) -> Iterator[_Decode]:
     """Yield a function from a bitstream to the image and the seconds that decoding took.
 
     Decoding sees nothing of the encoder but the bitstream: it is another program's, or happens in
@@ -59,7 +59,7 @@ def decoder(settings: dict[str, Any], codec: ClassicalCodec) -> Iterator[_Decode
                 return pool.submit(_decode_in_worker, data).result()
             except BrokenProcessPool:
                 raise UserError(
-                    f"{settings['name']}: the decoder's process died; it may be out of memory"
+                    f"{settings.name}: the decoder's process died; it may be out of memory"
                 ) from None
 
         yield decode
@@ -75,11 +75,11 @@ def timed_encode(codec: ClassicalCodec, image: RgbImage) -> tuple[Encoded, float
 _in_worker: ClassicalCodec | None = None
 
 
-def _open_in_worker(settings: dict[str, Any]) -> None:
+def _open_in_worker(settings: ClassicalSpec) -> None:
     from icmbench.plugins import load_modules
 
     global _in_worker
-    load_modules(settings.get("modules", []))
+    load_modules(settings.modules)
     _in_worker = open_codec(settings)
 
 
@@ -94,7 +94,7 @@ def _timed(codec: ClassicalCodec, data: bytes) -> tuple[RgbImage, float]:
     return image, time.perf_counter() - start
 
 
-def code_chunk(job: dict[str, Any], chunk: int) -> Path:
+def code_chunk(job: ClassicalJob, chunk: int) -> Path:
     """Code every ``chunks``-th image of a split, from number ``chunk`` on.
 
     Leaves ``bitstreams/<id>.bin`` and ``decoded/<id>.png`` and, when all are there, a file with one
@@ -102,7 +102,7 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
 
     Args:
         job: resolved settings, see ``Plan.encodings``.
-        chunk: 0 to ``job["chunks"]`` - 1.
+        chunk: 0 to ``job.chunks`` - 1.
 
     Returns:
         the file of rows.
@@ -110,17 +110,17 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
     Raises:
         UserError: naming each image that failed, and why.
     """
-    folder, chunks = Path(job["output"]), job["chunks"]
+    folder, chunks = Path(job.output), job.chunks
     if not 0 <= chunk < chunks:
-        raise UserError(f"{job['key']}: chunk {chunk}; allowed: 0 to {chunks - 1}")
-    settings = {**job["codec"], "modules": job["modules"]}
-    split = Split(job["dataset"], job["split"], keep=False)  # each image is read once
+        raise UserError(f"{job.key}: chunk {chunk}; allowed: 0 to {chunks - 1}")
+    settings = job.codec
+    split = Split(job.dataset, job.split, keep=False)  # each image is read once
     codec = open_codec(settings)
     indices = range(chunk, len(split), chunks)
-    cache = Cache(Path(job["cache"]["directory"]), job["cache"]["limit_gb"])
+    cache = Cache(Path(job.cache.directory), job.cache.limit_gb)
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
-    progress = _Progress(job["key"], [split.native_size(i) for i in indices])
+    progress = _Progress(job.key, [split.native_size(i) for i in indices])
     with decoder(settings, codec) as decode:
         worker = _Coding(codec, decode, cache if cache.limit_gb else None, folder)
         for index in indices:
@@ -131,7 +131,7 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
             except CannotWrite:
                 raise  # the next image would fare no better
             except (UserError, OSError) as error:
-                failures.append(f"{job['key']}: image {identity}: {error}")
+                failures.append(f"{job.key}: image {identity}: {error}")
                 print(f"icmbench: {failures[-1]}", file=sys.stderr)
             else:
                 rows.append({**row, "pixels": split.rate_pixels(index)})
@@ -142,7 +142,7 @@ def code_chunk(job: dict[str, Any], chunk: int) -> Path:
         more = len(failures) - _SHOWN_FAILURES
         lines = failures[:_SHOWN_FAILURES] + ([f"and {more} more images"] if more > 0 else [])
         lines.append(
-            f"{job['key']}: {len(failures)} of {len(indices)} images failed; the others are kept"
+            f"{job.key}: {len(failures)} of {len(indices)} images failed; the others are kept"
         )
         raise UserError("\n".join(lines))
     path = folder / chunk_name(chunk, chunks)

@@ -19,6 +19,7 @@ from icmbench.evaluate.archive import ArchiveReader, latents_to_bytes, new_archi
 from icmbench.evaluate.complexity import write_codec_complexity
 from icmbench.evaluate.rows import read_table
 from icmbench.evaluate.stamp import check_files
+from icmbench.jobs import EncodeJob
 from icmbench.registry import CODECS
 from icmbench.utils.files import atomic_path
 from icmbench.versions import DECODED, LATENTS
@@ -26,7 +27,7 @@ from icmbench.versions import DECODED, LATENTS
 SUFFIX = ".bin"
 
 
-def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
+def open_codec(job: EncodeJob) -> ImageCodec | FeatureCodec:
     """Return the learned codec of an encode job, ready to code."""
     import torch
 
@@ -34,22 +35,22 @@ def open_codec(job: dict[str, Any]) -> ImageCodec | FeatureCodec:
 
     # Real bitstreams are made and read on the CPU with one image at a time, so that both ends
     # compute the same entropy parameters to the last bit.
-    torch.set_num_threads(job["threads"])
-    learned = build_codec(job["codec"])
+    torch.set_num_threads(job.threads)
+    learned = build_codec(job.codec)
     learned.prepare_coding()
     # Nothing trains here, and the counter of operations cannot follow parameters that might.
     learned.requires_grad_(False)
     return learned
 
 
-def encode(job: dict[str, Any]) -> None:
+def encode(job: EncodeJob) -> None:
     """Encode every image of a split.
 
     Leaves ``bitstreams.zip`` (one member per image: its length is the rate) and
     ``encoded.parquet`` with what the encoder knows, the digest of its own reconstruction included.
     """
-    folder = Path(job["output"])
-    split, codec = Split(job["dataset"], job["split"]), open_codec(job)
+    folder = Path(job.output)
+    split, codec = Split(job.dataset, job.split), open_codec(job)
     rows: list[dict[str, Any]] = []
     with new_archive(folder / "bitstreams.zip") as archive:
         for index, identity in enumerate(split.ids):
@@ -58,9 +59,9 @@ def encode(job: dict[str, Any]) -> None:
             try:
                 encoded = codec.encode(image)
             except UserError as error:
-                raise UserError(f"{job['key']}: image {identity}: {error}") from error
+                raise UserError(f"{job.key}: image {identity}: {error}") from error
             except Exception as error:  # a defect of the codec, whose author needs the traceback
-                error.add_note(f"{job['key']}: encoding image {identity}")
+                error.add_note(f"{job.key}: encoding image {identity}")
                 raise
             seconds = time.perf_counter() - start
             assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
@@ -81,10 +82,10 @@ def encode(job: dict[str, Any]) -> None:
     first = split.image(0)
     steps = {"encode": lambda: codec.encode(first)}
     write_codec_complexity(folder, "encoded", codec, rows[0]["pixels_coded"], steps)
-    _say(job["key"], "encoded", len(rows), sum(row["encode_s"] for row in rows))
+    _say(job.key, "encoded", len(rows), sum(row["encode_s"] for row in rows))
 
 
-def decode(job: dict[str, Any]) -> None:
+def decode(job: EncodeJob) -> None:
     """Decode the bitstreams of :func:`encode` and compare with what the encoder expected.
 
     Leaves ``decoded.parquet`` and, as the job's ``decodes`` says, ``decoded.zip`` (PNG) and
@@ -92,19 +93,19 @@ def decode(job: dict[str, Any]) -> None:
     expected is counted (``roundtrip_ok``), not hidden. Features are timed without pixels
     (``decode_s``), pixels made of latents on top of that (``reconstruct_s``).
     """
-    folder = Path(job["output"])
-    split, codec = Split(job["dataset"], job["split"]), open_codec(job)
+    folder = Path(job.output)
+    split, codec = Split(job.dataset, job.split), open_codec(job)
     check_files(folder, "encoded")
     expected = read_table(folder, "encoded").set_index("image_id")["reconstruction"]
-    estimated = job["codec"]["parameters"].get("rate") == "estimate"  # nothing was decoded
-    decode_one = _decoder(codec, "features" in yields_of(job), "images" in job["decodes"])
+    estimated = job.codec.parameters.get("rate") == "estimate"  # nothing was decoded
+    decode_one = _decoder(codec, "features" in yields_of(job), "images" in job.decodes)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         bitstreams = stack.enter_context(ArchiveReader(folder / "bitstreams.zip"))
         outputs = {
             name: stack.enter_context(new_archive(folder / name))
             for name, what in ((DECODED, "images"), (LATENTS, "features"))
-            if what in job["decodes"]
+            if what in job.decodes
         }
         for identity in split.ids:
             data = bitstreams.read(f"{identity}{SUFFIX}")
@@ -112,7 +113,7 @@ def decode(job: dict[str, Any]) -> None:
                 one = decode_one(data)
             except Exception as error:  # of a damaged bitstream decoders may raise anything
                 raise UserError(
-                    f"{job['key']}: image {identity}: decoding failed: "
+                    f"{job.key}: image {identity}: decoding failed: "
                     f"{type(error).__name__}: {error}; delete encoded.json of its curve and call "
                     "Snakemake again, or mend the codec"
                 ) from error
@@ -133,16 +134,16 @@ def decode(job: dict[str, Any]) -> None:
     _write(folder / "decoded.parquet", rows)
     _count(job, codec, folder)
     wrong = [row["image_id"] for row in rows if row["roundtrip_ok"] is False]
-    _say(job["key"], "decoded", len(rows), sum(row["decode_s"] for row in rows))
+    _say(job.key, "decoded", len(rows), sum(row["decode_s"] for row in rows))
     if wrong:
         print(
-            f"{job['key']}: {len(wrong)} of {len(rows)} images differ from the encoder's "
+            f"{job.key}: {len(wrong)} of {len(rows)} images differ from the encoder's "
             "reconstruction; see roundtrip_ok in the records",
             file=sys.stderr,
         )
 
 
-def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
+def _count(job: EncodeJob, codec: Any, folder: Path) -> None:
     """Count what decoding one image takes, features and pixels apart."""
     encoded = read_table(folder, "encoded").iloc[0]
     with ArchiveReader(folder / "bitstreams.zip") as bitstreams:
@@ -151,14 +152,14 @@ def _count(job: dict[str, Any], codec: Any, folder: Path) -> None:
     if "features" in yields_of(job):
         latents = codec.decode(data)
         steps["decode"] = lambda: codec.features(codec.decode(data))
-        if "images" in job["decodes"]:
+        if "images" in job.decodes:
             steps["reconstruct"] = lambda: codec.image(latents)
     write_codec_complexity(folder, "decoded", codec, int(encoded["pixels_coded"]), steps)
 
 
-def yields_of(job: dict[str, Any]) -> tuple[str, ...]:
+def yields_of(job: EncodeJob) -> tuple[str, ...]:
     """Return what the codec of an encode job decodes to."""
-    return CODECS[job["codec"]["name"]].outputs
+    return CODECS[job.codec.name].outputs
 
 
 @dataclass(frozen=True)

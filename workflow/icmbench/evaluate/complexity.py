@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.evaluate.stamp import check_files
+from icmbench.jobs import CodedImages
 from icmbench.utils.files import read_object, write_json
 
 # What is counted of a codec, in the order of the data's way.
@@ -48,7 +49,7 @@ def write_codec_complexity(
     write_json(folder / f"{what}.complexity.json", content)
 
 
-def read_complexity(coded: dict[str, Any] | None, task: dict[str, Any] | None) -> dict[str, Any]:
+def read_complexity(coded: CodedImages | None, task: dict[str, Any] | None) -> dict[str, Any]:
     """Return the complexity of an operating point, for ``evaluate.json``.
 
     Args:
@@ -58,7 +59,7 @@ def read_complexity(coded: dict[str, Any] | None, task: dict[str, Any] | None) -
     parameters: dict[str, Any] = {"codec": None, "task": task["parameters"] if task else None}
     macs: dict[str, Any] = dict.fromkeys(CODEC_STEPS)
     for what in ("encoded", "decoded"):
-        path = None if coded is None else Path(coded["folder"]) / f"{what}.complexity.json"
+        path = None if coded is None else Path(coded.folder) / f"{what}.complexity.json"
         if path is not None and path.exists():
             check_files(path.parent, what, [path.name])
             content = read_object(path, "parameters", "macs_per_pixel")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.archive import ArchiveReader, latents_from_bytes
+from icmbench.jobs import EvaluateJob
 from icmbench.utils.files import reading
 from icmbench.utils.tensors import to_tensor
 
@@ -20,24 +20,25 @@ Inputs = list[Tensor] | Features
 
 
 def open_inputs(
-    job: dict[str, Any], split: Split, device: torch.device
+    job: EvaluateJob, split: Split, device: torch.device
 ) -> Callable[[Sequence[int]], Inputs]:
     """Return a function from indices of images to what the task of an evaluation job reads.
 
     Images whose features are asked for together must be of one padded size.
     """
-    if job["decoder"] is None:
+    if job.decoder is None:
         return lambda indices: [to_tensor(split.image(i))[0].to(device) for i in indices]
     return _FeatureReader(job, split, device)
 
 
 class _FeatureReader:
-    def __init__(self, job: dict[str, Any], split: Split, device: torch.device) -> None:
+    def __init__(self, job: EvaluateJob, split: Split, device: torch.device) -> None:
         from icmbench.networks.build import build_codec
 
-        self._codec = build_codec(job["decoder"]).eval().to(device)
+        assert job.decoder is not None and job.coded is not None
+        self._codec = build_codec(job.decoder).eval().to(device)
         self._split, self._device = split, device
-        self._archive = ArchiveReader(Path(job["coded"]["latents"]))
+        self._archive = ArchiveReader(Path(job.coded.latents))
 
     @torch.no_grad()
     def __call__(self, indices: Sequence[int]) -> Features:

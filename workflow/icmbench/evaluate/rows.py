@@ -11,11 +11,12 @@ from typing import Any
 
 from icmbench.errors import UserError
 from icmbench.evaluate.stamp import check_files
+from icmbench.jobs import CodedImages
 from icmbench.utils.checksums import read_sealed
 from icmbench.utils.files import digest_json, reading
 
 
-def coded_fingerprint(coded: dict[str, Any] | None) -> str | None:
+def coded_fingerprint(coded: CodedImages | None) -> str | None:
     """Return a digest that changes when bitstreams or decoded images do; None for originals.
 
     Raises:
@@ -24,22 +25,22 @@ def coded_fingerprint(coded: dict[str, Any] | None) -> str | None:
     if coded is None:
         return None
     prints = []
-    for name in coded["state"]:
+    for name in coded.state:
         if not Path(name).is_file():
             raise UserError(f"{name}: no such file; run the job that codes these images first")
         prints.append(read_sealed(name, "fingerprint")["fingerprint"])
     return str(prints[0]) if len(prints) == 1 else digest_json(prints)
 
 
-def coded_rows(coded: dict[str, Any]) -> Any:
+def coded_rows(coded: CodedImages) -> Any:
     """Return a table with one row per image: image_id, pixels, bits, times, checks."""
     import pandas as pd
 
-    if coded["rows"] == "chunks":
+    if coded.kind == "classical":
         rows = _chunk_rows(coded)
         frame = pd.DataFrame(rows).drop(columns=["bitstream", "decoded"])
         return frame.assign(bits_estimated=float("nan"), reconstruct_s=float("nan"))
-    folder = Path(coded["folder"])
+    folder = Path(coded.folder)
     encoded, decoded = (read_table(folder, what) for what in ("encoded", "decoded"))
     with reading(folder / "decoded.parquet"):
         encoded = encoded.drop(columns="reconstruction")
@@ -60,25 +61,25 @@ def read_table(folder: Path, what: str) -> Any:
         return pd.read_parquet(path)
 
 
-def check_coded(coded: dict[str, Any] | None) -> None:
+def check_coded(coded: CodedImages | None) -> None:
     """Check the archives of a learned codec's decoded images and latents.
 
     Raises:
         UserError: naming one that is not what was written.
     """
-    if coded is not None and coded["rows"] != "chunks":
-        check_files(Path(coded["folder"]), "decoded")
+    if coded is not None and coded.kind != "classical":
+        check_files(Path(coded.folder), "decoded")
 
 
-def image_digests(coded: dict[str, Any] | None) -> dict[str, str]:
+def image_digests(coded: CodedImages | None) -> dict[str, str]:
     """Return the digest of each decoded image of a classical codec by image id.
 
     Empty for a learned codec, whose images lie in an archive that :func:`check_coded` checks.
     """
-    if coded is None or coded["rows"] != "chunks":
+    if coded is None or coded.kind != "classical":
         return {}
     return {str(row["image_id"]): str(row["decoded"]) for row in _chunk_rows(coded)}
 
 
-def _chunk_rows(coded: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row for name in coded["state"] for row in read_sealed(name, "rows")["rows"]]
+def _chunk_rows(coded: CodedImages) -> list[dict[str, Any]]:
+    return [row for name in coded.state for row in read_sealed(name, "rows")["rows"]]

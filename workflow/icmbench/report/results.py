@@ -15,7 +15,7 @@ import pandas as pd
 from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.checked import check_table, read_table
 from icmbench.analyse.points import LABELS
-from icmbench.config.jobs import read_plan
+from icmbench.config.summary import read_plan
 from icmbench.errors import UserError
 from icmbench.evaluate.stamp import check_files
 from icmbench.plugins import load_modules

@@ -13,6 +13,7 @@ from PIL import Image
 
 from icmbench.data.dataset import Split
 from icmbench.data.images import read_image
+from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
 from icmbench.report.drawing import Box
 from icmbench.report.results import Results, Row
@@ -31,16 +32,19 @@ class Originals:
     """
 
     def __init__(self, results: Results, role: str) -> None:
-        dataset = {"role": role, **results.plan["datasets"][role]}
-        if dataset["source"] != "catalogue":
+        flat = dict(results.plan["datasets"][role])
+        places = {name: flat.pop(name) for name in ("folder", "manifest")}
+        if flat["source"] != "catalogue":
             # The folder may have been moved with the results.
-            dataset["folder"] = str(results.root / "data" / role)
+            places["folder"] = str(results.root / "data" / role)
+        flat.pop("role")
+        dataset = DatasetSpec.model_validate({"role": role, **places, "settings": flat})
         self._split = Split(dataset, "test", keep=False)
         self._places = {str(identity): place for place, identity in enumerate(self._split.ids)}
         content = self._split.annotations or {}
         self._names = {c["id"]: c["name"] for c in content.get("categories", [])}
         # Boxes are in native pixels, which a crop would shift.
-        cropped = dataset.get("center_crop") is not None
+        cropped = dataset.center_crop is not None
         self._boxes: dict[str, list[Box]] = {}
         for entry in [] if cropped else content.get("annotations", []):
             self._boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))

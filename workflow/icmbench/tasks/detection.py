@@ -14,6 +14,7 @@ from icmbench.data.masks import encode_masks
 from icmbench.errors import UserError
 from icmbench.evaluate.inputs import open_inputs
 from icmbench.evaluate.statistics import AveragePrecisionStatistics
+from icmbench.jobs import EvaluateJob
 from icmbench.metrics.average_precision import match_detections
 from icmbench.tasks.base import Outcome
 from icmbench.utils.device import choose_compute
@@ -23,7 +24,7 @@ _GROUPS = {"bbox": "box", "segm": "mask"}
 
 
 def detect(
-    job: dict[str, Any], split: Split, iou_types: tuple[Literal["bbox", "segm"], ...]
+    job: EvaluateJob, split: Split, iou_types: tuple[Literal["bbox", "segm"], ...]
 ) -> Outcome:
     """Return COCO average precision of a job's detector on a split.
 
@@ -36,13 +37,13 @@ def detect(
 
     if split.annotations is None:
         raise UserError(
-            f"{job['key']}: split {job['split']!r} of role {job['dataset']['role']!r} has no "
+            f"{job.key}: split {job.split!r} of role {job.dataset.role!r} has no "
             "annotations, which detection needs; name them in the scale"
         )
     compute = choose_compute(job)
-    detector = build_task(job["task"]).eval().to(compute.device)
+    detector = build_task(job.task).eval().to(compute.device)
     inputs_of = open_inputs(job, split, compute.device)
-    step = _BATCH if job["decoder"] is None else 1  # features of several sizes make no batch
+    step = _BATCH if job.decoder is None else 1  # features of several sizes make no batch
     predictions: list[dict[str, Any]] = []
     start = told = time.monotonic()
     for first in range(0, len(split), step):
@@ -58,7 +59,7 @@ def detect(
         if time.monotonic() - told > 10:
             told = time.monotonic()
             rate = (first + step) / (told - start)
-            print(f"{job['key']}: {first + step}/{len(split)} images, {rate:.1f}/s, "
+            print(f"{job.key}: {first + step}/{len(split)} images, {rate:.1f}/s, "
                   f"{(len(split) - first) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     ids = [int(identity) for identity in split.ids]
     statistics = {}

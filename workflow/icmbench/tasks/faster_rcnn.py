@@ -12,6 +12,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN_ResNet50_FPN_Wei
 from torchvision.ops import FrozenBatchNorm2d
 
 from icmbench.data.dataset import Split
+from icmbench.jobs import EvaluateJob
 from icmbench.tasks import FasterRcnnParameters
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.box_precision import keep_boxes_in_float32
@@ -64,7 +65,7 @@ class FasterRcnn(nn.Module):
         return {"detector": [*trained, *heads]}
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
         return detect(job, split, ("bbox",))
 

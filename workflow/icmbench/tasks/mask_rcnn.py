@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNeXt101_32X8D_Weights
@@ -13,6 +11,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN_ResNet50_FPN_V2_Weig
 
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.jobs import EvaluateJob
 from icmbench.tasks import AdaptedMaskRcnnParameters, MaskRcnnParameters
 from icmbench.tasks.adaptation import DynamicTransformation
 from icmbench.tasks.base import Outcome
@@ -53,7 +52,7 @@ class MaskRcnn(nn.Module):
         return {"detector": [self.network]}
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
         return detect(job, split, ("bbox", "segm"))
 

@@ -17,6 +17,7 @@ from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.statistics import MeanStatistics
+from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
@@ -112,7 +113,7 @@ class FeatureProbe(OnBackbone):
         return logits
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Classify every image of a split; see :func:`classify`."""
         return classify(job, split)
 
@@ -131,7 +132,7 @@ class Probe(FeatureProbe):
         return head_features(self.network, inputs)
 
 
-def classify(job: dict[str, Any], split: Split) -> Outcome:
+def classify(job: EvaluateJob, split: Split) -> Outcome:
     """Return ``top1`` and ``top5`` of a job's probe on a split, in [0, 1].
 
     Where there are fewer than five classes, top5 is 1.
@@ -140,7 +141,7 @@ def classify(job: dict[str, Any], split: Split) -> Outcome:
     from icmbench.networks.build import build_task
 
     compute = choose_compute(job)
-    probe = build_task(job["task"]).eval().to(compute.device)
+    probe = build_task(job.task).eval().to(compute.device)
     open_images = open_inputs(job, split, compute.device)
     values: dict[str, list[float]] = {"top1": [], "top5": []}
     start = told = time.monotonic()
@@ -153,7 +154,7 @@ def classify(job: dict[str, Any], split: Split) -> Outcome:
         if time.monotonic() - told > 10:
             told = time.monotonic()
             rate = (index + 1) / (told - start)
-            print(f"{job['key']}: {index + 1}/{len(split)} images, {rate:.1f}/s, "
+            print(f"{job.key}: {index + 1}/{len(split)} images, {rate:.1f}/s, "
                   f"{(len(split) - index - 1) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     arrays = {name: np.array(per_image) for name, per_image in values.items()}
     statistics = MeanStatistics([str(identity) for identity in split.ids], dict(arrays))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from icmbench.data.dataset import Split
+from icmbench.jobs import EvaluateJob
 from icmbench.tasks.base import Outcome
 
 
@@ -12,6 +11,6 @@ class Reconstruction:
     """A task without a network."""
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Return nothing beyond the records."""
         return Outcome()

@@ -25,6 +25,7 @@ from torchvision.ops.poolers import _setup_scales
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
 from icmbench.tasks import DetectorParameters
 from icmbench.tasks.base import Outcome
@@ -102,9 +103,9 @@ class FeatureRcnn(OnBackbone):
         return [features.values, *self.network.tail(features.values)]
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
-        masks = ResnetRcnnParameters.model_validate(job["task"]["parameters"]).masks
+        masks = ResnetRcnnParameters.model_validate(job.task.parameters).masks
         return detect(job, split, ("bbox", "segm") if masks else ("bbox",))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.jobs import read_plan
+from icmbench.config.summary import read_plan
 from icmbench.errors import UserError
 from icmbench.track.content import Content
 from icmbench.track.points import read_point

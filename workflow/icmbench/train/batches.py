@@ -7,7 +7,6 @@ import math
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from icmbench.codecs.base import RgbImage
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.jobs import Schedule
 from icmbench.train.targets import CROPPED, TARGETS, Targets
 
 Part = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -62,6 +62,16 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: the part of a schedule that the loader needs."""
+
+    batch_size: int
+    flip: bool
+    crop: int | None
+    crop_area: list[float] | None = None
+
+
 class _Steps(Dataset[Batch]):
     """Step number -> batch; a map-style data set so that a loader's workers can share the steps."""
 
@@ -69,19 +79,19 @@ class _Steps(Dataset[Batch]):
         self,
         split: Split,
         seed: int,
-        schedule: dict[str, Any],
+        schedule: Sampling,
         targets: Targets,
         share: range | None = None,
     ):
         self.split, self.seed, self.schedule = split, seed, schedule
         self.targets = targets
-        self.share = range(schedule["batch_size"]) if share is None else share
+        self.share = range(schedule.batch_size) if share is None else share
 
     def __getitem__(self, step: int) -> Batch:
         schedule = self.schedule
         rng = np.random.default_rng([self.seed, 2, step])
         images, targets = [], []
-        indices = indices_of_step(self.seed, step, schedule["batch_size"], len(self.split))
+        indices = indices_of_step(self.seed, step, schedule.batch_size, len(self.split))
         for place, index in enumerate(indices[: self.share.stop]):
             if place not in self.share:  # another process's: only its random numbers are drawn
                 self._draw(index, None, rng)
@@ -103,8 +113,8 @@ class _Steps(Dataset[Batch]):
         if part is not None:
             top, left, height, width = part
             image = image[top : top + height, left : left + width]
-            if self.schedule.get("crop_area") is not None:
-                side = self.schedule["crop"]
+            side = self.schedule.crop
+            if self.schedule.crop_area is not None and side is not None:
                 resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
                 image = np.asarray(resized)
         return (image[:, ::-1] if mirrored else image), mirrored
@@ -114,8 +124,8 @@ class _Steps(Dataset[Batch]):
     ) -> tuple[bool, Part | None]:
         """Return whether an image is mirrored and which part of it is taken, None for all."""
         schedule = self.schedule
-        mirrored = bool(schedule["flip"] and rng.random() < 0.5 and self.targets != "index")
-        crop, area = schedule["crop"], schedule.get("crop_area")
+        mirrored = bool(schedule.flip and rng.random() < 0.5 and self.targets != "index")
+        crop, area = schedule.crop, schedule.crop_area
         if crop is None or self.targets not in CROPPED:
             return mirrored, None
         size = self.split.size(index) if image is None else image.shape[:2]
@@ -158,7 +168,7 @@ def random_resized_crop(
 def batches(
     split: Split,
     seed: int,
-    schedule: dict[str, Any],
+    schedule: Schedule,
     steps: range,
     targets: Targets,
     workers: int = 0,
@@ -178,7 +188,8 @@ def batches(
             and mirrorings are at these places does not depend on it.
         pinned: put them into page-locked memory, from which a GPU copies while it computes.
     """
-    source = _Steps(split, seed, schedule, targets, share)
+    sampling = Sampling(schedule.batch_size, schedule.flip, schedule.crop, schedule.crop_area)
+    source = _Steps(split, seed, sampling, targets, share)
     if workers:
         _allow_open_files()
     loader = DataLoader(
@@ -208,7 +219,7 @@ def validation_batches(
     """Yield the first ``images`` of the val split, unshuffled and unmirrored."""
     count = min(images, len(split))
     size = min(batch_size, count)
-    schedule = {"batch_size": size, "flip": False, "crop": crop}
+    schedule = Sampling(size, flip=False, crop=crop)
     source = _Steps(split, 0, schedule, targets)
     rng = np.random.default_rng(0)
     for start in range(0, count, size):

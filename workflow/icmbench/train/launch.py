@@ -19,9 +19,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from icmbench.errors import UserError
+from icmbench.jobs import TrainJob
 from icmbench.utils.files import read_json, write_json
 
 INTERRUPTED = 143  # what a shell reports of a process that SIGTERM ended
@@ -32,9 +33,9 @@ _GRACE_S = 20.0  # for the others to end after one has failed
 _PR_SET_PDEATHSIG = 1
 
 
-def wants_processes(job: dict[str, Any]) -> bool:
+def wants_processes(job: TrainJob) -> bool:
     """Return whether a training needs several processes that nobody has started."""
-    return job["schedule"].get("devices", 1) > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
+    return job.schedule.devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def is_member() -> bool:
@@ -89,7 +90,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def launch(path: Path, job: dict[str, Any]) -> int:
+def launch(path: Path, job: TrainJob) -> int:
     """Run the verb ``train`` in as many processes as the schedule asks for.
 
     Args:
@@ -102,7 +103,7 @@ def launch(path: Path, job: dict[str, Any]) -> int:
     Raises:
         UserError: of the process that failed first.
     """
-    size = job["schedule"]["devices"]
+    size = job.schedule.devices
     with tempfile.TemporaryDirectory(prefix="icmbench-") as folder:
         group = _Group([sys.executable, "-m", "icmbench", "train", str(path)], size, Path(folder))
         codes = group.run()
@@ -112,15 +113,15 @@ def launch(path: Path, job: dict[str, Any]) -> int:
             if set(codes) != {INTERRUPTED}:
                 name = signal.Signals(group.signalled).name
                 print(
-                    f"icmbench: {job['key']}: {name} before all processes were training; an "
+                    f"icmbench: {job.key}: {name} before all processes were training; an "
                     "earlier checkpoint is kept",
                     file=sys.stderr,
                 )
             return INTERRUPTED
         if set(codes) <= {0, INTERRUPTED}:
             return INTERRUPTED
-        said = group.first_fault(job["key"])
-    _note_failure(Path(job["output"]) / "run.json", said)
+        said = group.first_fault(job.key)
+    _note_failure(Path(job.output) / "run.json", said)
     raise UserError(said)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from icmbench.jobs import RateTarget, TrainJob
 from icmbench.train.checkpoint import steered_weights
 
 RANGE = 100.0  # the weight stays within this factor of its start
@@ -44,12 +43,12 @@ class Steering(nn.Module):
         self.log_weight.add_(self.gain * excess).clamp_(*self.bounds)
 
 
-def first_loss_weights(job: dict[str, Any]) -> dict[str, Any]:
+def first_loss_weights(job: TrainJob) -> dict[str, float | RateTarget]:
     """Return a training job's loss weights; steered ones that continue start where they ended."""
-    weights = copy.deepcopy(job["loss"])
-    going_on = {n for n, w in weights.items() if isinstance(w, dict) and w.pop("continues", False)}
-    if going_on:
-        ended = steered_weights(job["codec"]["weights"])
-        for name in going_on & ended.keys():
-            weights[name] = {**weights[name], "start": ended[name]}
+    weights = dict(job.loss)
+    targets = {name: w for name, w in weights.items() if isinstance(w, RateTarget) and w.continues}
+    ended = steered_weights(job.codec.weights.path) if targets and job.codec.weights.path else {}
+    for name, target in targets.items():
+        if name in ended:
+            weights[name] = target.model_copy(update={"start": ended[name]})
     return weights

@@ -24,6 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from icmbench.data.dataset import Split, data_digest
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.rows import check_coded, coded_fingerprint, image_digests
+from icmbench.jobs import Schedule, TrainJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import check_weights_file
 from icmbench.registry import CODECS, TASKS
@@ -51,7 +52,7 @@ class Interrupted(Exception):
     """The training was told to stop and has saved its checkpoint."""
 
 
-def train(job: dict[str, Any]) -> Path:
+def train(job: TrainJob) -> Path:
     """Train one operating point and return the path of its weights.
 
     Args:
@@ -70,21 +71,21 @@ def train(job: dict[str, Any]) -> Path:
     """
     while True:
         try:
-            with writing(job["output"]):
+            with writing(job.output):
                 return _train(job)
         except TakenOver as error:
             # Of several processes the others have already gone on; Snakemake starts all anew.
-            if error.final or job["schedule"].get("devices", 1) > 1:
+            if error.final or job.schedule.devices > 1:
                 raise
             print(error, file=sys.stderr)
 
 
-def _train(job: dict[str, Any]) -> Path:
-    folder = Path(job["output"])
-    team = find_team(job["schedule"].get("devices", 1))
+def _train(job: TrainJob) -> Path:
+    folder = Path(job.output)
+    team = find_team(job.schedule.devices)
     fingerprint = fingerprint_of(job)
     with TrainingLock(folder / "training.lock") if team.leads else nullcontext() as lock:
-        team.meet(uses_cuda(job["runtime"]))
+        team.meet(uses_cuda(job.runtime))
         kept = _kept(folder, fingerprint)
         weights = folder / "weights.pt"
         if team.told(team.leads and _intact(kept)):
@@ -112,25 +113,20 @@ def _train(job: dict[str, Any]) -> Path:
     return weights
 
 
-def fingerprint_of(job: dict[str, Any]) -> str:
+def fingerprint_of(job: TrainJob) -> str:
     """Return a digest of all that decides how a training ends: settings, data, weights, code."""
-    names = ("codec", "task", "parts", "loss", "schedule", "seed")
-    settings = {name: job[name] for name in names}
-    # One device says nothing: trainings from before there was a choice keep their digest.
-    shared = job["schedule"].get("devices", 1) > 1
-    left_out = () if shared else ("devices",)
-    settings["schedule"] = {k: v for k, v in job["schedule"].items() if k not in left_out}
-    dataset = {k: v for k, v in job["dataset"].items() if k not in ("folder", "manifest")}
-    files = [job[part]["weights"] for part in ("codec", "task")]
-    runtime = job["runtime"]
+    settings = job.model_dump(include={"codec", "task", "parts", "loss", "schedule", "seed"})
+    dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
+    files = [job.codec.weights.source, job.task.weights.source]
+    runtime = job.runtime
     return digest_json(
         {
             "settings": settings,
             "dataset": dataset,
-            "data": data_digest(job["dataset"]),
+            "data": data_digest(job.dataset),
             "files": [source_digest(path) for path in files],
-            "coded": coded_fingerprint(job["coded"]),
-            "precision": resolve_precision(runtime["precision"], uses_cuda(runtime)),
+            "coded": coded_fingerprint(job.coded),
+            "precision": resolve_precision(runtime.precision, uses_cuda(runtime)),
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
         }
     )
@@ -157,7 +153,7 @@ def _intact(kept: Path) -> bool:
 class _State:
     """Everything a running training holds."""
 
-    job: dict[str, Any]
+    job: TrainJob
     folder: Path
     fingerprint: str
     compute: Compute
@@ -176,8 +172,8 @@ class _State:
     val: Split | None = None  # read at the first validation
 
     @property
-    def schedule(self) -> dict[str, Any]:
-        return self.job["schedule"]
+    def schedule(self) -> Schedule:
+        return self.job.schedule
 
     @property
     def targets(self) -> Targets:
@@ -185,21 +181,22 @@ class _State:
         return "none" if task is None else task.targets
 
 
-def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
-    folder = Path(job["output"])
-    check_coded(job["coded"])
-    compute = choose_compute(job["runtime"], says=team.leads)
+def _prepare(job: TrainJob, fingerprint: str, team: Team) -> _State:
+    folder = Path(job.output)
+    check_coded(job.coded)
+    compute = choose_compute(job.runtime, says=team.leads)
     fabric = team.fabric(compute)
-    torch.manual_seed(job["seed"])
-    learned = CODECS[job["codec"]["name"]].kind == "learned"
-    codec = build_codec(job["codec"]) if learned else None
-    task = build_task(job["task"]) if TASKS[job["task"]["name"]].trainable else None
-    codec_trains = any(part.split(".")[0] == "codec" for part in job["parts"])
+    torch.manual_seed(job.seed)
+    learned = CODECS[job.codec.name].kind == "learned"
+    codec = build_codec(job.codec) if learned else None
+    task = build_task(job.task) if TASKS[job.task.name].trainable else None
+    codec_trains = any(part.split(".")[0] == "codec" for part in job.parts)
     system = System(codec, task, codec_trains, first_loss_weights(job))
-    set_modes(system, job["parts"])
-    groups = part_parameters(codec, task, job["parts"])
-    settings = job["schedule"]["optimisers"]
-    optimisers = {name: make_optimiser(settings[name], groups[name]) for name in groups}
+    set_modes(system, job.parts)
+    groups = part_parameters(codec, task, job.parts)
+    optimisers = {
+        name: make_optimiser(job.schedule.optimiser(name), groups[name]) for name in groups
+    }
 
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
     if resumed is not None:
@@ -217,20 +214,20 @@ def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
     run = RunFile(
         folder / "run.json" if team.leads else None,
         {
-            "key": job["key"],
+            "key": job.key,
             "fingerprint": fingerprint,
-            "steps": job["schedule"]["steps"],
+            "steps": job.schedule.steps,
             "steps_done": first_step,
             "parameters": {
                 name: sum(p.numel() for p in part.parameters())
                 for name, part in (("codec", codec), ("task", task))
                 if part is not None
             },
-            "job": job,
+            "job": job.model_dump(mode="json"),
             "dataset": {
-                "role": job["dataset"]["role"],
-                "name": job["dataset"].get("name", job["dataset"]["source"]),
-                "digest": data_digest(job["dataset"]),
+                "role": job.dataset.role,
+                "name": job.dataset.name,
+                "digest": data_digest(job.dataset),
             },
             "environment": {**describe_environment(), "device": _device_name(compute, team)},
             **totals,
@@ -249,10 +246,10 @@ def _prepare(job: dict[str, Any], fingerprint: str, team: Team) -> _State:
         groups=groups,
         optimisers=wrapped_optimisers,
         split=Split(
-            job["dataset"],
+            job.dataset,
             "train",
-            job["coded"] and job["coded"]["images"],
-            digests=image_digests(job["coded"]),
+            job.coded.images if job.coded else None,
+            digests=image_digests(job.coded),
         ),
         log=MetricsLog(folder / "metrics.jsonl" if team.leads else None, first_step),
         run=run,
@@ -291,16 +288,16 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
     Whether to stop is agreed on in every step, together with the terms of the loss: all processes
     stop after the same one.
     """
-    runtime, schedule, team = state.job["runtime"], state.schedule, state.team
-    steps = range(state.first_step, schedule["steps"])
+    runtime, schedule, team = state.job.runtime, state.schedule, state.team
+    steps = range(state.first_step, schedule.steps)
     source = batches(
         state.split,
-        state.job["seed"],
+        state.job.seed,
         schedule,
         steps,
         state.targets,
-        workers=runtime["workers"],
-        share=team.share(schedule["batch_size"]),
+        workers=runtime.workers,
+        share=team.share(schedule.batch_size),
         pinned=state.fabric.device.type == "cuda",
     )
     clock = _Clock(state)
@@ -318,26 +315,24 @@ def _loop(state: _State, lock: TrainingLock | None) -> None:
             if stops:
                 team.settle()
             if lock is not None:
-                if done % runtime["log_every"] == 0 or done == schedule["steps"]:
+                if done % runtime.log_every == 0 or done == schedule.steps:
                     state.final = _floats(values, state, step)
-                    rate = clock.rate() * schedule["batch_size"]
+                    rate = clock.rate() * schedule.batch_size
                     state.log.write(done, "train", {**state.final, "images_per_second": rate})
-                validation = schedule["validation"]
-                if validation is not None and done % validation["every"] == 0:
-                    state.log.write(done, "val", validate(state, validation["images"]))
+                validation = schedule.validation
+                if validation is not None and done % validation.every == 0:
+                    state.log.write(done, "val", validate(state, validation.images))
                 now = time.monotonic()
                 _check_owner(state, lock, signals)
                 if now - told > _PROGRESS_EVERY_S and state.final:
-                    report_progress(
-                        state.job["key"], done, schedule["steps"], clock.rate(), state.final
-                    )
+                    report_progress(state.job.key, done, schedule.steps, clock.rate(), state.final)
                     told = now
-                if stops or now - saved > runtime["checkpoint_s"]:
+                if stops or now - saved > runtime.checkpoint_s:
                     _save(state, done, clock, partial(_check_owner, state, lock, signals))
                     saved = time.monotonic()
             if stops:
                 name = signal.Signals(signals.received or signal.SIGTERM).name
-                raise Interrupted(f"{state.job['key']}: {name} at step {done}; checkpoint saved")
+                raise Interrupted(f"{state.job.key}: {name} at step {done}; checkpoint saved")
             clock.tick()
     team.settle()
     state.totals = clock.totals()
@@ -355,15 +350,15 @@ def _check_owner(state: _State, lock: TrainingLock, signals: _Signals) -> None:
 
 def _refresh(state: _State, step: int) -> None:
     """Let a task renew what it knows of the whole split; it says itself at which steps."""
-    steps_per_epoch = max(1, len(state.split) // state.schedule["batch_size"])
-    torch.manual_seed(step_seed(state.job["seed"], step))
+    steps_per_epoch = max(1, len(state.split) // state.schedule.batch_size)
+    torch.manual_seed(step_seed(state.job.seed, step))
     state.system.task.refresh(  # type: ignore[union-attr]
         state.system.codec,
         state.split,
         step,
         steps_per_epoch,
         state.fabric.device,
-        state.job["runtime"]["workers"],
+        state.job.runtime.workers,
     )
 
 
@@ -376,11 +371,11 @@ def _step(
         Terms and gradient norms as tensors, and the mean of ``numbers`` over all processes.
     """
     # All randomness of a step (noise of quantisation, sampled proposals) follows from its number.
-    torch.manual_seed(state.team.step_seed(state.job["seed"], step))
+    torch.manual_seed(state.team.step_seed(state.job.seed, step))
     with state.compute.autocast():
         terms = state.team.terms(state.model, batch)
     means, numbers = state.team.average(terms, numbers)
-    _check_finite(means, step, state.job["key"])
+    _check_finite(means, step, state.job.key)
     loss = state.system.loss(terms)
     factor = learning_rate_factor(step, state.schedule)
     whole = loss if state.team.size == 1 else state.system.loss(means)
@@ -412,15 +407,15 @@ def _step(
 
 def _update(state: _State, name: str, step: int, factor: float) -> Tensor:
     """Step one optimiser at ``factor`` times its rate; return the norm of its gradient."""
-    limit = state.schedule["clip_norm"]
+    limit = state.schedule.clip_norm
     norm = torch.nn.utils.clip_grad_norm_(state.groups[name], math.inf if limit is None else limit)
     if not torch.isfinite(norm):
         raise UserError(
-            f"{state.job['key']}: gradient of {name} is not finite at step {step}; lower its "
+            f"{state.job.key}: gradient of {name} is not finite at step {step}; lower its "
             "learning rate or set clip_norm"
         )
     for group in state.optimisers[name].param_groups:
-        group["lr"] = state.schedule["optimisers"][name]["lr"] * factor
+        group["lr"] = state.schedule.optimiser(name).lr * factor
     state.optimisers[name].step()
     return norm.detach()
 
@@ -442,16 +437,16 @@ def _check_finite(terms: dict[str, Tensor], step: int, key: str) -> None:
 def validate(state: _State, images: int) -> dict[str, float]:
     """Return the mean loss terms on the first ``images`` of the val split."""
     if state.val is None:
-        state.val = Split(state.job["dataset"], "val")
+        state.val = Split(state.job.dataset, "val")
     schedule, count = state.schedule, 0
     sums: dict[str, float] = {}
-    torch.manual_seed(state.job["seed"])
+    torch.manual_seed(state.job.seed)
     # Losses need networks in training mode, but what is only looked at must not move statistics.
     moving = [m for m in state.system.modules() if isinstance(m, _BatchNorm) and m.training]
     for module in moving:
         module.eval()
     for batch in validation_batches(
-        state.val, images, schedule["batch_size"], schedule["crop"], state.targets
+        state.val, images, schedule.batch_size, schedule.crop, state.targets
     ):
         with state.compute.autocast():
             terms = state.system(batch.to(state.fabric.device))
@@ -467,8 +462,8 @@ def _floats(values: dict[str, Tensor], state: _State, step: int) -> dict[str, fl
     row = {name: float(value) for name, value in values.items()}
     factor = learning_rate_factor(step, state.schedule)
     for name in state.optimisers:
-        settings = state.schedule["optimisers"][name]
-        row[f"lr.{name}"] = settings["lr"] * (1.0 if name == "auxiliary" else factor)
+        settings = state.schedule.optimiser(name)
+        row[f"lr.{name}"] = settings.lr * (1.0 if name == "auxiliary" else factor)
     return row
 
 
@@ -514,11 +509,11 @@ def _save(state: _State, done: int, clock: _Clock, check_owner: Callable[[], Non
 
 
 def _finish(state: _State, kept: Path, weights: Path) -> None:
-    owners = {part.split(".")[0] for part in state.job["parts"]}
+    owners = {part.split(".")[0] for part in state.job.parts}
     system = state.system.to("cpu")
     if system.codec is not None and "codec" in owners:
         system.codec.prepare_coding()
-    meta: dict[str, Any] = {"key": state.job["key"], "fingerprint": state.fingerprint}
+    meta: dict[str, Any] = {"key": state.job.key, "fingerprint": state.fingerprint}
     if system.steering:
         meta["steering"] = {name: float(s.weight) for name, s in system.steering.items()}
     for old in state.folder.glob("finished-*.pt"):
@@ -534,7 +529,7 @@ def _finish(state: _State, kept: Path, weights: Path) -> None:
     state.run.update(
         status="finished",
         finished=time.time(),
-        steps_done=state.schedule["steps"],
+        steps_done=state.schedule.steps,
         final=state.final,
         weights_sha256=sha256_file(weights),
         **state.totals,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from icmbench.codecs.base import Features
+from icmbench.jobs import RateTarget
 from icmbench.networks.padding import stack_padded
 from icmbench.train.batches import Batch
 from icmbench.train.rate_control import Steering
@@ -31,14 +32,16 @@ class System(nn.Module):
         codec: Any | None,
         task: Any | None,
         codec_trains: bool,
-        loss: Mapping[str, float | Mapping[str, float]],
+        loss: Mapping[str, float | RateTarget],
     ) -> None:
         super().__init__()
         self.codec, self.task = codec, task
         self.codec_trains = codec_trains
-        self.weights = {name: w for name, w in loss.items() if not isinstance(w, Mapping)}
+        self.weights = {name: w for name, w in loss.items() if not isinstance(w, RateTarget)}
         self.steering: dict[str, Steering] = {
-            name: Steering(**w) for name, w in loss.items() if isinstance(w, Mapping)
+            name: Steering(float(w.target), w.start, w.gain)
+            for name, w in loss.items()
+            if isinstance(w, RateTarget)
         }
         # Registered for their state: a resumed training goes on with the weights it had.
         self.steering_state = nn.ModuleDict(self.steering)

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
+
+
+class Runtime(Protocol):
+    """What a job says of its hardware: an evaluation job, or a training run's ``runtime``."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads."""
+
+    @property
+    def gpu(self) -> int:
+        """GPUs; 0 computes on the CPU."""
+
+    @property
+    def precision(self) -> str:
+        """fp32, bf16 or auto."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +46,24 @@ class Compute:
         return f"cpu, {torch.get_num_threads()} threads"
 
 
-def uses_cuda(runtime: dict[str, Any]) -> bool:
+def uses_cuda(runtime: Runtime) -> bool:
     """Return whether a job computes on a GPU: it asks for one and there is one."""
-    return runtime["gpu"] > 0 and torch.cuda.is_available()
+    return runtime.gpu > 0 and torch.cuda.is_available()
 
 
-def choose_compute(runtime: dict[str, Any], says: bool = True) -> Compute:
+def choose_compute(runtime: Runtime, says: bool = True) -> Compute:
     """Return device and precision for a job's runtime settings: threads, gpu, precision.
 
     A job that asks for a GPU where there is none runs on the CPU and ``says`` so.
     """
-    torch.set_num_threads(runtime["threads"])
+    torch.set_num_threads(runtime.threads)
     cuda = uses_cuda(runtime)
-    if runtime["gpu"] > 0 and not cuda and says:
+    if runtime.gpu > 0 and not cuda and says:
         print("icmbench: no GPU here; running on the CPU, which is slow", file=sys.stderr)
     device = torch.device("cuda" if cuda else "cpu")
     # What is float32 here is so on purpose (entropy models): with TF32 factors have 10 bits.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    return Compute(device, resolve_precision(runtime["precision"], cuda))
+    return Compute(device, resolve_precision(runtime.precision, cuda))
 
 
 def resolve_precision(wanted: str, cuda: bool) -> str:

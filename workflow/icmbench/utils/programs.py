@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from icmbench.errors import UserError
 from icmbench.utils.files import sha256_file
+from icmbench.utils.models import Strict
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ KNOWN_PROGRAMS = {
 _BESIDE = {"vtm_config": "vtm_encoder", "hm_config": "hm_encoder"}
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Strict):
     """A program as it will be run.
 
     Attributes:
@@ -81,16 +80,7 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    digest: str = field(default="")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the program for a job's settings."""
-        return {"name": self.name, "command": list(self.command), "digest": self.digest}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Program:
-        """Return the program of a job's settings."""
-        return Program(value["name"], tuple(value["command"]), value["digest"])
+    digest: str = ""
 
 
 def find_program(name: str, settings: Mapping[str, str | None]) -> Program | None:
@@ -107,10 +97,10 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
     setting = settings.get(name)
     if known.is_file:
         path = _find_file(known, setting, settings)
-        return None if path is None else Program(name, (str(path),), _digest((str(path),)))
+        return None if path is None else _program(name, (str(path),))
     if setting is None:
         found = shutil.which(known.default)
-        return None if found is None else Program(name, (found,), _digest((found,)))
+        return None if found is None else _program(name, (found,))
     words = shlex.split(setting)
     found = shutil.which(str(Path(words[0]).expanduser())) if words else None
     if found is None:
@@ -120,7 +110,11 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
         )
     # Programs run in folders of their own, from where a relative image of a container is not found.
     command = (str(Path(found).absolute()), *(_absolute_file(word) for word in words[1:]))
-    return Program(name, command, _digest(command))
+    return _program(name, command)
+
+
+def _program(name: str, command: tuple[str, ...]) -> Program:
+    return Program(name=name, command=command, digest=_digest(command))
 
 
 def _absolute_file(word: str) -> str:

@@ -165,11 +165,11 @@ def _register(
 
 
 # In process, from packages: always there.
-_register("jpeg", JpegParameters, "images:Jpeg", rate="quality")
-_register("jpeg2000", Jpeg2000Parameters, "images:Jpeg2000", rate="ratio")
-_register("webp", WebpParameters, "images:Webp", rate="quality")
-_register("avif-444", AvifParameters, "images:Avif", rate="quality", chroma="4:4:4")
-_register("avif-420", AvifParameters, "images:Avif", rate="quality", chroma="4:2:0")
+_register("jpeg", JpegParameters, "pillow:Jpeg", rate="quality")
+_register("jpeg2000", Jpeg2000Parameters, "pillow:Jpeg2000", rate="ratio")
+_register("webp", WebpParameters, "pillow:Webp", rate="quality")
+_register("avif-444", AvifParameters, "pillow:Avif", rate="quality", chroma="4:4:4")
+_register("avif-420", AvifParameters, "pillow:Avif", rate="quality", chroma="4:2:0")
 _register("x265-444", X265Parameters, "x265:X265", chroma="4:4:4")
 _register("x265-420", X265Parameters, "x265:X265", chroma="4:2:0")
 _register("vvenc-ffmpeg-420", VvencFfmpegParameters, "ffmpeg:VvencFfmpeg")

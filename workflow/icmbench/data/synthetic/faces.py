@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icmbench.config.scale import EmbeddedFaces
+from icmbench.data.specs import EmbeddedFaces
 from icmbench.data.synthetic.face_attributes import ATTRIBUTES
 from icmbench.data.synthetic.face_drawing import (
     draw_body,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from icmbench.config.scale import EmbeddedScenes
+from icmbench.data.specs import EmbeddedScenes
 from icmbench.data.synthetic.textures import noise as _noise
 from icmbench.utils.files import atomic_path, digest_json, sha256_file, write_json
 from icmbench.utils.workers import worker_pool

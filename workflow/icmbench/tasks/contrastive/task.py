@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.jobs import EvaluateJob
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.contrastive.crops import CropBoxes
 from icmbench.tasks.contrastive.momentum import MomentumNetwork, QueueLoss, make_projection
@@ -65,7 +66,7 @@ class Contrastive(nn.Module):
         return {"projection": [self.projection]}
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Return nothing: what the features are worth, probes and detectors say."""
         return Outcome()
 

@@ -7,7 +7,7 @@ cross-entropy of a pixel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.jobs import EvaluateJob
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.faces.networks import (
@@ -111,7 +112,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
         raise NotImplementedError
 
     @staticmethod
-    def evaluate(job: dict[str, Any], split: Split) -> Outcome:
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Analyse every face; see :func:`icmbench.tasks.faces.evaluation.analyse_faces`."""
         from icmbench.tasks.faces.evaluation import evaluate_job
 

@@ -19,6 +19,7 @@ from icmbench.data.faces import open_faces
 from icmbench.errors import UserError
 from icmbench.evaluate.confusion import ConfusionStatistics
 from icmbench.evaluate.statistics import MeanStatistics, Statistics
+from icmbench.jobs import EvaluateJob
 from icmbench.metrics.segmentation import confusion_matrix
 from icmbench.tasks.base import Outcome
 from icmbench.utils.device import Compute, choose_compute
@@ -28,18 +29,18 @@ Read = Callable[[list[int]], list[Tensor] | Features]
 _MAPS_SHOWN = 12  # parsing maps kept for images in the report
 
 
-def evaluate_job(job: dict[str, Any], split: Split) -> Outcome:
+def evaluate_job(job: EvaluateJob, split: Split) -> Outcome:
     """Build a job's task and analyse a split with it."""
     from icmbench.evaluate.inputs import open_inputs
     from icmbench.networks.build import build_task
 
     compute = choose_compute(job)
-    task = build_task(job["task"]).eval().to(compute.device)
+    task = build_task(job.task).eval().to(compute.device)
     return analyse_faces(job, split, task, open_inputs(job, split, compute.device), compute)
 
 
 def analyse_faces(
-    job: dict[str, Any], split: Split, task: Any, read: Read, compute: Compute
+    job: EvaluateJob, split: Split, task: Any, read: Read, compute: Compute
 ) -> Outcome:
     """Return the metrics of a face network on a split, groups ``attributes`` and ``parsing``.
 
@@ -76,7 +77,7 @@ def analyse_faces(
         if time.monotonic() - told > 10:
             told = time.monotonic()
             rate = (index + 1) / (told - start)
-            print(f"{job['key']}: {index + 1}/{len(split)} faces, {rate:.1f}/s, "
+            print(f"{job.key}: {index + 1}/{len(split)} faces, {rate:.1f}/s, "
                   f"{(len(split) - index - 1) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     statistics: dict[str, Statistics] = {}
     if correct:
@@ -92,19 +93,19 @@ def analyse_faces(
     return Outcome(statistics, metrics, predictions, compute.name)
 
 
-def _check(what: str, own: int, given: int, job: dict[str, Any]) -> None:
+def _check(what: str, own: int, given: int, job: EvaluateJob) -> None:
     if own != given:
-        role = job["dataset"].get("role")
+        role = job.dataset.role
         raise UserError(
-            f"{job['key']}: task parameter {what!r} is {own}, but the data set of role {role!r} "
+            f"{job.key}: task parameter {what!r} is {own}, but the data set of role {role!r} "
             f"has {given}; set it to {given}, or to 0 to leave the task out"
         )
 
 
-def _majority(job: dict[str, Any]) -> np.ndarray | None:
+def _majority(job: EvaluateJob) -> np.ndarray | None:
     """Return uint8 [A], the more frequent value of each attribute in the train split."""
-    dataset = job["dataset"]
-    if dataset["source"] != "embedded-faces" and "train" not in dataset["splits"]:
+    dataset = job.dataset
+    if dataset.fetched is not None and "train" not in dataset.fetched.splits:
         return None
     table = open_faces(dataset, "train").attribute_table()
     return (table.mean(0) > 0.5).astype(np.uint8) if len(table) else None

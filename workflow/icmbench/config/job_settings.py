@@ -1,0 +1,342 @@
+"""What each job of a plan does: functions from operating points to the models of ``jobs``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from icmbench.config.plan import Plan, Point, WeightsOrigin
+from icmbench.config.summary import PlanSummary, PointSummary
+from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.jobs import (
+    CacheSpec,
+    ClassicalJob,
+    ClassicalSpec,
+    CodecSpec,
+    CodedImages,
+    DataJob,
+    EncodeCurve,
+    EncodeJob,
+    EvaluateCurve,
+    EvaluateJob,
+    PointSpec,
+    RateTarget,
+    TaskSpec,
+    TrainJob,
+    TrainRuntime,
+    WeightsSpec,
+)
+from icmbench.registry import CODECS, TASKS
+from icmbench.utils.files import write_if_changed
+from icmbench.utils.models import Strict
+from icmbench.versions import CLASSICAL_VERSION, DECODED, LATENTS, ROWS_VERSION, chunk_name
+
+
+def train_job(plan: Plan, point: Point) -> TrainJob:
+    """Return the settings of a point's training run."""
+    training = plan.variant(point).train
+    assert training is not None
+    runtime = plan.scale.runtime.model_dump(include=set(TrainRuntime.model_fields))
+    return TrainJob(
+        **dict(point_spec(plan, point)),
+        output=str(plan.run_folder(point)),
+        codec=codec_spec(plan, point, plan.initial_weights(point, "codec")),
+        task=task_spec(plan, point, plan.initial_weights(point, "task")),
+        parts=training.parts,
+        loss=_loss_weights(plan, point, training.loss),
+        schedule=plan.schedule(point),
+        dataset=plan.dataset(plan.variant(point).dataset),
+        coded=coded_images(plan, point, "train") if plan.trains_on_decoded(point) else None,
+        runtime=TrainRuntime(**runtime),
+        modules=plan.run.modules,
+    )
+
+
+def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
+    """Return the settings of a point's evaluation."""
+    variant, runtime = plan.variant(point), plan.scale.runtime
+    decoder = None
+    if TASKS[variant.task].input_kind == "features":
+        decoder = codec_spec(plan, point, plan.final_weights(point, "codec"))
+    return EvaluateJob(
+        **dict(point_spec(plan, point)),
+        output=str(plan.run_folder(point)),
+        codec=variant.codec,
+        decoder=decoder,
+        task=task_spec(plan, point, plan.final_weights(point, "task")),
+        dataset=plan.dataset(variant.dataset),
+        split="test",
+        coded=coded_images(plan, point, "test"),
+        threads=runtime.threads,
+        gpu=runtime.gpu,
+        precision=runtime.precision,
+        modules=plan.run.modules,
+    )
+
+
+def _encoded_points(plan: Plan) -> Iterator[tuple[str, str, Point]]:
+    """Yield key, split and point of everything that is coded; a key may come several times."""
+    for point in plan.points:
+        splits = ["test"] if plan.variant(point).evaluate else []
+        if plan.trains_on_decoded(point):
+            splits.append("train")
+        for split in splits:
+            key = plan.encode_key(point, split)
+            if key is not None:
+                yield key, split, point
+
+
+@cache
+def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
+    """Return the settings of every encoding by a learned codec, by key."""
+    jobs: dict[str, EncodeJob] = {}
+    decodes: dict[str, set[str]] = {}
+    for key, split, point in _encoded_points(plan):
+        variant, runtime = plan.variant(point), plan.scale.runtime
+        if CODECS[variant.codec].kind != "learned":
+            continue
+        decodes.setdefault(key, set()).add(TASKS[variant.task].input_kind)
+        if key not in jobs:
+            jobs[key] = EncodeJob(
+                key=key,
+                output=str(plan.encoded_folder(key)),
+                codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
+                dataset=plan.dataset(variant.dataset),
+                split=split,
+                decodes=[],
+                threads=runtime.threads,
+                gpu=runtime.gpu,
+                modules=plan.run.modules,
+            )
+    return {k: j.model_copy(update={"decodes": sorted(decodes[k])}) for k, j in jobs.items()}
+
+
+@cache
+def encode_curves(plan: Plan) -> dict[str, EncodeCurve]:
+    """Return the encodings of :func:`encode_jobs` by curve: all rates of a codec on a split."""
+    curves: dict[str, list[EncodeJob]] = {}
+    for key, job in encode_jobs(plan).items():
+        curves.setdefault(str(Path(key).parent), []).append(job)
+    threads, modules = plan.scale.runtime.threads, plan.run.modules
+    return {
+        curve: EncodeCurve(jobs=jobs, threads=threads, modules=modules)
+        for curve, jobs in curves.items()
+    }
+
+
+@cache
+def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
+    """Return the settings of every encoding by a classical codec, by key."""
+    cache = plan.run.cache
+    jobs: dict[str, ClassicalJob] = {}
+    for key, split, point in _encoded_points(plan):
+        variant = plan.variant(point)
+        if CODECS[variant.codec].kind != "classical" or key in jobs:
+            continue
+        jobs[key] = ClassicalJob(
+            key=key,
+            output=str(plan.encoded_folder(key)),
+            codec=classical_spec(plan, point),
+            dataset=plan.dataset(variant.dataset),
+            split=split,
+            chunks=plan.chunks(variant),
+            cache=CacheSpec(
+                directory=cache.directory or str(Path(plan.run.results) / "cache"),
+                limit_gb=cache.limit_gb,
+            ),
+            version=ROWS_VERSION,
+            modules=plan.run.modules,
+        )
+    return jobs
+
+
+def evaluate_curve(plan: Plan, curve: str) -> EvaluateCurve:
+    """Return the evaluations of a variant, ``<study>/<variant>``."""
+    return EvaluateCurve(
+        jobs=[evaluate_job(plan, point) for point in plan.evaluation_curves[curve]],
+        threads=plan.scale.runtime.threads,
+        modules=plan.run.modules,
+    )
+
+
+def data_job(plan: Plan, role: str) -> DataJob:
+    """Return the settings that make the data set of a role."""
+    return DataJob(**dict(plan.dataset(role)), mirror=plan.run.data.mirror, modules=[])
+
+
+def coded_images(plan: Plan, point: Point, split: str) -> CodedImages | None:
+    """Return where the point's coded images of a split are, or None for original pixels."""
+    key = plan.encode_key(point, split)
+    if key is None:
+        return None
+    folder = plan.encoded_folder(key)
+    if CODECS[plan.variant(point).codec].kind == "classical":
+        chunks = plan.chunks(plan.variant(point))
+        return CodedImages(
+            folder=str(folder),
+            images=str(folder / "decoded"),
+            latents=str(folder / LATENTS),
+            state=[str(folder / chunk_name(chunk, chunks)) for chunk in range(chunks)],
+            kind="classical",
+        )
+    return CodedImages(
+        folder=str(folder),
+        images=str(folder / DECODED),
+        latents=str(folder / LATENTS),
+        state=[str(folder / "decoded.stamp.json")],
+        kind="learned",
+    )
+
+
+def codec_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> CodecSpec:
+    """Return the codec of a point with its initial or final weights."""
+    name = plan.variant(point).codec
+    return CodecSpec(
+        name=name,
+        kind=CODECS[name].kind,
+        parameters=codec_parameters(plan.scale, name).model_dump(),
+        rate_index=point.rate_index,
+        weights=weights_spec(plan, weights),
+        starts_pretrained=plan.starts_pretrained(point, "codec"),
+    )
+
+
+def classical_spec(plan: Plan, point: Point) -> ClassicalSpec:
+    """Return the classical codec of a point at its rate setting."""
+    entry, rate = CODECS[plan.variant(point).codec], plan.rate_value(point)
+    assert rate is not None
+    return ClassicalSpec(
+        name=entry.name,
+        parameters=codec_parameters(plan.scale, entry.name).model_dump(),
+        rate=rate,
+        version=CLASSICAL_VERSION,
+        programs={name: plan.programs[name] for name in entry.programs},
+        modules=plan.run.modules,
+    )
+
+
+def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
+    """Return the task of a point with its initial or final weights."""
+    name = plan.variant(point).task
+    parameters = task_parameters(plan.scale, name).model_dump()
+    codec = CODECS[plan.variant(point).codec]
+    if parameters.get("feature_channels", 0) is None and codec.feature_channels is not None:
+        own = codec_parameters(plan.scale, codec.name)
+        parameters["feature_channels"] = codec.feature_channels(own)
+    return TaskSpec(
+        name=name,
+        parameters=parameters,
+        weights=weights_spec(plan, weights),
+        starts_pretrained=plan.starts_pretrained(point, "task"),
+        metrics=list(TASKS[name].metrics),
+    )
+
+
+def weights_spec(plan: Plan, origin: WeightsOrigin) -> WeightsSpec:
+    """Return the file (or word) that weights come from, and the network that left them."""
+    if not isinstance(origin.place, Point):
+        return WeightsSpec(source=origin.place, part=origin.part)
+    variant = plan.variant(origin.place)
+    return WeightsSpec(
+        source=str(plan.weights_path(origin.place)),
+        of=variant.codec if origin.part == "codec" else variant.task,
+        part=origin.part,
+    )
+
+
+def point_spec(plan: Plan, point: Point) -> PointSpec:
+    """Return what identifies an operating point."""
+    variant = plan.variant(point)
+    ladder = plan.studies[point.study].ladders.get(variant.ladder or "")
+    return PointSpec(
+        key=point.key,
+        study=point.study,
+        variant=point.variant,
+        mode=variant.mode,
+        rate_index=point.rate_index,
+        seed=point.seed,
+        rate_parameter=ladder.parameter if ladder else None,
+        rate_value=plan.rate_value(point),
+        scale=plan.scale.name,
+    )
+
+
+def _loss_weights(
+    plan: Plan, point: Point, loss: dict[str, float | str | RateTarget]
+) -> dict[str, float | RateTarget]:
+    rate = plan.rate_value(point)
+
+    def value(weight: float | str) -> float:
+        if isinstance(weight, str):  # $<parameter of the ladder>, checked before
+            assert rate is not None
+            return rate
+        return float(weight)
+
+    return {
+        term: weight.model_copy(update={"target": value(weight.target)})
+        if isinstance(weight, RateTarget)
+        else value(weight)
+        for term, weight in loss.items()
+    }
+
+
+def summary(plan: Plan) -> PlanSummary:
+    """Return all that the report, the analysis and MLflow need to know of the run."""
+    return PlanSummary(
+        run=plan.run,
+        left_out=plan.left_out,
+        scale=plan.scale,
+        studies=plan.studies,
+        datasets={role: plan.dataset(role) for role in plan.roles},
+        points=[
+            PointSummary(
+                **dict(point_spec(plan, point)),
+                label=plan.variant(point).label,
+                codec=plan.variant(point).codec,
+                task=plan.variant(point).task,
+                dataset=plan.variant(point).dataset,
+                folder=str(plan.run_folder(point)),
+                trained=plan.variant(point).train is not None,
+                evaluated=plan.variant(point).evaluate,
+                encoding=plan.encode_key(point, "test"),
+            )
+            for point in plan.points
+        ],
+    )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def write_files(plan: Plan) -> None:
+    """Write ``plan.json`` and the settings of every job, leaving unchanged files untouched."""
+    for path, text in _files(plan):
+        write_if_changed(path, text)
+
+
+def are_written(plan: Plan) -> bool:
+    """Return whether all files are there as :func:`write_files` leaves them."""
+    return all(
+        path.is_file() and path.read_text(encoding="utf-8") == text for path, text in _files(plan)
+    )
+
+
+def _files(plan: Plan) -> Iterator[tuple[Path, str]]:
+    for path, model in _models(plan):
+        yield path, json.dumps(model.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+
+def _models(plan: Plan) -> Iterator[tuple[Path, Strict]]:
+    yield plan.root / "plan.json", summary(plan)
+    for role in plan.roles:
+        yield plan.job_path("data", role), data_job(plan, role)
+    for point in plan.trained:
+        yield plan.job_path("train", point.key), train_job(plan, point)
+    for curve, encode in encode_curves(plan).items():
+        yield plan.job_path("code", curve), encode
+    for key, classical in classical_jobs(plan).items():
+        yield plan.job_path("code", key), classical
+    for curve in plan.evaluation_curves:
+        yield plan.job_path("evaluate", curve), evaluate_curve(plan, curve)

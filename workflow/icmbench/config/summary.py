@@ -1,0 +1,87 @@
+"""``plan.json``: everything that the analysis, the report and MLflow need to know of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from icmbench.config.run import RunConfig
+from icmbench.config.scale import Scale
+from icmbench.config.study import Study
+from icmbench.data.specs import DatasetSpec
+from icmbench.errors import damaged_file, missing_file
+from icmbench.jobs import PointSpec
+from icmbench.utils.files import reading
+from icmbench.utils.models import Strict
+
+_AGAIN = "run the workflow again, it writes the plan"
+
+
+class PointSummary(PointSpec):
+    """An operating point of the plan.
+
+    Attributes:
+        label: name of its variant in the report.
+        codec, task: names of the registry.
+        dataset: role of the data set.
+        folder: of weights, logs and records.
+        trained: whether it trains something.
+        evaluated: whether it is on a curve.
+        encoding: key of the encoding that it reads, or None for original images.
+    """
+
+    label: str
+    codec: str
+    task: str
+    dataset: str
+    folder: str
+    trained: bool
+    evaluated: bool
+    encoding: str | None
+
+
+class PlanSummary(Strict):
+    """A run: its configuration as used, and every operating point.
+
+    Attributes:
+        left_out: which curves the run leaves out, in sentences.
+        studies: without the variants that the run leaves out.
+        datasets: by role.
+    """
+
+    run: RunConfig
+    left_out: list[str]
+    scale: Scale
+    studies: dict[str, Study]
+    datasets: dict[str, DatasetSpec]
+    points: list[PointSummary]
+
+
+def read_summary(root: Path) -> PlanSummary:
+    """Return the content of ``plan.json`` in ``<results>/<scale>``.
+
+    Raises:
+        UserError: where it is missing or not what the workflow wrote.
+    """
+    path = root / "plan.json"
+    try:
+        with reading(path, _AGAIN):
+            text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise missing_file(path, _AGAIN) from None
+    try:
+        return PlanSummary.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise damaged_file(path, f"key {key!r}: {fault['msg']}", _AGAIN) from None
+
+
+def read_plan(root: Path) -> dict[str, Any]:
+    """Return :func:`read_summary` as plain mappings, the settings of a data set laid flat."""
+    plan = read_summary(root).model_dump()
+    for dataset in plan["datasets"].values():
+        dataset.update(dataset.pop("settings"))
+    return plan

@@ -1,0 +1,156 @@
+"""Which images a data set role has: generated, or fetched through the catalogue."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from icmbench.errors import UserError, unknown
+from icmbench.utils.models import Strict
+
+
+class EmbeddedScenes(Strict):
+    """Generated scenes with boxes and masks; needs no download."""
+
+    source: Literal["embedded-scenes"]
+    size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
+    objects: int = Field(4, ge=1, le=8, description="Objects of an image, from one to so many.")
+    radius: list[float] = Field(
+        [0.13, 0.27],
+        min_length=2,
+        max_length=2,
+        description="Bounds of an object's radius, in sides of the image.",
+    )
+    train: int = Field(ge=0, description="Images of the train split.")
+    val: int = Field(ge=0, description="Images of the val split.")
+    test: int = Field(ge=1, description="Images of the test split.")
+    seed: int = Field(2021, ge=0, description="Seed of the generator.")
+
+
+class EmbeddedFaces(Strict):
+    """Generated faces with attributes and parsing maps; needs no download."""
+
+    source: Literal["embedded-faces"]
+    size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
+    train: int = Field(ge=0, description="Images of the train split.")
+    val: int = Field(ge=0, description="Images of the val split.")
+    test: int = Field(ge=1, description="Images of the test split.")
+    seed: int = Field(2021, ge=0, description="Seed of the generator.")
+
+
+class ImageSplit(Strict):
+    """Where one split of a fetched data set lies inside its folder."""
+
+    images: str = Field(description="Folder of the images, relative to the data set.")
+    annotations: str | None = Field(
+        None, description="COCO-format annotation file, relative to the data set."
+    )
+    layout: Literal["images", "coco", "voc", "imagenet", "celeba"] | None = Field(
+        None,
+        description="How the ground truth is kept. images: there is none. coco: in the file "
+        "``annotations``; null means one of these two. voc: PASCAL VOC's XML, of the ``sets``. "
+        "imagenet: ImageNet's folders and development kit. celeba: CelebA's and CelebAMask-HQ's "
+        "attributes and masks.",
+    )
+    sets: list[str] = Field([], description="Of PASCAL VOC, as VOC2007/trainval.")
+    limit: int | None = Field(
+        None, ge=1, description="Use only the first images, by sorted id; null takes all."
+    )
+
+
+class FetchedImages(Strict):
+    """A data set of the catalogue, fetched into the data folder."""
+
+    source: Literal["catalogue"]
+    name: str = Field(description="Name in data/catalogue.yaml.")
+    splits: dict[Literal["train", "val", "test"], ImageSplit]
+    short_side: int | None = Field(
+        None,
+        ge=16,
+        description="Resize to this short side before the codec, as detectors do; null codes "
+        "native pixels. Rates are recorded for both pixel counts.",
+    )
+    long_side: int | None = Field(None, ge=16, description="Bound on the resized long side.")
+    center_crop: int | None = Field(
+        None,
+        ge=16,
+        description="Side of the square cut from the middle after resizing. The train split is "
+        "then neither resized nor cut: trainings take random crops of whole images.",
+    )
+    rate_pixels: Literal["native", "coded"] = Field(
+        "native",
+        description="Pixels that rates are divided by. coded: those left after resizing and "
+        "cropping, where the study's images are defined to be of that size.",
+    )
+    allow_subset: bool = Field(
+        False,
+        description="Accept a mirror that holds only a part of the data set. Never compare such "
+        "a result with a published one.",
+    )
+    otherwise: EmbeddedScenes | EmbeddedFaces | None = Field(
+        None,
+        description="Generated scenes or faces to use where the data set is neither fetched nor in "
+        "the mirror: this scale then never downloads it. The report names what was used.",
+    )
+
+
+Dataset = Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, Field(discriminator="source")]
+
+
+class DatasetSpec(Strict):
+    """The data set of a role as jobs open it.
+
+    Attributes:
+        role: what studies call it, e.g. ``detection``.
+        folder: folder that holds its files.
+        manifest: small file that lists them; rules depend on it instead of bulk data.
+        settings: where the images come from, and how they are resized.
+    """
+
+    role: str
+    folder: str
+    manifest: str
+    settings: Dataset
+
+    @property
+    def name(self) -> str:
+        """The name in the catalogue, or the name of the generator."""
+        return self.fetched.name if self.fetched else self.settings.source
+
+    @property
+    def fetched(self) -> FetchedImages | None:
+        """The settings of a fetched data set; None for generated images."""
+        return self.settings if isinstance(self.settings, FetchedImages) else None
+
+    @property
+    def center_crop(self) -> int | None:
+        """Side of the square cut from the middle after resizing, or None."""
+        return self.fetched.center_crop if self.fetched else None
+
+    @property
+    def short_side(self) -> int | None:
+        """Side that images are resized to before the codec, or None."""
+        return self.fetched.short_side if self.fetched else None
+
+    @property
+    def long_side(self) -> int | None:
+        """Bound on the resized long side, or None."""
+        return self.fetched.long_side if self.fetched else None
+
+    @property
+    def rate_pixels(self) -> Literal["native", "coded"]:
+        """Pixels that rates are divided by."""
+        return self.fetched.rate_pixels if self.fetched else "native"
+
+    def split(self, name: str) -> ImageSplit:
+        """Return where a split of a fetched data set is.
+
+        Raises:
+            UserError: for a split that the scale does not give.
+        """
+        given = self.fetched.splits if self.fetched else {}
+        splits = {str(key): value for key, value in given.items()}
+        if name not in splits:
+            raise UserError(f"data set role {self.role!r}: {unknown('split', name, splits)}")
+        return splits[name]

@@ -1,0 +1,363 @@
+"""What one job does: the settings that the plan writes and that a verb reads.
+
+Each file below ``<results>/<scale>/plan`` is one of these models in JSON. Snakemake depends on the
+file, so a job is repeated only when its own settings change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from icmbench.data.specs import DatasetSpec
+from icmbench.errors import UserError, missing_file
+from icmbench.registry import DataKind
+from icmbench.utils.files import reading
+from icmbench.utils.models import Origin, Strict
+from icmbench.utils.programs import Program
+
+Part = Literal["codec", "task"]
+PARTS: tuple[Part, ...] = ("codec", "task")
+
+# --- settings that study files hold and jobs carry ------------------------------------------------
+
+
+class Optimiser(Strict):
+    """One optimiser over a group of parts."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; Adam's beta 1.")
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Validation(Strict):
+    """Loss on the val split while training; it is logged and chooses nothing."""
+
+    every: int = Field(ge=1, description="Steps between two validations.")
+    images: int = Field(ge=1, description="Images of each validation.")
+
+
+class Schedule(Strict):
+    """How long and how fast a training goes."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="Images of a step, of all devices together.")
+    devices: int = Field(
+        1,
+        ge=1,
+        description="Processes that share every batch, each on a GPU of its own (on the CPU where "
+        "the scale asks for none). It belongs to the result: batch norm sees one process's share.",
+    )
+    optimisers: dict[Literal["codec", "task", "auxiliary", "adversary"], Optimiser] = Field(
+        description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "
+        "model's factorised prior; adversary: a codec's discriminator."
+    )
+    decay: Literal["constant", "cosine", "one-cycle"] = Field(
+        "constant", description="Course of every main learning rate after the warm-up."
+    )
+    warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Bound on the gradient norm of a group.")
+    crop: int | None = Field(None, ge=16, description="Side of random crops; null takes images.")
+    crop_area: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="Random-resized crops: a share of the area between these bounds, of aspect "
+        "ratio 3/4 to 4/3, resized to the side of ``crop``. null crops without resizing.",
+    )
+    flip: bool = Field(True, description="Mirror images at random.")
+    validation: Validation | None = None
+    origin: Origin = Field(description="Who chose these numbers.")
+    note: str = ""
+
+    @field_validator("devices")
+    @classmethod
+    def _shares_are_equal(cls, devices: int, info: ValidationInfo) -> int:
+        images = info.data.get("batch_size")
+        if images is not None and images % devices:
+            raise ValueError(f"batch_size {images} is no multiple of it; change one of them")
+        return devices
+
+    def optimiser(self, group: str) -> Optimiser:
+        """Return the optimiser of a group of parameters."""
+        return {str(name): settings for name, settings in self.optimisers.items()}[group]
+
+
+class RateTarget(Strict):
+    """A weight that follows its term until the term reaches a target (ours).
+
+    After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
+    over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
+    start. A rate is that of rounded latents (term ``bpp_coded``), where the codec says it.
+    """
+
+    target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
+    start: float = Field(1.0, gt=0, description="Weight at the first step.")
+    gain: float = Field(0.02, gt=0, le=1)
+    continues: bool = Field(
+        False,
+        description="Start at the weight that the training of the codec's first weights ended "
+        "with, where that steered the same term.",
+    )
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+class WeightsSpec(Strict):
+    """Where the weights of a network come from.
+
+    Attributes:
+        source: path of a weights file, ``random``, ``pretrained``, or None where there are none.
+        of: name of the codec or task whose training left them.
+        part: which network of that file.
+    """
+
+    source: str | None
+    of: str | None = None
+    part: Part
+
+    @property
+    def path(self) -> Path | None:
+        """The weights file, or None where there is none."""
+        return None if self.source in (None, "random", "pretrained") else Path(str(self.source))
+
+
+class CodecSpec(Strict):
+    """A codec in one state.
+
+    Attributes:
+        parameters: checked by the registry entry's own model.
+        rate_index: place on the ladder; published weights are chosen by it.
+        starts_pretrained: whether the weights descend from published ones, which fixes sizes.
+    """
+
+    name: str
+    kind: Literal["learned", "classical", "none"]
+    parameters: dict[str, Any]
+    rate_index: int
+    weights: WeightsSpec
+    starts_pretrained: bool
+
+
+class TaskSpec(Strict):
+    """A task network in one state; attributes as of :class:`CodecSpec`."""
+
+    name: str
+    parameters: dict[str, Any]
+    weights: WeightsSpec
+    starts_pretrained: bool
+    metrics: list[str]
+
+
+class ClassicalSpec(Strict):
+    """A classical codec at one rate setting.
+
+    Attributes:
+        parameters: checked by the registry entry's own model.
+        rate: value of its rate parameter.
+        version: of this package's part in its bits and samples (colour, padding, headers).
+        programs: external programs by name.
+        modules: the user's modules, which may register it.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    rate: float
+    version: int
+    programs: dict[str, Program]
+    modules: list[str]
+
+
+class CodedImages(Strict):
+    """Where the coded images of one split at one operating point are.
+
+    Attributes:
+        folder: of the encoding.
+        images: archive or folder of the decoded images.
+        latents: archive of decoded latents.
+        state: small files that change with the content, on which rules depend.
+        kind: which kind of codec coded them.
+    """
+
+    folder: str
+    images: str
+    latents: str
+    state: list[str]
+    kind: Literal["learned", "classical"]
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+class PointSpec(Strict):
+    """An operating point: a variant at one rate setting and one seed.
+
+    Attributes:
+        key: ``<study>/<variant>/rate<index>-seed<seed>``, also its folder.
+        rate_parameter, rate_value: of the ladder; None for original images.
+    """
+
+    key: str
+    study: str
+    variant: str
+    mode: str
+    rate_index: int
+    seed: int
+    rate_parameter: str | None
+    rate_value: float | None
+    scale: str
+
+
+class DataJob(DatasetSpec):
+    """Generate or fetch the data set of a role."""
+
+    mirror: str | None
+    modules: list[str]
+    threads: int = 1
+
+
+class TrainRuntime(Strict):
+    """The hardware settings of a training run, see ``RuntimeSettings``."""
+
+    threads: int
+    gpu: int
+    precision: Literal["fp32", "bf16", "auto"]
+    checkpoint_s: float
+    log_every: int
+    workers: int
+
+
+class TrainJob(PointSpec):
+    """Train one operating point.
+
+    Attributes:
+        output: folder of weights, logs and checkpoint.
+        codec, task: with their initial weights.
+        parts: what is trained; everything else stays frozen.
+        loss: weight of each loss term, or the target that it is steered to.
+        coded: decoded images to train on, or None for originals.
+    """
+
+    output: str
+    codec: CodecSpec
+    task: TaskSpec
+    parts: list[str]
+    loss: dict[str, float | RateTarget]
+    schedule: Schedule
+    dataset: DatasetSpec
+    coded: CodedImages | None
+    runtime: TrainRuntime
+    modules: list[str]
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one process."""
+        return self.runtime.threads
+
+
+class EncodeJob(Strict):
+    """Encode and decode a split with a learned codec at one rate.
+
+    Attributes:
+        output: folder of the encoding.
+        decodes: what decoding leaves: images, features' latents, or both.
+    """
+
+    key: str
+    output: str
+    codec: CodecSpec
+    dataset: DatasetSpec
+    split: str
+    decodes: list[DataKind]
+    threads: int
+    gpu: int
+    modules: list[str]
+
+
+class CacheSpec(Strict):
+    """The cache of classically coded images, see ``CacheSettings``."""
+
+    directory: str
+    limit_gb: float
+
+
+class ClassicalJob(Strict):
+    """Code a split with a classical codec at one rate; ``chunks`` jobs share the images."""
+
+    key: str
+    output: str
+    codec: ClassicalSpec
+    dataset: DatasetSpec
+    split: str
+    chunks: int
+    cache: CacheSpec
+    version: int
+    modules: list[str]
+    threads: int = 1
+
+
+class EvaluateJob(PointSpec):
+    """Run a task on what a codec left of the test split.
+
+    Attributes:
+        output: folder of records, statistics and predictions.
+        codec: its name.
+        decoder: the codec that makes features of latents, where the task reads features.
+        task: with its final weights.
+        coded: what was coded, or None for original images.
+    """
+
+    output: str
+    codec: str
+    decoder: CodecSpec | None
+    task: TaskSpec
+    dataset: DatasetSpec
+    split: str
+    coded: CodedImages | None
+    threads: int
+    gpu: int
+    precision: Literal["fp32", "bf16", "auto"]
+    modules: list[str]
+
+
+class EncodeCurve(Strict):
+    """Every rate of a learned codec's curve, coded by one process."""
+
+    jobs: list[EncodeJob] = Field(min_length=1)
+    threads: int
+    modules: list[str]
+
+
+class EvaluateCurve(Strict):
+    """Every operating point of a variant, evaluated by one process."""
+
+    jobs: list[EvaluateJob] = Field(min_length=1)
+    threads: int
+    modules: list[str]
+
+
+Job = TypeVar("Job", DataJob, TrainJob, EncodeCurve, ClassicalJob, EvaluateCurve)
+
+
+def read_job(path: Path, model: type[Job]) -> Job:
+    """Return the settings of a job.
+
+    Raises:
+        UserError: where the file is missing, damaged or not a job of this kind.
+    """
+    rewrite = "`python -m icmbench plan` writes it again"
+    try:
+        with reading(path, rewrite):
+            text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise missing_file(path, rewrite) from None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"])) or "(top level)"
+        raise UserError(f"{path}: key {key!r}: {fault['msg']}; {rewrite}") from None
