@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.plan import Plan, load_plan
-from icmbench.config.points import Point
+from icmbench.config.plan import Plan, Point, load_plan
 
 
 def needed(plan: Plan, point: Point, found: list[Point]) -> None:

@@ -16,9 +16,8 @@ import torch
 from full_size import train_measured
 from gpu_common import Table, TimeCap
 
-from icmbench.config.plan import Plan, load_plan
-from icmbench.config.points import Point
-from icmbench.config.scale import EmbeddedFaces, EmbeddedScenes
+from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.data.specs import EmbeddedFaces, EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
 from icmbench.errors import UserError
 

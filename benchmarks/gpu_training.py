@@ -16,8 +16,7 @@ from gpu_common import PeakMemory, Table, TimeCap, spread, synchronise
 from PIL import Image
 from torch import nn
 
-from icmbench.config.plan import load_plan
-from icmbench.config.points import Point
+from icmbench.config.plan import Point, load_plan
 from icmbench.data.dataset import Split
 from icmbench.data.images import list_images
 from icmbench.data.synthetic.scenes import make_scene

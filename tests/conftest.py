@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from icmbench.config.plan import Plan, load_plan
-from icmbench.config.scale import EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,17 +49,14 @@ def mirror() -> Path:
 
 
 @pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny embedded data set, as the ``dataset`` section of a job."""
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> DatasetSpec:
+    """A tiny generated data set."""
     folder = tmp_path_factory.mktemp("scenes")
     config = EmbeddedScenes(source="embedded-scenes", size=128, train=8, val=2, test=4)
     manifest = generate(config, folder)
-    return {
-        "role": "detection",
-        "folder": str(folder),
-        "manifest": str(manifest),
-        **config.model_dump(),
-    }
+    return DatasetSpec(
+        role="detection", folder=str(folder), manifest=str(manifest), settings=config
+    )
 
 
 @pytest.fixture
@@ -75,7 +72,7 @@ def train_job(smoke_plan: Plan, scenes: dict[str, Any]) -> Any:
     """Return a function that gives the training job of a variant on the tiny data set."""
 
     def make(variant: str, rate: int = 0, **schedule: Any) -> dict[str, Any]:
-        from icmbench.config.points import Point
+        from icmbench.config.plan import Point
 
         job = smoke_plan.train_job(Point("chamain2021", variant, rate, 0))
         job["dataset"] = scenes

@@ -13,9 +13,10 @@ import yaml
 
 from icmbench.analyse.published import COLUMNS, obstacle, published_table
 from icmbench.config.run import RunConfig
-from icmbench.config.scale import EmbeddedScenes, Scale
+from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.config.validate import check_all
+from icmbench.data.specs import EmbeddedScenes
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS

@@ -10,7 +10,8 @@ import bjontegaard
 import pytest
 
 from icmbench.analyse.claims.decide import claimed_side
-from icmbench.config.claims import OrderClaim, claim_faults, claim_variants
+from icmbench.config.claim_checks import claim_faults
+from icmbench.config.claims import OrderClaim, claim_variants
 from icmbench.config.load import load_scale, load_study
 from icmbench.config.study import Study
 from icmbench.plugins import load_modules

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from icmbench.config.scale import EmbeddedScenes
 from icmbench.data.dataset import Split
+from icmbench.data.specs import EmbeddedScenes
 from icmbench.data.synthetic.scenes import CATEGORIES, generate, make_scene
 from icmbench.utils.files import read_json
 

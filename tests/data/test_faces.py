@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.faces import open_faces
 from icmbench.data.images import read_image
+from icmbench.data.specs import EmbeddedFaces
 from icmbench.data.synthetic.face_attributes import ATTRIBUTES, sample_attributes
 from icmbench.data.synthetic.face_look import LABELS, PARSING
 from icmbench.data.synthetic.face_painter import Painter, ellipse, smooth

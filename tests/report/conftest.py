@@ -20,8 +20,9 @@ from icmbench.analyse.points import LABELS
 from icmbench.analyse.run import analyse_run
 from icmbench.config.plan import Plan
 from icmbench.config.run import AnalysisSettings, RunConfig
-from icmbench.config.scale import EmbeddedScenes, Scale
+from icmbench.config.scale import Scale
 from icmbench.config.study import Study
+from icmbench.data.specs import EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
 from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import MeanStatistics, save_statistics

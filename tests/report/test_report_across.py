@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icmbench.config.scale import EmbeddedFaces
+from icmbench.data.specs import EmbeddedFaces
 from icmbench.data.synthetic.face_look import PARSING
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.report.complexity import complexity_rows, complexity_table

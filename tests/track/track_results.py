@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.plan import load_plan
-from icmbench.config.points import Point
+from icmbench.config.plan import Point, load_plan
 from icmbench.utils.files import write_json, write_text
 
 START = 1_700_000_000.0

@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from icmbench.config.load import check
-from icmbench.config.plan import Plan, load_plan
-from icmbench.config.points import Point
+from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.config.study import Schedule
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError

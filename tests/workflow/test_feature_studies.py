@@ -17,7 +17,7 @@ DRIVER = """
 from pathlib import Path
 from icmbench.__main__ import main
 from icmbench.config.plan import load_plan
-from icmbench.config.points import Point
+from icmbench.config.plan import Point
 
 def run(*arguments):
     assert main(list(map(str, arguments))) == 0, arguments

@@ -1,16 +1,16 @@
-"""Which classical codecs a run really uses: chosen, replaced by a stand-in, found."""
+"""Which classical codecs a run uses: those chosen, substitutes, and where the programs are."""
 
 from __future__ import annotations
 
 from icmbench.config.run import RunConfig
 from icmbench.config.study import Study, Variant, Weights
-from icmbench.errors import UserError
+from icmbench.errors import UserError, unknown
 from icmbench.registry import CODECS
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
 
 
 def choose_classical(study: Study, run: RunConfig) -> Study:
-    """Return the study with the variants on classical codecs of this run, stand-ins in their place.
+    """Return the study with the variants on classical codecs of this run, and of their substitutes.
 
     Raises:
         UserError: where a variant starts from one that the run leaves out.
@@ -91,7 +91,7 @@ def _stand_in(variant: Variant, run: RunConfig) -> Variant:
     codec = run.substitutes.get(variant.codec)
     if codec is None:
         return variant
-    words = f"coded by {codec}, the chosen stand-in for {variant.codec}"
+    words = f"coded by {codec}, in place of {variant.codec}"
     return variant.model_copy(
         update={
             "codec": codec,
@@ -103,21 +103,18 @@ def _stand_in(variant: Variant, run: RunConfig) -> Variant:
 
 def check_choice(run: RunConfig) -> list[str]:
     """Return the faults of the keys ``classical_codecs`` and ``substitutes``, one line each."""
-    classical_codecs = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
-    allowed = ", ".join(classical_codecs)
+    known = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
     faults = [
-        f"config.yaml: key 'classical_codecs': {name!r} is no classical codec; allowed: {allowed}"
-        for name in run.classical_codecs
-        if name not in classical_codecs
+        f"config.yaml: key {key!r}: {unknown('classical codec', name, known)}"
+        for key, names in (
+            ("classical_codecs", run.classical_codecs),
+            ("substitutes", [*run.substitutes, *run.substitutes.values()]),
+        )
+        for name in names
+        if name not in known
     ]
     for name, other in run.substitutes.items():
-        for part in (name, other):
-            if part not in classical_codecs:
-                faults.append(
-                    f"config.yaml: key 'substitutes': unknown classical codec {part!r}; "
-                    f"choose from {allowed}"
-                )
-        if name in classical_codecs and other in classical_codecs:
+        if name in known and other in known:
             wanted, has = (CODECS[part].rate_parameter for part in (name, other))
             if wanted != has:
                 faults.append(

@@ -1,11 +1,12 @@
-"""Read configuration files and turn every fault into one line that names file, key and value."""
+"""Read configuration files; every fault is one line that names file, key and value."""
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
-from icmbench.errors import UserError
+from icmbench.errors import UserError, missing_file, unknown
 from icmbench.utils.files import reading
 from icmbench.utils.models import Strict
 from icmbench.utils.secrets import hide_secrets
@@ -26,7 +27,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:
-        UserError: where the file is missing, is no YAML, or holds no mapping.
+        UserError: where the file is missing, is not YAML, or does not hold a mapping.
     """
     try:
         with reading(path, "restore the file"):
@@ -37,7 +38,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
                 line = f"{path}: not valid YAML: {' '.join(str(error).split())}"
                 raise UserError(line if len(line) < 500 else f"{line[:497]}...") from None
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise missing_file(path, "give another path, or restore it") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a mapping of keys, not {type(value).__name__}")
     return value
@@ -60,15 +61,11 @@ def check(model: type[Model], value: dict[str, Any], where: str) -> Model:
 
 
 def _explain(fault: Any, model: type[Strict], where: str) -> str:
-    # Union members (discriminator tags, type names) stand in pydantic's path but not in the file.
-    path = [part for part in fault["loc"] if not _is_tag(part)]
-    key = ".".join(str(part) for part in path) or "(top level)"
+    path, inner = _locate(model, fault["loc"])
+    key = ".".join(path) or "(top level)"
     if fault["type"] == "extra_forbidden":
-        allowed = _fields(model, path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), allowed, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        listing = f"; allowed: {', '.join(allowed)}" if allowed else ""
-        return f"{where}: unknown key {key!r}{listing}{hint}"
+        hint = unknown("key", path[-1], getattr(inner, "model_fields", {}))
+        return f"{where}: key {key!r}: {hint}"
     if fault["type"] == "missing":
         return f"{where}: key {key!r} is missing; add it"
     found = hide_secrets(repr(fault["input"]))
@@ -76,36 +73,34 @@ def _explain(fault: Any, model: type[Strict], where: str) -> str:
     return f"{where}: key {key!r}: {fault['msg']}; found {found}"
 
 
-_SOURCES = {"embedded-scenes", "embedded-faces", "catalogue"}
-_CLAIMS = {"bd", "at_rate", "point", "count", "order", "difference", "trend"}
-_TAGS = _SOURCES | _CLAIMS | {"Weights", "RateTarget", "int", "str", "float"}
+def _locate(annotation: Any, loc: Sequence[int | str]) -> tuple[list[str], Any]:
+    """Return the path of a fault in the file, and the type that refused its last part.
+
+    Pydantic's location also names the member of a union that was tried, which the file does not.
+    """
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if not loc:
+        return [], annotation
+    first, rest = str(loc[0]), loc[1:]
+    members = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) in (Union, UnionType):
+        if len(members) == 1:
+            return _locate(members[0], loc)
+        return _locate(next((m for m in members if _has_tag(m, first)), None), rest)
+    fields = getattr(annotation, "model_fields", None)
+    if fields is not None and first not in fields:
+        return [first], annotation
+    if fields is None and get_origin(annotation) not in (dict, list):
+        return [], annotation  # pydantic's name of a validator
+    inner, last = _locate(members[-1] if fields is None else fields[first].annotation, rest)
+    return [first, *inner], last if inner or rest else annotation
 
 
-def _is_tag(part: Any) -> bool:
-    return isinstance(part, str) and (part in _TAGS or part.startswith(("literal[", "function-")))
-
-
-def _fields(model: type[Strict], path: list[Any]) -> list[str]:
-    """Return the field names of the model at ``path`` inside ``model``, as far as it is typed."""
-    current: Any = model
-    for part in path:
-        fields = getattr(current, "model_fields", None)
-        if fields is None:
-            return []
-        if part in fields:
-            current = _inner_model(fields[part].annotation)
-        # a key of a mapping or an index of a list: the inner model stays
-    return sorted(getattr(current, "model_fields", {}))
-
-
-def _inner_model(annotation: Any) -> Any:
-    if hasattr(annotation, "model_fields"):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
-    return None
+def _has_tag(member: Any, tag: str) -> bool:
+    """Return whether pydantic names a member of a union so: by its type or its discriminator."""
+    kinds = [field.annotation for field in getattr(member, "model_fields", {}).values()]
+    return getattr(member, "__name__", "") == tag or any((tag,) == get_args(k) for k in kinds)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -148,9 +143,8 @@ def study_folder(folders: list[Path], name: str) -> Path:
         places = " and ".join(str(folder / f"{name}.yaml") for folder in holding)
         raise UserError(f"study {name!r} is in two files, {places}; rename one")
     if not holding:
-        allowed = ", ".join(sorted(path.stem for f in folders for path in f.glob("*.yaml")))
-        places = ", ".join(map(str, folders))
-        raise UserError(f"unknown study {name!r}: no {name}.yaml in {places}; allowed: {allowed}")
+        known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
+        raise UserError(f"config.yaml: key 'studies': {unknown('study', name, known)}")
     return holding[0]
 
 
@@ -173,6 +167,6 @@ def load_study(folder: Path, name: str, scale: Scale) -> Study:
 def _named(folder: Path, name: str, what: str) -> Path:
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        allowed = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise UserError(f"unknown {what} {name!r}: no file {path}; allowed: {allowed}")
+        known = [file.stem for file in folder.glob("*.yaml")]
+        raise UserError(f"{folder}: {unknown(what, name, known)}")
     return path

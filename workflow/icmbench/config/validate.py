@@ -1,17 +1,17 @@
-"""Checks across sections and files: everything a type cannot say."""
+"""Checks across sections and files, which the type of one key cannot make."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from icmbench.config.claims import claim_faults
+from icmbench.config.claim_checks import claim_faults
 from icmbench.config.classical import check_choice
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Training, Variant, Weights, published_path
-from icmbench.errors import UserError
+from icmbench.errors import UserError, unknown
 from icmbench.jobs import RateTarget
 from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
 from icmbench.utils.models import Strict
@@ -40,7 +40,7 @@ def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
         for name, variant in study.variants.items():
             _Check(scale, studies, study, name, variant, faults).run()
         _check_references(scale, study, faults)
-        # Of studies that only lend trainings, the variants are not all here.
+        # Studies that only provide initial weights have lost their other variants.
         if study.name in run.studies:
             faults.lines += claim_faults(_where(scale, study), study, _metrics)
     faults.raise_any()
@@ -54,8 +54,7 @@ class _Faults:
         self.lines.append(f"{where}: key {key!r}: {value!r} {problem}")
 
     def unknown(self, where: str, key: str, value: Any, what: str, allowed: Iterable[str]) -> None:
-        listing = ", ".join(sorted(allowed)) or "none"
-        self.add(where, key, value, f"is no {what}; allowed: {listing}")
+        self.lines.append(f"{where}: key {key!r}: {unknown(what, value, allowed)}")
 
     def raise_any(self) -> None:
         if self.lines:
@@ -66,7 +65,7 @@ def _check_run(run: RunConfig, faults: _Faults) -> None:
     faults.lines += check_choice(run)
     for key, values in (("studies", run.studies), ("seeds", run.seeds)):
         if len(set(values)) != len(values):
-            faults.add("config.yaml", key, values, "names something twice")
+            faults.add("config.yaml", key, values, "contains duplicates")
 
 
 def check_overrides(scale: Scale, known: Iterable[str]) -> None:
@@ -96,9 +95,7 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
             if name not in classical:
                 faults.unknown(where, f"chunks.{role}", name, "classical codec", classical)
             if count < 1:
-                faults.add(
-                    where, f"chunks.{role}.{name}", count, "is no number of jobs; at least 1"
-                )
+                faults.add(where, f"chunks.{role}.{name}", count, "must be at least 1")
 
 
 def _where(scale: Scale, study: Study) -> str:
@@ -139,8 +136,8 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
     for index, quoted in enumerate(cells):
         if quoted in cells[:index]:
             group, label, _, metric, _ = quoted
-            faults.add(where, f"published.{index}", metric, f"of {label!r} in {group!r} stands "
-                       "there twice; state each number once")  # fmt: skip
+            faults.add(where, f"published.{index}", metric, f"of {label!r} in {group!r} is a "
+                       "duplicate; state each number once")  # fmt: skip
     labels = [curve.label for curve in study.published_curves]
     for index, curve in enumerate(study.published_curves):
         key = f"published_curves.{index}"
@@ -150,7 +147,7 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
         path = published_path(curve.file)
         if not path.is_file():
-            faults.add(where, f"{key}.file", curve.file, f"is not there; put it at {path}")
+            faults.add(where, f"{key}.file", curve.file, f"does not exist; put it at {path}")
 
 
 def _metrics(variant: Variant) -> tuple[str, ...]:
@@ -303,8 +300,8 @@ class _Check:
             if isinstance(weight, RateTarget):
                 self._check_weight(term, weight.target)
                 if weight.continues and not isinstance(self.variant.codec_from, Weights):
-                    self._add(f"train/loss/{term}/continues", True, "but the codec comes from no "
-                              "training; name a variant under codec_from")  # fmt: skip
+                    self._add(f"train/loss/{term}/continues", True, "but the codec was not "
+                              "trained in a variant; name one under codec_from")  # fmt: skip
             else:
                 self._check_weight(term, weight)
         schedules = [("train/schedule", training.schedule)]

@@ -10,6 +10,7 @@ import pytest
 
 from icmbench.commands.cache import open_cache
 from icmbench.commands.listing import list_classical_codecs
+from icmbench.config.job_settings import classical_jobs, coded_images
 from icmbench.config.plan import Plan, load_plan
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
@@ -58,30 +59,31 @@ def test_a_missing_program_is_named_with_the_way_out(make: Any) -> None:
 
 
 def test_the_default_configuration_needs_no_program(make: Any, repository: Path) -> None:
-    studies = ["chamain2021", "zhu2024", "classical_codecs"]
+    studies = ["chamain2021", "zhu2024", "classical"]
     for scale in ("smoke", "mini"):
         assert not make(scale=scale, studies=studies).programs
 
 
 def test_a_stand_in_is_named_everywhere(make: Any) -> None:
     plan = make(classical_codecs=["vtm-444", "jpeg"], substitutes={"vtm-444": "vvenc-ffmpeg-420"})
-    variant = plan.studies["classical_codecs"].variants["vtm-444/reconstruction/photographs"]
+    variant = plan.studies["classical"].variants["vtm-444/reconstruction/photographs"]
     assert variant.codec == "vvenc-ffmpeg-420"
     assert variant.label.endswith(" [vvenc-ffmpeg-420]")
-    assert "stand-in for vtm-444" in variant.note
-    assert any("classical/vvenc-ffmpeg-420/" in key for key in plan.encodings)
-    assert not any("vtm" in key for key in plan.encodings)
+    assert "vtm-444" in variant.note
+    keys = list(classical_jobs(plan))
+    assert any("classical/vvenc-ffmpeg-420/" in key for key in keys)
+    assert not any("vtm" in key for key in keys)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"classical_codecs": ["jpg"]}, r"'classical_codecs'.*'jpg'.*avif-420, "),
-        ({"substitutes": {"vtm": "jpeg"}}, r"'substitutes': 'vtm' is no classical codec"),
-        ({"substitutes": {"vtm-444": "jpeg"}}, r"'jpeg' takes 'quality', but .* give 'qp'"),
-        ({"classical_codecs": []}, r"leaves nothing of study 'classical_codecs'"),
+        ({"substitutes": {"vtm": "jpeg"}}, r"'substitutes'.*'vtm'"),
+        ({"substitutes": {"vtm-444": "jpeg"}}, r"'substitutes.vtm-444'.*'quality'.*'qp'"),
+        ({"classical_codecs": []}, r"'classical_codecs'.*study 'classical'"),
         ({"programs": {"bpgenc": "/no/such"}, "classical_codecs": ["bpg-444-x265"]},
-         r"'programs.bpgenc': '/no/such' is no program"),
+         r"'programs.bpgenc': '/no/such' "),
     ],
 )  # fmt: skip
 def test_faults_name_key_and_value(make: Any, overrides: Any, message: str) -> None:
@@ -95,14 +97,13 @@ def test_programs_come_from_path_or_settings(make: Any, tmp_path: Path) -> None:
     plan = make(classical_codecs=["bpg-444-x265"], programs={"bpgdec": str(other)})
     assert plan.programs["bpgenc"].command == (str(encoder),)
     assert plan.programs["bpgdec"].command == (str(other),)
-    (job, *_) = plan.classical_encodings.values()
-    assert set(job["codec"]["programs"]) == {"bpgenc", "bpgdec"}
-    before = job["codec"]["programs"]["bpgdec"]["digest"]
+    (job, *_) = classical_jobs(plan).values()
+    assert set(job.codec.programs) == {"bpgenc", "bpgdec"}
+    before = job.codec.programs["bpgdec"].digest
     executable(other, "#!/bin/sh\nexit 2\n")
-    (job, *_) = make(
-        classical_codecs=["bpg-444-x265"], programs={"bpgdec": str(other)}
-    ).classical_encodings.values()
-    assert job["codec"]["programs"]["bpgdec"]["digest"] != before  # another binary, another job
+    plan = make(classical_codecs=["bpg-444-x265"], programs={"bpgdec": str(other)})
+    (job, *_) = classical_jobs(plan).values()
+    assert job.codec.programs["bpgdec"].digest != before  # another binary, another job
 
 
 def test_a_container_or_module_is_a_command_line(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_configuration_file_is_found_beside_its_program(tmp_path: Path) -> Non
     settings = {"vtm_encoder": str(tmp_path / "VTM" / "bin" / "EncoderAppStatic")}
     program = find_program("vtm_config", settings)
     assert program is not None and Path(program.command[0]) == config
-    with pytest.raises(UserError, match=r"'programs.vtm_config': 'nowhere.cfg' is no file"):
+    with pytest.raises(UserError, match=r"'programs.vtm_config'.*'nowhere.cfg'"):
         find_program("vtm_config", {"vtm_config": "nowhere.cfg"})
 
 
@@ -149,18 +150,18 @@ def test_every_stand_in_comes_from_packages() -> None:
 def test_chunks_become_jobs(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make(classical_codecs=["jpeg"])
     point = plan.points[0]
-    assert len(plan.coded(point, "test")["state"]) == 1
+    assert len(coded_images(plan, point, "test").state) == 1
     scale = plan.scale.model_copy(update={"chunks": {"photographs": {"jpeg": 3}}})
     monkeypatch.setattr(plan, "scale", scale)
-    states = plan.coded(point, "test")["state"]
+    states = coded_images(plan, point, "test").state
     assert [Path(s).name for s in states] == [f"chunk{i}of3.json" for i in range(3)]
 
 
 def test_the_cache_is_shared_by_scales(make: Any, tmp_path: Path) -> None:
     folders = {
-        job["cache"]["directory"]
+        job.cache.directory
         for scale in ("smoke", "mini")
-        for job in make(scale=scale, classical_codecs=["jpeg"]).classical_encodings.values()
+        for job in classical_jobs(make(scale=scale, classical_codecs=["jpeg"])).values()
     }
     assert folders == {str(tmp_path / "results" / "cache")}
     assert open_cache(Path(__file__).parents[2] / "config.yaml").folder == Path("results/cache")

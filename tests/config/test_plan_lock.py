@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from icmbench.config.job_settings import are_written
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.plan_lock import write_plan
 from icmbench.errors import UserError
@@ -23,7 +24,7 @@ sys.stdin.read()
 """
 
 
-def test_a_plan_that_differs_is_refused_while_another_process_keeps_it(
+def test_write_plan_refuses_other_settings_while_a_run_holds_the_lock(
     smoke_plan: Plan, repository: Path, tmp_path: Path
 ) -> None:
     config, results = repository / "config.yaml", tmp_path / "results"
@@ -39,11 +40,11 @@ def test_a_plan_that_differs_is_refused_while_another_process_keeps_it(
         assert owner.stdout is not None and owner.stdout.readline() == "held\n"
         written = (smoke_plan.root / "plan.json").read_bytes()
         write_plan(smoke_plan)  # the same: a dry run beside the run
-        with pytest.raises(UserError, match="another run with other settings is at work here"):
+        with pytest.raises(UserError, match=str(smoke_plan.root)):
             write_plan(other)
         assert (smoke_plan.root / "plan.json").read_bytes() == written
     finally:
         owner.kill()
         owner.wait()
     write_plan(other)  # the kernel has released what the killed process held
-    assert other.is_written() and not smoke_plan.is_written()
+    assert are_written(other) and not are_written(smoke_plan)

@@ -1,4 +1,4 @@
-"""A study alone brings along what it starts from, and nothing more."""
+"""A study alone adds the variants whose weights it starts from, and nothing more."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from icmbench.config.job_settings import summary, train_job
 from icmbench.config.plan import load_plan
 from icmbench.report.outputs import expected_outputs
 
 
-def test_only_what_is_needed_comes_along(
+def test_with_supporting_adds_only_what_is_needed(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
@@ -26,11 +27,11 @@ def test_only_what_is_needed_comes_along(
     # They are trained, but no page, figure or curve shows them.
     assert {p.study for p in plan.trained} == {"chamain2021", "zhu2024"}
     assert {p.study for p in plan.evaluated} == {"zhu2024"}
-    assert not any("chamain" in name for name in expected_outputs(plan.summary()))
+    assert not any("chamain" in name for name in expected_outputs(summary(plan).model_dump()))
     both = load_plan(
         repository / "config.yaml", {**overrides, "studies": ["zhu2024", "chamain2021"]}
     )
     keys = {p.key for p in plan.trained}
     assert keys < {p.key for p in both.trained}
     for key in keys:  # the same job files, so nothing is trained twice
-        assert plan.train_job(plan.by_key[key]) == both.train_job(both.by_key[key])
+        assert train_job(plan, plan.by_key[key]) == train_job(both, both.by_key[key])

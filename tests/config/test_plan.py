@@ -1,0 +1,100 @@
+"""Operating points, their weights and files, and the plan that jobs on other nodes follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icmbench.config.job_settings import summary, train_job, write_files
+from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.errors import UserError
+from icmbench.jobs import TrainJob, read_job
+
+STUDY, J_FT = "chamain2021", "hyperprior/faster-rcnn/j-ft"
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The scale whose photographs are Kodak's where a mirror has them."""
+    monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
+    (tmp_path / "mirror/kodak").mkdir(parents=True)
+    return {
+        "scale": "mini",
+        "studies": ["chamain2021"],
+        "results": str(tmp_path / "results"),
+        "data": {"directory": str(tmp_path / "data"), "mirror": str(tmp_path / "mirror")},
+    }
+
+
+def photographs(plan: Plan) -> str:
+    return plan.dataset("photographs").settings.source
+
+
+def test_plan_as_written_is_followed_without_the_mirror(
+    configuration: dict[str, Any], tmp_path: Path, repository: Path
+) -> None:
+    plan = load_plan(repository / "config.yaml", configuration)
+    write_files(plan)
+    assert photographs(plan) == "catalogue"
+    (tmp_path / "mirror/kodak").rmdir()
+    assert photographs(load_plan(repository / "config.yaml", configuration)) == "embedded-scenes"
+    followed = load_plan(repository / "config.yaml", configuration, as_written=True)
+    assert summary(followed) == summary(plan)
+
+
+def test_plan_as_written_needs_a_plan(configuration: dict[str, Any], repository: Path) -> None:
+    with pytest.raises(UserError, match=r"plan\.json"):
+        load_plan(repository / "config.yaml", configuration, as_written=True)
+
+
+def test_summary_leaves_out_the_cluster(configuration: dict[str, Any], repository: Path) -> None:
+    here = load_plan(repository / "config.yaml", configuration)
+    site = {"cluster": {"account": "us", "max_minutes": 5}}
+    there = load_plan(repository / "config.yaml", {**configuration, **site})
+    assert summary(there).model_dump_json() == summary(here).model_dump_json()
+
+
+def test_initial_weights_follow_the_chain(smoke_plan: Plan) -> None:
+    point = Point(STUDY, J_FT, 0, 0)
+    assert smoke_plan.initial_weights(point, "codec").place == Point(STUDY, J_FT, 1, 0)
+    first = Point(STUDY, J_FT, 1, 0)
+    mse = Point(STUDY, "hyperprior/reconstruction/mse", 1, 0)
+    assert smoke_plan.initial_weights(first, "codec").place == mse
+    detector = Point(STUDY, "uncoded/faster-rcnn/pretrained", 0, 0)
+    assert smoke_plan.initial_weights(first, "task").place == detector
+
+
+def test_encode_key_is_shared_by_baseline_and_task_fine_tuning(smoke_plan: Plan) -> None:
+    keys = {
+        smoke_plan.encode_key(Point(STUDY, f"hyperprior/faster-rcnn/{mode}", 1, 0), "test")
+        for mode in ("baseline", "t-ft")
+    }
+    assert keys == {f"detection-test/{STUDY}/hyperprior/reconstruction/mse/rate1-seed0"}
+
+
+def test_plan_without_a_classical_codec_drops_its_variants(
+    configuration: dict[str, Any], repository: Path
+) -> None:
+    plan = load_plan(repository / "config.yaml", {**configuration, "classical_codecs": []})
+    assert not any("jpeg" in point.variant for point in plan.points)
+    anchors = [c.anchor for c in plan.studies[STUDY].comparisons]
+    assert anchors and not any("jpeg" in anchor for anchor in anchors)
+
+
+def test_write_files_leaves_unchanged_files_alone(smoke_plan: Plan) -> None:
+    write_files(smoke_plan)
+    before = {p: p.stat().st_mtime_ns for p in smoke_plan.root.rglob("*.json")}
+    write_files(smoke_plan)
+    assert before == {p: p.stat().st_mtime_ns for p in smoke_plan.root.rglob("*.json")}
+
+
+def test_read_job_returns_what_the_plan_wrote(smoke_plan: Plan) -> None:
+    write_files(smoke_plan)
+    point = Point(STUDY, J_FT, 1, 0)
+    path = smoke_plan.job_path("train", point.key)
+    assert read_job(path, TrainJob) == train_job(smoke_plan, point)
+    path.write_text(path.read_text().replace('"seed"', '"sead"'))
+    with pytest.raises(UserError, match="seed"):
+        read_job(path, TrainJob)
