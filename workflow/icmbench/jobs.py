@@ -34,14 +34,14 @@ class Optimiser(Strict):
 
 
 class Validation(Strict):
-    """Loss on the val split while training; it is logged and chooses nothing."""
+    """Loss on the val split during training; it is logged only."""
 
     every: int = Field(ge=1, description="Steps between two validations.")
     images: int = Field(ge=1, description="Images of each validation.")
 
 
 class Schedule(Strict):
-    """How long and how fast a training goes."""
+    """Length, batches and learning rates of a training run."""
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1, description="Images of a step, of all devices together.")
@@ -49,7 +49,7 @@ class Schedule(Strict):
         1,
         ge=1,
         description="Processes that share every batch, each on a GPU of its own (on the CPU where "
-        "the scale asks for none). It belongs to the result: batch norm sees one process's share.",
+        "the scale requests none). Results depend on it: batch norm sees one process's share.",
     )
     optimisers: dict[Literal["codec", "task", "auxiliary", "adversary"], Optimiser] = Field(
         description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "
@@ -60,7 +60,7 @@ class Schedule(Strict):
     )
     warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
     clip_norm: float | None = Field(1.0, gt=0, description="Bound on the gradient norm of a group.")
-    crop: int | None = Field(None, ge=16, description="Side of random crops; null takes images.")
+    crop: int | None = Field(None, ge=16, description="Side of random crops; null: no crop.")
     crop_area: list[float] | None = Field(
         None,
         min_length=2,
@@ -78,7 +78,7 @@ class Schedule(Strict):
     def _shares_are_equal(cls, devices: int, info: ValidationInfo) -> int:
         images = info.data.get("batch_size")
         if images is not None and images % devices:
-            raise ValueError(f"batch_size {images} is no multiple of it; change one of them")
+            raise ValueError(f"batch_size {images} is not a multiple of it; change one of them")
         return devices
 
     def optimiser(self, group: str) -> Optimiser:
@@ -91,7 +91,8 @@ class RateTarget(Strict):
 
     After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
     over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
-    start. A rate is that of rounded latents (term ``bpp_coded``), where the codec says it.
+    start. A target of ``bpp`` uses the rate of rounded latents (term ``bpp_coded``) where the codec
+    reports it.
     """
 
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
@@ -99,8 +100,8 @@ class RateTarget(Strict):
     gain: float = Field(0.02, gt=0, le=1)
     continues: bool = Field(
         False,
-        description="Start at the weight that the training of the codec's first weights ended "
-        "with, where that steered the same term.",
+        description="Start at the final weight of the training run that made the codec's "
+        "initial weights, where that steered the same term.",
     )
 
 
@@ -112,7 +113,7 @@ class WeightsSpec(Strict):
 
     Attributes:
         source: path of a weights file, ``random``, ``pretrained``, or None where there are none.
-        of: name of the codec or task whose training left them.
+        of: name of the codec or task that was trained.
         part: which network of that file.
     """
 

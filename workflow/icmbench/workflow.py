@@ -31,14 +31,14 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
     Args:
         config: Snakemake's merged configuration.
         first: False where Snakemake started itself again for one job, maybe on another node. The
-            plan is then followed as it was written, whatever is at hand on that node.
+            written plan is then used, whatever data are available on that node.
 
     Raises:
         WorkflowError: with the one-line errors of the configuration, before any job runs.
     """
     from snakemake_interface_common.exceptions import WorkflowError
 
-    # Jobs call `python`: the one that runs Snakemake, also where its environment is not activated.
+    # Jobs call `python`: use the one that runs Snakemake, also without an activated environment.
     # An activated conda environment comes before it.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
@@ -99,7 +99,7 @@ class Workflow:
 
     @property
     def cpu(self) -> dict[str, Any]:
-        """Return where a cluster runs a job that uses no GPU; nothing where nobody says."""
+        """Return account and partition of jobs that use no GPU, as far as they are configured."""
         return self._place(0)
 
     @property
@@ -108,19 +108,19 @@ class Workflow:
         return self._place(self.runtime.gpu)
 
     def train_threads(self, wildcards: Any) -> int:
-        """Return the threads of a training: those of a network job for each device."""
+        """Return the threads of a training run: those of a network job for each device."""
         return self.runtime.threads * self._devices(wildcards)
 
     @property
     def train_gpu(self) -> dict[str, Any]:
-        """Return the GPUs of a training, those of a network job for each device, and where."""
+        """Return the GPUs of a training run (one share for each device), account and partition."""
         return {**self.gpu, "gpu": self._train_gpus} if self.runtime.gpu else self.gpu
 
     def _train_gpus(self, wildcards: Any) -> int:
         return self.runtime.gpu * self._devices(wildcards)
 
     def train_memory(self, wildcards: Any, attempt: int) -> int:
-        """Return the memory of a training in MB: that of a network job for each device."""
+        """Return the memory of a training run in MB: that of a network job for each device."""
         return self.mb(self.runtime.memory_mb * self._devices(wildcards))(wildcards, attempt)
 
     def _devices(self, wildcards: Any) -> int:
@@ -155,7 +155,7 @@ class Workflow:
     def pointer_state(self, wildcards: Any) -> str:
         """Return ``current``, or the md5 of a DVC pointer that differs from what was fetched.
 
-        A parameter of the fetch rule: a pointer that names other data fetches anew, while the
+        A parameter of the fetch rule: a pointer that names other data fetches again, while the
         pointer that a first fetch writes does not.
         """
         folder = Path(self.data)
@@ -168,7 +168,7 @@ class Workflow:
         return "current" if content and content.dvc_md5 == wanted else str(wanted)
 
     def train_inputs(self, wildcards: Any) -> list[str]:
-        """Return manifest, initial weights and decoded train images of a training."""
+        """Return manifest, initial weights and decoded train images of a training run."""
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
         inputs += self._weights([plan.initial_weights(point, part) for part in PARTS])

@@ -26,7 +26,7 @@ def claim_faults(
 
     Args:
         where: the file, as faults name it.
-        study: with all its variants; those that a scale or a run leaves out are no faults.
+        study: with all its variants, also those that a scale or a run leaves out.
         metrics: returns the metrics that a variant has.
     """
     lines = []
@@ -98,7 +98,7 @@ def _effect_faults(
         yield "anchor", effect.anchor, "is the variant itself; name another one"
     index = effect.anchor_rate_index if isinstance(effect, PointEffect) else None
     if index is not None and effect.anchor is None:
-        yield "anchor_rate_index", index, "but there is no anchor"
+        yield "anchor_rate_index", index, "needs an anchor"
     if not isinstance(effect, CountEffect):
         yield from _dataset_faults("anchor", names, study)
     if isinstance(effect, AtRateEffect):

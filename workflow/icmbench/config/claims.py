@@ -92,8 +92,7 @@ class CountEffect(Strict):
         "takes the variant's number itself.",
     )
     key: str = Field(
-        description="Where it stands in evaluate.json, dots between the levels: "
-        "complexity.parameters.total."
+        description="Key in evaluate.json, dots between the levels: complexity.parameters.total."
     )
     rate_index: int = Field(0, ge=0)
 
@@ -105,7 +104,7 @@ class Statement(Strict):
     """What every claim has: the words, where they stand, and what would support them."""
 
     sentence: str = Field(description="The claim in plain words.")
-    source: str = Field(description="Where the paper says so.")
+    source: str = Field(description="Section, figure or slide of the paper.")
     threshold: float = Field(0.0, description="In the unit of the effect.")
     margin: float = Field(
         0.0,
@@ -120,10 +119,10 @@ class Statement(Strict):
     scales: list[str] | None = Field(
         None,
         min_length=1,
-        description="Scales at which the claim says something, e.g. of networks of full size; at "
+        description="Scales at which the claim is decided, e.g. with full-size networks; at "
         "others it counts as not run. null: all.",
     )
-    note: str = Field("", description="What a reader must know, e.g. what stands in for what.")
+    note: str = Field("", description="Notes for the reader, e.g. which codec replaces another.")
 
 
 class Expecting(Statement):

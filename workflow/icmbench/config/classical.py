@@ -13,7 +13,7 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
     """Return the study with the variants on classical codecs of this run, and of their substitutes.
 
     Raises:
-        UserError: where a variant starts from one that the run leaves out.
+        UserError: where a variant starts from another that the run leaves out.
     """
     variants: dict[str, Variant] = {}
     left: set[str] = set()

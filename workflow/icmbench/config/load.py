@@ -51,7 +51,7 @@ def check(model: type[Model], value: dict[str, Any], where: str) -> Model:
         where: file (and section) that errors name.
 
     Raises:
-        UserError: for every fault at once, one line each.
+        UserError: listing every fault, one line each.
     """
     try:
         return model.model_validate(value)

@@ -63,8 +63,7 @@ class WeightsOrigin:
     """Where weights come from.
 
     Attributes:
-        place: the point whose training left them, ``random``, ``pretrained``, or None where there
-            are no weights.
+        place: the point that trained them, ``random``, ``pretrained``, or None for no weights.
         part: which of the point's networks they are of.
     """
 
@@ -141,7 +140,7 @@ class Plan:
         return len(self.studies[study].ladders[variant.ladder].values)
 
     def rate_value(self, point: Point) -> float | None:
-        """Return the value on the ladder, or None where there is no ladder."""
+        """Return the value on the ladder, or None without a ladder."""
         ladder = self.variant(point).ladder
         if ladder is None:
             return None
@@ -177,7 +176,7 @@ class Plan:
     # --- weights ------------------------------------------------------------------------------
 
     def trains(self, point: Point, part: Part) -> bool:
-        """Return whether the point's training changes (a part of) ``part``."""
+        """Return whether the point trains (a part of) ``part``."""
         training = self.variant(point).train
         return training is not None and any(p.split(".")[0] == part for p in training.parts)
 
@@ -201,7 +200,7 @@ class Plan:
         return self.initial_weights(point, part)
 
     def chain_neighbour(self, point: Point) -> Point | None:
-        """Return the point whose training run a chain of warm starts continues."""
+        """Return the point that a chain of warm starts trains before this one."""
         training = self.variant(point).train
         if training is None or training.chain is None:
             return None
@@ -212,7 +211,7 @@ class Plan:
         return Point(point.study, point.variant, rate, point.seed)
 
     def schedule(self, point: Point) -> Schedule:
-        """Return the schedule of a point's training run: another one after the first of a chain."""
+        """Return the schedule of a point's training run; chained points have their own."""
         training = self.variant(point).train
         assert training is not None
         chained = self.chain_neighbour(point) is not None
@@ -238,7 +237,7 @@ class Plan:
         return self.root / "runs" / point.key
 
     def weights_path(self, point: Point) -> Path:
-        """Return the weights that the point's training leaves."""
+        """Return the path of the weights that the point trains."""
         return self.run_folder(point) / "weights.pt"
 
     def job_path(self, verb: str, key: str) -> Path:
@@ -293,11 +292,11 @@ class Plan:
         return self.root / "encoded" / key
 
     def coding_manifest(self, curve: str, what: Literal["encoded", "decoded"]) -> Path:
-        """Return the small file that says that a curve is encoded, or decoded."""
+        """Return the file that marks a curve as encoded, or decoded."""
         return self.root / "encoded" / curve / f"{what}.json"
 
     def evaluation_manifest(self, study: str, variant: str) -> Path:
-        """Return the small file that says that a variant is evaluated."""
+        """Return the file that marks a variant as evaluated."""
         return self.root / "runs" / study / variant / "evaluated.json"
 
 

@@ -1,4 +1,4 @@
-"""Studies that are not asked for, but whose trainings others start from."""
+"""Add the variants of other studies that provide initial weights."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from icmbench.utils.models import Strict
 from icmbench.utils.secrets import has_credentials
 
-# Snakemake hands numbers inside a --config 'key=[0,1]' over as text.
+# Snakemake passes numbers in --config 'key=[0,1]' as text.
 WholeNumber = Annotated[int, Field(strict=False)]
 
 
@@ -27,7 +27,7 @@ class DataSettings(Strict):
 
 
 class TrackingSettings(Strict):
-    """MLflow, an observer: it can be off or broken without harm to a run."""
+    """MLflow. A run succeeds with tracking off or the server unavailable."""
 
     mlflow: bool = Field(True, description="Import every run into MLflow at the end.")
     uri: str | None = Field(
@@ -43,7 +43,7 @@ class TrackingSettings(Strict):
     @field_validator("uri")
     @classmethod
     def _without_credentials(cls, uri: str | None) -> str | None:
-        # The configuration becomes part of the plan, and that of what MLflow shows.
+        # The configuration is part of the plan, which the report and MLflow show.
         if uri is not None and has_credentials(uri):
             raise ValueError(
                 "an address with user or password would be shown with the results; set "
@@ -53,7 +53,7 @@ class TrackingSettings(Strict):
 
 
 class ProgramSettings(Strict):
-    """Codec programs that you have: a path, or a command line that runs one.
+    """Codec programs of the user: a path, or a command line that runs one.
 
     A command line may start a container or load a module first, e.g. ``apptainer exec vtm.sif
     EncoderAppStatic``; the program's own arguments follow it. null looks on PATH.
@@ -86,8 +86,8 @@ class CacheSettings(Strict):
     limit_gb: float = Field(
         50.0,
         ge=0,
-        description="Size above which the entries that were not used for longest are removed "
-        "(results that use them keep them); 0 keeps no cache.",
+        description="Size above which the least recently used entries are removed "
+        "(results that use them keep their copies); 0 disables the cache.",
     )
 
 
@@ -103,12 +103,12 @@ class AnalysisSettings(Strict):
 
 
 class ClusterSettings(Strict):
-    """What a cluster wants to know and allows; a local run reads none of it.
+    """Settings of a cluster; local runs ignore them.
 
-    The profile for SLURM brings these in a file of its own, workflow/profiles/slurm/cluster.yaml.
+    The SLURM profile sets them in workflow/profiles/slurm/cluster.yaml.
     """
 
-    account: str | None = Field(None, description="Account that pays; null names none.")
+    account: str | None = Field(None, description="Account to charge; null names none.")
     partition: str | None = Field(
         None, description="Partition of all jobs; null takes the cluster's default."
     )
@@ -119,10 +119,10 @@ class ClusterSettings(Strict):
         None, description="Type of GPU, as the cluster names it (a100); null takes any."
     )
     max_minutes: WholeNumber | None = Field(
-        None, ge=1, description="Longest time limit that a job may ask for; retries grow up to it."
+        None, ge=1, description="Longest time limit that a job may request; retries grow up to it."
     )
     max_memory_mb: WholeNumber | None = Field(
-        None, ge=500, description="Most memory that a job may ask for, in MB."
+        None, ge=500, description="Most memory that a job may request, in MB."
     )
 
 
@@ -137,7 +137,7 @@ class RunConfig(Strict):
         min_length=1,
         description="Names of files in workflow/studies, or in one of study_folders.",
     )
-    study_folders: list[str] = Field([], description="Folders with study files of yours.")
+    study_folders: list[str] = Field([], description="Folders with the user's study files.")
     classical_codecs: list[str] = Field(
         ["jpeg"],
         description="Classical codecs to run; a study's variants on other codecs are left out.",
@@ -145,7 +145,7 @@ class RunConfig(Strict):
     substitutes: dict[str, str] = Field(
         {},
         description="Codecs to use in place of others, e.g. {vtm-444: vvenc-ffmpeg-420} "
-        "where a program is missing. Results are named after the one that codes.",
+        "where a program is missing. Results are named after the substitute.",
     )
     programs: ProgramSettings = ProgramSettings()
     cache: CacheSettings = CacheSettings()
@@ -153,11 +153,11 @@ class RunConfig(Strict):
         [0], min_length=1, description="Every trained operating point is repeated for each seed."
     )
     modules: list[str] = Field(
-        [], description="Python modules of yours that register codecs or tasks."
+        [], description="The user's Python modules that register codecs or tasks."
     )
     results: str = Field("results", description="Folder of everything that is produced.")
     data: DataSettings = DataSettings()
     tracking: TrackingSettings = TrackingSettings()
     analysis: AnalysisSettings = AnalysisSettings()
-    # Not a part of the plan: where a job ran says nothing of its result.
+    # Not a part of the plan: results do not depend on where a job runs.
     cluster: ClusterSettings = Field(ClusterSettings(), exclude=True)

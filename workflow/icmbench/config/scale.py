@@ -13,11 +13,11 @@ from icmbench.utils.models import Strict
 class RuntimeSettings(Strict):
     """How jobs run on this scale's hardware."""
 
-    threads: int = Field(1, ge=1, description="CPU threads of one training or evaluation job.")
+    threads: int = Field(1, ge=1, description="CPU threads of one training run or evaluation.")
     gpu: int = Field(
         0,
         ge=0,
-        description="GPUs of one training or evaluation job. A training over several devices "
+        description="GPUs of one training run or evaluation. A training run on several devices "
         "(see a schedule's ``devices``) takes threads, GPUs and memory for each.",
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
@@ -33,7 +33,7 @@ class RuntimeSettings(Strict):
     retries: int | None = Field(
         None,
         ge=0,
-        description="How often a training is started again; it goes on where it stopped. null "
+        description="Retries of a failed training run, which resumes from its checkpoint. null "
         "leaves it to Snakemake's --retries.",
     )
     classical_min: int = Field(
@@ -41,7 +41,7 @@ class RuntimeSettings(Strict):
     )
     checkpoint_s: float = Field(30.0, gt=0, description="Seconds between side-car checkpoints.")
     workers: int = Field(
-        0, ge=0, description="Loader processes of a training; 0 loads in the job itself."
+        0, ge=0, description="Loader processes of a training run; 0 loads in the job itself."
     )
     log_every: int = Field(10, ge=1, description="Steps between two rows of the metrics log.")
 
@@ -63,11 +63,11 @@ class Scale(Strict):
     runtime: RuntimeSettings = RuntimeSettings()
     chunks: dict[str, dict[str, int]] = Field(
         {},
-        description="Jobs that share the images of a split at one quality, by data set role and "
-        "classical codec; 1 where none is given. Give slow encoders and large sets many.",
+        description="Jobs that share the images of a split at one rate, by data set role and "
+        "classical codec; 1 by default. Slow encoders and large sets need more.",
     )
     studies: dict[str, dict[str, Any]] = Field(
         {},
-        description="Any keys of a study's file, laid over it at this scale (mappings are merged, "
-        "everything else replaces).",
+        description="Any keys of a study's file, which replace its own at this scale (mappings "
+        "are merged).",
     )

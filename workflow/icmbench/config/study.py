@@ -15,7 +15,7 @@ _STUDIES = Path(__file__).parents[2] / "studies"
 
 
 class Reference(Strict):
-    """Where the paper is."""
+    """Bibliographic reference of the paper."""
 
     authors: str
     venue: str
@@ -36,7 +36,7 @@ class Ladder(Strict):
 
 
 class Weights(Strict):
-    """Weights that another variant's training left."""
+    """Weights that another variant trained."""
 
     variant: str = Field(description="Name of a variant.")
     study: str | None = Field(None, description="Its study; null means this one.")
@@ -119,7 +119,7 @@ class VisualComparison(Strict):
 class PublishedCell(Strict):
     """One published number."""
 
-    variant: str | None = Field(None, description="Variant it stands beside, where there is one.")
+    variant: str | None = Field(None, description="Measured variant to compare it with, if any.")
     anchor: str | None = Field(
         None, description="Variant that a BD metric compares with; null for other metrics."
     )
@@ -140,7 +140,7 @@ class PublishedCurveFile(Strict):
 
     label: str = Field(description="Name of the curve in the report.")
     file: str = Field(description="The JSON file, relative to workflow/studies.")
-    variant: str | None = Field(None, description="Variant it stands beside, where there is one.")
+    variant: str | None = Field(None, description="Measured variant to compare it with, if any.")
     dataset: str = Field(
         description="Name in data/catalogue.yaml of the data set it was measured on."
     )
@@ -175,9 +175,9 @@ class Study(Strict):
         "set.",
     )
     claims: dict[str, Claim] = Field(
-        {}, description="What the paper says, as tests over the curves; see the forms below."
+        {}, description="Statements of the paper as tests over the curves; see the forms below."
     )
-    notes: list[str] = Field([], description="What a reader must know; shown on the page.")
+    notes: list[str] = Field([], description="Notes for the reader, shown on the page.")
 
     @property
     def file(self) -> str:

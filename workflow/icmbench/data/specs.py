@@ -15,7 +15,7 @@ class EmbeddedScenes(Strict):
 
     source: Literal["embedded-scenes"]
     size: int = Field(128, ge=64, le=512, description="Side of the square images, in pixels.")
-    objects: int = Field(4, ge=1, le=8, description="Objects of an image, from one to so many.")
+    objects: int = Field(4, ge=1, le=8, description="Most objects of an image; the least is one.")
     radius: list[float] = Field(
         [0.13, 0.27],
         min_length=2,
@@ -75,13 +75,13 @@ class FetchedImages(Strict):
     center_crop: int | None = Field(
         None,
         ge=16,
-        description="Side of the square cut from the middle after resizing. The train split is "
-        "then neither resized nor cut: trainings take random crops of whole images.",
+        description="Side of the center crop after resizing. The train split is "
+        "then neither resized nor cropped: training runs take random crops of whole images.",
     )
     rate_pixels: Literal["native", "coded"] = Field(
         "native",
         description="Pixels that rates are divided by. coded: those left after resizing and "
-        "cropping, where the study's images are defined to be of that size.",
+        "cropping, for studies whose images are defined to have that size.",
     )
     allow_subset: bool = Field(
         False,
@@ -91,7 +91,7 @@ class FetchedImages(Strict):
     otherwise: EmbeddedScenes | EmbeddedFaces | None = Field(
         None,
         description="Generated scenes or faces to use where the data set is neither fetched nor in "
-        "the mirror: this scale then never downloads it. The report names what was used.",
+        "the mirror, in place of a download. The report names what was used.",
     )
 
 
@@ -125,7 +125,7 @@ class DatasetSpec(Strict):
 
     @property
     def center_crop(self) -> int | None:
-        """Side of the square cut from the middle after resizing, or None."""
+        """Side of the center crop after resizing, or None."""
         return self.fetched.center_crop if self.fetched else None
 
     @property
