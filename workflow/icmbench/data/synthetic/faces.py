@@ -1,54 +1,26 @@
 """The embedded faces: drawn portraits with attributes and parsing maps.
 
-Everything follows from the seed, so no image is ever committed or downloaded, and no person is
-shown. Some attributes are large (hat, hair colour), others live in a few pixels (freckles, lines,
-waves of the hair): those are lost first when bits are.
+Everything follows from the seed, so images are neither committed nor downloaded, and no person is
+shown. Some attributes are large (hat, hair colour), others cover a few pixels (freckles, lines,
+waves of the hair): low rates lose those first.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from icmbench.data.specs import EmbeddedFaces
-from icmbench.data.synthetic.face_attributes import ATTRIBUTES
-from icmbench.data.synthetic.face_drawing import (
-    draw_body,
-    draw_eyes,
-    draw_head,
-    draw_mouth,
-    draw_nose,
-    ground,
-    skin_texture,
-)
-from icmbench.data.synthetic.face_hair import (
-    draw_back_hair,
-    draw_earrings,
-    draw_front_hair,
-    draw_glasses,
-    draw_hat,
-    hair_texture,
-)
-from icmbench.data.synthetic.face_look import PARSING, sample_look
-from icmbench.data.synthetic.face_painter import Painter
-from icmbench.data.synthetic.textures import noise
-from icmbench.utils.files import atomic_path, digest_json, sha256_file, write_json
-from icmbench.utils.workers import worker_pool
+from icmbench.data.synthetic import face_drawing as parts
+from icmbench.data.synthetic.common import Array, Truth, noise, write_dataset
+from icmbench.data.synthetic.face_look import ATTRIBUTES, PARSING, Look, Painter, sample_look
 
 GENERATOR_VERSION = 1
-SPLITS = ("train", "val", "test")
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
-_DATE = (2021, 1, 1, 0, 0, 0)  # a fixed date makes equal data sets equal files
+_CROWN = -1.35  # where strands start, in face units
 
 
 @dataclass(frozen=True)
@@ -70,26 +42,26 @@ def make_face(rng: np.random.Generator, size: int) -> Face:
     """Draw one face of ``size`` x ``size`` pixels."""
     look = sample_look(rng)
     painter = Painter(
-        ground(rng, size),
+        _ground(rng, size),
         centre=(size * rng.normal(0.5, 0.025), size * rng.normal(0.47, 0.025)),
         scale=size * rng.uniform(0.255, 0.3),
         tilt=rng.normal(0, 0.1),
         yaw=rng.normal(0, 0.22),
     )
-    skin, hair = skin_texture(rng, painter, look), hair_texture(rng, painter, look)
-    draw_back_hair(rng, painter, look, hair)
-    draw_body(rng, painter, look, skin)
-    draw_head(rng, painter, look, skin)
-    draw_mouth(painter, look)
-    draw_nose(painter, look)
-    draw_eyes(rng, painter, look)
-    draw_front_hair(rng, painter, look, hair)
+    skin, hair = _skin(rng, painter, look), _hair(rng, painter, look)
+    parts.draw_back_hair(rng, painter, look, hair)
+    parts.draw_body(rng, painter, look, skin)
+    parts.draw_head(rng, painter, look, skin)
+    parts.draw_mouth(painter, look)
+    parts.draw_nose(painter, look)
+    parts.draw_eyes(rng, painter, look)
+    parts.draw_front_hair(rng, painter, look, hair)
     if look.has["Eyeglasses"]:
-        draw_glasses(rng, painter, look)
+        parts.draw_glasses(rng, painter, look)
     if look.has["Wearing_Earrings"]:
-        draw_earrings(rng, painter, look)
+        parts.draw_earrings(rng, painter, look)
     if look.has["Wearing_Hat"]:
-        draw_hat(rng, painter, look)
+        parts.draw_hat(rng, painter, look)
     image = np.clip(painter.canvas * _camera(rng, painter), 0, 1)
     image = image + 0.008 * rng.standard_normal(image.shape, np.float32)  # sensor noise
     return Face(
@@ -99,84 +71,98 @@ def make_face(rng: np.random.Generator, size: int) -> Face:
     )
 
 
+def generate_faces(config: EmbeddedFaces, folder: Path, processes: int = 1) -> Path:
+    """Write the data set into ``folder`` and return the path of its manifest.
+
+    Writes, per split, ``<split>.zip`` (PNG images named ``<id>.png``), ``parsing_<split>.zip``
+    (8-bit grey PNG of class indices, same names) and ``attributes_<split>.json`` (``names``, and
+    ``values`` by id), then ``manifest.json``, which also holds the names of the classes.
+    """
+    facts = {
+        "generator": GENERATOR_VERSION,
+        "attributes": list(ATTRIBUTES),
+        "parsing": list(PARSING),
+    }
+    archives = ["{}.zip", "parsing_{}.zip"]
+    return write_dataset(folder, config, _draw, archives, _truth, facts, processes)
+
+
+def _draw(config: EmbeddedFaces, rng: np.random.Generator) -> tuple[list[Array], list[int]]:
+    face = make_face(rng, config.size)
+    return [face.image, face.parsing], [int(value) for value in face.attributes]
+
+
+def _truth(config: EmbeddedFaces, split: str, attributes: dict[int, list[int]]) -> Truth:
+    values = {str(identity): row for identity, row in attributes.items()}
+    content = {"names": list(ATTRIBUTES), "values": values}
+    return Truth(f"attributes_{split}.json", content, {})
+
+
+def _ground(rng: np.random.Generator, size: int) -> Array:
+    """Return a blurred room or landscape behind the head, float32 [size, size, 3]."""
+    y, x = (axis.astype(np.float32) / size for axis in np.mgrid[0:size, 0:size])
+    colours = [np.clip(rng.uniform(0.15, 0.85) + rng.normal(0, 0.06, 3), 0.03, 0.97) for _ in "abc"]
+    mix = 1 / (1 + np.exp(-noise(rng, size, rng.uniform(1.5, 2.4))))[..., None]
+    image = colours[0] + (colours[1] - colours[0]) * mix
+    for _ in range(int(rng.integers(0, 4))):  # out-of-focus edges: door frames, walls, horizons
+        angle = rng.choice([0, math.pi / 2]) + rng.normal(0, 0.15)
+        edge = (x - rng.random()) * math.cos(angle) + (y - rng.random()) * math.sin(angle)
+        weight = 1 / (1 + np.exp(-np.clip(edge * rng.uniform(20, 120), -30, 30)))
+        image += rng.uniform(0.2, 0.7) * weight[..., None] * (colours[2] - image)
+    image += rng.uniform(0.004, 0.03) * noise(rng, size, rng.uniform(0.7, 1.1))[..., None]
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+def _skin(rng: np.random.Generator, painter: Painter, look: Look) -> Array:
+    """Return the lit skin of a head at every pixel, float32 [size, size, 3]."""
+    x, y = painter.x / 1.05, painter.y / 1.45
+    front = np.sqrt(np.clip(1 - x**2 - y**2, 0.02, 1))
+    lit = np.clip(look.light[0] * x + look.light[1] * y + look.light[2] * front, 0, 1)
+    shade = 0.58 + 0.5 * lit + 0.025 * noise(rng, painter.size, 1.3)
+    shade += 0.018 * noise(rng, painter.size, 0.4)  # pores
+    colour = look.skin * shade[..., None]
+    for side in (-1, 1):  # cheeks
+        spot = np.exp(-(((painter.x - 0.5 * side) / 0.28) ** 2 + ((painter.y - 0.3) / 0.22) ** 2))
+        colour *= 1 - spot[..., None] * np.array([0.0, 0.09, 0.08], np.float32)
+    if look.has["5_o_Clock_Shadow"]:
+        jaw = 1 / (1 + np.exp(-9 * (painter.y - 0.42 - 0.25 * (1 - np.abs(painter.x)))))
+        lips = np.exp(-((painter.x / 0.33) ** 4) - ((painter.y - look.mouth[0]) / 0.12) ** 4)
+        grain = np.clip(noise(rng, painter.size, 0.1) * 0.6 + 0.55, 0, 1.6)
+        dark = 0.34 * (jaw * (1 - lips) * grain)[..., None]
+        colour = colour + (look.hair * 0.4 + 0.03 - colour) * np.clip(dark, 0, 0.8)
+    return np.clip(colour, 0, 1).astype(np.float32)
+
+
+def _hair(rng: np.random.Generator, painter: Painter, look: Look) -> Array:
+    """Return strands that fan out from the crown, float32 [size, size, 3].
+
+    Wavy hair has the same colour, contrast and outline class; its strands swing.
+    """
+    x, y = painter.x - 0.6 * look.parting, painter.y - _CROWN
+    radius = np.sqrt(x**2 + y**2 + 0.02)
+    along = np.arctan2(x, np.abs(y) + 0.15)
+    slow = noise(rng, painter.size, 2.0)
+    if look.has["Wavy_Hair"]:
+        period = rng.uniform(0.26, 0.4)
+        turn = 2 * math.pi * radius / period + 1.2 * slow
+        along = along + rng.uniform(0.06, 0.085) * np.sin(turn)
+    strands = np.zeros_like(x)
+    for frequency, weight in ((14, 0.5), (34, 0.35), (60, 0.25)):
+        table = rng.standard_normal(512).astype(np.float32)
+        position = (along * frequency / 1.6 + 0.1 * slow) % 512
+        strands += weight * np.interp(position, np.arange(513), [*table, table[0]])
+    sheen = np.exp(-(((radius - rng.uniform(0.45, 0.75)) / 0.16) ** 2)) * (0.6 + 0.4 * strands)
+    side = 0.12 * np.sign(look.light[0]) * np.clip(painter.x, -1, 1)
+    shade = 1 + 0.24 * strands + 0.06 * slow + side + 0.1 * np.clip(-painter.y, -1, 1)
+    strength = 0.03 + 0.14 * float(look.hair.mean())
+    colour = look.hair * np.clip(shade, 0.25, 1.8)[..., None] + strength * sheen[..., None]
+    colour += 0.012 * strands[..., None]  # black hair is not a flat hole
+    return np.clip(colour, 0, 1).astype(np.float32)
+
+
 def _camera(rng: np.random.Generator, painter: Painter) -> Array:
     """Return exposure, white balance, vignette and uneven light, float32 [size, size, 3]."""
     exposure = rng.uniform(0.82, 1.1) * (1 + 0.04 * noise(rng, painter.size, 2.0))
     vignette = 1 - rng.uniform(0, 0.12) * (painter.x**2 + painter.y**2) / 6
     warmth = np.array([1, 1, 1]) + rng.normal(0, 0.035) * np.array([1, 0, -1])
     return ((exposure * vignette)[..., None] * warmth).astype(np.float32)
-
-
-def generate_faces(config: EmbeddedFaces, folder: Path, processes: int = 1) -> Path:
-    """Write the data set into ``folder`` and return the path of its manifest.
-
-    The result does not depend on the number of processes.
-
-    Leaves, per split, ``<split>.zip`` (PNG images named ``<id>.png``), ``parsing_<split>.zip``
-    (8-bit grey PNG of class indices, same names) and ``attributes_<split>.json`` (``names``, and
-    ``values`` by id), then ``manifest.json``, which also holds the names of the classes.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest: dict[str, Any] = {
-        "name": "embedded-faces",
-        "generator": GENERATOR_VERSION,
-        "config": config.model_dump(),
-        "attributes": list(ATTRIBUTES),
-        "parsing": list(PARSING),
-        "splits": {},
-    }
-    for number, split in enumerate(SPLITS):
-        count = getattr(config, split)
-        names = _write_split(folder, split, number, _faces(config, number, count, processes))
-        manifest["splits"][split] = {
-            "images": count,
-            "sha256": {name: sha256_file(folder / name) for name in names},
-        }
-    manifest["digest"] = digest_json(manifest)
-    path = folder / "manifest.json"
-    write_json(path, manifest)
-    return path
-
-
-def _faces(
-    config: EmbeddedFaces, number: int, count: int, processes: int
-) -> Iterator[tuple[bytes, bytes, list[int]]]:
-    """Yield image PNG, parsing PNG and attributes of every image of a split, in order."""
-    draw = partial(_draw, config.seed, number, config.size)
-    if processes == 1:
-        yield from map(draw, range(count))
-        return
-    with worker_pool(processes) as pool:
-        yield from pool.map(draw, range(count), chunksize=16)
-
-
-def _draw(seed: int, number: int, size: int, index: int) -> tuple[bytes, bytes, list[int]]:
-    # A generator per image: splits keep their images when their sizes change.
-    face = make_face(np.random.default_rng([seed, number, index]), size)
-    return _png(face.image), _png(face.parsing), [int(value) for value in face.attributes]
-
-
-def _png(array: Array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _write_split(
-    folder: Path, split: str, number: int, faces: Iterator[tuple[bytes, bytes, list[int]]]
-) -> tuple[str, str, str]:
-    names = (f"{split}.zip", f"parsing_{split}.zip", f"attributes_{split}.json")
-    values: dict[str, list[int]] = {}
-    with (
-        atomic_path(folder / names[0]) as images_path,
-        atomic_path(folder / names[1]) as parsing_path,
-        zipfile.ZipFile(images_path, "w", zipfile.ZIP_STORED) as images,
-        zipfile.ZipFile(parsing_path, "w", zipfile.ZIP_STORED) as parsings,
-    ):
-        for index, (image, parsing, attributes) in enumerate(faces):
-            identity = (number + 1) * 1_000_000 + index
-            for archive, data in ((images, image), (parsings, parsing)):
-                archive.writestr(zipfile.ZipInfo(f"{identity}.png", _DATE), data)
-            values[str(identity)] = attributes
-    write_json(folder / names[2], {"names": list(ATTRIBUTES), "values": values})
-    return names

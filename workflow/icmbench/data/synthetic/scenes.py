@@ -1,18 +1,15 @@
-"""The embedded data set: textured, shaded objects that hide each other on natural-looking grounds.
+"""The embedded scenes: textured, shaded objects that hide each other on natural-looking grounds.
 
-Everything follows from the seed, so no image is ever committed or downloaded. Classes differ in
-outline and in texture, and the colour says nothing about the class: a detector needs detail, and
+Everything follows from the seed, so images are neither committed nor downloaded. Classes differ in
+outline and in texture, and the colour is independent of the class: a detector needs detail, and
 detail costs bits.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +17,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from icmbench.data.specs import EmbeddedScenes
-from icmbench.data.synthetic.textures import noise as _noise
-from icmbench.utils.files import atomic_path, digest_json, sha256_file, write_json
-from icmbench.utils.workers import worker_pool
+from icmbench.data.synthetic.common import Array, Truth, noise, write_dataset
 
 GENERATOR_VERSION = 1
 CATEGORIES = ("ball", "brick", "leaf", "star", "ring")
-SPLITS = ("train", "val", "test")
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _SUPERSAMPLING = 2  # outlines are drawn twice as large and averaged, for soft edges
 _MIN_VISIBLE = 0.35  # share of an object that must stay visible to be annotated
@@ -37,7 +29,7 @@ _MIN_PIXELS = 40  # visible pixels an annotation needs
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and what is in it.
+    """One image and its objects.
 
     Attributes:
         image: uint8 array [H, W, 3], RGB.
@@ -58,7 +50,7 @@ def make_scene(
     Args:
         rng: decides everything.
         size: in pixels.
-        objects: from one to so many are drawn; some may end up hidden.
+        objects: the largest number of objects to draw; some may end up hidden.
         radius: bounds of an object's radius, in sides of the image.
     """
     canvas = _background(rng, size)
@@ -91,108 +83,48 @@ def make_scene(
 def generate(config: EmbeddedScenes, folder: Path, processes: int = 1) -> Path:
     """Write the data set into ``folder`` and return the path of its manifest.
 
-    The result does not depend on the number of processes.
-
-    Leaves, per split, ``<split>.zip`` (PNG images named ``<id>.png``) and
+    Writes, per split, ``<split>.zip`` (PNG images named ``<id>.png``) and
     ``instances_<split>.json`` (COCO format, masks as uncompressed RLE), then ``manifest.json``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest: dict[str, Any] = {
-        "name": "embedded-scenes",
-        "generator": GENERATOR_VERSION,
-        "config": config.model_dump(),
-        "splits": {},
-    }
-    for number, split in enumerate(SPLITS):
-        count = getattr(config, split)
-        scenes = _scenes(config, number, count, processes)
-        annotations = _write_split(config, split, number, scenes, folder)
-        write_json(folder / f"instances_{split}.json", annotations)
-        manifest["splits"][split] = {
-            "images": count,
-            "annotations": len(annotations["annotations"]),
-            "sha256": {
-                name: sha256_file(folder / name)
-                for name in (f"{split}.zip", f"instances_{split}.json")
-            },
-        }
-    manifest["digest"] = digest_json(manifest)
-    path = folder / "manifest.json"
-    write_json(path, manifest)
-    return path
+    facts = {"generator": GENERATOR_VERSION}
+    return write_dataset(folder, config, _draw, ["{}.zip"], _truth, facts, processes)
 
 
-def _scenes(
-    config: EmbeddedScenes, number: int, count: int, processes: int
-) -> Iterator[tuple[bytes, Scene]]:
-    """Yield the PNG and the content of every image of a split, in order."""
-    draw = partial(_draw, config, number)
-    if processes == 1:
-        yield from map(draw, range(count))
-        return
-    with worker_pool(processes) as pool:
-        yield from pool.map(draw, range(count), chunksize=16)
-
-
-def _draw(config: EmbeddedScenes, number: int, index: int) -> tuple[bytes, Scene]:
-    # A generator per image: splits keep their images when their sizes change.
-    rng = np.random.default_rng([config.seed, number, index])
+def _draw(
+    config: EmbeddedScenes, rng: np.random.Generator
+) -> tuple[list[Array], list[dict[str, Any]]]:
     scene = make_scene(rng, config.size, config.objects, config.radius)
-    buffer = io.BytesIO()
-    Image.fromarray(scene.image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue(), scene
+    objects = [
+        {
+            "category_id": label,
+            "bbox": _box(mask),
+            "area": int(mask.sum()),
+            "iscrowd": 0,
+            "segmentation": {"size": list(mask.shape), "counts": _run_lengths(mask)},
+        }
+        for label, mask in zip(scene.labels, scene.masks, strict=True)
+    ]
+    return [scene.image], objects
 
 
-def _write_split(
-    config: EmbeddedScenes,
-    split: str,
-    number: int,
-    scenes: Iterator[tuple[bytes, Scene]],
-    folder: Path,
-) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    with (
-        atomic_path(folder / f"{split}.zip") as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
-    ):
-        for index, (png, scene) in enumerate(scenes):
-            identity = (number + 1) * 1_000_000 + index
-            name = f"{identity}.png"
-            # A fixed date makes equal data sets equal files.
-            archive.writestr(zipfile.ZipInfo(name, (2021, 1, 1, 0, 0, 0)), png)
-            images.append(
-                {"id": identity, "file_name": name, "width": config.size, "height": config.size}
-            )
-            for label, mask in zip(scene.labels, scene.masks, strict=True):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": identity,
-                        "category_id": label,
-                        "bbox": _box(mask),
-                        "area": int(mask.sum()),
-                        "iscrowd": 0,
-                        "segmentation": {"size": list(mask.shape), "counts": _run_lengths(mask)},
-                    }
-                )
-    return {
+def _truth(config: EmbeddedScenes, split: str, objects: dict[int, list[dict[str, Any]]]) -> Truth:
+    size = {"width": config.size, "height": config.size}
+    annotations = [
+        {"image_id": identity, **item} for identity, items in objects.items() for item in items
+    ]
+    content = {
         "info": {"description": f"icmbench embedded scenes, {split}"},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CATEGORIES)],
+        "images": [{"id": i, "file_name": f"{i}.png", **size} for i in objects],
+        "annotations": [{"id": i, **item} for i, item in enumerate(annotations, 1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CATEGORIES, 1)],
     }
+    return Truth(f"instances_{split}.json", content, {"annotations": len(annotations)})
 
 
 def _box(mask: Array) -> list[int]:
-    rows = np.flatnonzero(mask.any(1))
-    columns = np.flatnonzero(mask.any(0))
-    return [
-        int(columns[0]),
-        int(rows[0]),
-        int(columns[-1] - columns[0] + 1),
-        int(rows[-1] - rows[0] + 1),
-    ]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
 def _run_lengths(mask: Array) -> list[int]:
@@ -217,12 +149,12 @@ def _colour(rng: np.random.Generator, low: float, high: float, saturation: float
 def _background(rng: np.random.Generator, size: int) -> Array:
     """Two grounds that meet at a rough horizon, each coloured 1/f noise, under soft light."""
     y, x = (axis.astype(np.float32) / size for axis in np.mgrid[0:size, 0:size])
-    edge = rng.uniform(0.2, 0.8) + 0.06 * _noise(rng, size, 1.6)[0] + rng.normal(0, 0.1) * x
+    edge = rng.uniform(0.2, 0.8) + 0.06 * noise(rng, size, 1.6)[0] + rng.normal(0, 0.1) * x
     weight = 1 / (1 + np.exp(-(y - edge) * rng.uniform(8, 60)))
     grounds = []
     for _ in range(2):
-        mix = 1 / (1 + np.exp(-1.2 * _noise(rng, size, rng.uniform(1.5, 2.3))))[..., None]
-        fine = rng.uniform(0.003, 0.015) * _noise(rng, size, rng.uniform(0.5, 1.0))[..., None]
+        mix = 1 / (1 + np.exp(-1.2 * noise(rng, size, rng.uniform(1.5, 2.3))))[..., None]
+        fine = rng.uniform(0.003, 0.015) * noise(rng, size, rng.uniform(0.5, 1.0))[..., None]
         base, other = (_colour(rng, 0.25, 0.75, 0.4) for _ in range(2))
         grounds.append(other + (base - other) * mix + fine)
     image = grounds[0] + (grounds[1] - grounds[0]) * weight[..., None]

@@ -1,4 +1,4 @@
-"""Generated faces: deterministic, their labels true to the image, their attributes uneven."""
+"""Generated faces: deterministic, labels that fit the image, uneven attributes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
+<<<<<<< HEAD:tests/data/test_faces.py
 from icmbench.data.faces import open_faces
 from icmbench.data.images import read_image
 from icmbench.data.specs import EmbeddedFaces
 from icmbench.data.synthetic.face_attributes import ATTRIBUTES, sample_attributes
 from icmbench.data.synthetic.face_look import LABELS, PARSING
 from icmbench.data.synthetic.face_painter import Painter, ellipse, smooth
+=======
+from icmbench.data.specs import EmbeddedFaces
+from icmbench.data.faces import open_faces
+from icmbench.data.images import ImageFiles
+from icmbench.data.synthetic.face_look import (
+    ATTRIBUTES,
+    LABELS,
+    PARSING,
+    Painter,
+    ellipse,
+    sample_attributes,
+    smooth,
+)
+>>>>>>> b1043fb (Generated data sets: one writer, three files for faces in place of six; same bytes):tests/data/synthetic/test_generated_faces.py
 from icmbench.data.synthetic.faces import generate_faces, make_face
 from icmbench.errors import UserError
 from icmbench.utils.files import read_json
@@ -38,7 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-def test_same_seed_same_bytes_whatever_the_number_of_processes(
+def test_generate_gives_equal_bytes_for_any_number_of_processes(
     faces: dict[str, Any], tmp_path: Path
 ) -> None:
     generate_faces(CONFIG, tmp_path, processes=2)
@@ -46,7 +62,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(
     assert len(files(tmp_path)) == 10  # images, maps, attributes of three splits; manifest
 
 
-def test_a_larger_split_begins_with_the_smaller_one(faces: dict[str, Any], tmp_path: Path) -> None:
+def test_generate_extends_a_split_without_changing_its_images(faces: dict[str, Any], tmp_path: Path) -> None:
     generate_faces(CONFIG.model_copy(update={"train": 7}), tmp_path)
     small = read_json(Path(faces["folder"]) / "attributes_train.json")["values"]
     large = read_json(tmp_path / "attributes_train.json")["values"]
@@ -54,7 +70,7 @@ def test_a_larger_split_begins_with_the_smaller_one(faces: dict[str, Any], tmp_p
     assert files(tmp_path)["test.zip"] == files(Path(faces["folder"]))["test.zip"]
 
 
-def test_a_split_gives_images_maps_and_attributes(faces: dict[str, Any]) -> None:
+def test_open_faces_gives_images_maps_and_attributes(faces: dict[str, Any]) -> None:
     seen: set[Any] = set()
     for split, count in (("train", 5), ("val", 2), ("test", 3)):
         own = pickle.loads(pickle.dumps(open_faces(faces, split)))  # as loaders' workers get it
@@ -69,14 +85,11 @@ def test_a_split_gives_images_maps_and_attributes(faces: dict[str, Any]) -> None
         assert np.array_equal(own.parsing(identity, (64, 64)), expected.parsing)
         half = own.parsing(identity, (32, 48))
         assert half.shape == (32, 48) and set(np.unique(half)) <= set(np.unique(expected.parsing))
-        import zipfile
-
-        with zipfile.ZipFile(own.images) as archive:
-            image = read_image(archive.open(own.file(identity)))
+        image = ImageFiles(own.images).read(own.file(identity))
         assert np.array_equal(image, expected.image)
 
 
-def test_what_is_no_face_is_refused(faces: dict[str, Any]) -> None:
+def test_open_faces_refuses_other_data_sets(faces: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="'kodak' of role 'faces' has no face attributes"):
         open_faces({"role": "faces", "source": "catalogue", "name": "kodak", "folder": "."}, "test")
     with pytest.raises(UserError, match="split 'all'"):
@@ -85,7 +98,7 @@ def test_what_is_no_face_is_refused(faces: dict[str, Any]) -> None:
         open_faces({**faces, "folder": "nowhere"}, "test")
 
 
-def test_labels_follow_attributes_and_geometry(drawn: list[Any]) -> None:
+def test_face_maps_fit_attributes_and_geometry(drawn: list[Any]) -> None:
     column = {name: index for index, name in enumerate(ATTRIBUTES)}
     rows = np.arange(128)[:, None]
     for face in drawn:
@@ -110,7 +123,7 @@ def test_labels_follow_attributes_and_geometry(drawn: list[Any]) -> None:
     assert everywhere == set(range(len(PARSING)))
 
 
-def test_colours_are_those_of_the_attributes(drawn: list[Any]) -> None:
+def test_face_colours_fit_attributes(drawn: list[Any]) -> None:
     column = {name: index for index, name in enumerate(ATTRIBUTES)}
     bright: dict[str, list[float]] = {"Black_Hair": [], "Blond_Hair": []}
     skin: dict[int, list[float]] = {0: [], 1: []}
@@ -124,7 +137,7 @@ def test_colours_are_those_of_the_attributes(drawn: list[Any]) -> None:
     assert np.mean(skin[1]) > np.mean(skin[0]) + 20
 
 
-def test_attributes_are_uneven_and_depend_on_each_other() -> None:
+def test_attributes_are_imbalanced_and_correlated() -> None:
     rng = np.random.default_rng(1)
     table = np.array([list(sample_attributes(rng)[0].values()) for _ in range(4000)])
     share = dict(zip(ATTRIBUTES, table.mean(0), strict=True))
@@ -138,7 +151,7 @@ def test_attributes_are_uneven_and_depend_on_each_other() -> None:
     assert not (table[:, at("Bangs")] & table[:, at("Wearing_Hat")]).any()
 
 
-def test_painted_areas_are_those_of_geometry() -> None:
+def test_painter_areas_agree_with_geometry() -> None:
     painter = Painter(np.zeros((100, 100, 3), np.float32), (50, 50), 20, tilt=0.3)
     shape = painter.fill(ellipse(0, 0, 1, 0.5, steps=200))
     assert shape[1].sum() == pytest.approx(np.pi * 20 * 10, rel=0.02)
@@ -153,7 +166,7 @@ def test_painted_areas_are_those_of_geometry() -> None:
     assert not (painter.labels == 3).any()
 
 
-def test_a_spline_passes_through_its_points() -> None:
+def test_smooth_passes_through_its_points() -> None:
     points = [(0.0, 0.0), (1.0, 0.5), (2.0, -1.0), (0.5, -2.0)]
     for closed in (True, False):
         curve = np.array(smooth(points, closed))
@@ -161,10 +174,8 @@ def test_a_spline_passes_through_its_points() -> None:
             assert np.abs(curve - point).sum(1).min() < 1e-9
 
 
-def test_bits_tell_faces_with_fine_detail(drawn: list[Any]) -> None:
-    """Blurring removes what freckles, stubble and strands are made of: fine detail is there."""
-    from PIL import Image, ImageFilter
-
+def test_face_hair_has_fine_detail(drawn: list[Any]) -> None:
+    """Blurring changes it: low rates lose it first."""
     lost = []
     for face in drawn[:20]:
         soft = Image.fromarray(face.image).filter(ImageFilter.GaussianBlur(1.5))
