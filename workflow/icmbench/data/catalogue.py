@@ -1,4 +1,4 @@
-"""The catalogue of data sets: typed models of ``data/catalogue.yaml`` and a readable table."""
+"""The catalogue of data sets: typed models of ``data/catalogue.yaml``, and a table of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
-from icmbench.errors import UserError
-from icmbench.utils.files import reading
+from icmbench.errors import UserError, missing_file, unknown
+from icmbench.utils.files import line_of, reading
+from icmbench.utils.models import Strict, first_fault
 from icmbench.utils.yaml import parse_yaml
 
 DOWNLOADS = "downloads"
@@ -28,8 +28,7 @@ DOWNLOADS = "downloads"
 
 
 def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if path.startswith("/") or ".." in parts or "\\" in path:
+    if path.startswith("/") or ".." in PurePosixPath(path).parts or "\\" in path:
         raise ValueError("must be a relative path with '/' that stays inside the data set's folder")
     return path
 
@@ -41,18 +40,14 @@ SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Account(_Model):
+class Account(Strict):
     """Whether an account is needed, and how to get the files."""
 
     needed: bool
     how: Text | None = Field(default=None, description="what to do, for files without an address")
 
 
-class Archive(_Model):
+class Archive(Strict):
     """One file of the source: an archive to unpack, or a file to take as it is."""
 
     name: FileName
@@ -65,13 +60,14 @@ class Archive(_Model):
     strip: NonNegativeInt = Field(default=0, description="leading folders of each member to drop")
     nested: bool = Field(default=False, description="a tar of tars: each into a folder of its name")
 
-    @property
-    def verifiable(self) -> bool:
-        """Whether the catalogue knows a checksum of the file."""
-        return bool(self.md5 or self.sha256)
+    @model_validator(mode="after")
+    def _downloads_are_verified(self) -> Archive:
+        if self.url and not (self.md5 or self.sha256):
+            raise ValueError("an archive with a url needs an md5 or sha256")
+        return self
 
 
-class LayoutItem(_Model):
+class LayoutItem(Strict):
     """Files that the data set consists of."""
 
     path: RelativePath = Field(description="path or pattern; '*' does not cross '/'")
@@ -83,8 +79,8 @@ class LayoutItem(_Model):
         return len(wanted) == len(given) and all(map(fnmatchcase, given, wanted))
 
 
-class DataSet(_Model):
-    """One data set: what it is, where it comes from, what it looks like when it is complete."""
+class DataSet(Strict):
+    """One data set: origin, licence, and the files of a complete copy."""
 
     title: Text
     version: Text
@@ -108,10 +104,6 @@ class DataSet(_Model):
             if archive.unpack == "none"
         }
 
-    def to_place(self, name: str) -> list[str]:
-        """Return where a person puts the files without an address, relative to the data folder."""
-        return [f"{DOWNLOADS}/{name}/{file.name}" for file in self.archives if file.url is None]
-
 
 _CATALOGUE = TypeAdapter(dict[SetName, DataSet])
 
@@ -119,35 +111,30 @@ _CATALOGUE = TypeAdapter(dict[SetName, DataSet])
 def load_catalogue(path: Path) -> dict[str, DataSet]:
     """Return the data sets of a catalogue file by name.
 
-    Raises ``UserError`` naming the file, the key, the bad value and what is allowed.
+    Raises:
+        UserError: naming the file and the key.
     """
-    try:
-        with reading(path, "restore the file"):
-            text = path.read_text(encoding="utf-8")
-            try:
-                content = parse_yaml(text)
-            except yaml.YAMLError as error:
-                where = " ".join(str(error).split())
-                raise UserError(f"{path}: not valid YAML: {where}") from None
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such catalogue of data sets: give its path") from None
-    try:
-        return _CATALOGUE.validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "(top level)"
-        given = repr(first["input"])
-        given = given if len(given) <= 80 else given[:77] + "..."
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{path}: {key}: {first['msg']}, got {given}{more}") from None
+    if not path.is_file():
+        raise missing_file(path, "give the path of a catalogue of data sets")
+    with reading(path, "restore the file"):
+        text = path.read_text(encoding="utf-8")
+        try:
+            return _CATALOGUE.validate_python(parse_yaml(text))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not valid YAML: {line_of(error)}") from None
+        except ValidationError as error:
+            raise UserError(f"{path}: {first_fault(error)}") from None
 
 
 def find(path: Path, name: str) -> DataSet:
-    """Return one data set of a catalogue file; ``UserError`` names those there are."""
+    """Return one data set of a catalogue file.
+
+    Raises:
+        UserError: naming the known data sets.
+    """
     catalogue = load_catalogue(path)
     if name not in catalogue:
-        known = ", ".join(sorted(catalogue))
-        raise UserError(f"{name}: no such data set in {path}: choose one of {known}")
+        raise UserError(f"{path}: {unknown('data set', name, catalogue)}")
     return catalogue[name]
 
 
@@ -161,21 +148,21 @@ def human_bytes(count: float) -> str:
 
 
 def list_catalogue(catalogue: Path) -> str:
-    """Return a table of the data sets: name, version, size, licence, account, what to place.
+    """Return a table of the data sets: name, version, size, licence, account, files to place.
 
-    The size is that of the archives; ``>=`` marks one in which a size is not known.
+    The size is that of the archives; ``>=`` marks a sum in which some sizes are not known.
     """
     rows = [
         ("name", "version", "download", "licence", "account", "what to place, in the data folder")
     ]
     for name, entry in load_catalogue(catalogue).items():
-        sizes = [archive.bytes for archive in entry.archives]
-        known = sum(size for size in sizes if size is not None)
-        size = "unknown" if not known else (">= " if None in sizes else "") + human_bytes(known)
+        sizes = [archive.bytes or 0 for archive in entry.archives]
+        size = (">= " if 0 in sizes else "") + human_bytes(sum(sizes)) if any(sizes) else "unknown"
         account = "needed" if entry.account.needed else "no"
-        place = ", ".join(entry.to_place(name)) or "nothing (fetched)"
+        by_hand = [f"{DOWNLOADS}/{name}/{file.name}" for file in entry.archives if not file.url]
+        place = ", ".join(by_hand) or "nothing (fetched)"
         rows.append((name, entry.version, size, entry.licence, account, place))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

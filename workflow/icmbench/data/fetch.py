@@ -1,292 +1,222 @@
 """Fetching of a data set: verified, resumable, all or nothing.
 
-Sources in order: what is already there, the DVC remote (if one is configured), the mirror
-directory, archives placed by hand or downloaded from their address. A data set is put together in
-a temporary folder and renamed when every check has passed, so a run that dies leaves nothing that
-a later run would take for a data set. Rules depend on ``<data>/<name>.manifest.json``.
+Sources in order: the data folder, DVC (cache or remote), the mirror directory, archives placed by
+hand or downloaded from their address. A data set is put together in a temporary folder and renamed
+after every check has passed: a run that is killed leaves no incomplete data set behind.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from icmbench.data import pointer
+from icmbench.data.archives import download, unpack
 from icmbench.data.catalogue import DOWNLOADS, Archive, DataSet, find
-from icmbench.data.checksums import hash_file, mismatch
-from icmbench.data.download import DEFAULT_POLICY, Policy, download, note
 from icmbench.data.manifest import (
-    ArchiveRecord,
+    Hashes,
     Manifest,
     Source,
-    count,
-    is_subset,
+    check,
+    hash_file,
     layout_problem,
     measure,
-    problem_with,
+    mismatch,
+    read_checksums,
     read_manifest,
     scan,
-    write_listing,
-    write_manifest,
 )
-from icmbench.data.mirror import Mirror
-from icmbench.data.unpack import unpack
-from icmbench.errors import UserError
+from icmbench.errors import UserError, damaged_file, missing_file
+from icmbench.utils.files import writing
+
+log = logging.getLogger(__name__)
 
 
 def fetch(
-    name: str,
-    *,
-    data_dir: Path,
-    mirror: Path | None,
-    catalogue: Path,
-    verify: bool = False,
-    policy: Policy = DEFAULT_POLICY,
+    name: str, *, data_dir: Path, mirror: Path | None, catalogue: Path, verify: bool = False
 ) -> Path:
     """Make the data set ``name`` present in ``data_dir/name`` and return its manifest's path.
 
-    A data set that is there and fits its manifest is accepted at once; ``verify`` reads all of its
-    files. ``policy`` says how often a download is tried. Safe to call from several processes.
-    Raises ``UserError`` (one line: name, address or file, what to do), and then leaves no data set.
+    A data set that is there and fits its manifest is accepted at once. Safe to call from several
+    processes.
+
+    Args:
+        name: in the catalogue.
+        data_dir: folder of all fetched data sets.
+        mirror: directory to copy from: data sets unpacked as ``<mirror>/<name>/``, or archives. If
+            it has a ``MANIFEST.sha256``, every file taken is checked with it.
+        catalogue: path of ``catalogue.yaml``.
+        verify: read every file of a data set that is there, not only names and sizes.
+
+    Raises:
+        UserError: naming the file or address, and what to do; no data set is left then.
     """
     entry = find(catalogue, name)
-    with _errors_in_one_line(name, data_dir), _lock(data_dir, name):
-        return _Fetch(name, entry, data_dir, policy).run(mirror, verify)
-
-
-def verify(name: str, *, data_dir: Path, catalogue: Path, full: bool = True) -> Manifest:
-    """Check a fetched data set against its manifest and return it; ``UserError`` says what differs.
-
-    ``full`` reads every file; otherwise names, number and total size of the files are compared.
-    """
-    entry = find(catalogue, name)
-    with _errors_in_one_line(name, data_dir), _lock(data_dir, name):
-        places = _Fetch(name, entry, data_dir, DEFAULT_POLICY)
-        manifest = read_manifest(places.manifest)
-        if manifest is None:
-            raise UserError(f"{name}: {places.manifest} does not exist: fetch the data set first")
-        places.accept(manifest, full=full)
-        return manifest
-
-
-@contextmanager
-def _errors_in_one_line(name: str, data_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{name}: {error.filename or data_dir}: {error.strerror or error}: check the "
-            "permissions and the free space, then fetch again"
-        ) from error
-
-
-@contextmanager
-def _lock(data_dir: Path, name: str) -> Iterator[None]:
+    if mirror is not None and not mirror.is_dir():
+        raise missing_file(mirror, "correct the path of the mirror directory, or unset it")
     state = data_dir / ".icmbench"
-    state.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(state / f"{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        note(f"{name}: another process is at this data set; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    with writing(data_dir):
+        state.mkdir(parents=True, exist_ok=True)
+        with FileLock(state / f"{name}.lock"):
+            return _Fetch(name, entry, data_dir, mirror).run(verify)
 
 
 class _Fetch:
     """The places of one data set and the steps to fill them; used under the lock."""
 
-    def __init__(self, name: str, entry: DataSet, data_dir: Path, policy: Policy) -> None:
-        state = data_dir / ".icmbench"
-        self.name, self.entry, self.data_dir, self.policy = name, entry, data_dir, policy
+    def __init__(self, name: str, entry: DataSet, data_dir: Path, mirror: Path | None) -> None:
+        self.name, self.entry, self.data_dir, self.mirror = name, entry, data_dir, mirror
         self.folder = data_dir / name
         self.manifest = data_dir / f"{name}.manifest.json"
         self.listing = data_dir / f"{name}.files.sha256"
-        self.pointer = pointer.pointer_path(data_dir, name)
+        self.pointer = data_dir / f"{name}.dvc"
         self.downloads = data_dir / DOWNLOADS / name
-        # Snakemake deletes a rule's output before the rule runs: a copy keeps the manifest.
-        self.kept = state / f"{name}.manifest.json"
-        self.staging = state / f"{name}.staging"
-        self.pulling = state / f"{name}.pulling"
+        self.staging = data_dir / ".icmbench" / f"{name}.staging"
 
-    def run(self, mirror: Path | None, verify: bool) -> Path:
-        """Try the sources in order."""
-        self._clear_leftovers()
+    def run(self, verify: bool) -> Path:
+        """Try the sources in order and return the manifest's path."""
         try:
-            if not (self._present(verify) or self._from_dvc()):
-                source = None if mirror is None else Mirror(mirror)
-                if source is None or not self._from_mirror_folder(source):
-                    self._from_archives(source)
+            self._clear()
+            if self.folder.is_dir():
+                self._accept(verify)
+            else:
+                self.manifest.unlink(missing_ok=True)  # of data that are gone
+                if not (self._from_dvc() or self._from_mirror()):
+                    self._from_archives()
         finally:
-            shutil.rmtree(self.staging, ignore_errors=True)
+            self._clear()
         return self.manifest
 
-    def _clear_leftovers(self) -> None:
-        """Remove what a killed run left: half a folder or ``dvc pull``, an empty pointer."""
-        if self.pointer.is_file() and not self.pointer.stat().st_size:
-            self.pointer.unlink()
+    def _clear(self) -> None:
         if self.staging.exists():
             shutil.rmtree(self.staging)
-        if self.pulling.exists():
-            self._drop_folder()
-            self.pulling.unlink()
 
-    def _drop_folder(self) -> None:
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
-    def _present(self, verify: bool) -> bool:
-        if not self.folder.is_dir():
-            # Whatever happens next, no manifest of data that are gone.
-            self.manifest.unlink(missing_ok=True)
-            self.kept.unlink(missing_ok=True)
-            return False
-        manifest = read_manifest(self.manifest) or read_manifest(self.kept)
+    def _accept(self, verify: bool) -> None:
+        """Check the data set that is there; adopt one that a person put or linked there."""
+        manifest = read_manifest(self.manifest)
         if manifest is None:
-            self._adopt()
-            return True
-        if not self.listing.exists():
-            listing = measure(self.folder, scan(self.folder, self.entry), self.entry, self.folder)
-            if listing.digest == manifest.digest:
-                write_listing(self.listing, listing)
-        self.accept(manifest, full=verify)
-        if not self.manifest.exists():
-            write_manifest(self.manifest, manifest)
-        self._point(manifest)  # a kill after the manifest leaves none
-        return True
-
-    def accept(self, manifest: Manifest, *, full: bool) -> None:
-        """Raise ``UserError`` unless the folder fits its manifest and the pointer."""
-        problem = problem_with(manifest, self.entry, self.folder, self.listing, full=full)
-        if problem:
-            raise UserError(
-                f"{self.name}: {self.folder} {problem}: delete this folder to fetch it again, or "
-                f"delete {self.manifest} and {self.kept} to have it checked as a new one"
-            )
+            log.info("%s: %s has no manifest; checking it", self.name, self.folder)
+            self._finish(self.folder, self.folder, "found", "complete it, or move it away")
+            return
+        check(manifest, self.entry, self.folder, self.listing, full=verify)
         if manifest.subset:
-            note(f"{self.name}: a subset ({_sum(manifest.counts)}), good for trials only")
+            log.warning("%s: a subset (%d files), for trials only", self.name, manifest.files)
         else:
             pointer.check(self.pointer, manifest.dvc_md5)
-
-    def _adopt(self) -> None:
-        """Accept a complete data set that a person put or linked there."""
-        note(f"{self.name}: {self.folder} was not made by fetch; checking it")
-        sizes = scan(self.folder, self.entry)
-        problem = layout_problem(self.entry, count(self.entry, sizes), subset=False)
-        if problem:
-            raise UserError(
-                f"{self.name}: {self.folder} is incomplete and was not made by fetch ({problem}): "
-                "complete it, or move it away to have it fetched"
-            )
-        self._finish(self.folder, sizes, "found", [])
+        self._point(manifest)  # a run that was killed after the manifest left none
 
     def _from_dvc(self) -> bool:
         root = pointer.repository(self.data_dir)
-        if root is None or not self.pointer.exists() or not pointer.has_remote(root):
+        if root is None or not self.pointer.exists():
             return False
-        note(f"{self.name}: pulling from the DVC remote")
-        self.pulling.touch()
-        error = pointer.pull(root, self.pointer)
-        if error is None:
-            self._finish(self.folder, scan(self.folder, self.entry), "dvc", [])
-        else:
-            note(f"{self.name}: not in the DVC remote ({error}); trying the next source")
-            self._drop_folder()
-        self.pulling.unlink()
-        return error is None
-
-    def _from_mirror_folder(self, mirror: Mirror) -> bool:
-        """Copy the unpacked data set, or a subset of it, from the mirror."""
-        source = mirror.folder(self.name)
-        sizes = scan(source, self.entry) if source.is_dir() else {}
-        if not sizes:
+        problem = pointer.download(root, self.folder, self.staging)
+        if problem is not None:
+            log.info("%s: not available from DVC (%s); trying the next source", self.name, problem)
+            self._clear()
             return False
-        problem = layout_problem(self.entry, count(self.entry, sizes), subset=True)
-        if problem:
-            raise UserError(
-                f"{self.name}: {source} in the mirror cannot be used ({problem}): complete it or "
-                "remove it"
-            )
-        note(f"{self.name}: copying {len(sizes)} files from the mirror")
-        mirror.copy(self.name, sizes, self.staging)
-        self._finish(self.staging, sizes, "mirror", [], mirror)
+        self._finish(self.staging, self.folder, "dvc", "delete the pointer")
         return True
 
-    def _from_archives(self, mirror: Mirror | None) -> None:
-        """Take each archive from where it is first found, unpack all, rename."""
-        missing = [file for file in self.entry.archives if not self._available(file, mirror)]
-        if missing:
-            names = ", ".join(file.name for file in missing)
+    def _from_mirror(self) -> bool:
+        """Copy the unpacked data set, or a subset of it, from the mirror.
+
+        A link would break when the mirror is unmounted, and an edit here could change the mirror.
+        """
+        if self.mirror is None or not (paths := scan(self.mirror / self.name, self.entry)):
+            return False
+        source = self.mirror / self.name
+        log.info("%s: copying %d files from %s", self.name, len(paths), source)
+        for path in paths:
+            target = self.staging / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Content only: modes of a read-only mirror would make the copy undeletable.
+            shutil.copyfile(source / path, target)
+        self._finish(self.staging, source, "mirror", "complete or remove it")
+        return True
+
+    def _from_archives(self) -> None:
+        """Take each archive from where it is first found, then unpack all of them."""
+        archives = self.entry.archives
+        if missing := [a.name for a in archives if not a.url and not self._local(a).is_file()]:
             how = self.entry.account.how or f"see {self.entry.homepage}"
             raise UserError(
-                f"{self.name}: cannot be downloaded by itself; missing: {names}; to do: {how}; put "
-                f"the files into {self.downloads} (or a mirror directory) and fetch again"
+                f"{self.name}: missing: {', '.join(missing)}; {how}; put the files into "
+                f"{self.downloads} or a mirror directory and fetch again"
             )
-        taken = [self._obtain(file, mirror) for file in self.entry.archives]
-        self.staging.mkdir(parents=True, exist_ok=True)
-        for archive, (path, _) in zip(self.entry.archives, taken, strict=True):
-            note(f"{self.name}: unpacking {archive.name}")
-            unpack(path, archive, self.staging, self.entry.wants)
-        records = [record for _, record in taken]
-        sources = {record.source for record in records}
-        source = next(kind for kind in ("address", "placed", "mirror") if kind in sources)
-        self._finish(self.staging, scan(self.staging, self.entry), source, records)
-        for path, record in taken:
-            if record.source == "address":
-                path.unlink()
+        sha256 = {archive.name: self._obtain(archive) for archive in archives}
+        for archive in archives:
+            log.info("%s: unpacking %s", self.name, archive.name)
+            unpack(self._local(archive), archive, self.staging, self.entry.wants)
+        advice = "correct the catalogue's layout"
+        self._finish(self.staging, self.folder, "archives", advice, sha256)
+        for archive in archives:
+            if archive.url:
+                (self.downloads / archive.name).unlink(missing_ok=True)
 
-    def _available(self, archive: Archive, mirror: Mirror | None) -> bool:
-        in_mirror = mirror is not None and mirror.archive(archive.name) is not None
-        placed = (self.downloads / archive.name).is_file()
-        return in_mirror or placed or archive.url is not None
+    def _local(self, archive: Archive) -> Path:
+        """Return where an archive is: in the mirror, else where it is placed or downloaded."""
+        mirrored = None if self.mirror is None else self.mirror / archive.name
+        return mirrored if mirrored and mirrored.is_file() else self.downloads / archive.name
 
-    def _obtain(self, archive: Archive, mirror: Mirror | None) -> tuple[Path, ArchiveRecord]:
-        """Return a verified archive on disk."""
-        placed = self.downloads / archive.name
-        from_mirror = mirror.archive(archive.name) if mirror is not None else None
-        source: Source = "address" if archive.url else "placed"
-        if from_mirror is not None and mirror is not None:
-            path, source, hashes = from_mirror, "mirror", hash_file(from_mirror)
-            mirror.check(archive.name, hashes)
-        elif placed.is_file():
-            path, hashes = placed, hash_file(placed)
-        else:
-            path, hashes = placed, download(self.name, archive, self.downloads, self.policy)
-        problem = mismatch(hashes, archive)
-        if problem:
-            raise UserError(f"{self.name}: {path} {problem}: replace or delete the file")
-        record = ArchiveRecord(name=archive.name, source=source, **hashes._asdict())
-        return path, record
+    def _obtain(self, archive: Archive) -> str:
+        """Verify an archive, downloaded if need be, and return its SHA-256."""
+        path = self._local(archive)
+        if not path.is_file():
+            log.info("%s: downloading %s", self.name, archive.url)
+            return download(archive, self.downloads).sha256
+        hashes = hash_file(path)
+        self._check_mirrored(path, hashes)
+        if problem := mismatch(hashes, archive):
+            raise damaged_file(path, problem, "replace or delete the file")
+        return hashes.sha256
+
+    @cached_property
+    def _mirrored(self) -> dict[str, str] | None:
+        """SHA-256 by path in the mirror, or None if it has no list of them."""
+        listed = None if self.mirror is None else self.mirror / "MANIFEST.sha256"
+        return read_checksums(listed) if listed and listed.is_file() else None
+
+    def _check_mirrored(self, path: Path, hashes: Hashes) -> None:
+        """Check a file of the mirror with the mirror's list, if it has one."""
+        if self.mirror is None or not path.is_relative_to(self.mirror) or self._mirrored is None:
+            return
+        listed = self._mirrored.get(path.relative_to(self.mirror).as_posix())
+        if listed != hashes.sha256:
+            raise damaged_file(
+                path,
+                f"checksum mismatch: sha256 {hashes.sha256}, MANIFEST.sha256 has {listed}",
+                "replace the file in the mirror, or correct the list",
+            )
 
     def _finish(
         self,
         folder: Path,
-        paths: Iterable[str],
+        origin: Path,
         source: Source,
-        archives: list[ArchiveRecord],
-        mirror: Mirror | None = None,
+        advice: str,
+        archives: dict[str, str] | None = None,
     ) -> None:
-        """Check everything, then give the folder its name and write the manifest, in this order."""
-        origin = folder if mirror is None else mirror.folder(self.name)
+        """Check everything, write the manifest, then give the folder its name.
+
+        Args:
+            folder: holds the data set, under its own or a temporary name.
+            origin: the folder to name in errors, which may be the one it was copied from.
+            source: for the manifest.
+            advice: what to do if the files do not fit the catalogue.
+            archives: SHA-256 of the archives that were unpacked.
+        """
+        paths = scan(folder, self.entry)
+        may_be_subset = source == "mirror"
+        if problem := layout_problem(self.entry, paths, subset=may_be_subset):
+            raise UserError(f"{self.name}: {origin}: {problem}; {advice}")
+        subset = layout_problem(self.entry, paths, subset=False) is not None
         listing = measure(folder, paths, self.entry, origin)
-        if mirror is not None:
-            mirror.check_all(self.name, listing)
-        counts = count(self.entry, listing.files)
-        subset = source == "mirror" and not archives and is_subset(self.entry, counts)
-        problem = layout_problem(self.entry, counts, subset=subset)
-        if problem:
-            raise UserError(
-                f"{self.name}: the source does not hold what the catalogue says ({problem}): "
-                "correct the layout in the catalogue or use another source"
-            )
+        for path, hashes in listing.files.items():
+            self._check_mirrored(origin / path, hashes)
         if not subset:
             pointer.check(self.pointer, listing.dvc_md5)
         manifest = Manifest(
@@ -294,35 +224,24 @@ class _Fetch:
             version=self.entry.version,
             source=source,
             subset=subset,
-            counts=counts,
             files=len(listing.files),
             bytes=listing.bytes,
             digest=listing.digest,
             dvc_md5=listing.dvc_md5,
-            archives=archives,
-            icmbench=version("icmbench"),
+            archives=archives or {},
         )
-        write_listing(self.listing, listing)
-        # Before the rename: after a crash between the two, the folder is still known as a subset.
-        write_manifest(self.kept, manifest)
+        listing.write(self.listing)
+        # Before the rename: a manifest without its folder is dropped by the next fetch, but a
+        # folder without its manifest could be a subset.
+        manifest.write(self.manifest)
         if folder != self.folder:
             folder.rename(self.folder)
-        write_manifest(self.manifest, manifest)
-        note(f"{self.name}: {len(listing.files)} files in place, digest {listing.digest}")
+        log.info("%s: %d files in place, digest %s", self.name, manifest.files, manifest.digest)
         self._point(manifest)
 
     def _point(self, manifest: Manifest) -> None:
-        """Create the DVC pointer of a complete data set that was fetched from its source."""
-        root = pointer.repository(self.data_dir)
-        if root is None or self.pointer.exists() or manifest.subset or manifest.source == "found":
-            return
-        error = pointer.add(root, self.folder)
-        if error:
-            note(f"{self.name}: no DVC pointer was written ({error}); the data set can be used")
-            return
-        pointer.check(self.pointer, manifest.dvc_md5)
-        note(f"{self.name}: wrote {self.pointer}: add it to Git")
-
-
-def _sum(counts: dict[str, int]) -> str:
-    return ", ".join(f"{files} {pattern}" for pattern, files in counts.items())
+        """Write the DVC pointer of a complete data set that was fetched from its source."""
+        in_dvc = pointer.repository(self.data_dir) is not None
+        if in_dvc and not (self.pointer.exists() or manifest.subset or manifest.source == "found"):
+            pointer.write(self.pointer, manifest.dvc_md5, manifest.bytes, manifest.files)
+            log.info("%s: wrote %s; add it to Git", self.name, self.pointer)

@@ -1,7 +1,7 @@
-"""What a fetched data set consists of: scan, measure, write down, check.
+"""The files of a fetched data set: measured, written down beside it, and checked.
 
-``<name>.manifest.json`` sums a data set up and is what rules depend on; ``<name>.files.sha256``
-lists its files as ``sha256sum --check`` reads them.
+``<name>.manifest.json`` summarises a data set; rules depend on it. ``<name>.files.sha256`` lists
+its files in the format of ``sha256sum --check``.
 """
 
 from __future__ import annotations
@@ -9,56 +9,90 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from icmbench.data.catalogue import Archive, DataSet
+from icmbench.errors import UserError, damaged_file
+from icmbench.utils.files import reading, sha256_bytes, sha256_file, write_json, write_text
+from icmbench.utils.models import Strict
 
-from icmbench.data.catalogue import DataSet
-from icmbench.data.checksums import Hashes, hash_file, mismatch
-from icmbench.errors import UserError
-from icmbench.utils.files import reading, write_json, write_text
+Source = Literal["dvc", "mirror", "archives", "found"]
 
-Source = Literal["dvc", "mirror", "address", "placed", "found"]
+_CHUNK = 1 << 20
+_FETCH = "delete the file and fetch again"
 
 
-class ArchiveRecord(BaseModel):
-    """An archive that was used: checksums as found, and where it came from."""
+class Hashes(NamedTuple):
+    """Size in bytes and checksums (hexadecimal) of one file."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
     bytes: int
     md5: str
     sha256: str
-    source: Source
 
 
-class Manifest(BaseModel):
-    """Content of ``<name>.manifest.json``; the same data from the same source give the same text.
+def hash_file(path: Path) -> Hashes:
+    """Return size, MD5 (as DVC and most data sets publish it) and SHA-256 in one pass."""
+    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            md5.update(chunk)
+            sha256.update(chunk)
+            size += len(chunk)
+    return Hashes(size, md5.hexdigest(), sha256.hexdigest())
 
-    ``digest`` is the SHA-256 of the lines ``sha256  relative/path`` sorted by path. ``dvc_md5`` is
-    the hash of the folder that DVC uses. ``counts`` are files found for each layout pattern.
+
+def mismatch(found: Hashes, expected: Archive) -> str | None:
+    """Return how a file differs from its catalogue entry, or None."""
+    for kind in ("bytes", "sha256", "md5"):
+        wanted, given = getattr(expected, kind), getattr(found, kind)
+        if wanted is not None and wanted != given:
+            what = "size" if kind == "bytes" else "checksum"
+            return f"{what} mismatch: {kind} {given}, expected {wanted}"
+    return None
+
+
+class Manifest(Strict):
+    """Content of ``<name>.manifest.json``; equal data from the same source give equal text.
+
+    ``archives`` has the SHA-256 of each archive that was unpacked, by name. ``digest`` is the
+    SHA-256 of the lines ``sha256  relative/path`` sorted by path, ``dvc_md5`` DVC's hash of the
+    folder.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     version: str
     source: Source
     subset: bool
-    counts: dict[str, int]
     files: int
     bytes: int
     digest: str
     dvc_md5: str
-    archives: list[ArchiveRecord]
-    icmbench: str
+    archives: dict[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON."""
+        write_json(path, self.model_dump())
 
 
-class Listing(NamedTuple):
-    """Hashes of the files of a data set by relative path."""
+def read_manifest(path: Path) -> Manifest | None:
+    """Return a manifest, or None if there is no file.
+
+    Raises:
+        DamagedFile: if it is not a manifest.
+    """
+    try:
+        with reading(path, _FETCH):
+            return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Sizes and checksums of the files of a data set by relative path (with ``/``)."""
 
     files: dict[str, Hashes]
 
@@ -69,20 +103,42 @@ class Listing(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of ``text``."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """SHA-256 of :attr:`text`."""
+        return sha256_bytes(self.text.encode())
 
     @property
     def bytes(self) -> int:
-        """Size of all files together."""
+        """Total size."""
         return sum(hashes.bytes for hashes in self.files.values())
 
     @property
     def dvc_md5(self) -> str:
-        """The hash DVC gives to the folder: MD5 of the JSON list of its files, and ``.dir``."""
+        """DVC's hash of the folder: MD5 of the JSON list of its files, and ``.dir``."""
         entries = [{"md5": self.files[path].md5, "relpath": path} for path in sorted(self.files)]
         text = json.dumps(entries, sort_keys=True)
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+    def write(self, path: Path) -> None:
+        """Write the lines that ``sha256sum --check`` reads in the data set's folder."""
+        write_text(path, self.text)
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return SHA-256 by normalised relative path from a file as ``sha256sum`` writes it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedFile: naming a line of another form.
+    """
+    checksums = {}
+    with reading(path):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            sha256, _, name = line.partition(" ")
+            if len(sha256) != 64 or not name.strip():
+                raise damaged_file(path, f"line {number} is not 'sha256  relative/path'", _FETCH)
+            # sha256sum marks binary mode with '*'.
+            checksums[str(PurePosixPath(name.strip().removeprefix("*")))] = sha256.lower()
+    return checksums
 
 
 def scan(folder: Path, entry: DataSet) -> dict[str, int]:
@@ -92,118 +148,78 @@ def scan(folder: Path, entry: DataSet) -> dict[str, int]:
     """
     sizes: dict[str, int] = {}
     for parent, _, names in os.walk(folder, followlinks=True):
-        base = os.path.relpath(parent, folder).replace(os.sep, "/")
+        base = Path(parent).relative_to(folder)
         for name in names:
-            path = name if base == "." else f"{base}/{name}"
+            path = (base / name).as_posix()
             if entry.wants(path):
-                sizes[path] = (Path(parent) / name).stat().st_size
+                sizes[path] = (folder / path).stat().st_size
     return sizes
 
 
-def count(entry: DataSet, paths: Iterable[str]) -> dict[str, int]:
-    """Return how many files there are for each pattern of the layout."""
-    counts = {item.path: 0 for item in entry.layout}
-    for path in paths:
-        for item in entry.layout:
-            counts[item.path] += item.matches(path)
-    return counts
-
-
-def layout_problem(entry: DataSet, counts: Mapping[str, int], *, subset: bool) -> str | None:
-    """Return how ``counts`` differ from the layout, or ``None``.
-
-    A subset may have fewer files of each pattern, but not none, and never more.
-    """
-    for item in entry.layout:
-        found, wanted = counts[item.path], item.count
-        few = found == 0 or (wanted is not None and found < wanted and not subset)
-        if few or (wanted is not None and found > wanted):
-            expected = "at least 1" if wanted is None else wanted
-            return f"{found} files {item.path}, expected {expected}"
-    return None
-
-
-def is_subset(entry: DataSet, counts: Mapping[str, int]) -> bool:
-    """Return whether some pattern has fewer files than the whole data set."""
-    return any(item.count is not None and counts[item.path] < item.count for item in entry.layout)
-
-
 def measure(folder: Path, paths: Iterable[str], entry: DataSet, origin: Path) -> Listing:
-    """Return the hashes of files; ``UserError`` if one differs from its catalogue entry.
+    """Return the checksums of files below ``folder``.
 
-    ``origin`` is the folder that the error names: ``folder`` itself, or what it was copied from.
+    Args:
+        folder: of the files.
+        paths: of the files, relative to ``folder``.
+        entry: the data set.
+        origin: the folder to name in an error: ``folder`` itself, or the one it was copied from.
+
+    Raises:
+        UserError: if a file differs from its catalogue entry.
     """
     single = entry.single_files()
-    files = {}
-    for path in sorted(paths):
-        files[path] = hash_file(folder / path)
-        problem = mismatch(files[path], single[path]) if path in single else None
-        if problem:
-            raise UserError(f"{origin / path}: {problem}: replace the file or delete it")
+    files = {path: hash_file(folder / path) for path in sorted(paths)}
+    for path, archive in single.items():
+        if path in files and (problem := mismatch(files[path], archive)):
+            raise UserError(f"{origin / path}: {problem}; replace or delete the file")
     return Listing(files)
 
 
-def write_listing(path: Path, listing: Listing) -> None:
-    """Write a listing so that ``sha256sum --check`` in the data set's folder reads it."""
-    write_text(path, listing.text)
+def layout_problem(entry: DataSet, paths: Collection[str], *, subset: bool) -> str | None:
+    """Return how files differ from the layout of the data set, or None.
 
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest as JSON."""
-    write_json(path, manifest.model_dump())
-
-
-def read_manifest(path: Path) -> Manifest | None:
-    """Return a manifest, or ``None`` if there is none; ``UserError`` if it is not one."""
-    again = "delete the file and fetch again"
-    try:
-        with reading(path, again):
-            text = path.read_text(encoding="utf-8")
-        return Manifest.model_validate_json(text)
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "(whole file)"
-        raise UserError(f"{path}: {key}: {first['msg']}: {again}") from None
-
-
-def problem_with(
-    manifest: Manifest, entry: DataSet, folder: Path, listing: Path, *, full: bool
-) -> str | None:
-    """Return why a data set on disk is not what its manifest and the catalogue say, or ``None``.
-
-    Always: version and known checksums of the archives, the listing's digest, the names and number
-    of the files and their total size. ``full`` reads every file and compares its SHA-256.
+    A subset may have fewer files of each pattern, but at least one, and never more.
     """
+    for item in entry.layout:
+        found, wanted = sum(map(item.matches, paths)), item.count
+        few = found == 0 or (wanted is not None and found < wanted and not subset)
+        if few or (wanted is not None and found > wanted):
+            return f"{found} files {item.path}, expected {wanted or 'at least 1'}"
+    return None
+
+
+def check(manifest: Manifest, entry: DataSet, folder: Path, listing: Path, *, full: bool) -> None:
+    """Check a data set on disk against its manifest and the catalogue.
+
+    Compares the version, the digest of the list of files, their names and total size; with ``full``
+    also the SHA-256 of every file.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    if problem := _problem(manifest, entry, folder, listing, full):
+        raise UserError(
+            f"{folder}: {problem}; delete this folder to fetch it again, or delete "
+            f"{manifest.name}.manifest.json beside it to have it checked as a new one"
+        )
+
+
+def _problem(
+    manifest: Manifest, entry: DataSet, folder: Path, listing: Path, full: bool
+) -> str | None:
     if manifest.version != entry.version:
-        return f"is version {manifest.version!r}, the catalogue says {entry.version!r}"
-    expected = {archive.name: archive for archive in entry.archives}
-    for record in manifest.archives:
-        if record.name not in expected:
-            return f"was made from {record.name}, which the catalogue does not name"
-        hashes = Hashes(record.bytes, record.md5, record.sha256)
-        if problem := mismatch(hashes, expected[record.name]):
-            return f"was made from another {record.name}: it {problem}"
-    try:
-        data = listing.read_bytes()
-    except FileNotFoundError:
-        return f"has no list of files {listing.name}"
-    if hashlib.sha256(data).hexdigest() != manifest.digest:
-        return f"has a list of files {listing.name} that does not fit its manifest"
-    listed = {
-        path: sha256
-        for sha256, path in (line.split("  ", 1) for line in data.decode().splitlines())
-    }
-    sizes = scan(folder, entry)
+        return f"version {manifest.version!r}, expected {entry.version!r}"
+    if not listing.is_file() or sha256_file(listing) != manifest.digest:
+        return f"its list of files {listing.name} does not fit its manifest"
+    listed, sizes = read_checksums(listing), scan(folder, entry)
     if missing := sorted(listed.keys() - sizes.keys()):
-        return f"lacks {len(missing)} of {len(listed)} files, first {missing[0]}"
+        return f"{len(missing)} of {len(listed)} files are missing, first {missing[0]}"
     if added := sorted(sizes.keys() - listed.keys()):
-        return f"has {len(added)} files too many, first {added[0]}"
+        return f"{len(added)} unexpected files, first {added[0]}"
     if (total := sum(sizes.values())) != manifest.bytes:
-        return f"has {total} bytes instead of {manifest.bytes}"
-    if full:
-        for path, sha256 in listed.items():
-            if (found := hash_file(folder / path).sha256) != sha256:
-                return f"has another {path}: sha256 {found} instead of {sha256}"
+        return f"size mismatch: {total} bytes, expected {manifest.bytes}"
+    for path in listed if full else ():
+        if sha256_file(folder / path) != listed[path]:
+            return f"checksum mismatch: {path}"
     return None

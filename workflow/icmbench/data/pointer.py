@@ -1,47 +1,28 @@
-"""DVC pointer files ``<data>/<name>.dvc``: compare, create, pull.
+"""DVC pointer files ``<data>/<name>.dvc``: read, compare, write, and fetch from a DVC remote.
 
-DVC stores and versions raw inputs; it never runs anything here. A pointer that exists is never
-changed by this module.
+DVC stores and versions raw inputs; it runs nothing here. An existing pointer is never changed.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import yaml
-
-from icmbench.errors import DamagedFile, UserError
-from icmbench.utils.files import reading
+from icmbench.errors import UserError
+from icmbench.utils.files import line_of, reading, write_text
 from icmbench.utils.yaml import parse_yaml
 
 
-def pointer_path(data_dir: Path, name: str) -> Path:
-    """Return the path of a data set's pointer file."""
-    return data_dir / f"{name}.dvc"
-
-
 def read_md5(pointer: Path) -> str | None:
-    """Return the MD5 that a pointer names (``....dir``), or ``None`` if there is no pointer.
+    """Return the MD5 in a pointer (``....dir``), or None if there is no pointer.
 
-    An empty file is none: DVC leaves one where it is killed while it writes.
+    Raises:
+        DamagedFile: if it is not a pointer with a checksum.
     """
     try:
-        with reading(pointer, "restore it from Git"):
-            text = pointer.read_text(encoding="utf-8")
-        if not text:
-            return None
-        return str(parse_yaml(text)["outs"][0]["md5"])
+        with reading(pointer, "outs[0].md5 is needed; restore the file from Git"):
+            return str(parse_yaml(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
     except FileNotFoundError:
         return None
-    except DamagedFile:
-        raise
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, RecursionError):
-        raise UserError(
-            f"{pointer}: outs[0].md5: not a DVC pointer with a checksum: restore it from Git"
-        ) from None
 
 
 def check(pointer: Path, md5: str) -> None:
@@ -49,52 +30,41 @@ def check(pointer: Path, md5: str) -> None:
     wanted = read_md5(pointer)
     if wanted is not None and wanted != md5:
         raise UserError(
-            f"{pointer}: points to md5 {wanted}, the data have {md5}: use the source the pointer "
-            "was made from, or delete the pointer to accept the new data"
+            f"{pointer}: checksum mismatch: the data have md5 {md5}, the pointer names {wanted}; "
+            "use the source the pointer was made from, or delete it to accept the new data"
         )
 
 
 def repository(data_dir: Path) -> Path | None:
-    """Return the DVC repository that the data folder lies in, if any."""
-    for folder in (data_dir.resolve(), *data_dir.resolve().parents):
-        if (folder / ".dvc" / "config").is_file():
-            return folder
-    return None
+    """Return the DVC repository that contains the data folder, if any."""
+    folders = (data_dir.resolve(), *data_dir.resolve().parents)
+    return next((folder for folder in folders if (folder / ".dvc" / "config").is_file()), None)
 
 
-def has_remote(root: Path) -> bool:
-    """Return whether a DVC remote is configured."""
-    done = _dvc(root, "remote", "list")
-    return done.returncode == 0 and bool(done.stdout.strip())
+def write(pointer: Path, md5: str, size: int, files: int) -> None:
+    """Write the pointer of a folder beside it, as ``dvc add --no-commit`` does.
 
-
-def pull(root: Path, pointer: Path) -> str | None:
-    """Get a data set from the DVC remote; return DVC's error in one line, or ``None``."""
-    return _error(_dvc(root, "--wait-for-lock", "pull", str(pointer.resolve())))
-
-
-def add(root: Path, folder: Path) -> str | None:
-    """Create the pointer of a folder; return DVC's error in one line, or ``None``.
-
-    ``--no-commit``: the data are not copied into the cache, which would double a set of 25 GB.
+    The data are not copied into DVC's cache, which would double a data set of 25 GB.
     """
-    return _error(_dvc(root, "--wait-for-lock", "add", "--no-commit", str(folder.resolve())))
-
-
-def _dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=root,
-        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-        stdin=subprocess.DEVNULL,  # never wait for an answer to a question
-        capture_output=True,
-        text=True,
-        check=False,
+    write_text(
+        pointer,
+        f"outs:\n- md5: {md5}\n  size: {size}\n  nfiles: {files}\n  hash: md5\n"
+        f"  path: {pointer.stem}\n",
     )
 
 
-def _error(done: subprocess.CompletedProcess[str]) -> str | None:
-    if done.returncode == 0:
-        return None
-    lines = [line.strip() for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    return (lines or done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0]
+def download(root: Path, folder: Path, target: Path) -> str | None:
+    """Copy a folder that has a pointer from DVC's cache or remote to ``target``.
+
+    Returns:
+        The reason in one line if DVC does not have all of it, or None.
+    """
+    # An import of half a second that most runs do not need.
+    from dvc.api import DVCFileSystem
+
+    try:
+        path = (folder.parent.resolve() / folder.name).relative_to(root)
+        DVCFileSystem(str(root)).get(path.as_posix(), str(target), recursive=True)
+    except Exception as error:  # of many kinds: no remote, no network, files that are gone
+        return line_of(error)
+    return None
