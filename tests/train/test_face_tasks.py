@@ -15,15 +15,10 @@ from torch import nn
 from torchvision.models import resnet50
 
 from icmbench.codecs.base import Features
+from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.dataset import Split
-from icmbench.data.faces import open_faces
-<<<<<<< HEAD
-from icmbench.data.specs import EmbeddedFaces
-from icmbench.data.synthetic.face_attributes import ATTRIBUTES
-from icmbench.data.synthetic.face_look import PARSING
-=======
+from icmbench.data.readers.faces import open_faces
 from icmbench.data.synthetic.face_look import ATTRIBUTES, PARSING
->>>>>>> b1043fb (Generated data sets: one writer, three files for faces in place of six; same bytes)
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.errors import UserError
 from icmbench.tasks.faces.analysis import FaceOnFeatures, FaceOnImages

@@ -74,7 +74,8 @@ def _data(arguments: argparse.Namespace) -> int:
     from icmbench.data.prepare import prepare
     from icmbench.jobs import DataJob
 
-    print(prepare(_job(arguments, DataJob), arguments.threads))
+    job = _job(arguments, DataJob)
+    print(prepare(job, job.mirror, arguments.threads))
     return 0
 
 

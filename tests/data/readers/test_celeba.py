@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icmbench.data.faces import open_faces
+from icmbench.data.readers.faces import open_faces
 from icmbench.data.readers.celeba import PARSING, CelebA, CelebAMaskHQ, split_of
 from icmbench.errors import UserError
 

@@ -19,7 +19,7 @@ from icmbench.data.synthetic.face_look import LABELS, PARSING
 from icmbench.data.synthetic.face_painter import Painter, ellipse, smooth
 =======
 from icmbench.data.specs import EmbeddedFaces
-from icmbench.data.faces import open_faces
+from icmbench.data.readers.faces import open_faces
 from icmbench.data.images import ImageFiles
 from icmbench.data.synthetic.face_look import (
     ATTRIBUTES,
@@ -62,7 +62,9 @@ def test_generate_gives_equal_bytes_for_any_number_of_processes(
     assert len(files(tmp_path)) == 10  # images, maps, attributes of three splits; manifest
 
 
-def test_generate_extends_a_split_without_changing_its_images(faces: dict[str, Any], tmp_path: Path) -> None:
+def test_generate_extends_a_split_without_changing_its_images(
+    faces: dict[str, Any], tmp_path: Path
+) -> None:
     generate_faces(CONFIG.model_copy(update={"train": 7}), tmp_path)
     small = read_json(Path(faces["folder"]) / "attributes_train.json")["values"]
     large = read_json(tmp_path / "attributes_train.json")["values"]

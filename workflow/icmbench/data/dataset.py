@@ -1,106 +1,131 @@
-"""One view of every data set: images, sizes, and what is known of them.
-
-Works on a job's ``dataset`` section (see ``Plan._dataset``), whatever its source, and on decoded
-images in place of the originals.
-"""
+"""One view of every data set: images, sizes and ground truth of a split, whatever its source."""
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from icmbench.data.images import image_size, list_images, read_image, require_images
-from icmbench.data.index import open_index
-from icmbench.data.specs import DatasetSpec
-from icmbench.errors import DamagedFile, UserError
-from icmbench.utils.files import line_of, read_object, reading
+from icmbench.data.images import ImageFiles
+from icmbench.data.readers.coco import read_annotations
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
+from icmbench.errors import UserError, damaged_file, missing_file
+from icmbench.utils.files import read_object
 from icmbench.utils.images import RgbImage, decoded_digest
 
 if TYPE_CHECKING:
-    from icmbench.data.faces import FaceSet
+    from icmbench.data.readers.faces import Faces
 
-T = TypeVar("T")
+# Class of images without any object; the other classes of a detection set are its categories.
+NOTHING = "nothing"
 
-_CACHE_BYTES = 400 * 1024 * 1024
 
+@dataclass(frozen=True)
+class Index:
+    """The content of a split.
 
-class ImageFiles:
-    """Images by file name, out of a folder or an uncompressed zip archive.
-
-    A small set stays in memory once read, so that epochs after the first cost no decoding.
-
-    Args:
-        path: of the folder or archive.
-        keep: whether a small set stays.
-        check: called with each file of a folder before it is read, to raise where it is damaged.
+    Attributes:
+        images: folder or archive of the images.
+        files: their names in it.
+        ids: image ids.
+        sizes: native width and height of each; None if only the images have them.
+        annotations: COCO-format ground truth in native pixels of exactly these images, or None.
+        labels: the class of each image, or None.
+        classes: names of the classes.
+        faces: attributes and parsing maps, or None.
     """
 
-    def __init__(
-        self, path: Path, keep: bool = True, check: Callable[[Path], None] | None = None
-    ) -> None:
-        self.path = path
-        self._check = check
-        self._archive: zipfile.ZipFile | None = None
-        self._cache: dict[str, RgbImage] = {}
-        self._room = _CACHE_BYTES if keep else 0
-        require_images(path)
+    images: Path
+    files: list[str]
+    ids: list[int | str]
+    sizes: list[tuple[int, int]] | None = None
+    annotations: dict[str, Any] | None = None
+    labels: Sequence[int] | None = None
+    classes: Sequence[str] = ()
+    faces: Faces | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # An open archive cannot follow a loader's worker process.
-        return {**self.__dict__, "_archive": None, "_cache": {}}
 
-    def names(self) -> list[str]:
-        """Return the file names, sorted."""
-        if self.path.is_dir():
-            return [path.name for path in list_images(self.path)]
-        return sorted(self._zip().namelist())
+def open_index(dataset: DatasetSpec, split: str) -> Index:
+    """Return the content of a split.
 
-    def read(self, name: str) -> RgbImage:
-        """Return an image as uint8 RGB [H, W, 3]; grey, palette and CMYK become RGB."""
-        if name not in self._cache:
-            image = self._read(name)
-            if image.nbytes > self._room:
-                return image
-            self._room -= image.nbytes
-            self._cache[name] = image
-        return self._cache[name]
+    Raises:
+        UserError: for a split that the scale does not give, missing or damaged files.
+    """
+    folder = Path(dataset.folder)
+    if isinstance(dataset.settings, EmbeddedScenes):
+        annotations = read_annotations(folder / f"instances_{split}.json")
+        return _coco(folder / f"{split}.zip", annotations)
+    if isinstance(dataset.settings, EmbeddedFaces):
+        return _faces(dataset, split)
+    place = dataset.split(split)
+    images, limit = folder / place.images, place.limit
+    match place.layout or ("coco" if place.annotations else "images"):
+        case "images":
+            files = ImageFiles(images).names()[:limit]
+            return Index(images, files, _stems(files))
+        case "coco":
+            return _coco(images, read_annotations(folder / (place.annotations or "")), limit)
+        case "voc":
+            from icmbench.data.readers.voc import coco_annotations
 
-    def size(self, name: str) -> tuple[int, int]:
-        """Return height and width of an image without decoding it."""
-        if name in self._cache:
-            return self._cache[name].shape[0], self._cache[name].shape[1]
-        return self._open(name, image_size)
+            return _coco(images, coco_annotations(folder, place.sets), limit)
+        case "imagenet":
+            from icmbench.data.readers.imagenet import index
 
-    def _read(self, name: str) -> RgbImage:
-        return self._open(name, read_image)
+            found = index(folder, "train" if split == "train" else "val")
+            files, labels = found.files[:limit], found.labels[:limit]
+            return Index(folder, files, _stems(files), labels=labels, classes=found.classes)
+        case "celeba":
+            return _faces(dataset, split)
 
-    def _open(self, name: str, read: Callable[[Path | IO[bytes]], T]) -> T:
-        try:
-            if self.path.is_dir():
-                if self._check is not None:
-                    self._check(self.path / name)
-                return read(self.path / name)
-            return read(io.BytesIO(self._zip().read(name)))
-        except UserError:
-            raise
-        except Exception as error:  # Pillow was seen to raise nearly anything
-            raise UserError(
-                f"{self.path}: cannot read image {name!r} ({line_of(error)}); restore it, or run "
-                "the job that makes it again"
-            ) from error
 
-    def _zip(self) -> zipfile.ZipFile:
-        if self._archive is None:
-            with reading(self.path):
-                self._archive = zipfile.ZipFile(self.path)
-        return self._archive
+def _stems(files: Sequence[str]) -> list[int | str]:
+    return [Path(name).stem for name in files]
+
+
+def _faces(dataset: DatasetSpec, split: str) -> Index:
+    from icmbench.data.readers.faces import open_faces
+
+    faces = open_faces(dataset, split)
+    files = [faces.file(identity) for identity in faces.ids]
+    return Index(faces.images, files, faces.ids, faces=faces)
+
+
+def _coco(images: Path, annotations: dict[str, Any], limit: int | None = None) -> Index:
+    entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
+    kept = {entry["id"] for entry in entries}
+    own = [a for a in annotations["annotations"] if a["image_id"] in kept]
+    categories = sorted(annotations["categories"], key=lambda entry: entry["id"])
+    return Index(
+        images,
+        [entry["file_name"] for entry in entries],
+        [entry["id"] for entry in entries],
+        [(entry["width"], entry["height"]) for entry in entries],
+        {**annotations, "images": entries, "annotations": own},
+        _dominant(entries, own, [category["id"] for category in categories]),
+        [NOTHING, *(category["name"] for category in categories)],
+    )
+
+
+def _dominant(
+    entries: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: list[int]
+) -> list[int]:
+    """Return the class of each image: that of its largest object, 0 where there is none."""
+    place = {identity: number for number, identity in enumerate(categories, 1)}
+    largest: dict[Any, tuple[float, int]] = {}
+    for annotation in annotations:
+        if annotation.get("iscrowd"):
+            continue
+        found = (float(annotation["area"]), place[annotation["category_id"]])
+        image = annotation["image_id"]
+        if image not in largest or found[0] > largest[image][0]:
+            largest[image] = found
+    return [largest[entry["id"]][1] if entry["id"] in largest else 0 for entry in entries]
 
 
 class Split:
@@ -112,12 +137,12 @@ class Split:
             set of bare images.
 
     Args:
-        dataset: a job's ``dataset`` section.
+        dataset: of a job.
         split: train, val or test.
-        decoded: archive or folder of decoded images to give in place of the originals.
-        keep: hold images in memory once read, for those who read them often.
-        digests: what :func:`icmbench.utils.images.decoded_digest` must say of each decoded image,
-            by image id; those that it does not name are not checked.
+        decoded: archive or folder of decoded images that replace the originals.
+        keep: keep images in memory once read, for repeated reading.
+        digests: expected :func:`icmbench.utils.images.decoded_digest` of decoded images by id;
+            other images are not checked.
     """
 
     def __init__(
@@ -129,28 +154,20 @@ class Split:
         digests: Mapping[str, str] | None = None,
     ) -> None:
         self.dataset = dataset
-        index = open_index(dataset, split)
-        self._decoded = decoded is not None
-        self._digests = dict(digests or {})
-        originals = ImageFiles(index.images, keep, index.check)
-        self._images = ImageFiles(Path(decoded), keep) if decoded is not None else originals
-        self.annotations = index.annotations
-        self._index = index
-        # A training takes its own random crops, of whole images.
-        self._whole = split == "train" and dataset.center_crop is not None
-        self._files = originals.names()[: index.limit] if index.files is None else index.files
-        self.ids: list[int | str] = (
-            [Path(name).stem for name in self._files] if index.ids is None else index.ids
-        )
+        self._index = index = open_index(dataset, split)
+        self.ids, self.annotations = index.ids, index.annotations
+        if not self.ids:
+            raise missing_file(index.images, f"split {split!r} has no image")
         if len(set(self.ids)) < len(self.ids):
             twice = next(i for i in self.ids if self.ids.count(i) > 1)
             raise UserError(
-                f"{index.images}: two images are called {twice!r}; names must differ before the "
-                "suffix"
+                f"{index.images}: duplicate image {twice!r}; names must differ before the suffix"
             )
-        if not self.ids:
-            raise UserError(f"{index.images}: split {split!r} holds no image")
-        self._originals = originals
+        self._originals = ImageFiles(index.images, keep)
+        self._decoded = None if decoded is None else ImageFiles(Path(decoded), keep)
+        self._digests = dict(digests or {})
+        # A training run takes its own random crops, of whole images.
+        self._whole = split == "train" and dataset.center_crop is not None
         self._by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in (self.annotations or {}).get("annotations", []):
             self._by_image[annotation["image_id"]].append(annotation)
@@ -162,45 +179,43 @@ class Split:
         """Return width and height of the image as it was published."""
         if self._index.sizes is not None:
             return self._index.sizes[index]
-        height, width = self._originals.read(self._files[index]).shape[:2]
+        height, width = self._originals.read(self._index.files[index]).shape[:2]
         return width, height
 
     def rate_pixels(self, index: int) -> int:
-        """Return the pixels that the rate is divided by: native ones, or those of the coded size.
-
-        The data set's ``rate_pixels`` says which.
-        """
+        """Return the pixels that the rate is divided by, as the data set's ``rate_pixels`` sets."""
         width, height = self.native_size(index)
         if self.dataset.rate_pixels == "coded":
             width, height = coded_size(self.dataset, width, height)
         return width * height
 
     def image(self, index: int) -> RgbImage:
-        """Return the image that is coded (resized where the scale says so) or was decoded."""
-        if not self._decoded:
+        """Return the image to code (resized as the scale sets), or the decoded one."""
+        if self._decoded is None:
             return self.original(index)
         identity = str(self.ids[index])
-        image = self._images.read(f"{identity}.png")
+        image = self._decoded.read(f"{identity}.png")
         wanted = self._digests.get(identity)
         if wanted is not None and decoded_digest(image) != wanted:
-            raise DamagedFile(
-                f"{self._images.path / identity}.png: is not the image that was decoded; "
-                "delete it and the chunk*.json beside its folder and run again"
+            raise damaged_file(
+                self._decoded.path / f"{identity}.png",
+                "checksum mismatch",
+                "delete it and the chunk*.json beside its folder and run again",
             )
         return image
 
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of :meth:`image`, from the file's header."""
-        if self._decoded:
-            return self._images.size(f"{self.ids[index]}.png")
-        height, width = self._originals.size(self._files[index])
+        if self._decoded is not None:
+            return self._decoded.size(f"{self.ids[index]}.png")
+        height, width = self._originals.size(self._index.files[index])
         if not self._whole:
             width, height = coded_size(self.dataset, width, height)
         return height, width
 
     def original(self, index: int) -> RgbImage:
         """Return the uncoded image at the coded size."""
-        image = self._originals.read(self._files[index])
+        image = self._originals.read(self._index.files[index])
         if self._whole:
             return image
         height, width = image.shape[:2]
@@ -245,11 +260,11 @@ class Split:
         return int(self._index.labels[index])
 
     @property
-    def faces(self) -> FaceSet:
+    def faces(self) -> Faces:
         """Attributes and parsing maps.
 
         Raises:
-            UserError: where the set is not one of faces.
+            UserError: if it is not a set of faces.
         """
         if self._index.faces is None:
             raise self._lacks("face attributes")
@@ -318,8 +333,7 @@ def data_digest(dataset: DatasetSpec) -> str:
     """Return the digest of the data set, from its manifest."""
     path = Path(dataset.manifest)
     if not path.is_file():
-        raise UserError(
-            f"{path}: data set of role {dataset.role!r} is not there; "
-            "run `python -m icmbench data` or the workflow's data rule"
+        raise missing_file(
+            path, f"run the workflow's data rule for role {dataset.role!r} or `icmbench data`"
         )
     return str(read_object(path, "digest")["digest"])

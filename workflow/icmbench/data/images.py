@@ -1,17 +1,25 @@
-"""Images as they are published: any format and colour mode to uint8 RGB."""
+"""Images as they are published: any format and colour mode to uint8 RGB, by name."""
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from icmbench.errors import UserError
+from icmbench.errors import missing_file
+from icmbench.utils.files import reading
 from icmbench.utils.images import RgbImage
 
+T = TypeVar("T")
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp"}
+
+_CACHE_BYTES = 400 * 1024 * 1024
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -28,7 +36,7 @@ def read_image(source: Path | IO[bytes]) -> RgbImage:
     (as detectors' loaders drop it), 16-bit grey is scaled to 8 bits.
 
     Raises:
-        OSError: where the file is damaged or no image.
+        OSError: if the file is damaged or not an image.
     """
     with Image.open(source) as image:
         return np.asarray(_rgb(image))
@@ -38,7 +46,7 @@ def image_size(source: Path | IO[bytes]) -> tuple[int, int]:
     """Return height and width of an image from its header.
 
     Raises:
-        OSError: where the file is damaged or no image.
+        OSError: if the file is damaged or not an image.
     """
     with Image.open(source) as image:
         return image.height, image.width
@@ -58,7 +66,65 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def require_images(path: Path) -> None:
-    """Raise a UserError where there is no folder or archive of images at ``path``."""
-    if not path.exists():
-        raise UserError(f"{path}: no such folder or archive of images; run the job it is from")
+class ImageFiles:
+    """Images by file name, from a folder or an uncompressed zip archive.
+
+    A small set stays in memory once read, so that epochs after the first cost no decoding.
+
+    Args:
+        path: of the folder or archive.
+        keep: whether to keep images in memory.
+    """
+
+    def __init__(self, path: Path, keep: bool = True) -> None:
+        if not path.exists():
+            raise missing_file(path, "run the job that makes this folder or archive of images")
+        self.path = path
+        self._archive: zipfile.ZipFile | None = None
+        self._cache: dict[str, RgbImage] = {}
+        self._room = _CACHE_BYTES if keep else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader's worker process cannot share an open archive.
+        return {**self.__dict__, "_archive": None, "_cache": {}}
+
+    def names(self) -> list[str]:
+        """Return the file names, sorted."""
+        if self.path.is_dir():
+            return [path.name for path in list_images(self.path)]
+        return sorted(self._zip().namelist())
+
+    def read(self, name: str) -> RgbImage:
+        """Return an image as uint8 RGB [H, W, 3], see :func:`read_image`."""
+        if name not in self._cache:
+            image = self.load(name, read_image)
+            if image.nbytes > self._room:
+                return image
+            self._room -= image.nbytes
+            self._cache[name] = image
+        return self._cache[name]
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return height and width of an image without decoding it."""
+        if name in self._cache:
+            return self._cache[name].shape[0], self._cache[name].shape[1]
+        return self.load(name, image_size)
+
+    def load(self, name: str, read: Callable[[Path | IO[bytes]], T]) -> T:
+        """Return what ``read`` makes of a file.
+
+        Raises:
+            UserError: naming the file that is missing or damaged.
+        """
+        path = self.path / name
+        try:
+            with reading(path):
+                return read(path if self.path.is_dir() else io.BytesIO(self._zip().read(name)))
+        except FileNotFoundError:
+            raise missing_file(path, "restore it, or run the job that makes it") from None
+
+    def _zip(self) -> zipfile.ZipFile:
+        if self._archive is None:
+            with reading(self.path):
+                self._archive = zipfile.ZipFile(self.path)
+        return self._archive

@@ -6,41 +6,42 @@ from pathlib import Path
 
 from icmbench.data.fetch import fetch
 from icmbench.data.manifest import read_manifest
-from icmbench.data.specs import EmbeddedFaces, EmbeddedScenes
-from icmbench.data.synthetic.scenes import generate
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.errors import UserError
-from icmbench.jobs import DataJob
 
 
-def prepare(job: DataJob, processes: int = 1) -> Path:
+def prepare(dataset: DatasetSpec, mirror: str | None = None, processes: int = 1) -> Path:
     """Return the manifest of a role's data set, which exists when this returns.
 
     Args:
-        job: the data set's settings.
-        processes: how many generate at once.
+        dataset: of the role.
+        mirror: directory that a fetch tries first.
+        processes: number of processes that generate images.
 
     Raises:
-        UserError: where it cannot be had, or a mirror holds only a part and the scale does not
+        UserError: if it cannot be had, or if the mirror holds only a part and the scale does not
             allow that.
     """
-    settings = job.settings
+    settings, folder = dataset.settings, Path(dataset.folder)
     if isinstance(settings, EmbeddedScenes):
-        return generate(settings, Path(job.folder), processes)
+        from icmbench.data.synthetic.scenes import generate
+
+        return generate(settings, folder, processes)
     if isinstance(settings, EmbeddedFaces):
         from icmbench.data.synthetic.faces import generate_faces
 
-        return generate_faces(settings, Path(job.folder), processes)
-    directory = Path(job.manifest).parent
-    fetched = fetch(
+        return generate_faces(settings, folder, processes)
+    directory = Path(dataset.manifest).parent
+    path = fetch(
         settings.name,
         data_dir=directory,
-        mirror=None if job.mirror is None else Path(job.mirror),
+        mirror=None if mirror is None else Path(mirror),
         catalogue=directory / "catalogue.yaml",
     )
-    content = read_manifest(fetched)
-    if content is not None and content.subset and not settings.allow_subset:
+    manifest = read_manifest(path)
+    if manifest is not None and manifest.subset and not settings.allow_subset:
         raise UserError(
-            f"data set {settings.name!r}: the mirror {job.mirror} holds only a part of it; set "
-            f"allow_subset: true for role {job.role!r} in the scale to use it all the same"
+            f"data set {settings.name!r}: the mirror {mirror} holds only a part of it; set "
+            f"allow_subset: true for role {dataset.role!r} in the scale to use it all the same"
         )
-    return fetched
+    return path

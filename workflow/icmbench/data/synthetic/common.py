@@ -79,7 +79,7 @@ def write_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     splits: dict[str, Any] = {}
     for number, split in enumerate(_SPLITS):
-        names = [name.format(split) for name in archives]
+        names: list[str] = [template.format(split) for template in archives]
         images = _images(partial(_draw, draw, spec, number), getattr(spec, split), processes)
         labels = _write_archives([folder / name for name in names], images, number)
         file, content, numbers = truth(spec, split, labels)

@@ -15,7 +15,7 @@ from torch import Tensor
 from icmbench.codecs.base import Features
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
-from icmbench.data.faces import open_faces
+from icmbench.data.readers.faces import open_faces
 from icmbench.errors import UserError
 from icmbench.evaluate.confusion import ConfusionStatistics
 from icmbench.evaluate.statistics import MeanStatistics, Statistics
