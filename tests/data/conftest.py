@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from toy_source import Server, Toy
 
+from icmbench.data import archives
+from icmbench.data.specs import DatasetSpec
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:
@@ -34,5 +37,26 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, server: Server) -> Toy:
+def toy(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    monkeypatch.setattr(archives, "_TRIES", 3)
+    monkeypatch.setattr(archives, "_BACKOFF_S", 0.01)
+    monkeypatch.setattr(archives, "_TIMEOUT_S", 5.0)
     return Toy(tmp_path, server)
+
+
+@pytest.fixture(scope="session")
+def fetched() -> Any:
+    """Return a function that gives the spec of a fetched data set with one place per split."""
+
+    def make(folder: Path, name: str, place: dict[str, Any], **settings: Any) -> DatasetSpec:
+        splits = dict.fromkeys(("train", "test"), place)
+        return DatasetSpec.model_validate(
+            {
+                "role": "images",
+                "folder": str(folder),
+                "manifest": f"{folder}.manifest.json",
+                "settings": {"source": "catalogue", "name": name, "splits": splits, **settings},
+            }
+        )
+
+    return make

@@ -12,9 +12,7 @@ from typing import Any
 
 import yaml
 
-from icmbench.data.download import Policy
-
-QUICK = Policy(tries=3, backoff_s=0.01, timeout_s=5.0, progress_s=0.0)
+from icmbench.data.fetch import fetch
 
 
 @dataclass
@@ -133,16 +131,19 @@ class Toy:
         self.catalogue.write_text(yaml.safe_dump({"toy": self.entry}))
 
     def fetch(self, mirror: Path | None = None, verify: bool = False) -> Path:
-        from icmbench.data.fetch import fetch
-
         return fetch(
-            "toy",
-            data_dir=self.data_dir,
-            mirror=mirror,
-            catalogue=self.catalogue,
-            verify=verify,
-            policy=QUICK,
+            "toy", data_dir=self.data_dir, mirror=mirror, catalogue=self.catalogue, verify=verify
         )
+
+    def change_zip(self, members: dict[str, bytes]) -> None:
+        """Serve another archive, with its checksum in the catalogue."""
+        self.zip = zip_bytes(members)
+        self.server.files["toy.zip"] = self.zip
+        self.entry["archives"][0] |= {
+            "md5": hashlib.md5(self.zip).hexdigest(),
+            "bytes": len(self.zip),
+        }
+        self.save()
 
     def write_unpacked(self, folder: Path, images: int = 4) -> None:
         (folder / "img").mkdir(parents=True)

@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-<<<<<<< HEAD:tests/data/test_faces.py
-from icmbench.data.faces import open_faces
-from icmbench.data.images import read_image
-from icmbench.data.specs import EmbeddedFaces
-from icmbench.data.synthetic.face_attributes import ATTRIBUTES, sample_attributes
-from icmbench.data.synthetic.face_look import LABELS, PARSING
-from icmbench.data.synthetic.face_painter import Painter, ellipse, smooth
-=======
-from icmbench.data.specs import EmbeddedFaces
-from icmbench.data.readers.faces import open_faces
 from icmbench.data.images import ImageFiles
+from icmbench.data.readers.faces import open_faces
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces
 from icmbench.data.synthetic.face_look import (
     ATTRIBUTES,
     LABELS,
@@ -30,7 +22,6 @@ from icmbench.data.synthetic.face_look import (
     sample_attributes,
     smooth,
 )
->>>>>>> b1043fb (Generated data sets: one writer, three files for faces in place of six; same bytes):tests/data/synthetic/test_generated_faces.py
 from icmbench.data.synthetic.faces import generate_faces, make_face
 from icmbench.errors import UserError
 from icmbench.utils.files import read_json
@@ -39,10 +30,10 @@ CONFIG = EmbeddedFaces(source="embedded-faces", size=64, train=5, val=2, test=3)
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def faces(tmp_path_factory: pytest.TempPathFactory) -> DatasetSpec:
     folder = tmp_path_factory.mktemp("faces")
-    generate_faces(CONFIG, folder)
-    return {"role": "faces", "source": "embedded-faces", "folder": str(folder)}
+    manifest = generate_faces(CONFIG, folder)
+    return DatasetSpec(role="faces", folder=str(folder), manifest=str(manifest), settings=CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +46,24 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_generate_gives_equal_bytes_for_any_number_of_processes(
-    faces: dict[str, Any], tmp_path: Path
+    faces: DatasetSpec, tmp_path: Path
 ) -> None:
     generate_faces(CONFIG, tmp_path, processes=2)
-    assert files(tmp_path) == files(Path(faces["folder"]))
+    assert files(tmp_path) == files(Path(faces.folder))
     assert len(files(tmp_path)) == 10  # images, maps, attributes of three splits; manifest
 
 
 def test_generate_extends_a_split_without_changing_its_images(
-    faces: dict[str, Any], tmp_path: Path
+    faces: DatasetSpec, tmp_path: Path
 ) -> None:
     generate_faces(CONFIG.model_copy(update={"train": 7}), tmp_path)
-    small = read_json(Path(faces["folder"]) / "attributes_train.json")["values"]
+    small = read_json(Path(faces.folder) / "attributes_train.json")["values"]
     large = read_json(tmp_path / "attributes_train.json")["values"]
     assert len(large) == 7 and small.items() <= large.items()
-    assert files(tmp_path)["test.zip"] == files(Path(faces["folder"]))["test.zip"]
+    assert files(tmp_path)["test.zip"] == files(Path(faces.folder))["test.zip"]
 
 
-def test_open_faces_gives_images_maps_and_attributes(faces: dict[str, Any]) -> None:
+def test_open_faces_gives_images_maps_and_attributes(faces: DatasetSpec) -> None:
     seen: set[Any] = set()
     for split, count in (("train", 5), ("val", 2), ("test", 3)):
         own = pickle.loads(pickle.dumps(open_faces(faces, split)))  # as loaders' workers get it
@@ -91,13 +82,13 @@ def test_open_faces_gives_images_maps_and_attributes(faces: dict[str, Any]) -> N
         assert np.array_equal(image, expected.image)
 
 
-def test_open_faces_refuses_other_data_sets(faces: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="'kodak' of role 'faces' has no face attributes"):
-        open_faces({"role": "faces", "source": "catalogue", "name": "kodak", "folder": "."}, "test")
-    with pytest.raises(UserError, match="split 'all'"):
+def test_open_faces_refuses_other_data_sets(faces: DatasetSpec, fetched: Any) -> None:
+    with pytest.raises(UserError, match=r"'kodak'.*celeba"):
+        open_faces(fetched(Path(), "kodak", {"images": "."}), "test")
+    with pytest.raises(UserError, match=r"'all'.*train"):
         open_faces(faces, "all")
-    with pytest.raises(UserError, match="run the workflow's data rule"):
-        open_faces({**faces, "folder": "nowhere"}, "test")
+    with pytest.raises(UserError, match="nowhere"):
+        open_faces(faces.model_copy(update={"folder": "nowhere"}), "test")
 
 
 def test_face_maps_fit_attributes_and_geometry(drawn: list[Any]) -> None:

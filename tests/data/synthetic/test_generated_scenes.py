@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as rle
 
-from icmbench.data.specs import EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, EmbeddedScenes
 from icmbench.data.synthetic.scenes import CATEGORIES, generate, make_scene
 from icmbench.utils.files import read_json
 
@@ -32,9 +32,9 @@ def test_generate_extends_a_split_without_changing_its_images(tmp_path: Path) ->
     assert (tmp_path / "a/test.zip").read_bytes() == (tmp_path / "b/test.zip").read_bytes()
 
 
-def test_annotations_agree_with_pycocotools(scenes: dict) -> None:
+def test_annotations_agree_with_pycocotools(scenes: DatasetSpec) -> None:
     for split in ("train", "val", "test"):
-        coco = read_json(Path(scenes["folder"]) / f"instances_{split}.json")
+        coco = read_json(Path(scenes.folder) / f"instances_{split}.json")
         assert [c["name"] for c in coco["categories"]] == list(CATEGORIES)
         for annotation in coco["annotations"]:
             height, width = annotation["segmentation"]["size"]

@@ -86,7 +86,8 @@ class CelebA(Faces):
         if not codes.isin((0, 1, 2)).all():
             raise damaged_file(path, "a split is not 0, 1 or 2", _FETCH)
         names = codes.index[codes == SPLITS.index(split)]
-        self.ids = [*sorted(int(Path(name).stem) for name in names)[:limit]]
+        with reading(path, _FETCH):
+            self.ids = [*sorted(int(Path(name).stem) for name in names)[:limit]]
         self.attribute_names, self._attributes = _read_attributes(
             folder / "list_attr_celeba.txt", self.ids
         )

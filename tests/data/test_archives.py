@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from icmbench.data.archives import unpack
 from icmbench.data.catalogue import Archive
-from icmbench.data.unpack import unpack
 from icmbench.errors import UserError
 
 
@@ -60,7 +60,9 @@ BAD_NAMES = ["/etc/evil", "../evil", "a/../../evil", "C:/evil", "a\\..\\evil", "
 @pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize("strip", [0, 1])
-def test_a_path_that_leaves_is_refused(tmp_path: Path, name: str, kind: str, strip: int) -> None:
+def test_unpack_refuses_paths_that_leave_the_folder(
+    tmp_path: Path, name: str, kind: str, strip: int
+) -> None:
     target = tmp_path / "in" / "deep"
     if kind == "zip":
         source = _zip(tmp_path / "a.zip", name, b"evil")
@@ -83,34 +85,36 @@ def test_a_path_that_leaves_is_refused(tmp_path: Path, name: str, kind: str, str
         (tarfile.FIFOTYPE, ""),
     ],
 )
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, target: str) -> None:
+def test_unpack_refuses_links_and_devices_in_a_tar(
+    tmp_path: Path, kind: bytes, target: str
+) -> None:
     source = _tar(tmp_path / "a.tar", _special("x", kind, target), ("x/evil", b"evil"))
-    with pytest.raises(UserError, match=r"a\.tar: member 'x' refused: it is a link or a device"):
+    with pytest.raises(UserError, match=r"a\.tar: member 'x' refused"):
         _unpack(source, tmp_path / "out")
     assert not list(tmp_path.rglob("x"))
 
 
-def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+def test_unpack_refuses_links_in_a_zip(tmp_path: Path) -> None:
     source = _zip(tmp_path / "a.zip", "x", b"/etc", mode=stat.S_IFLNK | 0o777)
     with pytest.raises(UserError, match=r"a\.zip: member 'x' refused"):
         _unpack(source, tmp_path / "out")
 
 
-def test_an_unwanted_member_is_checked_too(tmp_path: Path) -> None:
+def test_unpack_refuses_members_that_are_not_wanted(tmp_path: Path) -> None:
     source = _tar(tmp_path / "a.tar", ("../evil", b"evil"))
     archive = Archive(name="a.tar", unpack="tar")
     with pytest.raises(UserError, match="evil"):
         unpack(source, archive, tmp_path / "out", lambda path: False)
 
 
-def test_strip_into_and_selection(tmp_path: Path) -> None:
+def test_unpack_strips_moves_and_selects(tmp_path: Path) -> None:
     source = _tar(tmp_path / "a.tar", ("./top/a.txt", b"a"), ("top/b.txt", b"b"), ("c.txt", b"c"))
     archive = Archive(name="a.tar", unpack="tar", strip=1, into="sub")
     unpack(source, archive, tmp_path / "out", lambda path: path != "sub/b.txt")
     assert _tree(tmp_path / "out") == {"sub/a.txt": b"a"}
 
 
-def test_a_tar_of_tars(tmp_path: Path) -> None:
+def test_unpack_of_a_tar_of_tars(tmp_path: Path) -> None:
     inner = {f"n0{i}": _tar(tmp_path / f"n0{i}.tar", (f"n0{i}_1.JPEG", b"%d" % i)) for i in (1, 2)}
     source = _tar(tmp_path / "all.tar", *((f"{k}.tar", p.read_bytes()) for k, p in inner.items()))
     _unpack(source, tmp_path / "out", nested=True, into="train")
@@ -118,26 +122,23 @@ def test_a_tar_of_tars(tmp_path: Path) -> None:
         "train/n01/n01_1.JPEG": b"1",
         "train/n02/n02_1.JPEG": b"2",
     }
-
-
-def test_an_inner_tar_cannot_leave_either(tmp_path: Path) -> None:
-    inner = _tar(tmp_path / "n01.tar", ("../../evil", b"evil"))
-    source = _tar(tmp_path / "all.tar", ("n01.tar", inner.read_bytes()))
+    leaving = _tar(tmp_path / "n03.tar", ("../../evil", b"evil"))
+    source = _tar(tmp_path / "all.tar", ("n03.tar", leaving.read_bytes()))
     with pytest.raises(UserError, match="evil"):
         _unpack(source, tmp_path / "out", nested=True)
     assert not list(tmp_path.rglob("evil"))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_damaged_archive_is_one_clear_error(tmp_path: Path, kind: str) -> None:
+def test_unpack_names_a_damaged_archive(tmp_path: Path, kind: str) -> None:
     source = tmp_path / f"a.{kind}"
-    source.write_bytes(b"this is no archive" * 100)
-    with pytest.raises(UserError, match=rf"a\.{kind}: not a readable {kind} archive"):
+    source.write_bytes(b"neither zip nor tar" * 100)
+    with pytest.raises(UserError, match=rf"a\.{kind}: cannot be read"):
         _unpack(source, tmp_path / "out")
 
 
-def test_a_flipped_byte_in_a_zip_is_found(tmp_path: Path) -> None:
+def test_unpack_finds_a_flipped_byte_in_a_zip(tmp_path: Path) -> None:
     source = _zip(tmp_path / "a.zip", "b.txt", b"B" * 100)
     source.write_bytes(source.read_bytes().replace(b"BBBB", b"BBCB", 1))
-    with pytest.raises(UserError, match="not a readable zip archive"):
+    with pytest.raises(UserError, match=r"a\.zip: cannot be read"):
         _unpack(source, tmp_path / "out")
