@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from icmbench.data.manifest import Manifest, write_manifest
-from icmbench.data.readers import voc
-from icmbench.data.readers.voc import CLASSES, cached_coco_annotations, coco_annotations
+from icmbench.data.readers.voc import CLASSES, coco_annotations
 from icmbench.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -52,23 +49,6 @@ def _list(folder: Path, chosen: str, names: list[str]) -> None:
     path.write_text("".join(f"{entry}\n" for entry in names))
 
 
-def _manifest(folder: Path, digest: str) -> None:
-    manifest = Manifest(
-        name="voc0712",
-        version="test",
-        source="found",
-        subset=False,
-        counts={},
-        files=1,
-        bytes=1,
-        digest=digest,
-        dvc_md5="0",
-        archives=[],
-        icmbench="0",
-    )
-    write_manifest(folder.with_name(f"{folder.name}.manifest.json"), manifest)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two years; image 2007_000027 of VOC2012 is another one than 000027 of VOC2007."""
@@ -93,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_agrees_with_torchvisions_reader(folder: Path) -> None:
+def test_coco_annotations_agree_with_torchvision(folder: Path) -> None:
     from torchvision.datasets import VOCDetection
 
     found = coco_annotations(folder, SETS)
@@ -128,7 +108,7 @@ def test_agrees_with_torchvisions_reader(folder: Path) -> None:
     assert objects == len(found["annotations"]) > 4
 
 
-def test_ids_are_unique_over_the_years_and_do_not_depend_on_the_sets(folder: Path) -> None:
+def test_coco_annotations_ids_do_not_depend_on_the_sets(folder: Path) -> None:
     found = coco_annotations(folder, SETS)
     assert [image["id"] for image in found["images"]] == [27, 5, 2008000008, 2007000027]
     alone = coco_annotations(folder, ["VOC2012/trainval"])
@@ -136,7 +116,7 @@ def test_ids_are_unique_over_the_years_and_do_not_depend_on_the_sets(folder: Pat
     assert [a["id"] for a in found["annotations"]] == list(range(1, len(found["annotations"]) + 1))
 
 
-def test_a_box_of_the_whole_image_and_one_of_a_pixel(tmp_path: Path) -> None:
+def test_coco_annotations_boxes_by_hand(tmp_path: Path) -> None:
     objects: list[Object] = [
         ("aeroplane", (1, 1, 40, 30), 0),
         ("tvmonitor", (40, 30, 40, 30), 1),
@@ -151,7 +131,7 @@ def test_a_box_of_the_whole_image_and_one_of_a_pixel(tmp_path: Path) -> None:
     assert [a["iscrowd"] for a in found] == [0, 1, 0]
 
 
-def test_difficult_objects_neither_help_nor_harm_in_pycocotools(tmp_path: Path) -> None:
+def test_difficult_objects_are_ignored_by_pycocotools(tmp_path: Path) -> None:
     from icmbench.metrics.matching import coco_stats
 
     objects: list[Object] = [("dog", (1, 1, 10, 10), 0), ("dog", (21, 11, 40, 30), 1)]
@@ -169,123 +149,81 @@ def test_difficult_objects_neither_help_nor_harm_in_pycocotools(tmp_path: Path) 
     assert coco_stats(plain, [hit, difficult], "bbox")[0] == pytest.approx(0.5)
 
 
-def test_class_order_is_the_alphabet() -> None:
-    assert len(CLASSES) == 20
-    assert list(CLASSES) == sorted(CLASSES)
-
-
-def test_cache_is_used_until_the_data_or_the_sets_change(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = folder.parent / "voc.json"
-    _manifest(folder, "a")
-    first = cached_coco_annotations(folder, SETS, cache)
-    assert first == coco_annotations(folder, SETS)
-    _add(folder, "VOC2007", "000027", _xml(40, 30, [("cat", (1, 1, 5, 5), 0)]))
-    changed = coco_annotations(folder, SETS)
-    assert changed != first
-    assert cached_coco_annotations(folder, SETS, cache) == first
-    assert cached_coco_annotations(folder, SETS[:1], cache)["images"] == changed["images"][:2]
-    assert cached_coco_annotations(folder, SETS, cache) == changed
-    _add(folder, "VOC2007", "000027", _xml(40, 30, []))
-    assert cached_coco_annotations(folder, SETS, cache) == changed
-    _manifest(folder, "b")
-    assert cached_coco_annotations(folder, SETS, cache) == coco_annotations(folder, SETS)
-    monkeypatch.setattr(voc, "coco_annotations", None)
-    assert cached_coco_annotations(folder, SETS, cache)["images"]
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"key": "another"}'])
-def test_damaged_cache_is_made_again(folder: Path, content: str) -> None:
-    cache = folder.parent / "voc.json"
-    cache.write_text(content)
-    _manifest(folder, "a")
-    found = cached_coco_annotations(folder, SETS, cache)
-    assert found == coco_annotations(folder, SETS)
-    assert json.loads(cache.read_text())["annotations"] == found
-
-
-def test_cache_needs_the_manifest(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"VOCdevkit\.manifest\.json: no such manifest"):
-        cached_coco_annotations(folder, SETS, folder.parent / "voc.json")
-
-
 GOOD = _xml(40, 30, [("dog", (1, 1, 10, 10), 0)])
 DAMAGED = {
-    "broken": (GOOD[:-5], "not valid XML"),
-    "empty": ("", "not valid XML"),
-    "no-size": (GOOD.replace("size>", "measure>"), "no <size>"),
-    "no-width": (GOOD.replace("width>", "breadth>"), "no <width> in <size>"),
-    "zero-size": (_xml(0, 30, []), "<size> 0 x 30"),
-    "words": (GOOD.replace("<xmin>1<", "<xmin>left<"), "<xmin> 'left' is not a number"),
-    "nan": (GOOD.replace("<xmin>1<", "<xmin>nan<"), "<xmin> 'nan' is not a number"),
-    "class": (GOOD.replace("dog", "wolf"), "class 'wolf' is not one of VOC's 20"),
-    "no-name": (GOOD.replace("<name>dog</name>", ""), "class '' is not"),
-    "no-box": (GOOD.replace(PARTS, "").replace("bndbox>", "box>"), "no <bndbox> in an object"),
-    "reversed": (_xml(40, 30, [("dog", (10, 1, 9, 5), 0)]), "box 10 1 9 5 ends before it begins"),
-    "difficult": (_xml(40, 30, [("dog", (1, 1, 9, 5), 2)]), "<difficult> '2' is neither"),
+    "broken": GOOD[:-5],
+    "empty": "",
+    "entities": f'<!DOCTYPE x [<!ENTITY a "a">]>{GOOD}',
+    "no-size": GOOD.replace("size>", "measure>"),
+    "no-width": GOOD.replace("width>", "breadth>"),
+    "zero-size": _xml(0, 30, []),
+    "words": GOOD.replace("<xmin>1<", "<xmin>left<"),
+    "nan": GOOD.replace("<xmin>1<", "<xmin>nan<"),
+    "class": GOOD.replace("dog", "wolf"),
+    "no-name": GOOD.replace("<name>dog</name>", ""),
+    "no-box": GOOD.replace(PARTS, "").replace("bndbox>", "box>"),
+    "reversed": _xml(40, 30, [("dog", (10, 1, 9, 5), 0)]),
+    "difficult": _xml(40, 30, [("dog", (1, 1, 9, 5), 2)]),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_annotations_are_named(tmp_path: Path, case: str) -> None:
-    text, problem = DAMAGED[case]
-    _add(tmp_path, "VOC2007", "000001", text)
+def test_coco_annotations_name_a_damaged_file(tmp_path: Path, case: str) -> None:
+    assert DAMAGED[case] != GOOD
+    _add(tmp_path, "VOC2007", "000001", DAMAGED[case])
     _list(tmp_path, "VOC2007/test", ["000001"])
     with pytest.raises(UserError) as caught:
         coco_annotations(tmp_path, ["VOC2007/test"])
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'VOC2007' / 'Annotations' / '000001.xml'}: {problem}")
+    assert message.startswith(f"{tmp_path / 'VOC2007' / 'Annotations' / '000001.xml'}: ")
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    ("missing", "problem"),
-    [
-        ("JPEGImages/000001.jpg", "no such image, but VOC2007/test lists it"),
-        ("Annotations/000001.xml", "no such file"),
-    ],
-)
-def test_missing_files_are_named(folder: Path, missing: str, problem: str) -> None:
+@pytest.mark.parametrize("missing", ["JPEGImages/000001.jpg", "Annotations/000001.xml"])
+def test_coco_annotations_name_a_missing_file(folder: Path, missing: str) -> None:
     path = folder / "VOC2007" / missing
     path.unlink()
     with pytest.raises(UserError) as caught:
         coco_annotations(folder, ["VOC2007/test"])
-    assert str(caught.value).startswith(f"{path}: {problem}")
+    assert str(caught.value).startswith(f"{path}: no such file")
 
 
-def test_missing_folder_of_images_is_named(folder: Path) -> None:
+def test_coco_annotations_name_a_missing_folder(folder: Path) -> None:
     (folder / "VOC2007" / "JPEGImages").rename(folder / "elsewhere")
-    with pytest.raises(UserError, match=r"JPEGImages: no such folder"):
+    with pytest.raises(UserError, match=r"VOC2007/JPEGImages"):
         coco_annotations(folder, SETS)
 
 
 @pytest.mark.parametrize("chosen", ["test", "VOC2007/../x", "2007/test", "VOC2007/test.txt"])
-def test_malformed_sets_are_refused(folder: Path, chosen: str) -> None:
-    with pytest.raises(UserError, match="not of the form VOC2007/trainval"):
+def test_coco_annotations_refuse_malformed_sets(folder: Path, chosen: str) -> None:
+    with pytest.raises(UserError, match="VOC2007/trainval") as caught:
         coco_annotations(folder, [chosen])
+    assert repr(chosen) in str(caught.value)
 
 
-def test_unknown_set_lists_those_there(folder: Path) -> None:
+def test_coco_annotations_list_the_known_sets(folder: Path) -> None:
     with pytest.raises(UserError, match="VOC2007/test, VOC2007/trainval, VOC2012/trainval"):
         coco_annotations(folder, ["VOC2012/test"])
 
 
-def test_sets_that_overlap_are_refused(folder: Path) -> None:
+def test_coco_annotations_refuse_sets_that_overlap(folder: Path) -> None:
     _list(folder, "VOC2007/train", ["000005"])
-    with pytest.raises(UserError, match="VOC2007/trainval and VOC2007/train both list 000005"):
+    with pytest.raises(UserError, match=r"VOC2007/trainval.*VOC2007/train.*000005"):
         coco_annotations(folder, ["VOC2007/trainval", "VOC2007/train"])
 
 
 @pytest.mark.parametrize(
-    ("names", "problem"),
+    ("names", "fragment"),
     [
-        (["000001", "../000002"], r"line 2: '\.\./000002' is no image name"),
-        (["000001 -1"], "line 1: '000001 -1' is no image name"),
-        (["000001", "", "000001"], "line 3: 000001 is there twice"),
+        (["000001", "../000002"], "../000002"),
+        (["000001 -1"], "-1"),
+        (["000001", "", "000001"], "000001"),
     ],
 )
-def test_damaged_lists_are_named(folder: Path, names: list[str], problem: str) -> None:
+def test_coco_annotations_name_a_damaged_list(
+    folder: Path, names: list[str], fragment: str
+) -> None:
     _list(folder, "VOC2007/test", names)
-    with pytest.raises(UserError, match=rf"Main/test\.txt: {problem}"):
+    with pytest.raises(UserError) as caught:
         coco_annotations(folder, ["VOC2007/test"])
+    assert "test" in str(caught.value) and fragment in str(caught.value)
