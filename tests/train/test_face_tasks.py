@@ -15,9 +15,9 @@ from torch import nn
 from torchvision.models import resnet50
 
 from icmbench.codecs.base import Features
-from icmbench.config.scale import EmbeddedFaces
 from icmbench.data.dataset import Split
 from icmbench.data.readers.faces import open_faces
+from icmbench.data.specs import EmbeddedFaces
 from icmbench.data.synthetic.face_look import ATTRIBUTES, PARSING
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.errors import UserError
