@@ -201,9 +201,9 @@ def _unpacked(name: str) -> Callable[[], Any]:
     known: dict[str, Any] = {}
 
     def run() -> Any:
+        from icmbench.data.archives import unpack
         from icmbench.data.catalogue import Archive
-        from icmbench.data.checksums import hash_file, mismatch
-        from icmbench.data.unpack import unpack
+        from icmbench.data.manifest import hash_file, mismatch
 
         path = Path("archives") / name
         archive = Archive.model_validate(known["entry"])

@@ -21,8 +21,7 @@ import yaml
 from PIL import Image
 
 from icmbench.__main__ import main
-from icmbench.data.checksums import hash_file
-from icmbench.data.manifest import Listing, Manifest, write_listing, write_manifest
+from icmbench.data.manifest import Listing, Manifest, hash_file
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, implementation
 
@@ -395,21 +394,19 @@ def _manifest(folder: Path) -> None:
     """Leave beside a data set what ``fetch`` leaves."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     listing = Listing({path.relative_to(folder).as_posix(): hash_file(path) for path in files})
-    write_listing(folder.with_name(f"{folder.name}.files.sha256"), listing)
+    listing.write(folder.with_name(f"{folder.name}.files.sha256"))
     manifest = Manifest(
         name=folder.name,
         version="1",
         source="found",
         subset=False,
-        counts={},
         files=len(files),
         bytes=listing.bytes,
         digest=listing.digest,
         dvc_md5=listing.dvc_md5,
-        archives=[],
-        icmbench="0",
+        archives={},
     )
-    write_manifest(folder.with_name(f"{folder.name}.manifest.json"), manifest)
+    manifest.write(folder.with_name(f"{folder.name}.manifest.json"))
 
 
 # --- archives ---------------------------------------------------------------------------------

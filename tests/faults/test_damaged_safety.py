@@ -21,8 +21,8 @@ from damaged_world import ROOT, inside, make_world, run
 from test_tracking_server import Misbehaving, refuse
 
 from icmbench.__main__ import main
+from icmbench.data.archives import unpack
 from icmbench.data.catalogue import Archive
-from icmbench.data.unpack import unpack
 from icmbench.errors import UserError
 from icmbench.utils.files import read_json
 
@@ -163,7 +163,7 @@ def test_a_study_runs_nothing(tmp_path: Path, proof: Path, tag: str) -> None:
 
 @pytest.mark.parametrize("kind", [tarfile.BLKTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE])
 def test_a_link_or_device_in_an_inner_tar_is_refused(tmp_path: Path, kind: bytes) -> None:
-    """``tests/data/test_unpack.py`` has the other ways out of a folder."""
+    """``tests/data/test_archives.py`` has the other ways out of a folder."""
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w") as bundle:
         info = tarfile.TarInfo("x")

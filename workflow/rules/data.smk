@@ -1,5 +1,6 @@
 # Data sets: generated from a seed, or fetched through the catalogue and its DVC pointers.
 # Fetching runs where Snakemake runs: a cluster's nodes may have no network, and DVC has one writer.
+# `update` keeps the manifest of data that are there, so that they are checked and not fetched again.
 
 
 localrules:
@@ -28,7 +29,7 @@ rule fetch_dataset:
     input:
         job=W.fetch_job,
     output:
-        manifest=f"{W.data}/{{dataset}}.manifest.json",
+        manifest=update(f"{W.data}/{{dataset}}.manifest.json"),
     log:
         f"{ROOT}/logs/data/{{dataset}}.log",
     retries: 2
