@@ -200,8 +200,8 @@ def check(manifest: Manifest, entry: DataSet, folder: Path, listing: Path, *, fu
     """
     if problem := _problem(manifest, entry, folder, listing, full):
         raise UserError(
-            f"{folder}: {problem}; delete {manifest.name}.manifest.json beside it to have the folder "
-            "checked as a new one, and the folder, too, to fetch it again"
+            f"{folder}: {problem}; delete {manifest.name}.manifest.json beside it to have the "
+            "folder checked as a new one, and also the folder to fetch it again"
         )
 
 

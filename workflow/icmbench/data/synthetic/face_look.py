@@ -98,31 +98,21 @@ class Look:
     hair: Array
     iris: Array
     lips: Array
-    light: Array
-    """Unit vector towards the light: right, down, to the viewer."""
-    jaw: float
-    """Half width at the corners of the jaw."""
-    chin: float
-    """Height of the chin, positive because y points down."""
-    cheek: float
-    """Half width at the cheekbones."""
-    eye: tuple[float, float, float, float]
-    """Distance from the middle, height, half width and half height of an eye."""
+    light: Array  # unit vector towards the light: right, down, to the viewer
+    jaw: float  # half width at the corners of the jaw
+    chin: float  # height of the chin, positive because y points down
+    cheek: float  # half width at the cheekbones
+    eye: tuple[
+        float, float, float, float
+    ]  # distance from the middle, height, half width and height
     gaze: float
-    brow: tuple[float, float]
-    """Height and half thickness of a brow."""
-    nose: tuple[float, float]
-    """Half width and height of the tip of the nose."""
-    mouth: tuple[float, float, float]
-    """Height, half width and thickness of a lip."""
-    smile: float
-    """How far the corners of the mouth rise."""
-    open: float
-    """Half of the gap between the lips."""
-    parting: float
-    """Where the hair parts."""
-    hairline: float
-    """Height of the hairline, negative."""
+    brow: tuple[float, float]  # height and half thickness
+    nose: tuple[float, float]  # half width and height of the tip
+    mouth: tuple[float, float, float]  # height, half width, thickness of a lip
+    smile: float  # rise of the corners of the mouth
+    open: float  # half of the gap between the lips
+    parting: float  # position of the parting
+    hairline: float  # height, negative
 
 
 def sample_look(rng: np.random.Generator) -> Look:
