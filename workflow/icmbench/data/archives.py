@@ -99,7 +99,7 @@ def _transfer(archive: Archive, part: Path) -> None:
                 f"{archive.url}: size mismatch: {total} bytes, expected {archive.bytes}; {_MIRROR}"
             )
         if (total or 0) - have > shutil.disk_usage(part.parent).free:
-            raise UserError(f"{part}: no room for {human_bytes(total or 0)}; free some space")
+            raise UserError(f"{part}: no space left for {human_bytes(total or 0)}; free some space")
         bar = tqdm(desc=archive.name, total=total, initial=have, unit="B", unit_scale=True,
                    disable=None, leave=False)  # fmt: skip
         with bar, writing(part), part.open("ab" if have else "wb") as output:
