@@ -17,7 +17,7 @@ from icmbench.data.fetch import fetch
 
 @dataclass
 class Server:
-    """A loopback file server that can be told to misbehave."""
+    """A loopback file server that misbehaves on request."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True

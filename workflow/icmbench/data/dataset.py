@@ -308,7 +308,7 @@ def coded_size(dataset: DatasetSpec, width: int, height: int) -> tuple[int, int]
 
 
 def resized_size(dataset: DatasetSpec, width: int, height: int) -> tuple[int, int]:
-    """Return the size of an image whose short side is resized as the data set says."""
+    """Return the size of an image after the data set's resizing, before any crop."""
     short = dataset.short_side
     if short is None:
         return width, height

@@ -106,7 +106,7 @@ def _draw_age(rng: np.random.Generator, painter: Painter, look: Look) -> None:
 def draw_nose(painter: Painter, look: Look) -> None:
     """Draw the nose: a shaded side, a lit ridge, nostrils."""
     wide, tip = look.nose
-    shift = 0.15 * math.sin(painter.yaw)  # the nose stands out, so it moves further
+    shift = 0.15 * math.sin(painter.yaw)  # the nose stands out, and moves further
     half = [(0.06, look.eye[1]), (0.075, 0.1), (wide, tip - 0.07), (wide * 0.8, tip + 0.03)]
     outline = [(0, tip + 0.07), *half[::-1], *((-x, y) for x, y in half)]
     whole = painter.fill(painter.turned([(x + shift * (y + 0.2), y) for x, y in smooth(outline)]))
@@ -244,7 +244,7 @@ def _rough(rng: np.random.Generator, outline: Points, amount: float) -> list[tup
 
 
 def draw_back_hair(rng: np.random.Generator, painter: Painter, look: Look, hair: Array) -> None:
-    """Draw what of long hair lies behind head and neck."""
+    """Draw long hair behind head and neck."""
     if not look.long_hair:
         return
     length, wide = rng.uniform(1.3, 2.4), rng.uniform(1.12, 1.4)

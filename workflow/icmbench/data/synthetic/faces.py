@@ -25,7 +25,7 @@ _CROWN = -1.35  # where strands start, in face units
 
 @dataclass(frozen=True)
 class Face:
-    """One image and what is known of it.
+    """One image and its labels.
 
     Attributes:
         image: uint8 array [H, W, 3], RGB.
