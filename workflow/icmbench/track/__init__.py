@@ -1,10 +1,8 @@
 """MLflow as an observer: the result files are the truth, the runs in MLflow a view of them.
 
-:func:`sync` imports results into an MLflow store and can be repeated at any time; :func:`track` is
-the command behind the workflow's rule. MLflow is imported only when one of them runs.
+:func:`track` is the verb and the workflow's rule. MLflow is imported only when it runs.
 """
 
-from icmbench.track.command import track
-from icmbench.track.importer import SyncResult, sync
+from icmbench.track.importer import ImportResult, sync, track
 
-__all__ = ["SyncResult", "sync", "track"]
+__all__ = ["ImportResult", "sync", "track"]

@@ -1,240 +1,344 @@
-"""Import a scale's results into MLflow, once or again and again while they grow."""
+"""Import a scale's results into MLflow: one pass, each run found again by its key."""
 
 from __future__ import annotations
 
-import sys
+import json
+import logging
+import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icmbench.config.summary import read_plan
 from icmbench.errors import UserError
-from icmbench.track.content import Content
-from icmbench.track.points import read_point
-from icmbench.track.push import RUN_KEY, discard, push
-from icmbench.track.store import Address, open_store, resolve_address
-from icmbench.track.study import study_content
-from icmbench.track.tables import Tables
-from icmbench.track.variant import variant_content
-from icmbench.track.views import experiment_tags
+from icmbench.track.model import mlmodel
+from icmbench.track.points import Run
+from icmbench.track.store import artifact_root, open_store, store_address
+from icmbench.track.studies import StudyRuns, read_studies
+from icmbench.utils.files import digest_json, link, sha256_file, write_json
+from icmbench.utils.secrets import hide_secrets
 
-_PAGE = 1000
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEY = "run_key"
+_PARENT = "mlflow.parentRunId"
+# Digests of what a run holds: set last, so that a run without them was cut off. Values are apart,
+# since those of a training run in progress grow.
+_CONTENT, _VALUES = "icmbench.content", "icmbench.values"
+_MODEL_TAGS = ("study", "scale", "variant", "codec", "task", "mode")
+_VERSION_TAGS = (
+    *("rate_index", "rate_parameter", "rate_value", "seed"),
+    *("git_commit", "weights_path", "weights_sha256"),
+)
+# MLflow's limits for one call.
+_PAGE, _BATCH, _PARAMETERS = 1000, 900, 100
+_DIGEST_LENGTH = 32
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SyncResult:
+class ImportResult:
     """What an import did.
 
     Attributes:
         uri: the store, without credentials.
-        runs: runs that the results make in the store.
+        runs: runs of the results folder.
         created: runs that were new.
-        replaced: runs that were made anew because what they held was no longer true.
-        updated: runs that grew or changed in tags or status.
-        values: metric values sent.
-        complete: whether every planned operating point is finished and evaluated.
-        problems: files that could not be understood; their runs were passed over.
+        replaced: runs that were deleted and created again, because their content changed.
+        extended: runs that got new values of a training run in progress.
+        complete: whether every operating point is trained and evaluated as planned.
+        problems: messages of files that cannot be read; their runs are left out.
     """
 
     uri: str
-    runs: int = 0
-    created: int = 0
-    replaced: int = 0
-    updated: int = 0
-    values: int = 0
-    complete: bool = False
-    problems: tuple[str, ...] = ()
+    runs: int
+    created: int
+    replaced: int
+    extended: int
+    complete: bool
+    problems: list[str]
 
 
-@dataclass(frozen=True)
-class _Study:
-    """What a study's experiment holds: its own run, and each variant's with its points below."""
+def track(
+    root: Path, uri: str | None = None, watch: float | None = None, strict: bool = False
+) -> int:
+    """Import results into MLflow and return an exit status: the verb ``track``.
 
-    experiment: str
-    own: Content
-    variants: list[tuple[Content, list[Content]]]
+    Writes ``<root>/tracking.json``, unless it watches: ``{"status": "done", ...ImportResult}`` or
+    ``{"status": "failed", "reason": ...}``. A failure is a warning and the status is 0, because the
+    results do not depend on MLflow; with ``strict`` it is 1.
 
-    @property
-    def contents(self) -> list[Content]:
-        """All runs."""
-        below = [run for variant, points in self.variants for run in (variant, *points)]
-        return [self.own, *below]
+    Args:
+        root: ``results/<scale>``.
+        uri: see :func:`icmbench.track.store.store_address`.
+        watch: seconds between two imports, which are repeated until every operating point is
+            complete or Ctrl-C. None imports once.
+        strict: whether a failure counts; of those while watching, the first import's.
+    """
+    if watch is not None and watch <= 0:
+        raise UserError(f"watch is {watch}; it must be above 0 seconds")
+    result = _try_import(root, uri, patient=strict or watch is not None)
+    if watch is None:  # the file is the rule's output; a watch beside the workflow leaves it alone
+        write_json(root / "tracking.json", result)
+    status = int(strict and (result["status"] == "failed" or bool(result["problems"])))
+    try:
+        while watch is not None and not status and not result.get("complete"):
+            time.sleep(watch)
+            result = _try_import(root, uri, patient=True)
+    except KeyboardInterrupt:
+        logger.info("stopped watching")
+    return status
 
 
-def sync(
-    root: Path, *, uri: str | None = None, watch: float | None = None, patient: bool = False
-) -> SyncResult:
-    """Import the results of a scale into MLflow; a repeat adds nothing.
+def _try_import(root: Path, uri: str | None, patient: bool) -> dict[str, Any]:
+    """Import once, log the outcome and return the content of ``tracking.json``."""
+    try:
+        result = sync(root, uri, patient)
+    except Exception as error:
+        reason = str(error)
+        if not isinstance(error, UserError):
+            # A defect of the importer, to be reported; still not a reason to fail a workflow.
+            reason = hide_secrets(f"{type(error).__name__}: {error}", uri or "")
+            logger.warning(hide_secrets(traceback.format_exc(), uri or ""))
+        logger.warning(reason)
+        return {"status": "failed", "reason": reason}
+    logger.info(
+        "MLflow at %s: %d runs (%d new, %d replaced, %d extended)",
+        *(result.uri, result.runs, result.created, result.replaced, result.extended),
+    )
+    for problem in result.problems:
+        logger.warning("not imported: %s", problem)
+    return {"status": "done", **asdict(result)}
 
-    The experiment of a study is ``<tracking.experiment>/<study>/<scale>``. Its runs are found again
-    by the tag ``run_key``, so the import may stop anywhere and be repeated. Runs of points that
-    have left the plan stay.
+
+def sync(root: Path, uri: str | None = None, patient: bool = False) -> ImportResult:
+    """Import the results of a scale into MLflow; a repeat changes nothing.
+
+    The experiment of a study is ``<tracking.experiment>/<study>/<scale>``; its runs are found again
+    by the tag ``run_key``. A run that holds what the files hold is left alone, any other is deleted
+    and created again. Runs of operating points that have left the plan stay.
 
     Args:
         root: ``results/<scale>``, with ``plan.json``.
-        uri: tracking address; None takes MLFLOW_TRACKING_URI, else ``tracking.uri`` of the
-            configuration, else ``sqlite:///<results>/mlflow.db``.
-        watch: seconds between two imports; they go on until every planned operating point is
-            complete or Ctrl-C. None imports once.
-        patient: give a slow server time, see :func:`icmbench.track.store.open_store`.
-
-    Returns:
-        Sums over all imports; ``runs``, ``complete`` and ``problems`` are those of the last one.
+        uri: see :func:`icmbench.track.store.store_address`.
+        patient: see :func:`icmbench.track.store.open_store`.
 
     Raises:
-        UserError: for a missing plan or table, or a store that does not answer, within about five
-            seconds. While watching, only the first import raises; later ones warn and are repeated.
+        UserError: for a missing plan or table, or a store that fails.
     """
-    if watch is not None and watch <= 0:
-        raise UserError(f"watch is {watch}; allowed: seconds above 0, or leave it out")
-    total = _import(root, uri, patient)
-    try:
-        while watch is not None and not total.complete:
-            time.sleep(watch)
-            try:
-                total = _add(total, _import(root, uri, patient))
-            except UserError as error:
-                print(f"warning: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("watching ended", file=sys.stderr)
-    return total
-
-
-def _add(total: SyncResult, new: SyncResult) -> SyncResult:
-    names = ("created", "replaced", "updated", "values")
-    return replace(new, **{name: getattr(total, name) + getattr(new, name) for name in names})
-
-
-def _import(root: Path, uri: str | None, patient: bool) -> SyncResult:
     plan = read_plan(root)
-    tracking = plan["run"]["tracking"]
-    address = resolve_address(root, uri, tracking.get("uri"))
-    # Everything is read before the store is opened: an import holds it as briefly as it can.
-    studies, complete, problems = _read_studies(root, plan, tracking["experiment"])
-    result = SyncResult(address.shown, complete=complete, problems=tuple(problems))
-    if not studies:
-        return result
-    with open_store(address, patient) as client:
-        counts: Counter[str] = Counter()
+    uri = store_address(root, uri, plan["run"]["tracking"].get("uri"))
+    # Everything is read first: the store is locked as briefly as possible.
+    studies = list(read_studies(root, plan))
+    counts: Counter[str] = Counter()
+    with open_store(root, uri, patient) as client:
         for study in studies:
-            counts += _push_study(client, address, study)
-    return replace(
-        result,
-        runs=sum(len(study.contents) for study in studies),
-        created=counts["created"],
-        replaced=counts["replaced"],
-        updated=counts["updated"],
-        values=counts["values"],
+            if study.runs:
+                counts += _push_study(client, study, artifact_root(root, uri))
+    return ImportResult(
+        hide_secrets(uri, uri),
+        runs=sum(len(study.runs) for study in studies),
+        **{action: counts[action] for action in ("created", "replaced", "extended")},
+        complete=all(study.complete for study in studies),
+        problems=[problem for study in studies for problem in study.problems],
     )
 
 
-def _read_studies(
-    root: Path, plan: dict[str, Any], prefix: str
-) -> tuple[list[_Study], bool, list[str]]:
-    tables = Tables(root)
-    studies: list[_Study] = []
-    problems: list[str] = []
-    all_complete = True
-    for name in plan["studies"]:
-        planned = [point for point in plan["points"] if point["study"] == name]
-        points: list[Content] = []
-        variants = []
-        complete = True
-        for variant in dict.fromkeys(point["variant"] for point in planned):
-            own_points = [point for point in planned if point["variant"] == variant]
-            contents, all_there = _read_points(root, plan, own_points, tables, problems)
-            complete &= all_there
-            points += contents
-            if contents:
-                own = variant_content(plan, name, variant, tables, contents, all_there)
-                variants.append((own, contents))
-        all_complete &= complete
-        if points:
-            experiment = f"{prefix}/{name}/{plan['scale']['name']}"
-            own = study_content(root, plan, name, tables, points, complete)
-            studies.append(_Study(experiment, own, variants))
-    return studies, all_complete, problems
-
-
-def _read_points(
-    root: Path,
-    plan: dict[str, Any],
-    points: list[dict[str, Any]],
-    tables: Tables,
-    problems: list[str],
-) -> tuple[list[Content], bool]:
-    """Return the runs of a variant's points and whether all are complete; add to ``problems``."""
-    contents, complete = [], True
-    for point in points:
-        try:
-            state = read_point(root, plan, point, tables)
-        except UserError as error:
-            problems.append(str(error))
-            complete = False
-            continue
-        complete &= state.complete
-        if state.content is not None:
-            contents.append(state.content)
-    return contents, complete
-
-
-def _push_study(client: Any, address: Address, study: _Study) -> Counter[str]:
-    experiment = _experiment(client, address, study)
-    known: dict[str, Any] = {}
+def _push_study(client: MlflowClient, study: StudyRuns, artifacts: str | None) -> Counter[str]:
+    experiment = _experiment(client, study, artifacts)
+    held: dict[str, Any] = {}
     for run in _runs(client, experiment):
-        key = run.data.tags.get(RUN_KEY)
-        if key in known:  # two machines imported into one server at once
-            discard(client, run.info.run_id, "imported twice")
+        key = run.data.tags.get(KEY)
+        if key in held:  # two machines imported into one server at once
+            _delete(client, run.info.run_id)
         elif key is not None:
-            known[key] = run
-    _tag_experiment(client, experiment, study)
+            held[key] = run
+    ids: dict[str, str] = {}
     counts: Counter[str] = Counter()
-
-    def send(content: Content, parent: str | None) -> str:
-        pushed = push(client, experiment, known.get(content.key), content, parent)
-        counts[pushed.action] += 1
-        counts["values"] += pushed.values
-        return pushed.run_id
-
-    send(study.own, None)
-    for variant, points in study.variants:
-        parent = send(variant, None)
-        for point in points:
-            send(point, parent)
+    for run in study.runs:
+        parent = ids.get(run.parent or "")
+        ids[run.key], action = _push(client, experiment, run, held.get(run.key), parent)
+        counts[action] += 1
     return counts
 
 
-def _experiment(client: Any, address: Address, study: _Study) -> str:
+def _experiment(client: MlflowClient, study: StudyRuns, artifacts: str | None) -> str:
+    """Return the identifier of a study's experiment, created and described."""
     found = client.get_experiment_by_name(study.experiment)
     if found is None:
-        location = address.artifact_root
-        if location is not None:
-            location = f"{location}/{study.experiment}"
-        created = client.create_experiment(study.experiment, location)
-        return str(created)
+        place = artifacts and f"{artifacts}/{study.experiment}"
+        found = client.get_experiment(client.create_experiment(study.experiment, place))
     if found.lifecycle_stage == "deleted":
         raise UserError(
-            f"MLflow experiment {study.experiment!r} was deleted at {address.shown}; restore it in "
-            "MLflow's interface or set another tracking.experiment in config.yaml"
+            f"MLflow experiment {study.experiment!r} was deleted; restore it in MLflow's interface "
+            "or set another tracking.experiment in config.yaml"
         )
+    curves = (
+        f"#/experiments/{found.experiment_id}/runs?searchFilter=tags.kind+%3D+%27variant%27"
+        "&compareRunsMode=CHART&workflowType=machine_learning"
+    )
+    tags = {
+        "mlflow.note.content": f"[Rate-accuracy curves]({curves})\n\n{study.note}",
+        # Otherwise the interface asks for the kind of experiment.
+        "mlflow.experimentKind": "custom_model_development",
+    }
+    for name, value in tags.items():
+        if found.tags.get(name) != value:
+            client.set_experiment_tag(found.experiment_id, name, value)
     return str(found.experiment_id)
 
 
-def _tag_experiment(client: Any, experiment: str, study: _Study) -> None:
-    held = client.get_experiment(experiment).tags
-    for name, value in experiment_tags(experiment, study.own, study.contents[1:]).items():
-        if held.get(name) != value:
-            client.set_experiment_tag(experiment, name, value)
-
-
-def _runs(client: Any, experiment: str) -> Iterator[Any]:
+def _runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
     token = None
-    while True:
+    while token != "":
         page = client.search_runs([experiment], max_results=_PAGE, page_token=token)
         yield from page
-        token = page.token
-        if not token:
-            return
+        token = page.token or ""
+
+
+def _delete(client: MlflowClient, run_id: str) -> None:
+    """Move a run to MLflow's deleted runs, and delete its model versions."""
+    for version in client.search_model_versions(f"run_id='{run_id}'"):
+        client.delete_model_version(version.name, version.version)
+    client.delete_run(run_id)
+
+
+def _push(
+    client: MlflowClient, experiment: str, run: Run, held: Any | None, parent: str | None
+) -> tuple[str, str]:
+    """Bring a run into the store; return its identifier and what was done.
+
+    Args:
+        client: of the store.
+        experiment: identifier of the experiment.
+        run: as it should be.
+        held: the run of this key in the store (``mlflow.entities.Run``), or None.
+        parent: identifier of the parent run, or None.
+    """
+    digest = _digest(run)
+    count = -1
+    if held is not None:
+        count = _known_values(run, held) if held.data.tags.get(_CONTENT) == digest else -1
+    if held is None or count < 0:
+        if held is not None:
+            _delete(client, held.info.run_id)
+        return _create(client, experiment, run, digest, parent), "replaced" if held else "created"
+    run_id = str(held.info.run_id)
+    if parent and held.data.tags.get(_PARENT) != parent:
+        client.set_tag(run_id, _PARENT, parent)
+    if count == len(run.values):
+        return run_id, "unchanged"
+    _log_values(client, run_id, run, count)
+    return run_id, "extended"
+
+
+def _digest(run: Run) -> str:
+    """Return a digest of everything but the values."""
+    files = {path.name: sha256_file(path) for path in run.artefacts}
+    data = [vars(use) for use in run.data]
+    times = [run.started, run.ended]
+    return digest_json(
+        [run.name, run.status, times, run.parameters, run.tags, data, files, run.model]
+    )
+
+
+def _known_values(run: Run, held: Any) -> int:
+    """Return how many of a run's values the store holds; -1 if it holds others."""
+    count = int(held.data.tags.get(_VALUES, "0").partition(" ")[0])
+    return count if held.data.tags.get(_VALUES) == _values_tag(run, count) else -1
+
+
+def _values_tag(run: Run, count: int) -> str:
+    return f"{count} {digest_json(run.values[:count])}"
+
+
+def _create(
+    client: MlflowClient, experiment: str, run: Run, digest: str, parent: str | None
+) -> str:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tags = {**run.tags, KEY: run.key, **({_PARENT: parent} if parent else {})}
+    created = client.create_run(experiment, run.started, tags, run.name)
+    run_id = str(created.info.run_id)
+    _log_values(client, run_id, run, 0)
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=use.name,
+                digest=use.digest[:_DIGEST_LENGTH],
+                source_type="code",
+                source=use.source,
+                profile=json.dumps({"sha256": use.digest}),
+            ),
+            tags=[InputTag("mlflow.data.context", use.context)],
+        )
+        for use in run.data
+    ]
+    if inputs:
+        client.log_inputs(run_id, datasets=inputs)
+    if run.artefacts:
+        _attach(client, created, run)
+    if run.model:
+        _register(client, run_id, run)
+    if run.ended is None:
+        client.update_run(run_id, run.status)
+    else:
+        client.set_terminated(run_id, run.status, run.ended)
+    client.set_tag(run_id, _CONTENT, digest)
+    return run_id
+
+
+def _log_values(client: MlflowClient, run_id: str, run: Run, first: int) -> None:
+    """Send the values from the index ``first`` on; with the very first also the parameters."""
+    from mlflow.entities import Metric, Param
+
+    values = [Metric(*value) for value in run.values[first:]]
+    parameters = [] if first else [Param(*item) for item in run.parameters.items()]
+    while values or parameters:
+        client.log_batch(run_id, values[:_BATCH], parameters[:_PARAMETERS])
+        values, parameters = values[_BATCH:], parameters[_PARAMETERS:]
+    client.set_tag(run_id, _VALUES, _values_tag(run, len(run.values)))
+
+
+def _attach(client: MlflowClient, created: Any, run: Run) -> None:
+    """Attach the files of a run; figures and the final weights in folders of their own."""
+    from mlflow.utils.file_utils import get_local_path_or_none
+
+    run_id = str(created.info.run_id)
+    figures = {f"figures/{path.name}": path for path in run.artefacts if path.suffix == ".png"}
+    files = {path.name: path for path in run.artefacts if path.suffix != ".png"} | figures
+    weights = run.folder / "weights.pt"
+    local = get_local_path_or_none(created.info.artifact_uri)
+    if run.model:
+        files["model/run.json"] = run.folder / "run.json"
+        if local:  # a second name of the file takes no space
+            link(weights, Path(local, "model", weights.name))
+        else:
+            files["model/weights.pt"] = weights
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in files.items():
+            staged = Path(folder, name)
+            staged.parent.mkdir(exist_ok=True)
+            staged.symlink_to(path.absolute())
+        if run.model:
+            Path(folder, "model", "MLmodel").write_text(mlmodel(run_id), encoding="utf-8")
+        client.log_artifacts(run_id, folder)
+
+
+def _register(client: MlflowClient, run_id: str, run: Run) -> None:
+    """Make the final weights of a run a version of its variant's registered model."""
+    name = str(run.model)
+    tags = {tag: run.tags[tag] for tag in _MODEL_TAGS}
+    if not client.search_registered_models(f"name='{name}'"):
+        about = f"Weights of **{run.tags['label']}**: one version for each operating point."
+        client.create_registered_model(name, tags, about)
+    tags |= {tag: run.tags[tag] for tag in _VERSION_TAGS if tag in run.tags}
+    description = f"{run.name}: `{run.tags['weights_path']}`"
+    source = f"runs:/{run_id}/model"
+    client.create_model_version(name, source, run_id, {**tags, KEY: run.key}, None, description)

@@ -1,23 +1,27 @@
-"""From the folder of an operating point to the run it should be."""
+"""From the files of an operating point to the run it should be in MLflow."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from icmbench.errors import UserError
+from icmbench.errors import damaged_file, unknown
 from icmbench.evaluate.stamp import check_files
-from icmbench.track.content import Content, DataUse, Status, finite, flatten, text_tags
-from icmbench.track.tables import Tables
-from icmbench.track.weights import Weights, weights_of
 from icmbench.utils.files import read_object
 
-#: A training that says it runs, but in whose folder nothing was touched for this long, is dead: its
-#: lock file is touched every few seconds.
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+Json = dict[str, Any]
+
+#: A training run with status ``running`` that has written nothing for this many seconds is dead.
 STALE_S = 600.0
+#: Longest parameter and tag; MLflow takes 6000 and 8000 characters.
+MAX_PARAMETER, MAX_TAG = 500, 5000
 
 _STATUS: dict[str, Status] = {
     "running": "RUNNING",
@@ -25,281 +29,281 @@ _STATUS: dict[str, Status] = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
-# Places of this machine, and what tags say already.
+# Paths on this machine, and what tags hold already.
 _NO_PARAMETERS = frozenset({"key", "output", "folder", "manifest", "modules"})
+_OWN = ("study", "variant", "mode", "rate_index", "rate_parameter", "rate_value", "seed")
+_TAGS = (*_OWN, "label", "codec", "task", "dataset", "scale", "encoding")
+_RATES = ("bpp", "bpp_mean", "bpp_coded", "bpp_estimated")
+
+
+class Value(NamedTuple):
+    """A value of a metric; ``time`` in Unix milliseconds."""
+
+    name: str
+    value: float
+    time: int
+    step: int = 0
+
+
+class DataUse(NamedTuple):
+    """A data set that a run read: ``name`` with its split, ``settings`` as JSON."""
+
+    name: str
+    sha256: str
+    context: Literal["training", "evaluation"]
+    settings: str
 
 
 @dataclass(frozen=True)
-class PointState:
-    """A point's run, None before its first file, and whether it is all there."""
+class Run:
+    """A run as it should be in MLflow.
 
-    content: Content | None
-    complete: bool
+    Attributes:
+        key: stable name within an experiment.
+        name: name to display.
+        status: MLflow's run status.
+        started: Unix milliseconds.
+        ended: Unix milliseconds; None for a run that has not ended.
+        parent: key of the parent run.
+        parameters: settings, as text.
+        tags: other text.
+        values: of all metrics; those that a training run in progress adds come last.
+        data: data sets read.
+        artefacts: small files to attach.
+        model: registered model that gets ``weights.pt`` of ``folder`` as a version.
+        folder: the operating point's files.
+    """
+
+    key: str
+    name: str
+    status: Status
+    started: int
+    ended: int | None
+    parent: str | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    values: list[Value] = field(default_factory=list)
+    data: list[DataUse] = field(default_factory=list)
+    artefacts: list[Path] = field(default_factory=list)
+    model: str | None = None
+    folder: Path = Path()
 
 
 def read_point(
-    root: Path, plan: dict[str, Any], point: dict[str, Any], tables: Tables
-) -> PointState:
-    """Return what the files of an operating point say.
+    root: Path, plan: Json, point: Json, parent: str, name: str, rows: list[Json]
+) -> tuple[Run | None, bool]:
+    """Return the run of an operating point, None without files, and whether it is final.
 
     Args:
         root: ``results/<scale>``.
         plan: content of ``plan.json``.
-        point: an entry of the plan's ``points``.
-        tables: the result tables.
+        point: an entry of the plan's ``points`` that is trained, evaluated or both.
+        parent: key of the variant's run.
+        name: of the variant, to display.
+        rows: of the operating point in ``curves.csv``.
 
     Raises:
-        UserError: naming the file that cannot be understood.
+        UserError: naming the file that cannot be read.
     """
     folder = root / "runs" / point["key"]
-    training = _read(folder / "run.json", "status", "started") if point["trained"] else None
-    evaluation = _read(folder / "evaluate.json", "metrics") if point["evaluated"] else None
-    if training is None and evaluation is None:
-        return PointState(None, False)
+    training = _record(folder / "run.json", "status", "started") if point["trained"] else {}
+    evaluation = _record(folder / "evaluate.json", "metrics") if point["evaluated"] else {}
+    if not training and not evaluation:
+        return None, False
     status = _status(folder, training)
-    complete = (evaluation is not None or not point["evaluated"]) and status == "FINISHED"
-    stage = "evaluated" if evaluation else "trained" if status == "FINISHED" else "training"
-    job = _job(root, point, training)
-    weights = weights_of(root, plan, point, training) if status == "FINISHED" else None
-    content = Content(
+    trained = bool(training) and status == "FINISHED"
+    log = list(_training_log(folder / "metrics.jsonl")) if training else []
+    started, ended, measured = _times(folder, training, evaluation, status, log)
+    weights = folder / "weights.pt"
+    model = _model(plan, point) if trained and weights.is_file() else None
+    running = status == "RUNNING"  # steps and run.json change with every checkpoint
+    run = Run(
         key=point["key"],
-        name=run_name(plan, point),
+        name=f"{name}, rate {point['rate_index']}, seed {point['seed']}",
         status=status,
-        **_times(folder, training, evaluation, status),
-        parameters=flatten({k: v for k, v in _without_paths(job).items() if v is not None}),
-        tags={
-            **text_tags({name: point[name] for name in _POINT_TAGS}),
-            **_environment_tags((training or evaluation or {}).get("environment") or {}),
-            **_training_tags(root, folder, training),
-            "kind": "operating point",
-            "stage": stage,
-            "mlflow.note.content": _note(point, weights),
-        },
-        values={
-            **tables.point_values(point),
-            **_evaluation_values(point, evaluation),
-            **_training_values(training),
-        },
-        history=folder / "metrics.jsonl" if training else None,
-        data=_data(plan, point, training, evaluation),
-        artefacts=tuple(
-            folder / name
-            for name in ("run.json", "evaluate.json")
-            # While a training runs, its file changes with every checkpoint.
-            if name != "run.json" or status != "RUNNING"
+        started=started,
+        ended=ended,
+        parent=parent,
+        parameters=_parameters(root, point, training),
+        tags=texts(
+            {
+                **{name: point[name] for name in _TAGS},
+                **_environment((training or evaluation).get("environment") or {}),
+                "kind": "operating point",
+                "stage": "evaluated" if evaluation else "trained" if trained else "training",
+                "steps": f"{training['steps_done']}/{training['steps']}"
+                if training and not running
+                else None,
+                "error": training.get("error"),
+                "fingerprint": training.get("fingerprint"),
+                "weights_sha256": training.get("weights_sha256"),
+                "weights_path": weights.relative_to(root.parent).as_posix() if trained else None,
+                "training_data.digest": training.get("dataset", {}).get("digest"),
+                "mlflow.note.content": _note(point, model),
+            }
         ),
-        weights=weights,
+        values=log + numbers(_results(point, training, evaluation, rows), measured),
+        data=list(_data(plan, training, evaluation)),
+        artefacts=[
+            path
+            for path in (folder / "run.json", folder / "evaluate.json")
+            if path.is_file() and not (running and path.name == "run.json")
+        ],
+        model=model,
+        folder=folder,
     )
-    return PointState(content, complete)
+    return run, trained >= point["trained"] and bool(evaluation) >= point["evaluated"]
 
 
-_POINT_TAGS = (
-    "study",
-    "variant",
-    "label",
-    "codec",
-    "task",
-    "mode",
-    "dataset",
-    "rate_index",
-    "rate_parameter",
-    "rate_value",
-    "seed",
-    "scale",
-    "encoding",
-)
-
-
-def run_name(plan: dict[str, Any], point: dict[str, Any]) -> str:
-    """Return e.g. ``j-ft hyperprior rate2 seed0``; the variant's name where that is ambiguous."""
-    variants = plan["studies"][point["study"]]["variants"]
-    title = _title(point["variant"], point["mode"])
-    if sum(_title(name, variant["mode"]) == title for name, variant in variants.items()) > 1:
-        title = point["variant"]
-    return f"{title} rate{point['rate_index']} seed{point['seed']}"
-
-
-def _note(point: dict[str, Any], weights: Weights | None) -> str:
-    rate = f" at {point['rate_parameter']} {point['rate_value']}" if point["rate_parameter"] else ""
-    note = f"**{point['label']}**{rate}, seed {point['seed']}"
-    return note if weights is None else f"{note}. [Registered weights](#/models/{weights.name})"
-
-
-def _title(variant: str, mode: str) -> str:
-    return f"{mode} {variant.partition('/')[0]}"
-
-
-def _read(path: Path, *needed: str) -> dict[str, Any] | None:
+def _record(path: Path, *needed: str) -> Json:
+    """Return the content of a record, empty if there is none."""
     if not path.exists():
-        return None
+        return {}
     if path.name == "evaluate.json":
         check_files(path.parent, "evaluated", [path.name])
     return read_object(path, *needed)
 
 
-def _status(folder: Path, training: dict[str, Any] | None) -> Status:
-    if training is None:
-        return "FINISHED"  # nothing to train, and evaluated
-    if training["status"] not in _STATUS:
-        raise UserError(
-            f"{folder / 'run.json'}: status is {training['status']!r}; "
-            f"allowed: {', '.join(_STATUS)}; run its job again"
-        )
-    if training["status"] == "running" and time.time() - _touched(folder) > STALE_S:
-        return "KILLED"
-    return _STATUS[training["status"]]
-
-
-def _touched(folder: Path) -> float:
-    """Return when anything in a folder was last written, in Unix seconds."""
-    newest = 0.0
-    for path in folder.iterdir():
-        try:
-            newest = max(newest, path.stat().st_mtime)
-        except FileNotFoundError:
-            continue  # a temporary file, renamed in the meantime
-    return newest
+def _status(folder: Path, training: Json) -> Status:
+    status = training.get("status", "finished")  # without training, there is an evaluation
+    if status not in _STATUS:
+        raise damaged_file(folder / "run.json", unknown("status", status, _STATUS))
+    if status == "running":
+        files = [path for path in (folder / "run.json", folder / "metrics.jsonl") if path.exists()]
+        if time.time() - max(path.stat().st_mtime for path in files) > STALE_S:
+            return "KILLED"
+    return _STATUS[status]
 
 
 def _times(
-    folder: Path,
-    training: dict[str, Any] | None,
-    evaluation: dict[str, Any] | None,
-    status: Status,
-) -> dict[str, Any]:
-    evaluated = folder / "evaluate.json"
-    written = evaluated.stat().st_mtime_ns // 1_000_000 if evaluation else 0
-    if training is None:
-        seconds = (evaluation or {}).get("wall_seconds") or 0.0
-        return {"started": written - round(seconds * 1000), "ended": written, "time": written}
-    started = round(training["started"] * 1000)
-    ended = round(training["finished"] * 1000) if training.get("finished") else None
-    if status == "KILLED" and ended is None:
-        ended = round((folder / "run.json").stat().st_mtime * 1000)
-    if status == "RUNNING":
-        ended = None
-    # A resumed training has a new start; its log keeps the first one.
-    return {
-        "started": min(started, _first_time(folder / "metrics.jsonl") or started),
-        "ended": ended,
-        "time": written or ended or started,
-    }
+    folder: Path, training: Json, evaluation: Json, status: Status, log: list[Value]
+) -> tuple[int, int | None, int]:
+    """Return start, end and the time of results, in Unix milliseconds."""
+    evaluated = written(folder / "evaluate.json") if evaluation else 0
+    if not training:
+        return evaluated - round(1000 * evaluation.get("wall_seconds", 0)), evaluated, evaluated
+    # A resumed training run has a new start; its log keeps the first one.
+    started = min([round(1000 * training["started"]), *(value.time for value in log[:1])])
+    ended = None
+    if status != "RUNNING":
+        finished = training.get("finished")
+        ended = round(1000 * finished) if finished else written(folder / "run.json")
+    return started, ended, evaluated or ended or started
 
 
-def _first_time(path: Path) -> int | None:
-    try:
-        with path.open("rb") as stream:
-            return round(json.loads(stream.readline())["time"] * 1000)
-    except (OSError, ValueError, KeyError):
-        return None
+def _training_log(path: Path) -> Iterator[Value]:
+    """Yield the values of ``metrics.jsonl``, except those of a row that is not complete."""
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+            values = [
+                Value(f"{row['split']}/{name}", float(value), round(1000 * row["time"]), row["step"])
+                for name, value in row["values"].items()
+                if value is not None
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # cut off by a kill, or still being written
+        yield from values
 
 
-def _job(root: Path, point: dict[str, Any], training: dict[str, Any] | None) -> dict[str, Any]:
-    job = (training.get("job") or {}) if training is not None else _evaluate_job(root, point)
-    names = ("study", "variant", "mode", "rate_index", "rate_parameter", "rate_value", "seed")
-    return {**job, **{name: point[name] for name in names}}
-
-
-def _evaluate_job(root: Path, point: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a point's evaluation, from the plan of its curve."""
+def _parameters(root: Path, point: Json, training: Json) -> dict[str, str]:
+    """Return the settings of the training job, or of the evaluation without one."""
+    job: Json = training.get("job") or {}
     curve = root / "plan" / "evaluate" / point["study"] / f"{point['variant']}.json"
-    try:
+    if not training and curve.is_file():
         jobs = read_object(curve, "jobs")["jobs"]
-    except FileNotFoundError:
-        raise UserError(f"{curve}: is not there; call Snakemake again, which writes it") from None
-    found: list[dict[str, Any]] = [job for job in jobs if job["key"] == point["key"]]
-    if not found:
-        raise UserError(f"{curve}: has no point {point['key']}; call Snakemake again")
-    return found[0]
+        job = next((job for job in jobs if job["key"] == point["key"]), {})
+    job = {**job, **{name: point[name] for name in _OWN}}
+    return flatten({name: value for name, value in job.items() if value is not None})
 
 
-def _without_paths(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {k: _without_paths(v) for k, v in value.items() if k not in _NO_PARAMETERS}
+def _results(point: Json, training: Json, evaluation: Json, rows: list[Json]) -> Json:
+    """Return final values by name: of the tables, the evaluation and the training run."""
+    values: Json = {}
+    for row in rows:
+        metric = row["metric"]
+        values |= {name: row[name] for name in _RATES if name in row}
+        values |= {metric: row["value"], "n_images": row.get("n_images")}
+        values |= {f"interval/{metric}_{bound}": row.get(bound) for bound in ("low", "high")}
+    values |= evaluation.get("metrics", {})
+    if point["encoding"] is None:  # the 24 bpp of original images would flatten every plot
+        values = {name: value for name, value in values.items() if not name.startswith("bpp")}
+    if evaluation:
+        values["n_images"] = evaluation.get("n_images")
+        values["cost/evaluate_wall_seconds"] = evaluation.get("wall_seconds")
+        values["cost/evaluate_cpu_seconds"] = evaluation.get("cpu_seconds")
+    if training.get("status") == "finished":
+        values |= {f"final/{name}": value for name, value in training["final"].items()}
+        values |= {f"parameters/{part}": count for part, count in training["parameters"].items()}
+        values["cost/train_wall_seconds"] = training.get("wall_seconds")
+        values["cost/train_cpu_seconds"] = training.get("cpu_seconds")
+    return values
 
 
-def _environment_tags(environment: dict[str, Any]) -> dict[str, str]:
-    apart = ("versions", "git_commit")
-    flat = flatten({k: v for k, v in environment.items() if k not in apart and v is not None})
-    versions = flatten(environment.get("versions") or {})
+def _environment(environment: Json) -> Json:
+    rest = {k: v for k, v in environment.items() if k not in ("versions", "git_commit")}
     commit = environment.get("git_commit")
     return {
-        **{f"environment.{name}": value for name, value in flat.items()},
-        **{f"version.{name}": value for name, value in versions.items()},
-        # The name that MLflow's interface links and shows as the version.
-        **text_tags({"git_commit": commit, "mlflow.source.git.commit": commit}),
+        **flatten({"environment": rest, "version": environment.get("versions") or {}}),
+        # The second name is the one that MLflow shows as the version of the source.
+        **{"git_commit": commit, "mlflow.source.git.commit": commit},
     }
 
 
-def _training_tags(root: Path, folder: Path, training: dict[str, Any] | None) -> dict[str, str]:
-    if training is None:
-        return {}
-    weights = folder / "weights.pt"
-    digest = training.get("weights_sha256")
-    return text_tags(
-        {
-            "steps": f"{training.get('steps_done')}/{training.get('steps')}",
-            "fingerprint": training.get("fingerprint"),
-            "error": training.get("error"),
-            "weights_sha256": digest,
-            "weights_path": weights.relative_to(root.parent) if digest else None,
-            "training_data.digest": (training.get("dataset") or {}).get("digest"),
-        }
-    )
+def _data(plan: Json, training: Json, evaluation: Json) -> Iterator[DataUse]:
+    for record, context in ((training, "training"), (evaluation, "evaluation")):
+        dataset = record.get("dataset")
+        if dataset:
+            settings = plan["datasets"].get(dataset["role"], {})
+            source = {k: v for k, v in settings.items() if k not in _NO_PARAMETERS}
+            name = f"{dataset['name']}:{dataset.get('split', 'train')}"
+            yield DataUse(name, dataset["digest"], context, json.dumps(source, sort_keys=True))
 
 
-def _training_values(training: dict[str, Any] | None) -> dict[str, float]:
-    if training is None or training["status"] != "finished":
-        return {}
-    counts = training.get("parameters") or {}
-    return finite(
-        {
-            **{f"final/{name}": value for name, value in (training.get("final") or {}).items()},
-            **{f"parameters/{name}": value for name, value in counts.items()},
-            "cost/train_wall_seconds": training.get("wall_seconds"),
-            "cost/train_cpu_seconds": training.get("cpu_seconds"),
-        }
-    )
+def _model(plan: Json, point: Json) -> str:
+    """Return e.g. ``icmbench.chamain2021.mini.hyperprior.faster-rcnn.j-ft``, without / and :."""
+    parts = (plan["run"]["tracking"]["experiment"], point["study"], point["scale"])
+    return re.sub(r"[/:']", ".", "/".join((*parts, point["variant"])))
 
 
-def _evaluation_values(
-    point: dict[str, Any], evaluation: dict[str, Any] | None
-) -> dict[str, float]:
-    if evaluation is None:
-        return {}
-    rated = point["encoding"] is not None
-    metrics = evaluation["metrics"]
-    return finite(
-        {
-            **{k: v for k, v in metrics.items() if rated or not k.startswith("bpp")},
-            "n_images": evaluation.get("n_images"),
-            "cost/evaluate_wall_seconds": evaluation.get("wall_seconds"),
-            "cost/evaluate_cpu_seconds": evaluation.get("cpu_seconds"),
-        }
-    )
+def _note(point: Json, model: str | None) -> str:
+    rate = f" at {point['rate_parameter']} {point['rate_value']}" if point["rate_parameter"] else ""
+    link = f". [Registered weights](#/models/{model})" if model else ""
+    return f"**{point['label']}**{rate}, seed {point['seed']}{link}"
 
 
-def _data(
-    plan: dict[str, Any],
-    point: dict[str, Any],
-    training: dict[str, Any] | None,
-    evaluation: dict[str, Any] | None,
-) -> tuple[DataUse, ...]:
-    uses = []
-    for record, context, split in ((training, "training", "train"), (evaluation, "evaluation", "")):
-        dataset = (record or {}).get("dataset") or {}
-        if not dataset.get("digest"):
-            continue
-        settings = plan["datasets"].get(dataset.get("role", point["dataset"]), {})
-        source = {k: v for k, v in settings.items() if k not in ("folder", "manifest")}
-        name = dataset.get("name") or settings.get("source") or point["dataset"]
-        uses.append(
-            DataUse(
-                name=f"{name}:{split or dataset.get('split', 'test')}",
-                digest=str(dataset["digest"]),
-                context=context,
-                source=json.dumps(source, sort_keys=True),
-            )
-        )
-    return tuple(uses)
+# --- text, numbers and times as MLflow takes them -------------------------------------------------
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested settings as text by dotted names, e.g. ``schedule.steps``.
+
+    The level ``parameters`` is left out of names, lists are joined by commas and long values cut.
+    """
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix if name == "parameters" else f"{prefix}{name}.")
+        elif name not in _NO_PARAMETERS:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            flat[f"{prefix}{name}"] = text[:MAX_PARAMETER]
+    return flat
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries that are not None as text."""
+    return {name: str(value)[:MAX_TAG] for name, value in values.items() if value is not None}
+
+
+def numbers(values: Mapping[str, Any], time_ms: int) -> list[Value]:
+    """Return the entries that are finite numbers: an undefined PSNR is not a value of a run."""
+    return [
+        Value(name, float(value), time_ms)
+        for name, value in values.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+
+
+def written(path: Path) -> int:
+    """Return when a file was last written, in Unix milliseconds."""
+    return path.stat().st_mtime_ns // 1_000_000

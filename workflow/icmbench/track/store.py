@@ -1,4 +1,4 @@
-"""The MLflow store: where it is, its creation, one writer at a time, errors in one line."""
+"""The MLflow store: its address, its creation, one importer at a time, errors in one line."""
 
 from __future__ import annotations
 
@@ -7,221 +7,124 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from icmbench.errors import UserError
+from filelock import FileLock
+
+from icmbench.errors import UserError, damaged_file
 from icmbench.utils.files import atomic_path
-from icmbench.utils.secrets import has_credentials, hide_secrets
+from icmbench.utils.secrets import hide_secrets
 
-# MLflow's own defaults make every call to a dead server block for four minutes. No job may wait
-# longer than five seconds for one, whenever it dies; where a person waits, it gets more time. A
-# user's own values are left alone.
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# With MLflow's own limits each call to a dead server blocks for four minutes. A workflow must not
+# wait for one; with ``--strict`` or ``--watch`` a person does.
 _HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
 _PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 _CONNECT_S = 4.0
-_PROBE_S = (2.0, 2.5)  # to connect, and to answer
 _LOCK_S = 600.0
-_SQLITE_HEADER = b"SQLite format 3\0"
+_SQLITE = "sqlite:///"
+# Modules whose errors are failures of the store and not defects of the importer.
+_FOREIGN = ("mlflow", "sqlalchemy", "filelock")
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where runs go: MLflow's tracking address and the folder that belongs to it.
-
-    Attributes:
-        uri: tracking address, with credentials where it has them.
-        results: the folder of all scales, which holds ``mlartifacts`` and lock files.
-    """
-
-    uri: str
-    results: Path
-
-    @property
-    def shown(self) -> str:
-        """The address without credentials."""
-        parts = urlsplit(self.uri)
-        if self.sqlite_file is not None or not (has_credentials(self.uri) or parts.query):
-            return self.uri
-        host = parts.netloc.rpartition("@")[2]
-        shown = parts._replace(
-            netloc=f"***@{host}" if has_credentials(self.uri) else host,
-            query="***" if parts.query else "",
-        )
-        return urlunsplit(shown)
-
-    @property
-    def is_server(self) -> bool:
-        """Whether a tracking server stands between us and the store."""
-        return urlsplit(self.uri).scheme in ("http", "https")
-
-    @property
-    def sqlite_file(self) -> Path | None:
-        """The database file of an SQLite address, else None."""
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        name = self.uri.removeprefix("sqlite:///").partition("?")[0]
-        return Path(name).absolute()
-
-    @property
-    def artifact_root(self) -> str | None:
-        """Where new experiments keep artefacts; None leaves it to the server."""
-        return None if self.is_server else (self.results / "mlartifacts").as_uri()
-
-
-def resolve_address(root: Path, uri: str | None, configured: str | None) -> Address:
-    """Choose the store: ``uri``, else MLFLOW_TRACKING_URI, else ``configured``, else SQLite.
+def store_address(root: Path, uri: str | None, configured: str | None) -> str:
+    """Return ``uri``, else MLFLOW_TRACKING_URI, else ``configured``, else an SQLite file.
 
     Args:
         root: ``<results>/<scale>``.
         uri: from the command line.
         configured: key ``tracking.uri`` of the configuration.
     """
-    results = root.absolute().parent
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or configured
-    return Address(chosen or f"sqlite:///{results / 'mlflow.db'}", results)
+    default = f"{_SQLITE}{root.absolute().parent / 'mlflow.db'}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or configured or default
+
+
+def artifact_root(root: Path, uri: str) -> str | None:
+    """Return where new experiments keep artefacts; None leaves it to a server."""
+    if uri.startswith(("http://", "https://")):
+        return None
+    return (root.absolute().parent / "mlartifacts").as_uri()
 
 
 @contextmanager
-def open_store(address: Address, patient: bool = False) -> Iterator[Any]:
-    """Yield an ``mlflow.MlflowClient`` on a store that exists and answers, as its only writer.
-
-    Every failure of the store inside the block becomes a :class:`UserError`.
+def open_store(root: Path, uri: str, patient: bool = False) -> Iterator[MlflowClient]:
+    """Yield a client of a store that exists and answers, as its only importer here.
 
     Args:
-        address: of the store.
+        root: ``<results>/<scale>``; the lock file of a server's store lies beside it.
+        uri: see :func:`store_address`.
         patient: give a slow server 30 s a call and three tries, not 4 s and one.
 
     Raises:
-        UserError: for a store that cannot be reached, opened or written; within five seconds where
-            nothing answers, unless patient.
+        UserError: for every failure of the store, without credentials.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    limits = _PATIENT if patient else _HASTY
-    unset = [name for name in limits if name not in os.environ]
-    os.environ.update({name: limits[name] for name in unset})
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        **(_PATIENT if patient else _HASTY),
+    }.items():
+        os.environ.setdefault(name, value)
+    database = Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute()
+    local = uri.startswith(_SQLITE)
+    lock = database if local else root.absolute().parent / "mlflow"
     try:
-        with _one_writer(address), _one_line_errors(address):
-            yield _connect(address)
-    finally:
-        for name in unset:
-            os.environ.pop(name, None)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{lock}.lock", timeout=_LOCK_S):
+            if local:
+                _require_database(database, artifact_root(root, uri))
+            else:
+                _require_port(uri)
+            from mlflow import MlflowClient
+
+            yield MlflowClient(tracking_uri=uri)
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, UserError) or not (isinstance(error, OSError) or library in _FOREIGN):
+            raise
+        raise _failure(uri, error) from error
 
 
-def _connect(address: Address) -> Any:
-    # Before the import of MLflow, which takes seconds: a dead address is known sooner.
-    _require_answer(address)
-    if address.sqlite_file is not None:
-        _require_database(address, address.sqlite_file)
-    from mlflow import MlflowClient
+def _require_database(path: Path, artifacts: str | None) -> None:
+    """Create an SQLite store that does not exist.
 
-    client = MlflowClient(tracking_uri=address.uri)
-    client.search_experiments(max_results=1)
-    return client
-
-
-def _require_answer(address: Address) -> None:
-    """Ask a server whether it is there, and try the port of a database server.
-
-    Any answer will do, a refusal too: what it means is for MLflow to say. SQLAlchemy itself would
-    retry for minutes.
-    """
-    parts = urlsplit(address.uri)
-    if address.is_server:
-        _require_server(address)
-        return
-    if not parts.hostname or not parts.port:
-        return
-    try:
-        socket.create_connection((parts.hostname, parts.port), _CONNECT_S).close()
-    except OSError as error:
-        raise _failure(address, error) from error
-
-
-def _require_server(address: Address) -> None:
-    import requests
-
-    verified = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
-    url = f"{address.uri.rstrip('/')}/health"
-    # Streamed, so that the limit of time is that of the first line of the answer.
-    with requests.get(url, timeout=_PROBE_S, allow_redirects=False, stream=True, verify=verified):
-        pass
-
-
-def _require_database(address: Address, path: Path) -> None:
-    """Create an SQLite store that is not there.
-
-    MLflow fills a new file by some fifty migrations; a second process that looks on, or a kill in
-    the middle, leaves it broken for good. So it is made beside its place and moved there.
+    MLflow fills a new file by some fifty migrations. A kill in the middle, or a second process that
+    opens the file meanwhile, leaves it broken, so it is renamed into place when it is complete.
     """
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as stream:
-            if stream.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
-                raise UserError(
-                    f"{path}: not an SQLite database; move it away and run again, the runs are "
-                    "imported anew from the result files"
-                )
+            if not stream.read(16).startswith(b"SQLite format 3"):
+                # SQLAlchemy would retry for most of an hour.
+                advice = "move it away and import again: all runs come from the result files"
+                raise damaged_file(path, "not an SQLite database", advice)
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # After the import, which sets MLflow's own levels: two lines for each new store.
+    # After the import, which sets MLflow's own levels.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     with atomic_path(path) as temporary:
-        store = SqlAlchemyStore(f"sqlite:///{temporary}", address.artifact_root)
-        store.engine.dispose()
+        SqlAlchemyStore(f"{_SQLITE}{temporary}", artifacts).engine.dispose()
 
 
-@contextmanager
-def _one_writer(address: Address) -> Iterator[None]:
-    """Hold the store's lock file: two importers at once would create the same run twice."""
-    from filelock import FileLock, Timeout
+def _require_port(uri: str) -> None:
+    """Connect to a database server once: SQLAlchemy would retry for minutes.
 
-    database = address.sqlite_file
-    path = database.with_name(f"{database.name}.lock") if database else None
-    path = path or address.results / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=_LOCK_S)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f"{path}: another import has held this lock for {_LOCK_S:.0f} s; wait for it or end it"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    HTTP servers need no such check: the limits above hold for MLflow's first call.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") and parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), _CONNECT_S).close()
 
 
-@contextmanager
-def _one_line_errors(address: Address) -> Iterator[None]:
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (RequestException, SQLAlchemyError, OSError) as error:
-        raise _failure(address, error) from error
-    except Exception as error:
-        # Only MLflow's own; its class is compared by name because importing it takes seconds and
-        # may be what has just failed.
-        if type(error).__module__.partition(".")[0] != "mlflow":
-            raise
-        raise _failure(address, error) from error
-
-
-def _failure(address: Address, error: Exception) -> UserError:
-    first: BaseException = error  # what started it: "Connection refused" under three wrappings
+def _failure(uri: str, error: Exception) -> UserError:
+    first: BaseException = error  # the cause: "Connection refused" under three wrappers
     while first.__cause__ or first.__context__:
         first = first.__cause__ or first.__context__ or first
-    text = " ".join(str(first).split()) or type(first).__name__
-    text = hide_secrets(text, address.uri)
-    if len(text) > 300:
-        text = f"{text[:297]}..."
+    text = hide_secrets(" ".join(str(first).split()) or type(first).__name__, uri)
     return UserError(
-        f"MLflow at {address.shown} failed: {text}; the results are complete without it: mend the "
-        "server or set MLFLOW_TRACKING_URI, then import again"
+        f"MLflow at {hide_secrets(uri, uri)} failed: {text[:300]}; the results are complete without "
+        "it: repair the server or set MLFLOW_TRACKING_URI, then import again"
     )
