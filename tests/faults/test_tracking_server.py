@@ -21,19 +21,27 @@ import pytest
 TRACK = Path(__file__).parents[1] / "track"
 sys.path.insert(0, str(TRACK))
 
-from track_results import RUNS, ResultsFolder  # noqa: E402
+from results_folder import RUNS, ResultsFolder  # noqa: E402
+from stored import Stored  # noqa: E402
 
 from icmbench.track import track  # noqa: E402
+from icmbench.utils.files import read_json  # noqa: E402
 
-#: What no job may be delayed by more than.
+#: No job may be delayed by more.
 LIMIT_S = 5.0
 PASSWORD = "canary-5fd1c0ffee"
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TRACKING_URI", "HTTP_REQUEST_MAX_RETRIES", "HTTP_REQUEST_TIMEOUT"):
-        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import mlflow  # noqa: F401  # the seconds of its import are not the server's
+
+    limits = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
+    for name in ("MLFLOW_TRACKING_URI", *limits):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for name in limits:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture
@@ -41,21 +49,15 @@ def results(tmp_path: Path) -> ResultsFolder:
     return ResultsFolder(tmp_path).fill()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _import_time() -> None:
-    """MLflow is imported beforehand: its seconds are not the server's."""
-    import mlflow  # noqa: F401
-
-
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Misbehaving:
-    """A server on loopback that answers as it is told.
+    """A server on loopback.
 
     Attributes:
-        requests: how many came.
-        behave: what is done with the next ones.
+        behave: answers a request.
+        requests: number of requests.
     """
 
     def __init__(self, behave: Behaviour) -> None:
@@ -100,7 +102,7 @@ class Misbehaving:
 
 
 def refuse(status: int) -> Behaviour:
-    """Return what answers every request with an error."""
+    """Return a behaviour that answers every request with an error."""
 
     def behave(request: BaseHTTPRequestHandler) -> None:
         body = b'{"error_code": "INTERNAL_ERROR", "message": "no"}'
@@ -112,76 +114,48 @@ def refuse(status: int) -> Behaviour:
     return behave
 
 
-def _result_files(root: Path) -> dict[str, bytes]:
-    return {
-        str(path): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != "tracking.json" and path.suffix != ".lock"
-    }
-
-
-def _tracked(results: ResultsFolder, address: str) -> tuple[float, dict[str, Any]]:
-    """Run the workflow's command; return its seconds and what it says."""
-    before = _result_files(results.root)
-    began = time.monotonic()
-    assert track(results.root, uri=address) == 0
-    seconds = time.monotonic() - began
-    assert _result_files(results.root) == before
-    return seconds, json.loads((results.root / "tracking.json").read_text())
-
-
-def _with_password(address: str) -> str:
-    return address.replace("://", f"://me:{PASSWORD}@")
-
-
-def _closed_port() -> str:
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+        return int(probe.getsockname()[1])
 
 
-def test_absent(results: ResultsFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    seconds, said = _tracked(results, _with_password(_closed_port()))
-    assert seconds < LIMIT_S
-    assert said["status"] == "failed"
-    assert PASSWORD not in json.dumps(said) + "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize("status", [401, 403, 500, 503])
-def test_refusing(results: ResultsFolder, status: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with Misbehaving(refuse(status)) as server:
-        seconds, said = _tracked(results, _with_password(server.address))
-        assert server.requests >= 2  # the question whether it is there, and MLflow's own
-    assert seconds < LIMIT_S
-    assert said["status"] == "failed"
-    assert PASSWORD not in json.dumps(said) + "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize("how", ["hang", "drip"])
-def test_hanging(results: ResultsFolder, how: str) -> None:
+@contextmanager
+def _server(kind: str) -> Iterator[str]:
+    """Yield the address of a server that does not work."""
+    if kind == "absent":
+        yield f"http://127.0.0.1:{_free_port()}"
+        return
     with Misbehaving(refuse(500)) as server:
-        server.behave = getattr(server, how)
-        seconds, said = _tracked(results, server.address)
-    assert seconds < LIMIT_S
-    assert said["status"] == "failed"
+        if kind != "refuses":
+            server.behave = getattr(server, kind)
+        yield server.address
 
 
-def test_a_port_that_takes_connections_and_never_reads(results: ResultsFolder) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        seconds, said = _tracked(results, address)
-    assert seconds < LIMIT_S
-    assert said["status"] == "failed"
+@pytest.mark.parametrize("kind", ["absent", "refuses", "hang", "drip"])
+def test_track_does_not_wait_for_a_server(
+    results: ResultsFolder, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {path: path.read_bytes() for path in results.root.rglob("*") if path.is_file()}
+    with _server(kind) as address:
+        began = time.monotonic()
+        status = track(results.root, uri=address.replace("://", f"://me:{PASSWORD}@"))
+    assert time.monotonic() - began < LIMIT_S
+    assert status == 0
+    marker = read_json(results.root / "tracking.json")
+    assert marker["status"] == "failed"
+    assert address.removeprefix("http://") in marker["reason"]
+    assert PASSWORD not in json.dumps(marker) + caplog.text
+    assert all(path.read_bytes() == content for path, content in files.items())
 
 
 # --- a real server that dies in the middle ----------------------------------------------------
 
 
 @contextmanager
-def _mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    folder.mkdir(exist_ok=True)
+def _mlflow_server(folder: Path, port: int) -> Iterator[None]:
+    import requests
+
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder / 'server.db'}"),
@@ -194,57 +168,41 @@ def _mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]
             command, stdout=log, stderr=log, env={**os.environ, **quiet}, start_new_session=True
         )
     try:
-        _wait_for(port, server)
-        yield server
-    finally:
-        _kill(server)
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    import requests
-
-    end = time.monotonic() + 120
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok:
-                return
-        except requests.RequestException:
+        end = time.monotonic() + 120
+        while True:
+            assert time.monotonic() < end and server.poll() is None, "the server did not start"
+            with suppress(requests.RequestException):
+                if requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok:
+                    break
             time.sleep(0.3)
-    raise AssertionError("the server did not start")
-
-
-def _kill(server: subprocess.Popen[bytes]) -> None:
-    """Kill the server with its workers, whose process group is its own."""
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait(30)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)  # with its workers
+        server.wait(30)
 
 
 class Proxy(Misbehaving):
-    """Passes requests on to a server, until it has passed so many; then it breaks."""
+    """Passes the first ``limit`` requests to a server; then it hangs."""
 
-    def __init__(self, target: str, after: int, how: str) -> None:
+    def __init__(self, target: str, limit: int) -> None:
         super().__init__(self._pass)
-        self.target, self.after, self.how = target, after, how
+        self.target, self.limit = target, limit
         self.broke: float | None = None
 
     def _pass(self, request: BaseHTTPRequestHandler) -> None:
         import requests
 
-        if self.requests > self.after:
+        if self.requests > self.limit:
             self.broke = self.broke or time.monotonic()
-            if self.how == "hang":
-                self.hang(request)
-            request.close_connection = True
-            request.connection.close() if self.how == "close" else None
+            self.hang(request)
             return
         length = int(request.headers.get("Content-Length") or 0)
-        headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
         answer = requests.request(
             request.command,
             self.target + request.path,
             data=request.rfile.read(length),
-            headers=headers,
+            headers={k: v for k, v in request.headers.items() if k.lower() != "host"},
             timeout=60,
         )
         request.send_response(answer.status_code)
@@ -254,85 +212,28 @@ class Proxy(Misbehaving):
         request.wfile.write(answer.content)
 
 
-def _stored(address: str) -> dict[str, Any]:
-    """Return what a store holds, without its identifiers."""
-    from track_store import Store
-
-    store = Store.__new__(Store)
-    from mlflow import MlflowClient
-
-    store.client = MlflowClient(address)
-    content = store.content()
-    for run in content.values():
-        run["metrics"] = {name: sorted(values) for name, values in run["metrics"].items()}
-        run.pop("weights")
-        # Where it went on is the number of bytes sent; how often it began is not part of it.
-        run["tags"].pop("mlflow.note.content", None)
-    return content
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("how", ["hang", "close"])
-def test_dying_in_the_middle_and_completed_by_a_later_import(
-    results: ResultsFolder, tmp_path: Path, how: str
+def test_track_completes_what_a_dying_server_interrupted(
+    results: ResultsFolder, tmp_path: Path
 ) -> None:
     undisturbed = f"sqlite:///{tmp_path / 'undisturbed.db'}"
     assert track(results.root, uri=undisturbed, strict=True) == 0
-    port = int(_closed_port().rpartition(":")[2])
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        del os.environ[name]
+    port = _free_port()
     address = f"http://127.0.0.1:{port}"
-    with _mlflow_server(tmp_path / "server", port):
-        for after in (5, 20, 40):
-            with Proxy(address, after, how) as proxy:
-                _, said = _tracked(results, proxy.address)
+    with _mlflow_server(tmp_path, port):
+        for limit in (5, 20, 40):
+            with Proxy(address, limit) as proxy:
+                assert track(results.root, uri=proxy.address) == 0
                 ended = time.monotonic()
-            assert said["status"] == "failed", after
-            assert proxy.broke is not None
-            assert ended - proxy.broke < LIMIT_S, after
-        # The command of docs/tracking.md.
-        done = subprocess.run(
-            [sys.executable, "-m", "icmbench", "track", str(results.root), "--strict"],
-            env={**os.environ, "MLFLOW_TRACKING_URI": address},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        stored = _stored(address)
-    assert len(stored) == RUNS
-    assert stored == _stored(undisturbed)
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(600)
-def test_killed_in_the_middle_and_started_again(results: ResultsFolder, tmp_path: Path) -> None:
-    """The server's own processes are killed while runs are being sent to it."""
-    port = int(_closed_port().rpartition(":")[2])
-    address = f"http://127.0.0.1:{port}"
-    killed: list[float] = []
-    with _mlflow_server(tmp_path / "server", port) as server:
-        proxy = Proxy(address, 10**9, "hang")
-        passing = proxy.behave
-
-        def kill_later(request: BaseHTTPRequestHandler) -> None:
-            if proxy.requests == 40:
-                _kill(server)
-                killed.append(time.monotonic())
-            try:
-                passing(request)
-            except OSError:  # nobody is there to pass it on to
-                request.close_connection = True
-
-        proxy.behave = kill_later
-        with proxy:
-            _, said = _tracked(results, proxy.address)
-            ended = time.monotonic()
-    assert said["status"] == "failed"
-    assert killed and ended - killed[0] < LIMIT_S
-    with _mlflow_server(tmp_path / "server", port):
+            assert read_json(results.root / "tracking.json")["status"] == "failed"
+            assert proxy.broke is not None and ended - proxy.broke < LIMIT_S
         assert track(results.root, uri=address, strict=True) == 0
-        stored = _stored(address)
-        again = track(results.root, uri=address, strict=True)
-        assert again == 0 and _stored(address) == stored
+        stored = Stored(results.root, address).content()
     assert len(stored) == RUNS
-    said = json.loads((results.root / "tracking.json").read_text())
-    assert (said["status"], said["created"], said["values"]) == ("done", 0, 0)
+    expected = Stored(results.root, undisturbed).content()
+    for run in (*stored.values(), *expected.values()):
+        run["versions"] = len(run["versions"])
+    assert stored == expected

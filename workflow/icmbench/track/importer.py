@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icmbench.config.summary import read_plan
+from icmbench.config.summary import read_summary
 from icmbench.errors import UserError
 from icmbench.track.model import mlmodel
 from icmbench.track.points import Run
@@ -27,17 +27,16 @@ if TYPE_CHECKING:
 
 KEY = "run_key"
 _PARENT = "mlflow.parentRunId"
-# Digests of what a run holds: set last, so that a run without them was cut off. Values are apart,
-# since those of a training run in progress grow.
+# Tags with digests of what a run holds. The first is set last: a run without it was cut off. The
+# second is apart because the values of a training run in progress grow.
 _CONTENT, _VALUES = "icmbench.content", "icmbench.values"
 _MODEL_TAGS = ("study", "scale", "variant", "codec", "task", "mode")
 _VERSION_TAGS = (
     *("rate_index", "rate_parameter", "rate_value", "seed"),
     *("git_commit", "weights_path", "weights_sha256"),
 )
-# MLflow's limits for one call.
-_PAGE, _BATCH, _PARAMETERS = 1000, 900, 100
-_DIGEST_LENGTH = 32
+# MLflow's limits: runs of a page, values and parameters of a call, length of a data set's digest.
+_PAGE, _BATCH, _PARAMETERS, _DIGEST = 1000, 900, 100, 32
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +48,8 @@ class ImportResult:
     Attributes:
         uri: the store, without credentials.
         runs: runs of the results folder.
-        created: runs that were new.
-        replaced: runs that were deleted and created again, because their content changed.
+        created: new runs.
+        replaced: runs whose content had changed.
         extended: runs that got new values of a training run in progress.
         complete: whether every operating point is trained and evaluated as planned.
         problems: messages of files that cannot be read; their runs are left out.
@@ -83,17 +82,17 @@ def track(
     """
     if watch is not None and watch <= 0:
         raise UserError(f"watch is {watch}; it must be above 0 seconds")
-    result = _try_import(root, uri, patient=strict or watch is not None)
+    report = _try_import(root, uri, patient=strict or watch is not None)
     if watch is None:  # the file is the rule's output; a watch beside the workflow leaves it alone
-        write_json(root / "tracking.json", result)
-    status = int(strict and (result["status"] == "failed" or bool(result["problems"])))
+        write_json(root / "tracking.json", report)
+    failed = strict and (report["status"] == "failed" or bool(report["problems"]))
     try:
-        while watch is not None and not status and not result.get("complete"):
+        while watch is not None and not failed and not report.get("complete"):
             time.sleep(watch)
-            result = _try_import(root, uri, patient=True)
+            report = _try_import(root, uri, patient=True)
     except KeyboardInterrupt:
         logger.info("stopped watching")
-    return status
+    return int(failed)
 
 
 def _try_import(root: Path, uri: str | None, patient: bool) -> dict[str, Any]:
@@ -132,8 +131,8 @@ def sync(root: Path, uri: str | None = None, patient: bool = False) -> ImportRes
     Raises:
         UserError: for a missing plan or table, or a store that fails.
     """
-    plan = read_plan(root)
-    uri = store_address(root, uri, plan["run"]["tracking"].get("uri"))
+    plan = read_summary(root)
+    uri = store_address(root, uri, plan.run.tracking.uri)
     # Everything is read first: the store is locked as briefly as possible.
     studies = list(read_studies(root, plan))
     counts: Counter[str] = Counter()
@@ -144,27 +143,29 @@ def sync(root: Path, uri: str | None = None, patient: bool = False) -> ImportRes
     return ImportResult(
         hide_secrets(uri, uri),
         runs=sum(len(study.runs) for study in studies),
-        **{action: counts[action] for action in ("created", "replaced", "extended")},
+        created=counts["created"],
+        replaced=counts["replaced"],
+        extended=counts["extended"],
         complete=all(study.complete for study in studies),
         problems=[problem for study in studies for problem in study.problems],
     )
 
 
 def _push_study(client: MlflowClient, study: StudyRuns, artifacts: str | None) -> Counter[str]:
+    """Bring the runs of a study into its experiment; count what was done."""
     experiment = _experiment(client, study, artifacts)
     held: dict[str, Any] = {}
-    for run in _runs(client, experiment):
-        key = run.data.tags.get(KEY)
+    for found in _runs(client, experiment):
+        key = found.data.tags.get(KEY)
         if key in held:  # two machines imported into one server at once
-            _delete(client, run.info.run_id)
+            _delete(client, found.info.run_id)
         elif key is not None:
-            held[key] = run
-    ids: dict[str, str] = {}
+            held[key] = found
+    ids: dict[str | None, str] = {}
     counts: Counter[str] = Counter()
     for run in study.runs:
-        parent = ids.get(run.parent or "")
-        ids[run.key], action = _push(client, experiment, run, held.get(run.key), parent)
-        counts[action] += 1
+        ids[run.key], done = _push(client, experiment, run, held.get(run.key), ids.get(run.parent))
+        counts[done] += 1
     return counts
 
 
@@ -174,11 +175,6 @@ def _experiment(client: MlflowClient, study: StudyRuns, artifacts: str | None) -
     if found is None:
         place = artifacts and f"{artifacts}/{study.experiment}"
         found = client.get_experiment(client.create_experiment(study.experiment, place))
-    if found.lifecycle_stage == "deleted":
-        raise UserError(
-            f"MLflow experiment {study.experiment!r} was deleted; restore it in MLflow's interface "
-            "or set another tracking.experiment in config.yaml"
-        )
     curves = (
         f"#/experiments/{found.experiment_id}/runs?searchFilter=tags.kind+%3D+%27variant%27"
         "&compareRunsMode=CHART&workflowType=machine_learning"
@@ -195,7 +191,7 @@ def _experiment(client: MlflowClient, study: StudyRuns, artifacts: str | None) -
 
 
 def _runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
-    token = None
+    token: str | None = None
     while token != "":
         page = client.search_runs([experiment], max_results=_PAGE, page_token=token)
         yield from page
@@ -221,37 +217,22 @@ def _push(
         held: the run of this key in the store (``mlflow.entities.Run``), or None.
         parent: identifier of the parent run, or None.
     """
-    digest = _digest(run)
-    count = -1
-    if held is not None:
-        count = _known_values(run, held) if held.data.tags.get(_CONTENT) == digest else -1
-    if held is None or count < 0:
-        if held is not None:
-            _delete(client, held.info.run_id)
-        return _create(client, experiment, run, digest, parent), "replaced" if held else "created"
-    run_id = str(held.info.run_id)
-    if parent and held.data.tags.get(_PARENT) != parent:
+    files = {path.name: sha256_file(path) for path in run.artefacts}
+    digest = digest_json({**vars(run), "values": [], "artefacts": files, "folder": ""})
+    if held is None:
+        return _create(client, experiment, run, digest, parent), "created"
+    run_id, tags = str(held.info.run_id), held.data.tags
+    count = int(tags.get(_VALUES, "0").partition(" ")[0])
+    if tags.get(_CONTENT) != digest or tags.get(_VALUES) != _values_tag(run, count):
+        _delete(client, run_id)
+        return _create(client, experiment, run, digest, parent), "replaced"
+    if parent and tags.get(_PARENT) != parent:
         client.set_tag(run_id, _PARENT, parent)
     if count == len(run.values):
         return run_id, "unchanged"
-    _log_values(client, run_id, run, count)
+    _log_batches(client, run_id, run, first=count)
+    client.set_tag(run_id, _VALUES, _values_tag(run, len(run.values)))
     return run_id, "extended"
-
-
-def _digest(run: Run) -> str:
-    """Return a digest of everything but the values."""
-    files = {path.name: sha256_file(path) for path in run.artefacts}
-    data = [vars(use) for use in run.data]
-    times = [run.started, run.ended]
-    return digest_json(
-        [run.name, run.status, times, run.parameters, run.tags, data, files, run.model]
-    )
-
-
-def _known_values(run: Run, held: Any) -> int:
-    """Return how many of a run's values the store holds; -1 if it holds others."""
-    count = int(held.data.tags.get(_VALUES, "0").partition(" ")[0])
-    return count if held.data.tags.get(_VALUES) == _values_tag(run, count) else -1
 
 
 def _values_tag(run: Run, count: int) -> str:
@@ -261,31 +242,16 @@ def _values_tag(run: Run, count: int) -> str:
 def _create(
     client: MlflowClient, experiment: str, run: Run, digest: str, parent: str | None
 ) -> str:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    tags = {**run.tags, KEY: run.key, **({_PARENT: parent} if parent else {})}
+    tags = {**run.tags, KEY: run.key, _VALUES: _values_tag(run, len(run.values))}
+    tags |= {_PARENT: parent} if parent else {}
     created = client.create_run(experiment, run.started, tags, run.name)
     run_id = str(created.info.run_id)
-    _log_values(client, run_id, run, 0)
-    inputs = [
-        DatasetInput(
-            Dataset(
-                name=use.name,
-                digest=use.digest[:_DIGEST_LENGTH],
-                source_type="code",
-                source=use.source,
-                profile=json.dumps({"sha256": use.digest}),
-            ),
-            tags=[InputTag("mlflow.data.context", use.context)],
-        )
-        for use in run.data
-    ]
-    if inputs:
-        client.log_inputs(run_id, datasets=inputs)
+    _log_batches(client, run_id, run)
+    _log_data(client, run_id, run)
     if run.artefacts:
         _attach(client, created, run)
     if run.model:
-        _register(client, run_id, run)
+        _register(client, run_id, run, run.model)
     if run.ended is None:
         client.update_run(run_id, run.status)
     else:
@@ -294,8 +260,8 @@ def _create(
     return run_id
 
 
-def _log_values(client: MlflowClient, run_id: str, run: Run, first: int) -> None:
-    """Send the values from the index ``first`` on; with the very first also the parameters."""
+def _log_batches(client: MlflowClient, run_id: str, run: Run, first: int = 0) -> None:
+    """Send the values from index ``first`` on, and with the very first the parameters."""
     from mlflow.entities import Metric, Param
 
     values = [Metric(*value) for value in run.values[first:]]
@@ -303,20 +269,30 @@ def _log_values(client: MlflowClient, run_id: str, run: Run, first: int) -> None
     while values or parameters:
         client.log_batch(run_id, values[:_BATCH], parameters[:_PARAMETERS])
         values, parameters = values[_BATCH:], parameters[_PARAMETERS:]
-    client.set_tag(run_id, _VALUES, _values_tag(run, len(run.values)))
+
+
+def _log_data(client: MlflowClient, run_id: str, run: Run) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for use in run.data:
+        profile, digest = json.dumps({"sha256": use.sha256}), use.sha256[:_DIGEST]
+        dataset = Dataset(use.name, digest, "code", use.settings, profile=profile)
+        inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", use.context)]))
+    if inputs:
+        client.log_inputs(run_id, datasets=inputs)
 
 
 def _attach(client: MlflowClient, created: Any, run: Run) -> None:
     """Attach the files of a run; figures and the final weights in folders of their own."""
     from mlflow.utils.file_utils import get_local_path_or_none
 
-    run_id = str(created.info.run_id)
+    run_id, weights = str(created.info.run_id), run.folder / "weights.pt"
     figures = {f"figures/{path.name}": path for path in run.artefacts if path.suffix == ".png"}
-    files = {path.name: path for path in run.artefacts if path.suffix != ".png"} | figures
-    weights = run.folder / "weights.pt"
-    local = get_local_path_or_none(created.info.artifact_uri)
+    files = figures | {path.name: path for path in run.artefacts if path.suffix != ".png"}
     if run.model:
         files["model/run.json"] = run.folder / "run.json"
+        local = get_local_path_or_none(created.info.artifact_uri)
         if local:  # a second name of the file takes no space
             link(weights, Path(local, "model", weights.name))
         else:
@@ -331,14 +307,12 @@ def _attach(client: MlflowClient, created: Any, run: Run) -> None:
         client.log_artifacts(run_id, folder)
 
 
-def _register(client: MlflowClient, run_id: str, run: Run) -> None:
-    """Make the final weights of a run a version of its variant's registered model."""
-    name = str(run.model)
+def _register(client: MlflowClient, run_id: str, run: Run, model: str) -> None:
+    """Make the final weights of a run a version of the registered model of its variant."""
     tags = {tag: run.tags[tag] for tag in _MODEL_TAGS}
-    if not client.search_registered_models(f"name='{name}'"):
+    if not client.search_registered_models(f"name='{model}'"):
         about = f"Weights of **{run.tags['label']}**: one version for each operating point."
-        client.create_registered_model(name, tags, about)
-    tags |= {tag: run.tags[tag] for tag in _VERSION_TAGS if tag in run.tags}
-    description = f"{run.name}: `{run.tags['weights_path']}`"
-    source = f"runs:/{run_id}/model"
-    client.create_model_version(name, source, run_id, {**tags, KEY: run.key}, None, description)
+        client.create_registered_model(model, tags, about)
+    tags |= {tag: run.tags[tag] for tag in _VERSION_TAGS if tag in run.tags} | {KEY: run.key}
+    about = f"{run.name}: `{run.tags['weights_path']}`"
+    client.create_model_version(model, f"runs:/{run_id}/model", run_id, tags, description=about)

@@ -1,18 +1,18 @@
 """Registered weights: the files of a model version, and what ``mlflow.pyfunc`` loads from them.
 
 The folder of a version holds ``MLmodel``, and ``run.json`` and ``weights.pt`` of the training run.
-Nothing in it is executed: the loader is this module.
+Nothing in it is executed: MLflow imports this module and calls :func:`_load_pyfunc`.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icmbench.errors import UserError
 from icmbench.utils.files import read_object
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def mlmodel(run_id: str) -> str:
-    """Return the file ``MLmodel`` of a run's final weights."""
+    """Return the content of ``MLmodel`` for the final weights of a run."""
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -35,43 +35,45 @@ def mlmodel(run_id: str) -> str:
     return str(model.to_yaml())
 
 
-class CodedVision:
-    """The networks of a training run: what it trained, and the codec whose features a task reads.
+class TrainedNetworks:
+    """The networks that a training run trained, and the codec whose features its task reads.
 
     Args:
         folder: holds ``run.json`` and ``weights.pt``.
 
     Raises:
-        UserError: for weights that are missing or damaged, also of the codec.
+        UserError: for weights that are missing or damaged. A codec that only feeds the task is read
+            from where the training run read it.
     """
 
     def __init__(self, folder: Path) -> None:
+        from icmbench.jobs import TrainJob, WeightsSpec
         from icmbench.networks.build import build_codec, build_task
         from icmbench.networks.weights import load_tensors
         from icmbench.plugins import load_modules
         from icmbench.registry import CODECS, TASKS
 
-        job = read_object(folder / "run.json", "job")["job"]
-        load_modules(job["modules"])
+        record = read_object(folder / "run.json", "job")
+        job = TrainJob.model_validate_json(json.dumps(record["job"]))
+        load_modules(job.modules)
         weights = folder / "weights.pt"
-        trained = load_tensors(weights, "register it again")
-        entry = TASKS[job["task"]["name"]]
+        trained = load_tensors(weights, "import the run again")
+        entry = TASKS[job.task.name]
         self.reads_features = entry.input_kind == "features"
-        self.outputs = CODECS[job["codec"]["name"]].outputs
+        self.outputs = CODECS[job.codec.name].outputs
         self.codec = self.task = None
-
-        def own(part: str) -> dict[str, Any]:
-            settings = job[part]
-            here = {"weights": str(weights), "weights_of": settings["name"], "weights_part": part}
-            return {**settings, **here} if trained[part] is not None else settings
-
+        codec, task = job.codec, job.task
+        if trained["codec"] is not None:
+            own = WeightsSpec(source=str(weights), of=codec.name, part="codec")
+            codec = codec.model_copy(update={"weights": own})
         if trained["codec"] is not None or self.reads_features:
-            self.codec = build_codec(own("codec"))
+            self.codec = build_codec(codec)
             self.codec.prepare_coding()
             self.codec.requires_grad_(False)
-        # What trains a codec's own network is not a task for images.
         if trained["task"] is not None and not entry.trains_codec:
-            self.task = build_task(own("task")).eval().requires_grad_(False)
+            own = WeightsSpec(source=str(weights), of=task.name, part="task")
+            task = task.model_copy(update={"weights": own})
+            self.task = build_task(task).eval().requires_grad_(False)
 
     def predict(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Code images and run the task on what is decoded.
@@ -80,13 +82,13 @@ class CodedVision:
             images: float32 [N, 3, H, W] in [0, 1].
 
         Returns:
-            One dictionary for each image. With a codec: ``bits``, the length of the bitstream, and
-            ``image``, float32 [3, H, W] in [0, 1], or ``features``, float32 [C, h, w]. With a task:
-            its predictions as arrays, e.g. ``boxes``, ``labels``, ``scores`` or ``logits``.
+            One dictionary for each image. With a codec: ``bits`` of its bitstream, and ``image``,
+            float32 [3, H, W] in [0, 1], or ``features``, float32 [C, h, w]. With a task: its
+            predictions as arrays, e.g. ``boxes``, ``labels`` and ``scores``, or ``logits``.
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             return [self._one(torch.from_numpy(image)) for image in images]
 
     def _one(self, image: torch.Tensor) -> dict[str, Any]:
@@ -101,23 +103,24 @@ class CodedVision:
             encoded = self.codec.encode(to_image(image))
             decoded = self.codec.decode(encoded.data)
             result["bits"] = encoded.bits
+            features: Any = None
             if "features" in self.outputs:
                 features = self.codec.features(decoded)
-                height, width = image.shape[-2:]
-                multiple = self.codec.multiple
-                padded = (height + -height % multiple, width + -width % multiple)
                 result["features"] = features[0]
-                inputs = Features(features, [(height, width)], padded)
                 decoded = self.codec.image(decoded) if "images" in self.outputs else None
             if decoded is not None:
                 result["image"] = to_tensor(decoded)[0]
-                inputs = inputs if self.reads_features else [result["image"]]
+                inputs = [result["image"]]
+            if self.reads_features:
+                size = (image.shape[-2], image.shape[-1])
+                height, width = (side + -side % self.codec.multiple for side in size)
+                inputs = Features(features, [size], (height, width))
         if self.task is not None:
             (predicted,) = self.task.predict(inputs)
             result |= predicted if isinstance(predicted, dict) else {"logits": predicted}
         return {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in result.items()}
 
 
-def _load_pyfunc(path: str) -> CodedVision:
-    """Return the model of a folder; MLflow's interface for loaders."""
-    return CodedVision(Path(path))
+def _load_pyfunc(path: str) -> TrainedNetworks:
+    """Return the networks of a folder; MLflow's interface of a loader."""
+    return TrainedNetworks(Path(path))

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.errors import damaged_file, unknown
 from icmbench.evaluate.stamp import check_files
+from icmbench.jobs import EvaluateCurve, read_job
 from icmbench.utils.files import read_object
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
@@ -31,9 +33,11 @@ _STATUS: dict[str, Status] = {
 }
 # Paths on this machine, and what tags hold already.
 _NO_PARAMETERS = frozenset({"key", "output", "folder", "manifest", "modules"})
-_OWN = ("study", "variant", "mode", "rate_index", "rate_parameter", "rate_value", "seed")
-_TAGS = (*_OWN, "label", "codec", "task", "dataset", "scale", "encoding")
-_RATES = ("bpp", "bpp_mean", "bpp_coded", "bpp_estimated")
+# What every training run leaves in run.json.
+_NEEDED = (
+    *("status", "started", "finished", "steps", "steps_done", "final", "parameters", "job"),
+    *("dataset", "environment", "weights_sha256", "fingerprint", "error"),
+)
 
 
 class Value(NamedTuple):
@@ -46,11 +50,11 @@ class Value(NamedTuple):
 
 
 class DataUse(NamedTuple):
-    """A data set that a run read: ``name`` with its split, ``settings`` as JSON."""
+    """A data set that a run read: its name and split, for training or evaluation, as JSON."""
 
     name: str
     sha256: str
-    context: Literal["training", "evaluation"]
+    context: str
     settings: str
 
 
@@ -90,14 +94,14 @@ class Run:
 
 
 def read_point(
-    root: Path, plan: Json, point: Json, parent: str, name: str, rows: list[Json]
+    root: Path, plan: PlanSummary, point: PointSummary, parent: str, name: str, rows: list[Json]
 ) -> tuple[Run | None, bool]:
     """Return the run of an operating point, None without files, and whether it is final.
 
     Args:
         root: ``results/<scale>``.
         plan: content of ``plan.json``.
-        point: an entry of the plan's ``points`` that is trained, evaluated or both.
+        point: one of the plan that is trained, evaluated or both.
         parent: key of the variant's run.
         name: of the variant, to display.
         rows: of the operating point in ``curves.csv``.
@@ -105,54 +109,49 @@ def read_point(
     Raises:
         UserError: naming the file that cannot be read.
     """
-    folder = root / "runs" / point["key"]
-    training = _record(folder / "run.json", "status", "started") if point["trained"] else {}
-    evaluation = _record(folder / "evaluate.json", "metrics") if point["evaluated"] else {}
+    folder = root / "runs" / point.key
+    training = _record(folder / "run.json", *_NEEDED) if point.trained else {}
+    evaluation = _record(folder / "evaluate.json", "metrics", "dataset") if point.evaluated else {}
     if not training and not evaluation:
         return None, False
     status = _status(folder, training)
-    trained = bool(training) and status == "FINISHED"
+    trained, running = bool(training) and status == "FINISHED", status == "RUNNING"
     log = list(_training_log(folder / "metrics.jsonl")) if training else []
-    started, ended, measured = _times(folder, training, evaluation, status, log)
-    weights = folder / "weights.pt"
-    model = _model(plan, point) if trained and weights.is_file() else None
-    running = status == "RUNNING"  # steps and run.json change with every checkpoint
+    started, ended, measured = _times(folder, training, evaluation, running, log)
+    model = _model(plan, point) if trained and (folder / "weights.pt").is_file() else None
+    tags = {
+        **point.model_dump(exclude={"key", "folder", "trained", "evaluated"}),
+        **_environment((training or evaluation).get("environment") or {}),
+        "kind": "operating point",
+        "stage": "evaluated" if evaluation else "trained" if trained else "training",
+        "mlflow.note.content": _note(point, model),
+    }
+    if training:
+        tags |= {name: training[name] for name in ("fingerprint", "error", "weights_sha256")}
+        tags["training_data.digest"] = training["dataset"]["digest"]
+    if training and not running:  # steps and run.json change with every checkpoint
+        tags["steps"] = f"{training['steps_done']}/{training['steps']}"
+    if trained:
+        tags["weights_path"] = (folder / "weights.pt").relative_to(root.parent).as_posix()
+    records = (
+        [folder / "evaluate.json"] if running else [folder / "run.json", folder / "evaluate.json"]
+    )
     run = Run(
-        key=point["key"],
-        name=f"{name}, rate {point['rate_index']}, seed {point['seed']}",
+        key=point.key,
+        name=f"{name}, rate {point.rate_index}, seed {point.seed}",
         status=status,
         started=started,
         ended=ended,
         parent=parent,
         parameters=_parameters(root, point, training),
-        tags=texts(
-            {
-                **{name: point[name] for name in _TAGS},
-                **_environment((training or evaluation).get("environment") or {}),
-                "kind": "operating point",
-                "stage": "evaluated" if evaluation else "trained" if trained else "training",
-                "steps": f"{training['steps_done']}/{training['steps']}"
-                if training and not running
-                else None,
-                "error": training.get("error"),
-                "fingerprint": training.get("fingerprint"),
-                "weights_sha256": training.get("weights_sha256"),
-                "weights_path": weights.relative_to(root.parent).as_posix() if trained else None,
-                "training_data.digest": training.get("dataset", {}).get("digest"),
-                "mlflow.note.content": _note(point, model),
-            }
-        ),
+        tags=texts(tags),
         values=log + numbers(_results(point, training, evaluation, rows), measured),
         data=list(_data(plan, training, evaluation)),
-        artefacts=[
-            path
-            for path in (folder / "run.json", folder / "evaluate.json")
-            if path.is_file() and not (running and path.name == "run.json")
-        ],
+        artefacts=[path for path in records if path.is_file()],
         model=model,
         folder=folder,
     )
-    return run, trained >= point["trained"] and bool(evaluation) >= point["evaluated"]
+    return run, trained >= point.trained and bool(evaluation) >= point.evaluated
 
 
 def _record(path: Path, *needed: str) -> Json:
@@ -168,15 +167,14 @@ def _status(folder: Path, training: Json) -> Status:
     status = training.get("status", "finished")  # without training, there is an evaluation
     if status not in _STATUS:
         raise damaged_file(folder / "run.json", unknown("status", status, _STATUS))
-    if status == "running":
-        files = [path for path in (folder / "run.json", folder / "metrics.jsonl") if path.exists()]
-        if time.time() - max(path.stat().st_mtime for path in files) > STALE_S:
-            return "KILLED"
+    files = [path for path in (folder / "run.json", folder / "metrics.jsonl") if path.exists()]
+    if status == "running" and time.time() - max(map(written, files)) / 1000 > STALE_S:
+        return "KILLED"
     return _STATUS[status]
 
 
 def _times(
-    folder: Path, training: Json, evaluation: Json, status: Status, log: list[Value]
+    folder: Path, training: Json, evaluation: Json, running: bool, log: list[Value]
 ) -> tuple[int, int | None, int]:
     """Return start, end and the time of results, in Unix milliseconds."""
     evaluated = written(folder / "evaluate.json") if evaluation else 0
@@ -184,11 +182,8 @@ def _times(
         return evaluated - round(1000 * evaluation.get("wall_seconds", 0)), evaluated, evaluated
     # A resumed training run has a new start; its log keeps the first one.
     started = min([round(1000 * training["started"]), *(value.time for value in log[:1])])
-    ended = None
-    if status != "RUNNING":
-        finished = training.get("finished")
-        ended = round(1000 * finished) if finished else written(folder / "run.json")
-    return started, ended, evaluated or ended or started
+    finished = round(1000 * (training["finished"] or 0)) or written(folder / "run.json")
+    return started, None if running else finished, evaluated or (started if running else finished)
 
 
 def _training_log(path: Path) -> Iterator[Value]:
@@ -197,7 +192,9 @@ def _training_log(path: Path) -> Iterator[Value]:
         try:
             row = json.loads(line)
             values = [
-                Value(f"{row['split']}/{name}", float(value), round(1000 * row["time"]), row["step"])
+                Value(
+                    f"{row['split']}/{name}", float(value), round(1000 * row["time"]), row["step"]
+                )
                 for name, value in row["values"].items()
                 if value is not None
             ]
@@ -206,27 +203,25 @@ def _training_log(path: Path) -> Iterator[Value]:
         yield from values
 
 
-def _parameters(root: Path, point: Json, training: Json) -> dict[str, str]:
+def _parameters(root: Path, point: PointSummary, training: Json) -> dict[str, str]:
     """Return the settings of the training job, or of the evaluation without one."""
-    job: Json = training.get("job") or {}
-    curve = root / "plan" / "evaluate" / point["study"] / f"{point['variant']}.json"
-    if not training and curve.is_file():
-        jobs = read_object(curve, "jobs")["jobs"]
-        job = next((job for job in jobs if job["key"] == point["key"]), {})
-    job = {**job, **{name: point[name] for name in _OWN}}
-    return flatten({name: value for name, value in job.items() if value is not None})
+    if training:
+        return flatten(training["job"])
+    curve = root / "plan" / "evaluate" / point.study / f"{point.variant}.json"
+    jobs = {job.key: job for job in read_job(curve, EvaluateCurve).jobs}
+    return flatten(jobs[point.key].model_dump(mode="json")) if point.key in jobs else {}
 
 
-def _results(point: Json, training: Json, evaluation: Json, rows: list[Json]) -> Json:
+def _results(point: PointSummary, training: Json, evaluation: Json, rows: list[Json]) -> Json:
     """Return final values by name: of the tables, the evaluation and the training run."""
     values: Json = {}
     for row in rows:
         metric = row["metric"]
-        values |= {name: row[name] for name in _RATES if name in row}
+        values |= {name: value for name, value in row.items() if name.startswith("bpp")}
         values |= {metric: row["value"], "n_images": row.get("n_images")}
         values |= {f"interval/{metric}_{bound}": row.get(bound) for bound in ("low", "high")}
     values |= evaluation.get("metrics", {})
-    if point["encoding"] is None:  # the 24 bpp of original images would flatten every plot
+    if point.encoding is None:  # the 24 bpp of original images would flatten every plot
         values = {name: value for name, value in values.items() if not name.startswith("bpp")}
     if evaluation:
         values["n_images"] = evaluation.get("n_images")
@@ -250,26 +245,25 @@ def _environment(environment: Json) -> Json:
     }
 
 
-def _data(plan: Json, training: Json, evaluation: Json) -> Iterator[DataUse]:
+def _data(plan: PlanSummary, training: Json, evaluation: Json) -> Iterator[DataUse]:
     for record, context in ((training, "training"), (evaluation, "evaluation")):
-        dataset = record.get("dataset")
-        if dataset:
-            settings = plan["datasets"].get(dataset["role"], {})
-            source = {k: v for k, v in settings.items() if k not in _NO_PARAMETERS}
+        if record:
+            dataset = record["dataset"]
+            settings = plan.datasets[dataset["role"]].settings.model_dump_json()
             name = f"{dataset['name']}:{dataset.get('split', 'train')}"
-            yield DataUse(name, dataset["digest"], context, json.dumps(source, sort_keys=True))
+            yield DataUse(name, dataset["digest"], context, settings)
 
 
-def _model(plan: Json, point: Json) -> str:
+def _model(plan: PlanSummary, point: PointSummary) -> str:
     """Return e.g. ``icmbench.chamain2021.mini.hyperprior.faster-rcnn.j-ft``, without / and :."""
-    parts = (plan["run"]["tracking"]["experiment"], point["study"], point["scale"])
-    return re.sub(r"[/:']", ".", "/".join((*parts, point["variant"])))
+    parts = (plan.run.tracking.experiment, point.study, point.scale, point.variant)
+    return re.sub(r"[/:']", ".", "/".join(parts))
 
 
-def _note(point: Json, model: str | None) -> str:
-    rate = f" at {point['rate_parameter']} {point['rate_value']}" if point["rate_parameter"] else ""
+def _note(point: PointSummary, model: str | None) -> str:
+    rate = f" at {point.rate_parameter} {point.rate_value}" if point.rate_parameter else ""
     link = f". [Registered weights](#/models/{model})" if model else ""
-    return f"**{point['label']}**{rate}, seed {point['seed']}{link}"
+    return f"**{point.label}**{rate}, seed {point.seed}{link}"
 
 
 # --- text, numbers and times as MLflow takes them -------------------------------------------------

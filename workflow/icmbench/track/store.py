@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # With MLflow's own limits each call to a dead server blocks for four minutes. A workflow must not
 # wait for one; with ``--strict`` or ``--watch`` a person does.
-_HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+_HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
 _PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-_CONNECT_S = 4.0
+_CONNECT_S = 3.0
 _LOCK_S = 600.0
 _SQLITE = "sqlite:///"
 # Modules whose errors are failures of the store and not defects of the importer.
@@ -57,7 +57,7 @@ def open_store(root: Path, uri: str, patient: bool = False) -> Iterator[MlflowCl
     Args:
         root: ``<results>/<scale>``; the lock file of a server's store lies beside it.
         uri: see :func:`store_address`.
-        patient: give a slow server 30 s a call and three tries, not 4 s and one.
+        patient: give a slow server 30 s a call and three tries, not 3 s and one.
 
     Raises:
         UserError: for every failure of the store, without credentials.
@@ -125,6 +125,6 @@ def _failure(uri: str, error: Exception) -> UserError:
         first = first.__cause__ or first.__context__ or first
     text = hide_secrets(" ".join(str(first).split()) or type(first).__name__, uri)
     return UserError(
-        f"MLflow at {hide_secrets(uri, uri)} failed: {text[:300]}; the results are complete without "
-        "it: repair the server or set MLFLOW_TRACKING_URI, then import again"
+        f"MLflow at {hide_secrets(uri, uri)} failed: {text[:300]}; the results are complete "
+        "without it: repair the server or set MLFLOW_TRACKING_URI, then import again"
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from icmbench.analyse.checked import read_table
+from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.errors import UserError
 from icmbench.report.outputs import study_page
-from icmbench.track.points import Json, Run, Value, numbers, read_point, texts
+from icmbench.track.points import Json, Run, Value, numbers, read_point, texts, written
 
 #: The report page is attached up to this size.
 MAX_REPORT_BYTES = 10_000_000
@@ -25,9 +26,6 @@ _BD = {
     "accuracy_low": "interval/bd_accuracy_points_low.",
     "accuracy_high": "interval/bd_accuracy_points_high.",
 }
-
-
-_SETTINGS = ("codec", "task", "mode", "dataset")
 
 
 @dataclass
@@ -49,14 +47,14 @@ class StudyRuns:
     problems: list[str] = field(default_factory=list)
 
 
-def read_studies(root: Path, plan: Json) -> Iterator[StudyRuns]:
+def read_studies(root: Path, plan: PlanSummary) -> Iterator[StudyRuns]:
     """Yield the runs of every study of ``results/<scale>``; ``plan`` is its ``plan.json``.
 
     Raises:
         UserError: for a table that cannot be read.
     """
     tables = _Tables(root / "tables")
-    for study in plan["studies"]:
+    for study in plan.studies:
         yield _Study(root, plan, study, tables).read()
 
 
@@ -68,8 +66,7 @@ class _Tables:
         common = ("study", "variant", "metric")
         self.curves = self._read(self.paths[0], *common, "rate_index", "seed", "bpp", "value")
         self.bd = self._read(self.paths[1], *common, "anchor", "bd_rate_pct")
-        written = [path.stat().st_mtime for path in self.paths if path.exists()]
-        self.time = round(1000 * max(written, default=0))  # Unix milliseconds
+        self.time = max((written(path) for path in self.paths if path.exists()), default=0)
 
     @staticmethod
     def _read(path: Path, *columns: str) -> pd.DataFrame:
@@ -77,27 +74,32 @@ class _Tables:
 
 
 class _Study:
-    def __init__(self, root: Path, plan: Json, name: str, tables: _Tables) -> None:
+    def __init__(self, root: Path, plan: PlanSummary, name: str, tables: _Tables) -> None:
         self.root, self.plan, self.name, self.tables = root, plan, name, tables
-        self.about: Json = plan["studies"][name]
-        self.named = {"study": name, "scale": plan["scale"]["name"]}
+        self.about = plan.studies[name]
+        self.labels = [variant.label for variant in self.about.variants.values()]
         # An operating point that only names the weights of another run leaves no files.
-        self.planned: list[Json] = [
+        self.planned = [
             point
-            for point in plan["points"]
-            if point["study"] == name and (point["trained"] or point["evaluated"])
+            for point in plan.points
+            if point.study == name and (point.trained or point.evaluated)
         ]
         self.curves = tables.curves[tables.curves["study"] == name]
-        self.bd: list[Json] = tables.bd[tables.bd["study"] == name].to_dict("records")
+        self.bd = _rows(tables.bd[tables.bd["study"] == name])
+        self.note = (
+            f"**{self.about.title}**\n\n{self.about.summary}\n\n"
+            "Each variant is a run: its curves, with the rate in thousandths of a bit per pixel "
+            "as step, and its BD metrics. Its child runs are the operating points."
+        )
 
     def read(self) -> StudyRuns:
         """Return the runs of the study."""
-        prefix = self.plan["run"]["tracking"]["experiment"]
-        result = StudyRuns(f"{prefix}/{self.name}/{self.named['scale']}", self._note())
+        prefix, scale = self.plan.run.tracking.experiment, self.plan.scale.name
+        result = StudyRuns(f"{prefix}/{self.name}/{scale}", self.note)
         below: list[Run] = []
-        for variant in dict.fromkeys(point["variant"] for point in self.planned):
-            planned = [point for point in self.planned if point["variant"] == variant]
-            points, complete = self._points(variant, planned, result.problems)
+        for variant in dict.fromkeys(point.variant for point in self.planned):
+            planned = [point for point in self.planned if point.variant == variant]
+            points, complete = self._points(planned, result.problems)
             result.complete &= complete
             if points:
                 below += points
@@ -106,19 +108,16 @@ class _Study:
             result.runs.insert(0, self._own(below, result.complete))
         return result
 
-    def _points(
-        self, variant: str, planned: list[Json], problems: list[str]
-    ) -> tuple[list[Run], bool]:
+    def _points(self, planned: list[PointSummary], problems: list[str]) -> tuple[list[Run], bool]:
         """Return the runs of a variant's operating points and whether all are final."""
         runs: list[Run] = []
         complete = True
-        curves = self.curves[self.curves["variant"] == variant]
+        key, label = self._key(planned[0].variant), self._label(planned[0].variant)
+        curve = self.curves[self.curves["variant"] == planned[0].variant]
         for point in planned:
-            of_rate = curves[curves["rate_index"] == point["rate_index"]]
-            rows = of_rate[of_rate["seed"] == point["seed"]].to_dict("records")
-            names = self._key(variant), self._label(variant)
+            own = curve[(curve["rate_index"] == point.rate_index) & (curve["seed"] == point.seed)]
             try:
-                run, final = read_point(self.root, self.plan, point, *names, rows)
+                run, final = read_point(self.root, self.plan, point, key, label, _rows(own))
             except UserError as error:
                 problems.append(str(error))
                 run, final = None, False
@@ -133,17 +132,18 @@ class _Study:
             # A slash would open a section of its own in MLflow's charts for every variant.
             suffix = f".{row['variant']}{self._against(row)}".replace("/", ".")
             values |= {k: v for k, v in _bd(row, suffix).items() if not k.startswith("interval/")}
+        tags = {
+            "kind": "study",
+            "study": self.name,
+            "scale": self.plan.scale.name,
+            "title": self.about.title,
+            **{f"reference.{name}": item for name, item in self.about.reference},
+            "points": f"{len(points)}/{len(self.planned)}",
+            "mlflow.note.content": self.note,
+        }
         report = self.root / "report"
         pages = [report / "index.html", report / study_page(self.name)]
-        reference = self.about.get("reference") or {}
-        tags = {
-            **self.named,
-            "kind": "study",
-            "points": f"{len(points)}/{len(self.planned)}",
-            "title": self.about.get("title"),
-            **{f"reference.{item}": value for item, value in reference.items()},
-            "mlflow.note.content": self._note(),
-        }
+        files = [self.root / "plan.json", *self.tables.paths]
         return Run(
             key=self.name,
             name=f"study: {self.name}",
@@ -151,21 +151,24 @@ class _Study:
             tags=texts(tags),
             values=numbers(values, self.tables.time),
             artefacts=[
-                *(path for path in (self.root / "plan.json", *self.tables.paths) if path.exists()),
+                *(path for path in files if path.exists()),
                 *(p for p in pages if p.exists() and p.stat().st_size < MAX_REPORT_BYTES),
                 *sorted((report / "figures").glob(f"{self.name}-*.png")),
             ],
         )
 
-    def _variant(self, variant: str, planned: list[Json], points: list[Run], final: bool) -> Run:
+    def _variant(
+        self, variant: str, planned: list[PointSummary], points: list[Run], complete: bool
+    ) -> Run:
         """Return the run of a variant: its curves and its BD metrics."""
-        about = self.about["variants"][variant]
-        settings = {"variant": variant, **{name: about[name] for name in _SETTINGS}}
+        about = self.about.variants[variant]
+        settings = about.model_dump(include={"codec", "task", "mode", "dataset"})
+        settings |= {"study": self.name, "variant": variant}
         tags: Json = {
-            **self.named,
             **settings,
             "kind": "variant",
-            "label": about.get("label"),
+            "label": about.label,
+            "scale": self.plan.scale.name,
             "points": f"{len(points)}/{len(planned)}",
         }
         values: Json = {}
@@ -179,8 +182,8 @@ class _Study:
         return Run(
             key=self._key(variant),
             name=self._label(variant),
-            **_span(points, final),
-            parameters=texts({"study": self.name, **settings}),
+            **_span(points, complete),
+            parameters=texts(settings),
             tags=texts(tags),
             values=numbers(values, self.tables.time) + self._curves(variant),
         )
@@ -190,12 +193,8 @@ class _Study:
 
     def _label(self, variant: str) -> str:
         """Return the label of a variant, with its name if several have this label."""
-        variants = self.about["variants"]
-        label = variants[variant].get("label")
-        if not label:
-            return variant
-        several = [about.get("label") for about in variants.values()].count(label) > 1
-        return f"{label} ({variant})" if several else str(label)
+        label = self.about.variants[variant].label
+        return label if self.labels.count(label) == 1 else f"{label} ({variant})"
 
     def _against(self, row: Json) -> str:
         """Return a suffix that names the anchor of a BD row if the variant has several."""
@@ -210,23 +209,20 @@ class _Study:
         """
         by_rate = self.curves.groupby(["variant", "metric", "rate_index"])[["bpp", "value"]]
         means = by_rate.mean().dropna().reset_index()
-        means["step"] = (1000 * means["bpp"]).round().astype(int)
-        uncoded = {point["variant"] for point in self.planned if point["encoding"] is None}
+        means["step"] = (1000 * means["bpp"].astype(float)).round().astype(int)
+        uncoded = {point.variant for point in self.planned if point.encoding is None}
         coded = means.loc[~means["variant"].isin(uncoded), "step"]
         values = []
-        for row in means[means["variant"] == variant].to_dict("records"):
+        for row in _rows(means[means["variant"] == variant]):
             level = variant in uncoded and len(coded)
             steps = sorted({coded.min(), coded.max()}) if level else [row["step"]]
             name = f"curve/{row['metric']}_vs_millibpp"
             values += [Value(name, row["value"], self.tables.time, int(step)) for step in steps]
         return values
 
-    def _note(self) -> str:
-        return (
-            f"**{self.about.get('title', '')}**\n\n{self.about.get('summary', '')}\n\n"
-            "Each variant is a run: its curves, with the rate in thousandths of a bit per pixel "
-            "as step, and its BD metrics. Its child runs are the operating points."
-        )
+
+def _rows(table: pd.DataFrame) -> list[Json]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _span(points: list[Run], complete: bool) -> Json:

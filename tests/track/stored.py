@@ -1,4 +1,4 @@
-"""Asks an MLflow store what it holds."""
+"""Read access to an MLflow store."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from pathlib import Path
 from typing import Any
 
 
-class Store:
-    """What tests ask a store."""
+class Stored:
+    """The content of the store at an address, by default the SQLite file of a results folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, uri: str | None = None) -> None:
         from mlflow import MlflowClient
 
-        self.client = MlflowClient(f"sqlite:///{root.parent / 'mlflow.db'}")
+        self.client = MlflowClient(uri or f"sqlite:///{root.parent / 'mlflow.db'}")
 
-    def runs(self, deleted: bool = False) -> dict[str, Any]:
-        """Return the runs of all experiments by key; a key that is there twice fails."""
-        from mlflow.entities import ViewType
-
-        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    def runs(self) -> dict[str, Any]:
+        """Return the runs of all experiments by key, which must be unique."""
         ids = [e.experiment_id for e in self.client.search_experiments()]
-        runs = self.client.search_runs(ids, run_view_type=view, max_results=1000)
-        if not deleted:
-            keys = [run.data.tags["run_key"] for run in runs]
-            assert len(keys) == len(set(keys))
+        runs = self.client.search_runs(ids, max_results=1000)
+        keys = [run.data.tags["run_key"] for run in runs]
+        assert len(keys) == len(set(keys))
         return {run.data.tags["run_key"]: run for run in runs}
 
     def versions(self, run_id: str | None = None) -> list[Any]:
@@ -55,9 +51,8 @@ class Store:
                 ],
                 "times": (run.info.status, run.info.start_time, run.info.end_time),
                 "files": [f.path for f in self.client.list_artifacts(run.info.run_id)],
-                "weights": [
-                    (version.name, version.tags, version.description)
-                    for version in self.versions(run.info.run_id)
+                "versions": [
+                    (version.name, version.tags) for version in self.versions(run.info.run_id)
                 ],
             }
             for key, run in runs.items()

@@ -1,4 +1,4 @@
-"""Writes a results folder as the workflow does, with made-up numbers and no network."""
+"""A results folder as the workflow writes it, with made-up numbers and no network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from icmbench.config.job_settings import train_job, write_files
 from icmbench.config.plan import Point, load_plan
 from icmbench.utils.files import write_json, write_text
 
@@ -22,7 +23,7 @@ datasets:
 _STUDY = """
 name: toy2020
 title: A toy study
-summary: Two learned variants, an anchor and the original pixels.
+summary: A learned codec, JPEG and the original images.
 reference: {authors: A. Body, venue: Nowhere, year: 2020}
 ladders:
   lambda: {parameter: lambda, values: [0.01, 0.02], origin: ours}
@@ -50,6 +51,11 @@ variants:
     codec_from: random
     task_from: pretrained
     train: {parts: [codec], loss: {task: 1.0, bpp: $lambda}, schedule: short, origin: ours}
+  # Names the weights of c-ft; neither trained nor evaluated here.
+  hyperprior/reconstruction/frozen:
+    {label: frozen, codec: bmshj2018-hyperprior, task: reconstruction, mode: frozen,
+     dataset: detection, ladder: lambda, evaluate: false,
+     codec_from: {variant: hyperprior/faster-rcnn/c-ft}}
 comparisons:
   - {anchor: jpeg/faster-rcnn/baseline, variants: [hyperprior/faster-rcnn/c-ft],
      metrics: [box_map, psnr]}
@@ -71,14 +77,15 @@ class ResultsFolder:
         write_json(config, run)  # JSON is YAML
         self.plan = load_plan(config, workflow=base)
         self.root = self.plan.root
-        self.plan.write()
+        write_files(self.plan)
 
     def fill(self) -> ResultsFolder:
         """Write everything that a finished workflow leaves."""
         for point in self.plan.points:
             if self.plan.variant(point).train is not None:
                 self.train(point.key)
-            self.evaluate(point.key)
+            if self.plan.variant(point).evaluate:
+                self.evaluate(point.key)
         self.analyse()
         write_text(self.root / "report" / "index.html", "<!doctype html><title>report</title>")
         return self
@@ -87,7 +94,7 @@ class ResultsFolder:
         return self.root / "runs" / key
 
     def train(self, key: str, status: str = "finished", **changes: Any) -> None:
-        """Write the log and the record of a training."""
+        """Write the log and the record of a training run."""
         for step in STEPS:
             self.log(key, step)
         self.record(key, status, **changes)
@@ -95,7 +102,7 @@ class ResultsFolder:
     def log(
         self, key: str, step: int, loss: float | None = None, time: float | None = None
     ) -> None:
-        """Append a row of each split to the log of a training."""
+        """Append a row of each split to the log of a training run."""
         path = self.folder(key) / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         loss = 1 / step if loss is None else loss
@@ -120,7 +127,7 @@ class ResultsFolder:
             "fingerprint": "f" * 64,
             "final": {"loss": 0.01} if done else {},
             "parameters": {"codec": 1000, "task": 2000},
-            "job": self.plan.train_job(self.point(key)),
+            "job": train_job(self.plan, self.point(key)).model_dump(mode="json"),
             "dataset": {"role": "detection", "name": "embedded-scenes", "digest": "d" * 64},
             "environment": {
                 "git_commit": "c" * 40,
@@ -132,6 +139,8 @@ class ResultsFolder:
             "error": None,
         }
         write_json(self.folder(key) / "run.json", {**record, **changes})
+        if done:
+            write_text(self.folder(key) / "weights.pt", "weights")
 
     def evaluate(self, key: str, **changes: Any) -> None:
         """Write evaluate.json."""
@@ -158,7 +167,7 @@ class ResultsFolder:
         """Write the tables."""
         columns = "study,variant,codec,task,mode,rate_index,seed,bpp,metric,value,low,high,n_images"
         lines = [columns]
-        for point in self.plan.points:
+        for point in self.plan.evaluated:
             variant = self.plan.variant(point)
             bpp, box_map, psnr = self.numbers(point)
             head = (
