@@ -177,18 +177,10 @@ class CodedImages(Strict):
     """Where the coded images of one split at one operating point are.
 
     Attributes:
-        folder: of the encoding.
-        images: archive or folder of the decoded images.
-        latents: archive of decoded latents.
-        state: small files that change with the content, on which rules depend.
-        kind: which kind of codec coded them.
+        folders: each holds a share of the images, see ``evaluate.coded``.
     """
 
-    folder: str
-    images: str
-    latents: str
-    state: list[str]
-    kind: Literal["learned", "classical"]
+    folders: list[str] = Field(min_length=1)
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -287,16 +279,21 @@ class CacheSpec(Strict):
 
 
 class ClassicalJob(Strict):
-    """Code a split with a classical codec at one rate; ``chunks`` jobs share the images."""
+    """Code a share of a split with a classical codec at one rate.
+
+    Attributes:
+        output: folder of the share.
+        chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
+    """
 
     key: str
     output: str
     codec: ClassicalSpec
     dataset: DatasetSpec
     split: str
+    chunk: int
     chunks: int
     cache: CacheSpec
-    version: int
     modules: list[str]
     threads: int = 1
 

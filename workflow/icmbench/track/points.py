@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.errors import UserError
-from icmbench.evaluate.stamp import check_files
 from icmbench.track.content import Content, DataUse, Status, finite, flatten, text_tags
 from icmbench.track.tables import Tables
 from icmbench.track.weights import Weights, weights_of
@@ -132,8 +131,6 @@ def _title(variant: str, mode: str) -> str:
 def _read(path: Path, *needed: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    if path.name == "evaluate.json":
-        check_files(path.parent, "evaluated", [path.name])
     return read_object(path, *needed)
 
 

@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.data.dataset import Split, data_digest
 from icmbench.errors import CannotWrite, UserError
-from icmbench.evaluate.rows import check_coded, coded_fingerprint, image_digests
+from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import Schedule, TrainJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import check_weights_file
@@ -183,7 +183,6 @@ class _State:
 
 def _prepare(job: TrainJob, fingerprint: str, team: Team) -> _State:
     folder = Path(job.output)
-    check_coded(job.coded)
     compute = choose_compute(job.runtime, says=team.leads)
     fabric = team.fabric(compute)
     torch.manual_seed(job.seed)
@@ -245,12 +244,7 @@ def _prepare(job: TrainJob, fingerprint: str, team: Team) -> _State:
         model=model,
         groups=groups,
         optimisers=wrapped_optimisers,
-        split=Split(
-            job.dataset,
-            "train",
-            job.coded.images if job.coded else None,
-            digests=image_digests(job.coded),
-        ),
+        split=Split(job.dataset, "train", decoded_archives(job.coded)),
         log=MetricsLog(folder / "metrics.jsonl" if team.leads else None, first_step),
         run=run,
         first_step=first_step,
