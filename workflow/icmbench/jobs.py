@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError, missing_file
 from icmbench.registry import DataKind
-from icmbench.utils.files import reading
+from icmbench.utils.files import reading, sha256_file
 from icmbench.utils.models import Origin, Strict
 from icmbench.utils.programs import Program
 
@@ -125,6 +125,19 @@ class WeightsSpec(Strict):
     def path(self) -> Path | None:
         """The weights file, or None where there is none."""
         return None if self.source in (None, "random", "pretrained") else Path(str(self.source))
+
+    def digest(self) -> str | None:
+        """Return the SHA-256 of the weights file; without a file, the source itself.
+
+        Raises:
+            UserError: if the file is missing.
+        """
+        if self.path is None:
+            return self.source
+        try:
+            return sha256_file(self.path)
+        except FileNotFoundError:
+            raise missing_file(self.path, "run the job that makes it first") from None
 
 
 class CodecSpec(Strict):

@@ -31,7 +31,7 @@ from icmbench.jobs import (
     WeightsSpec,
 )
 from icmbench.registry import CODECS, TASKS
-from icmbench.utils.files import write_if_changed
+from icmbench.utils.files import write_text
 from icmbench.utils.models import Strict
 
 
@@ -308,14 +308,18 @@ def summary(plan: Plan) -> PlanSummary:
 def write_files(plan: Plan) -> None:
     """Write ``plan.json`` and the settings of every job, leaving unchanged files untouched."""
     for path, text in _files(plan):
-        write_if_changed(path, text)
+        # Snakemake compares modification times first.
+        if not _holds(path, text):
+            write_text(path, text)
 
 
 def are_written(plan: Plan) -> bool:
     """Return whether all files are there as :func:`write_files` leaves them."""
-    return all(
-        path.is_file() and path.read_text(encoding="utf-8") == text for path, text in _files(plan)
-    )
+    return all(_holds(path, text) for path, text in _files(plan))
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:

@@ -83,7 +83,11 @@ def code_share(job: ClassicalJob) -> Path:
         if failures:
             raise UserError("\n".join(_summary(job.key, failures, len(indices))))
     write_rows(folder / DECODED_ROWS, rows)
-    state: dict[str, Any] = {"fingerprint": digest_json(content), "parameters": None, "macs_per_pixel": {}}
+    state: dict[str, Any] = {
+        "fingerprint": digest_json(content),
+        "parameters": None,
+        "macs_per_pixel": {},
+    }
     write_json(folder / STATE, state)
     return folder / STATE
 

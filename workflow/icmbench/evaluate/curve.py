@@ -26,7 +26,7 @@ from icmbench.evaluate.encode import encode
 from icmbench.evaluate.point import evaluate
 from icmbench.jobs import EncodeJob, EvaluateJob
 from icmbench.utils.environment import version
-from icmbench.utils.files import digest_json, read_object, source_digest, write_json, writing
+from icmbench.utils.files import digest_json, read_object, write_json, writing
 
 # Bump if a change makes the same bitstreams, images or records come out differently.
 CODING_VERSION = 4
@@ -60,11 +60,10 @@ def evaluate_curve(jobs: list[EvaluateJob]) -> Path:
     """Evaluate every point of a variant; return the variant's manifest."""
 
     def inputs(job: EvaluateJob) -> dict[str, Any]:
-        networks = [part.weights.source for part in (job.task, job.decoder) if part]
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
-            "weights": [source_digest(source) for source in networks],
+            "weights": [part.weights.digest() for part in (job.task, job.decoder) if part],
             "coded": coded_fingerprint(job.coded),
             "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
         }
@@ -76,7 +75,7 @@ def _coding_inputs(job: EncodeJob) -> dict[str, Any]:
     return {
         **_common(job),
         "version": CODING_VERSION,
-        "weights": source_digest(job.codec.weights.source),
+        "weights": job.codec.weights.digest(),
         "packages": [version(name) for name in ("torch", "compressai", "pillow")],
     }
 

@@ -1,7 +1,7 @@
-"""Per-image sufficient statistics: what a task writes so that its metrics can be resampled.
+"""Per-image sufficient statistics, from which the metrics of a task can be resampled.
 
 An evaluated operating point has one ``statistics-<group>.npz`` for each group of metrics. The file
-names its ``kind``; the kinds know how to compute metrics from any number of copies of each image.
+names its ``kind``, a class that computes metrics from any number of copies of each image.
 A new kind is a subclass of :class:`Statistics` with the :func:`register` decorator.
 
 Image ids are integers or strings; ``str(id)`` is the ``image_id`` of the records of that point.
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from icmbench.errors import UserError
+from icmbench.errors import UserError, unknown
 from icmbench.metrics.average_precision import Matches, average_precision_resampled
 from icmbench.metrics.segmentation import segmentation_metrics
 from icmbench.utils.files import atomic_path, reading
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Statistics(ABC):
-    """Statistics of I images, from which metrics follow under image weights."""
+    """Statistics of I images, which give metrics for any weights of the images."""
 
     kind: ClassVar[str]
 
@@ -87,15 +87,14 @@ def load_statistics(path: Path | str) -> Statistics:
     """Read a file written by :func:`save_statistics`.
 
     Raises:
-        UserError: if the file is of a kind that is not registered.
+        UserError: if the file is damaged, or of a kind that is not registered.
     """
     advice = "delete it and evaluate the operating point again"
     with reading(path, advice), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     kind = str(arrays.pop("kind", ""))
     if kind not in KINDS:
-        allowed = ", ".join(sorted(KINDS))
-        raise UserError(f"{path}: statistics kind {kind!r} is unknown; allowed: {allowed}")
+        raise UserError(f"{path}: {unknown('kind of statistics', kind, KINDS)}")
     with reading(path, advice):
         return KINDS[kind].from_arrays(arrays)
 
@@ -128,8 +127,8 @@ class MeanStatistics(Statistics):
 
     def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
         """Return the weighted mean of each value, (R,)."""
-        # Once for all metrics. Rows lie in a piece, as when products convert them: the order of
-        # summation, so the last bit, depends on it, and ties between curves on the last bit.
+        # Once for all metrics, in C order: the order of summation decides the last bit, which
+        # decides ties between curves.
         copies = weights.astype(np.float64, order="C")
         return {name: weighted_mean(values, copies) for name, values in self.values.items()}
 

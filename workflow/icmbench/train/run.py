@@ -40,7 +40,7 @@ from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
 from icmbench.utils.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.utils.environment import describe_environment, version
-from icmbench.utils.files import digest_json, link, sha256_file, source_digest, writing
+from icmbench.utils.files import digest_json, link, sha256_file, writing
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -117,14 +117,13 @@ def fingerprint_of(job: TrainJob) -> str:
     """Return a digest of all that decides how a training ends: settings, data, weights, code."""
     settings = job.model_dump(include={"codec", "task", "parts", "loss", "schedule", "seed"})
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
-    files = [job.codec.weights.source, job.task.weights.source]
     runtime = job.runtime
     return digest_json(
         {
             "settings": settings,
             "dataset": dataset,
             "data": data_digest(job.dataset),
-            "files": [source_digest(path) for path in files],
+            "files": [part.weights.digest() for part in (job.codec, job.task)],
             "coded": coded_fingerprint(job.coded),
             "precision": resolve_precision(runtime.precision, uses_cuda(runtime)),
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
