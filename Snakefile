@@ -22,9 +22,7 @@ wildcard_constraints:
     role="[^/]+",
     dataset="[^/]+",
     split="[^/]+",
-    point="[^/]+/[^/]+",
-    chunk="[0-9]+",
-    chunks="[0-9]+",
+    share="[^/]+/[^/]+(/chunk[0-9]+of[0-9]+)?",
     curve=".+",
 
 

@@ -87,7 +87,7 @@ def test_records_are_checked(make_point: Any) -> None:
         write_records(path, good.assign(bits=0))
     with pytest.raises(UserError, match="column 'psnr' must be float64"):
         write_records(path, good.assign(psnr="high"))
-    with pytest.raises(UserError, match="image '3' stands twice"):
+    with pytest.raises(UserError, match="duplicate image '3'"):
         write_records(path, pd.concat([good, good[good["image_id"] == "3"]]))
     with pytest.raises(UserError, match="no such file"):
         read_records(point.folder / "other.parquet")

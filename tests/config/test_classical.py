@@ -10,7 +10,7 @@ import pytest
 
 from icmbench.commands.cache import open_cache
 from icmbench.commands.listing import list_classical_codecs
-from icmbench.config.job_settings import classical_jobs, coded_images
+from icmbench.config.job_settings import classical_jobs, coded_images, coded_states
 from icmbench.config.plan import Plan, load_plan
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
@@ -147,14 +147,19 @@ def test_every_stand_in_comes_from_packages() -> None:
             assert not substitute.programs and substitute.rate_parameter == entry.rate_parameter
 
 
-def test_chunks_become_jobs(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_classical_jobs_share_a_point_in_chunks(
+    make: Any, monkeypatch: pytest.MonkeyPatch, chunks: int
+) -> None:
     plan = make(classical_codecs=["jpeg"])
-    point = plan.points[0]
-    assert len(coded_images(plan, point, "test").state) == 1
-    scale = plan.scale.model_copy(update={"chunks": {"photographs": {"jpeg": 3}}})
+    scale = plan.scale.model_copy(update={"chunks": {"photographs": {"jpeg": chunks}}})
     monkeypatch.setattr(plan, "scale", scale)
-    states = coded_images(plan, point, "test").state
-    assert [Path(s).name for s in states] == [f"chunk{i}of3.json" for i in range(3)]
+    point = plan.points[0]
+    folders = coded_images(plan, point, "test").folders
+    assert coded_states(plan, point, "test") == [f"{folder}/decode.json" for folder in folders]
+    jobs = [classical_jobs(plan)[key] for key in plan.share_keys(point, "test")]
+    assert [job.output for job in jobs] == folders
+    assert [(job.chunk, job.chunks) for job in jobs] == [(i, chunks) for i in range(chunks)]
 
 
 def test_the_cache_is_shared_by_scales(make: Any, tmp_path: Path) -> None:

@@ -353,6 +353,7 @@ def _evaluate(variant: str) -> Callable[[], Any]:
 
     def run() -> Any:
         from icmbench.config.jobs import read_job
+
         from icmbench.evaluate.curve import evaluate_curve
 
         jobs = read_job(ROOT / f"plan/evaluate/toy/{variant}.json", "evaluate")["jobs"]
@@ -582,6 +583,7 @@ def _report() -> Any:
 def _track() -> Any:
     """Read all that goes to MLflow, without sending it."""
     from icmbench.config.jobs import read_plan
+
     from icmbench.track.importer import _read_studies
 
     studies, complete, problems = _read_studies(ROOT, read_plan(ROOT), "icmbench")
@@ -645,6 +647,7 @@ def _results() -> list[Target]:
 def _coded() -> Any:
     """Code an anchor's point anew, through the cache."""
     from icmbench.config.jobs import read_job
+
     from icmbench.evaluate.classical import code_chunk
 
     job = read_job(ROOT / "plan/code/detection-test/classical/jpeg/quality-10.json", "code")

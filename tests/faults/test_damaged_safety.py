@@ -125,7 +125,7 @@ def test_downloaded_weights_run_nothing(
 
 
 def test_statistics_and_latents_run_nothing(tmp_path: Path, proof: Path) -> None:
-    from icmbench.evaluate.archive import latents_from_bytes
+    from icmbench.evaluate.coded import latents_from_bytes
     from icmbench.evaluate.statistics import load_statistics
 
     hostile = np.array([Payload(proof)], dtype=object)

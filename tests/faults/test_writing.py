@@ -12,13 +12,13 @@ import pytest
 import torch
 from disk import full, small_disk
 
-from icmbench.codecs.classical.cache import Cache
+from icmbench.codecs.classical.cache import Cache, CachedImage
 from icmbench.errors import CannotWrite
 from icmbench.train.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from icmbench.train.lock import TrainingLock
 from icmbench.utils.files import atomic_path, writing
 
-LINE = r"cannot be written \(No space left on device\): make room there"
+LINE = r"cannot be written \(No space left on device\); free some space"
 
 
 def test_only_what_writing_meets_is_said_to_be_a_full_disk(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_every_writer_says_so_and_leaves_nothing_half_done(tmp_path: Path) -> No
             }.items():
                 with pytest.raises(CannotWrite, match=f"{name}: {LINE}"):
                     write(disk / name)
-            with pytest.raises(CannotWrite, match=f"cache: {LINE}"):
-                Cache(disk / "cache", 1.0).store("key", b"x" * 50_000, b"y", {})
+            with pytest.raises(CannotWrite, match=f"key.zip: {LINE}"):
+                Cache(disk / "cache", 1.0).store("key", CachedImage(b"x" * 50_000, b"y", {}))
         left = {str(path.relative_to(disk)) for path in disk.rglob("*") if path.is_file()}
         assert left == {"checkpoint.pt"}
         kept = load_checkpoint(disk / "checkpoint.pt", "x")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from icmbench.errors import UserError
-from icmbench.evaluate.confusion import ConfusionStatistics
-from icmbench.evaluate.statistics import load_statistics, save_statistics
 from icmbench.metrics.segmentation import confusion_matrix, segmentation_metrics
 
 RNG = np.random.default_rng(0)
@@ -52,29 +47,8 @@ def test_torchmetrics_says_the_same(classes: int) -> None:
     assert metrics["pixel_accuracy"] == pytest.approx(float(accuracy), abs=1e-6)
 
 
-def test_resampling_equals_repeating_the_images(tmp_path: Path) -> None:
-    truth, predicted = maps(5)
-    matrices = np.stack([confusion_matrix(*pair, 5) for pair in zip(truth, predicted, strict=True)])
-    statistics = ConfusionStatistics([f"face{i}" for i in range(6)], matrices)
-    weights = RNG.integers(0, 3, (4, 6))
-    weights[3] = 0
-    resampled = statistics.metrics_resampled(weights)
-    for sample in range(3):
-        chosen = np.repeat(np.arange(6), weights[sample])
-        whole = confusion_matrix(truth[chosen], predicted[chosen], 5)
-        for name, value in segmentation_metrics(whole).items():
-            assert resampled[name][sample] == pytest.approx(value, rel=1e-12)
-    assert all(np.isnan(values[3]) for values in resampled.values())
-    save_statistics(tmp_path / "s.npz", statistics)
-    again = load_statistics(tmp_path / "s.npz")
-    assert again.image_ids.tolist() == [f"face{i}" for i in range(6)]
-    assert again.metrics() == statistics.metrics()
-
-
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         confusion_matrix(np.zeros((2, 3)), np.zeros((3, 2)), 2)
     with pytest.raises(ValueError, match=r"must be in 0 \.\. 1"):
         confusion_matrix(np.zeros(2, int), np.array([0, 2]), 2)
-    with pytest.raises(UserError, match="one square matrix for each"):
-        ConfusionStatistics([1, 2], np.zeros((3, 4, 4)))

@@ -308,10 +308,7 @@ def built(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def comparable(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same results, taken for a whole data set of which curves are published, and the report.
-
-    The anchors' decoded images are in folders, as anchors leave them.
-    """
+    """The same results as of a whole data set with published curves, and the report."""
     root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("comparable") / "tiny"))
     plan = read_json(root / "plan.json")
     scenes = root / "data/detection"
@@ -334,10 +331,6 @@ def comparable(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     }
     unlisted(root)
     write_json(root / "plan.json", plan)
-    for archived in (root / "encoded/detection-test/anchors").rglob("decoded.zip"):
-        with zipfile.ZipFile(archived) as archive:
-            archive.extractall(archived.with_suffix(""))
-        archived.unlink()
     analyse_run(root)
     build_report(root)
     return root

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -236,10 +237,12 @@ def face_results(root: Path) -> Results:
         folder = root / "runs" / point["key"]
         folder.mkdir(parents=True)
         (folder / "predictions.json").write_text(json.dumps(predictions))
-    decoded = root / "encoded/jpeg/decoded"
-    decoded.mkdir(parents=True)
-    for identity in ids:
-        Image.new("RGB", (64, 64), "red").save(decoded / f"{identity}.png")
+    image = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(image, "PNG")
+    (root / "encoded/jpeg").mkdir(parents=True)
+    with zipfile.ZipFile(root / "encoded/jpeg/decoded.zip", "w") as archive:
+        for identity in ids:
+            archive.writestr(f"{identity}.png", image.getvalue())
     return Results(root, plan, curves, [], None, {}, {})
 
 

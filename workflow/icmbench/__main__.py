@@ -156,9 +156,9 @@ def _code(arguments: argparse.Namespace) -> int:
     from icmbench.jobs import ClassicalJob
 
     job = _job(arguments, ClassicalJob)
-    from icmbench.evaluate.classical import code_chunk
+    from icmbench.evaluate.classical import code_share
 
-    print(code_chunk(job, arguments.chunk))
+    print(code_share(job))
     return 0
 
 
@@ -284,14 +284,11 @@ def parser() -> argparse.ArgumentParser:
         ("train", _train, "train one operating point; goes on where it was interrupted"),
         ("encode", _encode, "encode a split at every rate of a curve, to real bitstreams"),
         ("decode", _decode, "decode the bitstreams and check them against the encoder"),
+        ("code", _code, "code a share of a split with a classical codec, through the cache"),
         ("evaluate", _evaluate, "run a task on the decoded images of a curve"),
     ):
         sub = verb(name, run, text)
         sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")
-
-    sub = verb("code", _code, "code one share of a split with a classical codec, through the cache")
-    sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/code/")
-    sub.add_argument("--chunk", type=int, default=0, help="number of the share, from 0")
 
     sub = verb("codecs", _codecs, "list the classical codecs found, and what is missing")
     sub.add_argument("--config", type=Path, default=Path("config.yaml"))

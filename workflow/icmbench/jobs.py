@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError, missing_file
 from icmbench.registry import DataKind
-from icmbench.utils.files import reading
+from icmbench.utils.files import reading, sha256_file
 from icmbench.utils.models import Origin, Strict
 from icmbench.utils.programs import Program
 
@@ -126,6 +126,19 @@ class WeightsSpec(Strict):
         """The weights file, or None where there is none."""
         return None if self.source in (None, "random", "pretrained") else Path(str(self.source))
 
+    def digest(self) -> str | None:
+        """Return the SHA-256 of the weights file; without a file, the source itself.
+
+        Raises:
+            UserError: if the file is missing.
+        """
+        if self.path is None:
+            return self.source
+        try:
+            return sha256_file(self.path)
+        except FileNotFoundError:
+            raise missing_file(self.path, "run the job that makes it first") from None
+
 
 class CodecSpec(Strict):
     """A codec in one state.
@@ -177,18 +190,10 @@ class CodedImages(Strict):
     """Where the coded images of one split at one operating point are.
 
     Attributes:
-        folder: of the encoding.
-        images: archive or folder of the decoded images.
-        latents: archive of decoded latents.
-        state: small files that change with the content, on which rules depend.
-        kind: which kind of codec coded them.
+        folders: each holds a share of the images, see ``evaluate.coded``.
     """
 
-    folder: str
-    images: str
-    latents: str
-    state: list[str]
-    kind: Literal["learned", "classical"]
+    folders: list[str] = Field(min_length=1)
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -287,16 +292,21 @@ class CacheSpec(Strict):
 
 
 class ClassicalJob(Strict):
-    """Code a split with a classical codec at one rate; ``chunks`` jobs share the images."""
+    """Code a share of a split with a classical codec at one rate.
+
+    Attributes:
+        output: folder of the share.
+        chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
+    """
 
     key: str
     output: str
     codec: ClassicalSpec
     dataset: DatasetSpec
     split: str
+    chunk: int
     chunks: int
     cache: CacheSpec
-    version: int
     modules: list[str]
     threads: int = 1
 

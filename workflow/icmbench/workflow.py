@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from icmbench.config.job_settings import classical_jobs, coded_images, encode_curves, summary
+from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
 from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
 from icmbench.config.plan_lock import write_plan
 from icmbench.config.scale import RuntimeSettings
@@ -21,7 +21,7 @@ from icmbench.jobs import PARTS
 from icmbench.registry import PIXEL_METRICS
 from icmbench.utils.files import check_writable
 
-# An anchor's job that may take longer than this is submitted alone.
+# A classical codec's job that may take longer than this is submitted alone.
 _SHORT_MINUTES = 60
 
 
@@ -172,8 +172,9 @@ class Workflow:
         plan, point = self._plan, self._point(wildcards.key)
         inputs = [str(plan.manifest_path(plan.variant(point).dataset))]
         inputs += self._weights([plan.initial_weights(point, part) for part in PARTS])
-        coded = coded_images(plan, point, "train") if plan.trains_on_decoded(point) else None
-        return inputs + (coded.state if coded is not None else [])
+        return inputs + (
+            coded_states(plan, point, "train") if plan.trains_on_decoded(point) else []
+        )
 
     def coding_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest and codec weights of a coding curve."""
@@ -182,8 +183,8 @@ class Workflow:
         return [jobs[0].dataset.manifest, *(str(path) for path in weights if path)]
 
     def classical_inputs(self, wildcards: Any) -> list[str]:
-        """Return the manifest of an anchor's images."""
-        key = f"{wildcards.split}/classical/{wildcards.point}"
+        """Return the manifest of a classical codec's images."""
+        key = f"{wildcards.split}/classical/{wildcards.share}"
         return [classical_jobs(self._plan)[key].dataset.manifest]
 
     def evaluate_inputs(self, wildcards: Any) -> list[str]:
@@ -191,19 +192,8 @@ class Workflow:
         plan = self._plan
         points = plan.evaluation_curves[wildcards.curve]
         inputs = [str(plan.manifest_path(plan.variant(points[0]).dataset))]
-        inputs += [state for point in points for state in self._coded_states(point)]
+        inputs += [state for point in points for state in coded_states(plan, point, "test")]
         return inputs + self._weights([plan.final_weights(point, "task") for point in points])
-
-    def _coded_states(self, point: Point) -> list[str]:
-        """Return the small files on which the evaluation of a point depends."""
-        coded = coded_images(self._plan, point, "test")
-        if coded is None:
-            return []
-        if coded.kind == "classical":
-            return coded.state
-        # A learned codec's curve is coded by one job, which declares one file for all its points.
-        curve = Path(coded.folder).parent.relative_to(self._plan.root / "encoded")
-        return [str(self._plan.coding_manifest(str(curve), "decoded"))]
 
     def evaluated(self) -> list[str]:
         """Return the evaluations that the analysis joins."""

@@ -1,4 +1,4 @@
-# Classical codecs: bitstreams and decoded images of one share of a split at one quality.
+# Classical codecs: bitstreams and decoded images of a split, or a share of it, at one quality.
 # No job here imports torch. A cluster gets several short jobs as one. Finished images survive a
 # failed job in the cache.
 
@@ -6,11 +6,11 @@
 rule code_classical:
     input:
         W.classical_inputs,
-        job=f"{ROOT}/plan/code/{{split}}/classical/{{point}}.json",
+        job=f"{ROOT}/plan/code/{{split}}/classical/{{share}}.json",
     output:
-        rows=f"{ROOT}/encoded/{{split}}/classical/{{point}}/chunk{{chunk}}of{{chunks}}.json",
+        state=f"{ROOT}/encoded/{{split}}/classical/{{share}}/decode.json",
     log:
-        f"{ROOT}/logs/code/{{split}}/classical/{{point}}/chunk{{chunk}}of{{chunks}}.log",
+        f"{ROOT}/logs/code/{{split}}/classical/{{share}}.log",
     group:
         W.classical_group
     conda:
@@ -20,4 +20,4 @@ rule code_classical:
         mem_mb=W.mb(W.runtime.classical_mb),
         runtime=W.minutes(W.runtime.classical_min),
     shell:
-        "python -m icmbench code {input.job} --chunk {wildcards.chunk} 2> >(tee {log} >&2)"
+        "python -m icmbench code {input.job} 2> >(tee {log} >&2)"

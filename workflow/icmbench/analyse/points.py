@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import icmbench.evaluate.confusion  # noqa: F401  (registers its kind of statistics)
 from icmbench.analyse import bootstrap
 from icmbench.errors import UserError
 from icmbench.evaluate.records import bits_per_pixel, read_records
-from icmbench.evaluate.stamp import check_files
 from icmbench.evaluate.statistics import MeanStatistics, Statistics, load_statistics
 from icmbench.registry import PIXEL_METRICS
 
@@ -110,7 +108,6 @@ def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     Raises:
         UserError: for missing or malformed files, or statistics of other images than the records.
     """
-    check_files(folder, "evaluated")
     records = read_point(folder)
     image_ids = _shared(tuple(records["image_id"]))
     weights = bootstrap.image_weights(len(image_ids), resamples, seed)

@@ -26,7 +26,7 @@ def show(cache: Cache) -> str:
     sizes: Counter[str] = Counter()
     used: dict[str, float] = {}
     for entry in cache.entries():
-        name = _short(str(entry.facts["implementation"]))
+        name = ", ".join(entry.implementation.split(", ")[:2]) or "unreadable"
         counts[name] += 1
         sizes[name] += entry.size
         used[name] = max(used.get(name, 0.0), entry.used)
@@ -47,19 +47,19 @@ def prune(
     unused_days: float | None = None,
     implementation: str | None = None,
 ) -> str:
-    """Remove entries and say how many.
+    """Remove entries and report how many.
 
     Args:
         cache: the cache.
-        limit_gb: keep this many 10^9 bytes, those used last.
-        unused_days: remove what was not used for so long.
-        implementation: remove what this text is part of the implementation of.
+        limit_gb: evict the least recently used entries down to this many 10^9 bytes.
+        unused_days: remove entries unused for this many days.
+        implementation: remove entries whose implementation contains this text.
     """
     before = sum(entry.size for entry in cache.entries())
     now = time.time()
     for entry in list(cache.entries()):
         old = unused_days is not None and now - entry.used > unused_days * _DAY
-        named = implementation is not None and implementation in entry.facts["implementation"]
+        named = implementation is not None and implementation in entry.implementation
         if old or named:
             cache.remove(entry)
     if limit_gb is not None:
@@ -68,9 +68,5 @@ def prune(
     after = sum(entry.size for entry in left)
     return (
         f"{cache.folder}: {(before - after) / _GB:.3f} GB removed, {len(left)} images with "
-        f"{after / _GB:.3f} GB left; results keep what they use"
+        f"{after / _GB:.3f} GB left; results have their own copies"
     )
-
-
-def _short(text: str) -> str:
-    return ", ".join(text.split(", ")[:2])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from icmbench.codecs.classical import CLASSICAL_VERSION
 from icmbench.config.load import check, load_run
 from icmbench.errors import UserError
 from icmbench.jobs import ClassicalSpec
@@ -14,7 +15,6 @@ from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.programs import KNOWN_PROGRAMS, find_program
 from icmbench.utils.yaml import parse_yaml
-from icmbench.versions import CLASSICAL_VERSION
 
 
 def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> ClassicalSpec:

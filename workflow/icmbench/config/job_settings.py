@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from icmbench.codecs.classical import CLASSICAL_VERSION
 from icmbench.config.plan import Plan, Point, WeightsOrigin
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.evaluate.coded import STATE
 from icmbench.jobs import (
     CacheSpec,
     ClassicalJob,
@@ -29,9 +31,8 @@ from icmbench.jobs import (
     WeightsSpec,
 )
 from icmbench.registry import CODECS, TASKS
-from icmbench.utils.files import write_if_changed
+from icmbench.utils.files import write_text
 from icmbench.utils.models import Strict
-from icmbench.versions import CLASSICAL_VERSION, DECODED, LATENTS, ROWS_VERSION, chunk_name
 
 
 def train_job(plan: Plan, point: Point) -> TrainJob:
@@ -128,27 +129,30 @@ def encode_curves(plan: Plan) -> dict[str, EncodeCurve]:
 
 @cache
 def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
-    """Return the settings of every encoding by a classical codec, by key."""
-    cache = plan.run.cache
+    """Return the settings of every share of an encoding by a classical codec, by key."""
+    cache = CacheSpec(
+        directory=plan.run.cache.directory or str(Path(plan.run.results) / "cache"),
+        limit_gb=plan.run.cache.limit_gb,
+    )
     jobs: dict[str, ClassicalJob] = {}
-    for key, split, point in _encoded_points(plan):
+    for _, split, point in _encoded_points(plan):
         variant = plan.variant(point)
-        if CODECS[variant.codec].kind != "classical" or key in jobs:
+        if CODECS[variant.codec].kind != "classical":
             continue
-        jobs[key] = ClassicalJob(
-            key=key,
-            output=str(plan.encoded_folder(key)),
-            codec=classical_spec(plan, point),
-            dataset=plan.dataset(variant.dataset),
-            split=split,
-            chunks=plan.chunks(variant),
-            cache=CacheSpec(
-                directory=cache.directory or str(Path(plan.run.results) / "cache"),
-                limit_gb=cache.limit_gb,
-            ),
-            version=ROWS_VERSION,
-            modules=plan.run.modules,
-        )
+        shares = plan.share_keys(point, split)
+        for chunk, key in enumerate(shares):
+            if key not in jobs:
+                jobs[key] = ClassicalJob(
+                    key=key,
+                    output=str(plan.encoded_folder(key)),
+                    codec=classical_spec(plan, point),
+                    dataset=plan.dataset(variant.dataset),
+                    split=split,
+                    chunk=chunk,
+                    chunks=len(shares),
+                    cache=cache,
+                    modules=plan.run.modules,
+                )
     return jobs
 
 
@@ -168,26 +172,17 @@ def data_job(plan: Plan, role: str) -> DataJob:
 
 def coded_images(plan: Plan, point: Point, split: str) -> CodedImages | None:
     """Return where the point's coded images of a split are, or None for original pixels."""
-    key = plan.encode_key(point, split)
-    if key is None:
-        return None
-    folder = plan.encoded_folder(key)
-    if CODECS[plan.variant(point).codec].kind == "classical":
-        chunks = plan.chunks(plan.variant(point))
-        return CodedImages(
-            folder=str(folder),
-            images=str(folder / "decoded"),
-            latents=str(folder / LATENTS),
-            state=[str(folder / chunk_name(chunk, chunks)) for chunk in range(chunks)],
-            kind="classical",
-        )
-    return CodedImages(
-        folder=str(folder),
-        images=str(folder / DECODED),
-        latents=str(folder / LATENTS),
-        state=[str(folder / "decoded.stamp.json")],
-        kind="learned",
-    )
+    shares = plan.share_keys(point, split)
+    return CodedImages(folders=[str(plan.encoded_folder(k)) for k in shares]) if shares else None
+
+
+def coded_states(plan: Plan, point: Point, split: str) -> list[str]:
+    """Return the small files that change with a point's coded images, on which rules depend."""
+    shares = plan.share_keys(point, split)
+    if shares and CODECS[plan.variant(point).codec].kind == "learned":
+        # One job codes the whole curve, and declares one file for all its points.
+        return [str(plan.coding_manifest(str(Path(shares[0]).parent), "decoded"))]
+    return [str(plan.encoded_folder(key) / STATE) for key in shares]
 
 
 def codec_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> CodecSpec:
@@ -313,14 +308,18 @@ def summary(plan: Plan) -> PlanSummary:
 def write_files(plan: Plan) -> None:
     """Write ``plan.json`` and the settings of every job, leaving unchanged files untouched."""
     for path, text in _files(plan):
-        write_if_changed(path, text)
+        # Snakemake compares modification times first.
+        if not _holds(path, text):
+            write_text(path, text)
 
 
 def are_written(plan: Plan) -> bool:
     """Return whether all files are there as :func:`write_files` leaves them."""
-    return all(
-        path.is_file() and path.read_text(encoding="utf-8") == text for path, text in _files(plan)
-    )
+    return all(_holds(path, text) for path, text in _files(plan))
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _files(plan: Plan) -> Iterator[tuple[Path, str]]:

@@ -6,14 +6,14 @@ made from it by the functions of ``config.job_settings``.
     <results>/<scale>/plan.json                      everything the report and MLflow need
     <results>/<scale>/plan/train/<key>.json          one training run
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
-    <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>.json   one classical point
+    <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>[/<share>].json
     <results>/<scale>/data/<role>/                   generated data sets
     <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point
     <results>/<scale>/encoded/<role>-<split>/<codec key>/   bitstreams and decoded images
 
 One job trains one operating point, but codes or evaluates a whole curve: starting a process costs
 more than the work of a small point. Finished points of a curve are skipped when a job is repeated.
-Classical codecs, whose encoders may take minutes an image, have one job per point and chunk.
+Classical codecs, whose encoders may take minutes an image, have one or several jobs per point.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
 the point that trained it, or ``classical/<name>/<parameter>-<value>``.
@@ -287,8 +287,18 @@ class Plan:
         codec = self.codec_key(point)
         return None if codec is None else f"{self.variant(point).dataset}-{split}/{codec}"
 
+    def share_keys(self, point: Point, split: str) -> list[str]:
+        """Return the keys of the shares of an encoding: one for each job that divides its images.
+
+        Empty for original pixels.
+        """
+        key, chunks = self.encode_key(point, split), self.chunks(self.variant(point))
+        if key is None:
+            return []
+        return [key] if chunks == 1 else [f"{key}/chunk{i}of{chunks}" for i in range(chunks)]
+
     def encoded_folder(self, key: str) -> Path:
-        """Return the folder of an encoding."""
+        """Return the folder of an encoding, or of a share of it."""
         return self.root / "encoded" / key
 
     def coding_manifest(self, curve: str, what: Literal["encoded", "decoded"]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from PIL import Image
 from icmbench.data.images import ImageFiles
 from icmbench.data.readers.coco import read_annotations
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
-from icmbench.errors import UserError, damaged_file, missing_file
+from icmbench.errors import UserError, missing_file
 from icmbench.utils.files import read_object
-from icmbench.utils.images import RgbImage, decoded_digest
+from icmbench.utils.images import RgbImage
 
 if TYPE_CHECKING:
     from icmbench.data.readers.faces import Faces
@@ -139,19 +139,16 @@ class Split:
     Args:
         dataset: of a job.
         split: train, val or test.
-        decoded: archive or folder of decoded images that replace the originals.
+        decoded: archives that share the decoded images to read instead of the originals.
         keep: keep images in memory once read, for repeated reading.
-        digests: expected :func:`icmbench.utils.images.decoded_digest` of decoded images by id;
-            other images are not checked.
     """
 
     def __init__(
         self,
         dataset: DatasetSpec,
         split: str,
-        decoded: Path | str | None = None,
+        decoded: Sequence[Path] = (),
         keep: bool = True,
-        digests: Mapping[str, str] | None = None,
     ) -> None:
         self.dataset = dataset
         self._index = index = open_index(dataset, split)
@@ -163,9 +160,8 @@ class Split:
             raise UserError(
                 f"{index.images}: duplicate image {twice!r}; names must differ before the suffix"
             )
-        self._originals = ImageFiles(index.images, keep)
-        self._decoded = None if decoded is None else ImageFiles(Path(decoded), keep)
-        self._digests = dict(digests or {})
+        self._originals = ImageFiles(index.images, keep=keep)
+        self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
         # A training run takes its own random crops, of whole images.
         self._whole = split == "train" and dataset.center_crop is not None
         self._by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -193,16 +189,7 @@ class Split:
         """Return the image to code (resized as the scale sets), or the decoded one."""
         if self._decoded is None:
             return self.original(index)
-        identity = str(self.ids[index])
-        image = self._decoded.read(f"{identity}.png")
-        wanted = self._digests.get(identity)
-        if wanted is not None and decoded_digest(image) != wanted:
-            raise damaged_file(
-                self._decoded.path / f"{identity}.png",
-                "checksum mismatch",
-                "delete it and the chunk*.json beside its folder and run again",
-            )
-        return image
+        return self._decoded.read(f"{self.ids[index]}.png")
 
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of :meth:`image`, from the file's header."""

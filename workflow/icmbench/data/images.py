@@ -67,32 +67,34 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class ImageFiles:
-    """Images by file name, from a folder or an uncompressed zip archive.
+    """Images by file name, from a folder or from uncompressed zip archives.
 
     A small set stays in memory once read, so that epochs after the first cost no decoding.
 
     Args:
         path: of the folder or archive.
+        more: further archives.
         keep: whether to keep images in memory.
     """
 
-    def __init__(self, path: Path, keep: bool = True) -> None:
-        if not path.exists():
-            raise missing_file(path, "run the job that makes this folder or archive of images")
-        self.path = path
-        self._archive: zipfile.ZipFile | None = None
+    def __init__(self, path: Path, *more: Path, keep: bool = True) -> None:
+        self.path, self._paths = path, (path, *more)
+        for own in self._paths:
+            if not own.exists():
+                raise missing_file(own, "run the job that makes this folder or archive of images")
+        self._members: dict[str, zipfile.ZipFile] | None = None
         self._cache: dict[str, RgbImage] = {}
         self._room = _CACHE_BYTES if keep else 0
 
     def __getstate__(self) -> dict[str, Any]:
         # A loader's worker process cannot share an open archive.
-        return {**self.__dict__, "_archive": None, "_cache": {}}
+        return {**self.__dict__, "_members": None, "_cache": {}}
 
     def names(self) -> list[str]:
         """Return the file names, sorted."""
         if self.path.is_dir():
             return [path.name for path in list_images(self.path)]
-        return sorted(self._zip().namelist())
+        return sorted(self._archives())
 
     def read(self, name: str) -> RgbImage:
         """Return an image as uint8 RGB [H, W, 3], see :func:`read_image`."""
@@ -116,15 +118,21 @@ class ImageFiles:
         Raises:
             UserError: naming the file that is missing or damaged.
         """
-        path = self.path / name
+        archive = None if self.path.is_dir() else self._archives().get(name)
+        path = Path(self.path if archive is None else str(archive.filename)) / name
         try:
             with reading(path):
-                return read(path if self.path.is_dir() else io.BytesIO(self._zip().read(name)))
+                return read(path if archive is None else io.BytesIO(archive.read(name)))
         except FileNotFoundError:
             raise missing_file(path, "restore it, or run the job that makes it") from None
 
-    def _zip(self) -> zipfile.ZipFile:
-        if self._archive is None:
-            with reading(self.path):
-                self._archive = zipfile.ZipFile(self.path)
-        return self._archive
+    def _archives(self) -> dict[str, zipfile.ZipFile]:
+        """Return the archive of each file."""
+        if self._members is None:
+            members: dict[str, zipfile.ZipFile] = {}
+            for path in self._paths:
+                with reading(path):
+                    archive = zipfile.ZipFile(path)
+                    members.update(dict.fromkeys(archive.namelist(), archive))
+            self._members = members
+        return self._members

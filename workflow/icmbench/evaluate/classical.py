@@ -1,34 +1,99 @@
-"""Code a share of a split with a classical codec, keeping each image as it is finished."""
+"""Code a share of a split with a classical codec; the cache keeps every finished image."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from icmbench.codecs.base import Encoded, RgbImage, decoded_digest
 from icmbench.codecs.classical.base import ClassicalCodec, InProcessCodec
-from icmbench.codecs.classical.cache import BITSTREAM, DECODED, Cache, entry_key
+from icmbench.codecs.classical.cache import Cache, CachedImage, entry_key
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
+from icmbench.evaluate.coded import (
+    BITSTREAMS,
+    DECODED,
+    DECODED_ROWS,
+    STATE,
+    new_archive,
+    write_rows,
+)
+from icmbench.evaluate.encode import bitstream_name
 from icmbench.jobs import ClassicalJob, ClassicalSpec
 from icmbench.registry import CODECS, implementation
-from icmbench.utils.checksums import write_sealed
-from icmbench.utils.files import digest_json, link, sha256_bytes, write_bytes, writing
+from icmbench.utils.files import digest_json, sha256_bytes, write_json
+from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
-from icmbench.versions import chunk_name
+
+logger = logging.getLogger(__name__)
 
 _SHOWN_FAILURES = 5
-_SAY_EVERY_S = 10.0
+
+Decode = Callable[[bytes], tuple[RgbImage, float]]
+
+
+def code_share(job: ClassicalJob) -> Path:
+    """Code every ``chunks``-th image of a split, from number ``chunk`` on.
+
+    Leaves the files of :mod:`icmbench.evaluate.coded` when all images are coded. An image that
+    fails does not stop the others, which the cache keeps for the next attempt.
+
+    Returns:
+        the folder's ``decode.json``, which is the same if bitstreams and images are.
+
+    Raises:
+        UserError: naming each image that failed, and why.
+    """
+    folder = Path(job.output)
+    split = Split(job.dataset, job.split, keep=False)  # each image is read once
+    codec = open_codec(job.codec)
+    cache = Cache(Path(job.cache.directory), job.cache.limit_gb)
+    indices = range(job.chunk, len(split), job.chunks)
+    rows: list[dict[str, Any]] = []
+    content: list[Any] = []
+    failures: list[str] = []
+    with (
+        decoder(job.codec, codec) as decode,
+        new_archive(folder / BITSTREAMS) as add_bitstream,
+        new_archive(folder / DECODED) as add_image,
+    ):
+        coding = _Coding(codec, decode, cache if cache.limit_gb else None)
+        for index in progress(indices, job.key):
+            identity, pixels = str(split.ids[index]), split.rate_pixels(index)
+            try:
+                image = coding.code(split.image(index))
+            except CannotWrite:
+                raise  # the next image would fare no better
+            except (UserError, OSError) as error:
+                failures.append(f"{job.key}: image {identity}: {error}")
+                logger.warning("%s", failures[-1])
+                continue
+            add_bitstream(bitstream_name(identity), image.bitstream)
+            add_image(f"{identity}.png", image.png)
+            rows.append(_row(identity, pixels, image.facts))
+            content.append([identity, pixels, image.facts["bitstream"], image.facts["decoded"]])
+        if cache.limit_gb:
+            cache.enforce_limit()
+        if failures:
+            raise UserError("\n".join(_summary(job.key, failures, len(indices))))
+    write_rows(folder / DECODED_ROWS, rows)
+    state: dict[str, Any] = {
+        "fingerprint": digest_json(content),
+        "parameters": None,
+        "macs_per_pixel": {},
+    }
+    write_json(folder / STATE, state)
+    return folder / STATE
 
 
 def open_codec(settings: ClassicalSpec) -> ClassicalCodec:
-    """Return the classical codec of a job's ``codec`` section."""
+    """Return the classical codec of a job."""
     entry = CODECS[settings.name]
     codec: ClassicalCodec = implementation(entry)(
         entry.parameters.model_validate(settings.parameters),
@@ -38,16 +103,11 @@ def open_codec(settings: ClassicalSpec) -> ClassicalCodec:
     return codec
 
 
-class _Decode(Protocol):
-    def __call__(self, data: bytes) -> tuple[RgbImage, float]: ...
-
-
 @contextmanager
-def decoder(settings: ClassicalSpec, codec: ClassicalCodec) -> Iterator[_Decode]:
+def decoder(settings: ClassicalSpec, codec: ClassicalCodec) -> Iterator[Decode]:
     """Yield a function from a bitstream to the image and the seconds that decoding took.
 
-    Decoding sees nothing of the encoder but the bitstream: it is another program's, or happens in
-    another process.
+    Decoding knows the bitstream only: it is the work of another program, or of another process.
     """
     if codec.external:
         yield lambda data: _timed(codec, data)
@@ -94,116 +154,36 @@ def _timed(codec: ClassicalCodec, data: bytes) -> tuple[RgbImage, float]:
     return image, time.perf_counter() - start
 
 
-def code_chunk(job: ClassicalJob, chunk: int) -> Path:
-    """Code every ``chunks``-th image of a split, from number ``chunk`` on.
-
-    Leaves ``bitstreams/<id>.bin`` and ``decoded/<id>.png`` and, when all are there, a file with one
-    row per image. An image that fails does not stop the others.
-
-    Args:
-        job: resolved settings, see ``Plan.encodings``.
-        chunk: 0 to ``job.chunks`` - 1.
-
-    Returns:
-        the file of rows.
-
-    Raises:
-        UserError: naming each image that failed, and why.
-    """
-    folder, chunks = Path(job.output), job.chunks
-    if not 0 <= chunk < chunks:
-        raise UserError(f"{job.key}: chunk {chunk}; allowed: 0 to {chunks - 1}")
-    settings = job.codec
-    split = Split(job.dataset, job.split, keep=False)  # each image is read once
-    codec = open_codec(settings)
-    indices = range(chunk, len(split), chunks)
-    cache = Cache(Path(job.cache.directory), job.cache.limit_gb)
-    rows: list[dict[str, Any]] = []
-    failures: list[str] = []
-    progress = _Progress(job.key, [split.native_size(i) for i in indices])
-    with decoder(settings, codec) as decode:
-        worker = _Coding(codec, decode, cache if cache.limit_gb else None, folder)
-        for index in indices:
-            identity = str(split.ids[index])
-            try:
-                with writing(folder):
-                    row = worker.code(identity, split.image(index))
-            except CannotWrite:
-                raise  # the next image would fare no better
-            except (UserError, OSError) as error:
-                failures.append(f"{job.key}: image {identity}: {error}")
-                print(f"icmbench: {failures[-1]}", file=sys.stderr)
-            else:
-                rows.append({**row, "pixels": split.rate_pixels(index)})
-            progress.step()
-    if cache.limit_gb:
-        cache.enforce_limit()
-    if failures:
-        more = len(failures) - _SHOWN_FAILURES
-        lines = failures[:_SHOWN_FAILURES] + ([f"and {more} more images"] if more > 0 else [])
-        lines.append(
-            f"{job.key}: {len(failures)} of {len(indices)} images failed; the others are kept"
-        )
-        raise UserError("\n".join(lines))
-    path = folder / chunk_name(chunk, chunks)
-    content = [(row["image_id"], row["pixels"], row["bitstream"], row["decoded"]) for row in rows]
-    write_sealed(path, {"fingerprint": digest_json(content), "rows": rows})
-    return path
-
-
 class _Coding:
-    """Codes one image after the other, through the cache."""
+    """Codes and decodes one image after the other, through the cache if there is one."""
 
-    def __init__(
-        self, codec: ClassicalCodec, decode: _Decode, cache: Cache | None, folder: Path
-    ) -> None:
-        self.codec, self.decode, self.cache, self.folder = codec, decode, cache, folder
+    def __init__(self, codec: ClassicalCodec, decode: Decode, cache: Cache | None) -> None:
+        self._codec, self._decode, self._cache = codec, decode, cache
         described = codec.describe()
-        self.identity, self.text = described.identity(), described.text()
+        self._identity, self._text = described.identity(), described.text()
 
-    def code(self, identity: str, image: RgbImage) -> dict[str, Any]:
-        """Return the row of an image, its files being in place."""
-        places = {
-            BITSTREAM: self.folder / "bitstreams" / f"{identity}.bin",
-            DECODED: self.folder / "decoded" / f"{identity}.png",
-        }
-        if self.cache is None:
-            data, png, facts = self._run(image)
-            write_bytes(places[BITSTREAM], data)
-            write_bytes(places[DECODED], png)
-        else:
-            facts = self._through(self.cache, image, places)
-        names = ("pixels_coded", "bits", "encode_s", "decode_s", "roundtrip_ok", "implementation")
-        kept = {name: facts[name] for name in (*names, "bitstream", "decoded")}
-        return {"image_id": identity, **kept}
+    def code(self, image: RgbImage) -> CachedImage:
+        """Return an image coded and decoded."""
+        if self._cache is None:
+            return self._code(image)
+        key = entry_key(decoded_digest(image), self._identity)
+        found = self._cache.find(key)
+        if found is None:
+            found = self._code(image)
+            self._cache.store(key, found)
+        return found
 
-    def _through(self, cache: Cache, image: RgbImage, places: dict[str, Path]) -> dict[str, Any]:
-        """Return what the cache knows of an image, coding it where needed."""
-        key = entry_key(decoded_digest(image), self.identity)
-        for last in (False, True):
-            entry = cache.find(key) or cache.store(key, *self._run(image))
-            try:
-                for name, place in places.items():
-                    link(entry.folder / name, place)
-            except FileNotFoundError:  # another job pruned it meanwhile
-                if last:
-                    raise
-                continue
-            break
-        return entry.facts
-
-    def _run(self, image: RgbImage) -> tuple[bytes, bytes, dict[str, Any]]:
-        encoded, seconds = timed_encode(self.codec, image)
-        decoded, decode_seconds = self.decode(encoded.data)
+    def _code(self, image: RgbImage) -> CachedImage:
+        encoded, seconds = timed_encode(self._codec, image)
+        decoded, decode_seconds = self._decode(encoded.data)
         if decoded.shape != image.shape:
             raise UserError(f"decoded to {decoded.shape}, but the image is {image.shape}")
         expected = encoded.reconstruction
-        if isinstance(self.codec, InProcessCodec):
-            expected = self.codec.decode(encoded.data)  # here, to compare with the other process
+        if isinstance(self._codec, InProcessCodec):
+            expected = self._codec.decode(encoded.data)  # here, to compare with the other process
         digest = decoded_digest(decoded)
         facts = {
-            "codec": type(self.codec).__name__,
-            "implementation": self.text,
+            "implementation": self._text,
             "pixels_coded": encoded.pixels_coded,
             "bits": encoded.bits,
             "encode_s": seconds,
@@ -212,29 +192,29 @@ class _Coding:
             "bitstream": sha256_bytes(encoded.data),
             "decoded": digest,
         }
-        return encoded.data, as_png(decoded), facts
+        return CachedImage(encoded.data, as_png(decoded), facts)
 
 
-class _Progress:
-    """Says every few seconds how far a chunk is; the time left goes with the pixels left."""
+def _row(identity: str, pixels: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return an image's row of ``decoded.parquet``."""
+    return {
+        "image_id": identity,
+        "pixels": pixels,
+        "pixels_coded": facts["pixels_coded"],
+        "bits": facts["bits"],
+        "bits_estimated": float("nan"),
+        "encode_s": facts["encode_s"],
+        "decode_s": facts["decode_s"],
+        "reconstruct_s": float("nan"),
+        "roundtrip_ok": facts["roundtrip_ok"],
+        "implementation": facts["implementation"],
+    }
 
-    def __init__(self, key: str, sizes: list[tuple[int, int]]) -> None:
-        self.key = key
-        self.pixels = [width * height for width, height in sizes]
-        self.done = 0
-        self.start = self.said = time.monotonic()
 
-    def step(self) -> None:
-        self.done += 1
-        now = time.monotonic()
-        finished = self.done == len(self.pixels)
-        if not finished and now - self.said < _SAY_EVERY_S:
-            return
-        self.said = now
-        spent = now - self.start
-        left = spent * sum(self.pixels[self.done :]) / sum(self.pixels[: self.done])
-        print(
-            f"{self.key}: {self.done} of {len(self.pixels)} images, "
-            f"{spent / self.done:.2f} s each, about {left:.0f} s left",
-            file=sys.stderr,
-        )
+def _summary(key: str, failures: list[str], count: int) -> list[str]:
+    more = len(failures) - _SHOWN_FAILURES
+    return [
+        *failures[:_SHOWN_FAILURES],
+        *([f"and {more} more images"] if more > 0 else []),
+        f"{key}: {len(failures)} of {count} images failed; the others are kept",
+    ]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from icmbench.evaluate.stamp import check_files
+from icmbench.evaluate.coded import coded_state
 from icmbench.jobs import CodedImages
-from icmbench.utils.files import read_object, write_json
 
-# What is counted of a codec, in the order of the data's way.
+# The counted steps of a codec, in the order of the data.
 CODEC_STEPS = ("encode", "decode", "reconstruct")
 
 
 def macs_of(run: Callable[[], Any]) -> int:
     """Return the multiply-accumulates of convolutions and matrix products in ``run()``.
 
-    PyTorch counts two operations each. Entropy coding, activations and attention's softmax are not
-    counted; Fourier transforms are not either.
+    PyTorch counts two operations each. Entropy coding, activations, the softmax of attention and
+    Fourier transforms are not counted.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,38 +30,29 @@ def count_parameters(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def write_codec_complexity(
-    folder: Path, what: str, codec: Any, pixels: int, steps: dict[str, Callable[[], Any]]
-) -> None:
-    """Leave ``<what>.complexity.json``: parameters, and MACs per coded pixel of each step.
+def complexity_of(network: Any, pixels: int, steps: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Return ``parameters`` of a network, and ``macs_per_pixel`` of each step.
 
     Args:
-        folder: of the encoding.
-        what: encoded or decoded, as the two processes that code.
-        codec: the network.
-        pixels: coded pixels of the image that the steps are run on.
-        steps: what to run and count, by names of ``CODEC_STEPS``.
+        network: the network.
+        pixels: of the image that the steps run on.
+        steps: functions to run and count, by name.
     """
     counted = {name: macs_of(run) / pixels for name, run in steps.items()}
-    content = {"parameters": count_parameters(codec), "macs_per_pixel": counted}
-    write_json(folder / f"{what}.complexity.json", content)
+    return {"parameters": count_parameters(network), "macs_per_pixel": counted}
 
 
-def read_complexity(coded: CodedImages | None, task: dict[str, Any] | None) -> dict[str, Any]:
+def point_complexity(coded: CodedImages | None, task: dict[str, Any] | None) -> dict[str, Any]:
     """Return the complexity of an operating point, for ``evaluate.json``.
 
     Args:
-        coded: the job's ``coded`` section.
-        task: ``parameters`` and ``macs_per_pixel`` of the task network, or None.
+        coded: the coded images, or None for originals.
+        task: :func:`complexity_of` the task network with one step, ``task``, or None.
     """
-    parameters: dict[str, Any] = {"codec": None, "task": task["parameters"] if task else None}
-    macs: dict[str, Any] = dict.fromkeys(CODEC_STEPS)
-    for what in ("encoded", "decoded"):
-        path = None if coded is None else Path(coded.folder) / f"{what}.complexity.json"
-        if path is not None and path.exists():
-            check_files(path.parent, what, [path.name])
-            content = read_object(path, "parameters", "macs_per_pixel")
-            parameters["codec"] = content["parameters"]
-            macs.update(content["macs_per_pixel"])
-    macs["task"] = task["macs_per_pixel"] if task else None
-    return {"parameters": parameters, "macs_per_pixel": macs}
+    codec = coded_state(coded.folders[0]) if coded is not None else {}
+    own = task or {}
+    macs = {**codec.get("macs_per_pixel", {}), **own.get("macs_per_pixel", {})}
+    return {
+        "parameters": {"codec": codec.get("parameters"), "task": own.get("parameters")},
+        "macs_per_pixel": {name: macs.get(name) for name in (*CODEC_STEPS, "task")},
+    }

@@ -1,7 +1,8 @@
-"""Code or evaluate every point of a curve in one process; points already done are skipped.
+"""Encode, decode or evaluate every point of a curve in one process; finished points are skipped.
 
-Each point keeps a stamp, a small file with the digest of all it was made from. The manifest of the
-curve, on which Snakemake's rules depend, joins them.
+A point is finished if ``<verb>.json`` in its folder, which is written last, has the fingerprint of
+the job: a digest of its settings and inputs. The manifest of the curve, on which Snakemake's rules
+depend, joins the fingerprints of its points.
 """
 
 from __future__ import annotations
@@ -11,74 +12,70 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from icmbench.data.dataset import data_digest
-from icmbench.evaluate.rows import coded_fingerprint
-from icmbench.evaluate.stamp import finished, read_stamp, stamp_path, write_stamp
+from icmbench.errors import UserError, missing_file
+from icmbench.evaluate.coded import (
+    BITSTREAMS,
+    DECODED,
+    DECODED_ROWS,
+    ENCODED_ROWS,
+    LATENTS,
+    coded_fingerprint,
+)
+from icmbench.evaluate.decode import decode
+from icmbench.evaluate.encode import encode
+from icmbench.evaluate.point import evaluate
 from icmbench.jobs import EncodeJob, EvaluateJob
 from icmbench.utils.environment import version
-from icmbench.utils.files import digest_json, source_digest, write_json, writing
-from icmbench.versions import DECODED, LATENTS
+from icmbench.utils.files import digest_json, read_object, write_json, writing
 
-# Raised when a change makes the same bitstreams, images or records come out differently.
-CODING_VERSION = 3
-EVALUATION_VERSION = 4
+# Bump if a change makes the same bitstreams, images or records come out differently.
+CODING_VERSION = 4
+EVALUATION_VERSION = 5
 
 Job = TypeVar("Job", EncodeJob, EvaluateJob)
 
 
 def encode_curve(jobs: list[EncodeJob]) -> Path:
     """Encode a split at every rate; return the curve's manifest."""
-
-    def work(job: EncodeJob) -> None:
-        from icmbench.evaluate.coding import encode
-
-        encode(job)
-
-    return _each(jobs, "encoded", work, _coding_inputs, ("bitstreams.zip", "encoded.parquet"))
+    return _each(jobs, "encode", encode, _coding_inputs, (BITSTREAMS, ENCODED_ROWS))
 
 
 def decode_curve(jobs: list[EncodeJob]) -> Path:
-    """Decode what :func:`encode_curve` left, in this other process; return the manifest."""
-
-    def work(job: EncodeJob) -> None:
-        from icmbench.evaluate.coding import decode
-
-        decode(job)
+    """Decode the bitstreams of :func:`encode_curve`, in this other process; return the manifest."""
 
     def inputs(job: EncodeJob) -> dict[str, Any]:
-        return {**_coding_inputs(job), "encoded": read_stamp(Path(job.output), "encoded")}
+        path = Path(job.output) / "encode.json"
+        try:
+            encoded = read_object(path, "fingerprint")["fingerprint"]
+        except FileNotFoundError:
+            raise missing_file(path, "run the job that encodes these images first") from None
+        return {**_coding_inputs(job), "encoded": encoded}
 
     archives = {"images": DECODED, "features": LATENTS}
-    outputs = ("decoded.parquet", *(archives[what] for what in jobs[0].decodes))
-    return _each(jobs, "decoded", work, inputs, outputs)
+    outputs = (DECODED_ROWS, *(archives[what] for what in jobs[0].decodes))
+    return _each(jobs, "decode", decode, inputs, outputs)
 
 
 def evaluate_curve(jobs: list[EvaluateJob]) -> Path:
     """Evaluate every point of a variant; return the variant's manifest."""
 
-    def work(job: EvaluateJob) -> None:
-        from icmbench.evaluate.point import evaluate
-
-        evaluate(job)
-
     def inputs(job: EvaluateJob) -> dict[str, Any]:
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
-            "weights": [
-                source_digest(part.weights.source) for part in (job.task, job.decoder) if part
-            ],
+            "weights": [part.weights.digest() for part in (job.task, job.decoder) if part],
             "coded": coded_fingerprint(job.coded),
             "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
         }
 
-    return _each(jobs, "evaluated", work, inputs, ("records.parquet", "evaluate.json"))
+    return _each(jobs, "evaluate", evaluate, inputs, ("records.parquet",))
 
 
 def _coding_inputs(job: EncodeJob) -> dict[str, Any]:
     return {
         **_common(job),
         "version": CODING_VERSION,
-        "weights": source_digest(job.codec.weights.source),
+        "weights": job.codec.weights.digest(),
         "packages": [version(name) for name in ("torch", "compressai", "pillow")],
     }
 
@@ -91,21 +88,32 @@ def _common(job: EncodeJob | EvaluateJob) -> dict[str, Any]:
 
 def _each(
     jobs: list[Job],
-    what: str,
-    work: Callable[[Job], None],
+    verb: str,
+    work: Callable[[Job], dict[str, Any]],
     inputs: Callable[[Job], dict[str, Any]],
     outputs: tuple[str, ...],
 ) -> Path:
+    """Do the work of every job that is not finished, and write the curve's manifest."""
     points = {}
     for job in jobs:
         folder = Path(job.output)
-        fingerprint = digest_json(inputs(job))
-        if not finished(folder, what, fingerprint, outputs):
-            stamp_path(folder, what).unlink(missing_ok=True)
+        state = folder / f"{verb}.json"
+        points[job.key] = fingerprint = digest_json(inputs(job))
+        if not (
+            _fingerprint(state) == fingerprint and all((folder / n).is_file() for n in outputs)
+        ):
+            state.unlink(missing_ok=True)
             with writing(folder):
-                work(job)
-            write_stamp(folder, what, fingerprint)
-        points[job.key] = fingerprint
-    manifest = Path(jobs[0].output).parent / f"{what}.json"
+                facts = work(job)
+            write_json(state, {**facts, "fingerprint": fingerprint})
+    manifest = Path(jobs[0].output).parent / f"{verb}d.json"
     write_json(manifest, {"points": points})
     return manifest
+
+
+def _fingerprint(state: Path) -> str | None:
+    """Return the fingerprint of a finished point, or None."""
+    try:
+        return str(read_object(state, "fingerprint")["fingerprint"])
+    except (UserError, OSError):
+        return None

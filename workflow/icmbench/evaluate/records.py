@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from icmbench.errors import UserError
+from icmbench.errors import UserError, missing_file
 from icmbench.utils.files import atomic_path, reading
 
-#: Column name to pandas dtype. pixels: native count; pixels_coded: what the codec was given;
-#: bits: the real bitstream, header included (24 per native pixel where nothing is coded);
-#: bits_estimated: by the entropy model, NaN without one; psnr, psnr_ycbcr (6:1:1): dB, inf where
-#: lossless, NaN where no image is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds;
-#: reconstruct_s: seconds that pixels take after decode_s gave features, NaN for other codecs;
-#: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction; NA where the
-#: encoder tells none.
+#: Column name to pandas dtype. pixels: native count; pixels_coded: those that the codec coded;
+#: bits: the real bitstream, header included (24 per native pixel of uncoded images);
+#: bits_estimated: by the entropy model, NaN without one; psnr, psnr_ycbcr (6:1:1): dB, inf if
+#: lossless, NaN if no image is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds;
+#: reconstruct_s: seconds from features to pixels after decode_s, NaN for other codecs;
+#: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction; NA if the
+#: encoder gives none.
 COLUMNS: dict[str, str] = {
     "study": "string",
     "variant": "string",
@@ -47,7 +47,7 @@ COLUMNS: dict[str, str] = {
 
 SORTED_BY = ["study", "variant", "rate_index", "seed", "image_id"]
 
-#: Rows of a row group: what is held in memory of a table that is larger, here and by its readers.
+#: Rows of a row group: the most that writer and readers of a larger table hold in memory.
 ROW_GROUP = 1 << 17
 
 
@@ -55,7 +55,7 @@ def require_columns(names: Iterable[str], what: str) -> None:
     """Check that a table has all of ``COLUMNS``.
 
     Raises:
-        UserError: naming ``what`` and the first that is missing.
+        UserError: naming ``what`` and the first missing column.
     """
     missing = [name for name in COLUMNS if name not in set(names)]
     if missing:
@@ -91,7 +91,7 @@ def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
 
     Raises:
         UserError: naming ``what`` and the column, for a missing column, a value of the wrong type,
-            an image that stands twice, or counts that no coded image can have.
+            a duplicate image, or counts that no coded image can have.
     """
     typed = with_types(frame, what, COLUMNS)
     # Of one operating point only the image differs, and its rows are mostly sorted already.
@@ -103,8 +103,8 @@ def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     twice = typed.duplicated(SORTED_BY)
     if twice.any():
         raise UserError(
-            f"{what}: image {typed['image_id'][twice].iloc[0]!r} stands twice in one operating "
-            "point; write one row per image"
+            f"{what}: duplicate image {typed['image_id'][twice].iloc[0]!r} in one operating point; "
+            "write one row per image"
         )
     return typed.sort_values(SORTED_BY, kind="stable", ignore_index=True)
 
@@ -113,14 +113,16 @@ def write_records(path: Path | str, frame: pd.DataFrame) -> None:
     """Check ``frame`` with :func:`conform` and write it as Parquet, atomically."""
     checked = conform(frame, str(path))
     with atomic_path(path) as temporary:
-        checked.to_parquet(temporary, index=False, row_group_size=ROW_GROUP)
+        checked.to_parquet(
+            temporary, index=False, row_group_size=ROW_GROUP, write_page_checksum=True
+        )
 
 
 class RecordsTable:
-    """A table of the records of many operating points, written as they come.
+    """A table of the records of many operating points, written piece by piece.
 
-    Only the rows of one row group are held in memory. The file is the one that
-    :func:`write_records` would write of all rows at once.
+    Only the rows of one row group are held in memory. The file equals that of
+    :func:`write_records` with all rows at once.
     """
 
     ROWS = ROW_GROUP
@@ -140,13 +142,13 @@ class RecordsTable:
             self._write(self.ROWS)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining rows."""
         if self._waiting or self._writer is None:
             self._write(0)
         self._writer.close()
 
     def _write(self, rows: int) -> None:
-        """Write row groups, keeping what does not fill one; 0 writes all."""
+        """Write whole row groups of this many rows, keeping the rest; 0 writes all."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -157,13 +159,13 @@ class RecordsTable:
         checked = conform(waiting.iloc[:whole], str(self._path))
         table = pa.Table.from_pandas(checked, preserve_index=False)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema)
+            self._writer = pq.ParquetWriter(self._path, table.schema, write_page_checksum=True)
         self._writer.write_table(table, row_group_size=self.ROWS)
 
 
 @contextmanager
 def records_table(path: Path | str) -> Iterator[RecordsTable]:
-    """Yield a table to add records to; its file is there when the block has succeeded."""
+    """Yield a table to add records to; its file appears when the block succeeds."""
     with atomic_path(path) as temporary:
         table = RecordsTable(temporary)
         yield table
@@ -171,15 +173,19 @@ def records_table(path: Path | str) -> Iterator[RecordsTable]:
 
 
 def read_records(path: Path | str) -> pd.DataFrame:
-    """Read a Parquet file of records and check it with :func:`conform`."""
+    """Read a Parquet file of records and check it with :func:`conform`.
+
+    Raises:
+        UserError: if it is missing, damaged or malformed.
+    """
     if not Path(path).exists():
-        raise UserError(f"{path}: no such file; evaluate the operating point first")
+        raise missing_file(path, "evaluate the operating point first")
     import pyarrow.parquet as pq
 
     # A third of the time of pandas' own reader, which counts for thousands of small files.
     with (
         reading(path, "delete it and evaluate the operating point again"),
-        pq.ParquetFile(path) as file,
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
     ):
         frame = file.read(use_threads=False).to_pandas()
     return conform(frame, str(path))

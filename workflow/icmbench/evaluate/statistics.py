@@ -1,7 +1,7 @@
-"""Per-image sufficient statistics: what a task writes so that its metrics can be resampled.
+"""Per-image sufficient statistics, from which the metrics of a task can be resampled.
 
 An evaluated operating point has one ``statistics-<group>.npz`` for each group of metrics. The file
-names its ``kind``; the kinds know how to compute metrics from any number of copies of each image.
+names its ``kind``, a class that computes metrics from any number of copies of each image.
 A new kind is a subclass of :class:`Statistics` with the :func:`register` decorator.
 
 Image ids are integers or strings; ``str(id)`` is the ``image_id`` of the records of that point.
@@ -17,8 +17,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from icmbench.errors import UserError
+from icmbench.errors import UserError, unknown
 from icmbench.metrics.average_precision import Matches, average_precision_resampled
+from icmbench.metrics.segmentation import segmentation_metrics
 from icmbench.utils.files import atomic_path, reading
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -26,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Statistics(ABC):
-    """Statistics of I images, from which metrics follow under image weights."""
+    """Statistics of I images, which give metrics for any weights of the images."""
 
     kind: ClassVar[str]
 
@@ -86,15 +87,14 @@ def load_statistics(path: Path | str) -> Statistics:
     """Read a file written by :func:`save_statistics`.
 
     Raises:
-        UserError: if the file is of a kind that is not registered.
+        UserError: if the file is damaged, or of a kind that is not registered.
     """
     advice = "delete it and evaluate the operating point again"
     with reading(path, advice), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     kind = str(arrays.pop("kind", ""))
     if kind not in KINDS:
-        allowed = ", ".join(sorted(KINDS))
-        raise UserError(f"{path}: statistics kind {kind!r} is unknown; allowed: {allowed}")
+        raise UserError(f"{path}: {unknown('kind of statistics', kind, KINDS)}")
     with reading(path, advice):
         return KINDS[kind].from_arrays(arrays)
 
@@ -127,8 +127,8 @@ class MeanStatistics(Statistics):
 
     def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
         """Return the weighted mean of each value, (R,)."""
-        # Once for all metrics. Rows lie in a piece, as when products convert them: the order of
-        # summation, so the last bit, depends on it, and ties between curves on the last bit.
+        # Once for all metrics, in C order: the order of summation decides the last bit, which
+        # decides ties between curves.
         copies = weights.astype(np.float64, order="C")
         return {name: weighted_mean(values, copies) for name, values in self.values.items()}
 
@@ -191,3 +191,44 @@ class AveragePrecisionStatistics(Statistics):
     def from_arrays(cls, arrays: Arrays) -> AveragePrecisionStatistics:
         """Rebuild from :meth:`to_arrays`."""
         return cls(Matches.from_arrays(arrays))
+
+
+@register("confusion")
+class ConfusionStatistics(Statistics):
+    """Metrics ``miou``, ``fwiou`` and ``pixel_accuracy`` of the summed matrices, in [0, 1].
+
+    See :func:`icmbench.metrics.segmentation.segmentation_metrics`.
+    """
+
+    def __init__(self, image_ids: npt.ArrayLike, matrices: npt.ArrayLike) -> None:
+        """Keep ``matrices``: (I, K, K) pixel counts, rows true, columns predicted."""
+        self._image_ids = np.asarray(image_ids)
+        self.matrices = np.asarray(matrices, dtype=np.int32)
+        shape = self.matrices.shape
+        if len(shape) != 3 or shape[1] != shape[2] or shape[0] != self._image_ids.size:
+            raise UserError(
+                f"confusion statistics: matrices of shape {shape} for {self._image_ids.size} "
+                "images; give one square matrix for each"
+            )
+
+    @property
+    def image_ids(self) -> npt.NDArray[Any]:
+        """Ids of the images, (I,)."""
+        return self._image_ids
+
+    def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """Return the three metrics, (R,) each."""
+        count, classes, _ = self.matrices.shape
+        # float64 goes through BLAS and is exact: counts stay far below 2^53.
+        flat = self.matrices.reshape(count, classes**2).astype(np.float64)
+        summed = (weights.astype(np.float64) @ flat).reshape(-1, classes, classes)
+        return segmentation_metrics(summed)
+
+    def to_arrays(self) -> Arrays:
+        """Return ids and matrices; most cells are zero, which the file's compression removes."""
+        return {"image_ids": self._image_ids, "matrices": self.matrices}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> ConfusionStatistics:
+        """Rebuild from :meth:`to_arrays`."""
+        return cls(arrays["image_ids"], arrays["matrices"])

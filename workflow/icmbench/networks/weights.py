@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from icmbench.errors import DamagedFile, UserError
-from icmbench.utils.checksums import require
-from icmbench.utils.files import read_object, reading
+from icmbench.errors import DamagedFile, UserError, damaged_file
+from icmbench.utils.files import read_object, reading, sha256_file
 
 _AGAIN = "delete it and run the training again"
 
@@ -54,7 +53,9 @@ def check_weights_file(path: Path) -> None:
         path.stat()
     record = path.with_name("run.json")
     if record.is_file():
-        require(path, read_object(record).get("weights_sha256"), _AGAIN, record.name)
+        wanted = read_object(record).get("weights_sha256")
+        if wanted is not None and sha256_file(path) != wanted:
+            raise damaged_file(path, f"checksum mismatch with {record.name}", _AGAIN)
 
 
 def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -> None:

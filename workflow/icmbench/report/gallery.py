@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from icmbench.errors import CannotWrite, UserError
-from icmbench.evaluate.stamp import check_files
+from icmbench.evaluate.coded import Archives, open_decoded
 from icmbench.registry import PIXEL_METRICS, TASKS
 from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes
 from icmbench.report.outputs import IMAGES
@@ -221,19 +221,15 @@ class _Shown:
         self.point, self.style = point, style
         self._records = results.images_of(point)
         self._rows = results.rows_of(point)
-        self._decoded: Path | None = None
+        self._decoded: Archives | None = None
         self._reads_features = TASKS[point["task"]].input_kind == "features"
         if point["encoding"] is not None and not self._reads_features:
-            # An archive of a learned codec, a folder of an anchor.
-            folder = results.root / "encoded" / point["encoding"]
-            places = [folder / "decoded.zip", folder / "decoded"]
-            self._decoded = next((place for place in places if place.exists()), None)
+            self._decoded = open_decoded(results.root / "encoded" / point["encoding"])
             if self._decoded is None:
                 raise FileNotFoundError(f"the decoded images of {point['encoding']} are missing")
         self._predictions: dict[str, list[Row]] = {}
         predictions = results.root / "runs" / point["key"] / "predictions.json"
         if predictions.is_file():
-            check_files(predictions.parent, "evaluated", [predictions.name])
             for entry in read_json(predictions):
                 self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
 

@@ -17,7 +17,6 @@ from icmbench.analyse.checked import check_table, read_table
 from icmbench.analyse.points import LABELS
 from icmbench.config.summary import read_plan
 from icmbench.errors import UserError
-from icmbench.evaluate.stamp import check_files
 from icmbench.plugins import load_modules
 from icmbench.report.records import NAME, PointRecords, Records, load_records
 from icmbench.utils.files import read_object
@@ -183,8 +182,6 @@ def load_results(root: Path) -> Results:
             ("evaluate.json", point["evaluated"], evaluations),
         ):
             if wanted and (folder / name).exists():
-                if name == "evaluate.json":
-                    check_files(folder, "evaluated", [name])
                 into[point["key"]] = read_object(folder / name)
     for what, found in (("trained", runs), ("evaluated", evaluations)):
         absent = [p["key"] for p in plan["points"] if p[what] and p["key"] not in found]

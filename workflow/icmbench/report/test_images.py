@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,6 +13,7 @@ from icmbench.data.dataset import Split
 from icmbench.data.images import read_image
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
+from icmbench.evaluate.coded import Archives
 from icmbench.report.drawing import Box
 from icmbench.report.results import Results, Row
 from icmbench.utils.files import reading
@@ -100,10 +99,8 @@ def sort_ids(ids: Iterable[str]) -> list[str]:
     return sorted(names)
 
 
-def read_decoded(place: Path, name: str) -> Image.Image:
-    """Return an image out of a folder or a zip archive."""
-    if place.suffix != ".zip":
-        with reading(place / name):
-            return Image.fromarray(read_image(place / name))
-    with reading(f"{place}: {name}"), zipfile.ZipFile(place) as opened:
-        return Image.fromarray(read_image(io.BytesIO(opened.read(name))))
+def read_decoded(archives: Archives, name: str) -> Image.Image:
+    """Return an image from archives of decoded images."""
+    data = archives.read(name)
+    with reading(name):
+        return Image.fromarray(read_image(io.BytesIO(data)))

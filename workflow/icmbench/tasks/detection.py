@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any, Literal
 
 import torch
@@ -12,12 +10,12 @@ from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.data.masks import encode_masks
 from icmbench.errors import UserError
-from icmbench.evaluate.inputs import open_inputs
+from icmbench.evaluate.predict import Predictor
 from icmbench.evaluate.statistics import AveragePrecisionStatistics
 from icmbench.jobs import EvaluateJob
 from icmbench.metrics.average_precision import match_detections
 from icmbench.tasks.base import Outcome
-from icmbench.utils.device import choose_compute
+from icmbench.utils.logs import progress
 
 _BATCH = 8
 _GROUPS = {"bbox": "box", "segm": "mask"}
@@ -33,34 +31,23 @@ def detect(
     Raises:
         UserError: where the split has no annotations.
     """
-    from icmbench.networks.build import build_task
-
     if split.annotations is None:
         raise UserError(
             f"{job.key}: split {job.split!r} of role {job.dataset.role!r} has no "
             "annotations, which detection needs; name them in the scale"
         )
-    compute = choose_compute(job)
-    detector = build_task(job.task).eval().to(compute.device)
-    inputs_of = open_inputs(job, split, compute.device)
-    step = _BATCH if job.decoder is None else 1  # features of several sizes make no batch
+    predictor = Predictor(job, split)
+    step = _BATCH if job.decoder is None else 1  # features of several sizes do not fit in one batch
     predictions: list[dict[str, Any]] = []
-    start = told = time.monotonic()
-    for first in range(0, len(split), step):
+    for first in progress(range(0, len(split), step), f"{job.key}: detect"):
         indices = range(first, min(first + step, len(split)))
-        inputs = inputs_of(indices)
+        inputs = predictor.inputs(indices)
         sizes = (
             inputs.sizes if isinstance(inputs, Features) else [tuple(i.shape[-2:]) for i in inputs]
         )
-        with torch.no_grad(), compute.autocast():
-            results = detector.predict(inputs)
+        results = predictor.predict(inputs)
         for index, size, result in zip(indices, sizes, results, strict=True):
             predictions += _native(split, index, size, result)
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            rate = (first + step) / (told - start)
-            print(f"{job.key}: {first + step}/{len(split)} images, {rate:.1f}/s, "
-                  f"{(len(split) - first) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     ids = [int(identity) for identity in split.ids]
     statistics = {}
     metrics: dict[str, float] = {}
@@ -69,7 +56,7 @@ def detect(
         group = AveragePrecisionStatistics(matches)
         statistics[_GROUPS[iou_type]] = group
         metrics.update(group.metrics())
-    return Outcome(dict(statistics), metrics, predictions, compute.name)
+    return Outcome(dict(statistics), metrics, predictions, predictor.compute.name)
 
 
 def _native(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from typing import Any, Self
 
 import numpy as np
@@ -16,13 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
+from icmbench.evaluate.predict import Predictor
 from icmbench.evaluate.statistics import MeanStatistics
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.tang2025_parameters import ProbeParameters
-from icmbench.utils.device import choose_compute
+from icmbench.utils.logs import progress
 
 MULTIPLE = 64  # images are padded to it, as the codec pads those whose features are read
 
@@ -137,29 +136,16 @@ def classify(job: EvaluateJob, split: Split) -> Outcome:
 
     Where there are fewer than five classes, top5 is 1.
     """
-    from icmbench.evaluate.inputs import open_inputs
-    from icmbench.networks.build import build_task
-
-    compute = choose_compute(job)
-    probe = build_task(job.task).eval().to(compute.device)
-    open_images = open_inputs(job, split, compute.device)
+    predictor = Predictor(job, split)
     values: dict[str, list[float]] = {"top1": [], "top5": []}
-    start = told = time.monotonic()
-    for index in range(len(split)):
-        inputs = open_images([index])
-        with torch.no_grad(), compute.autocast():
-            logits = probe.predict(inputs)[0]
+    for index in progress(range(len(split)), f"{job.key}: classify"):
+        logits = predictor.predict(predictor.inputs([index]))[0]
         for name, hit in hits(logits, split.label(index)).items():
             values[name].append(hit)
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            rate = (index + 1) / (told - start)
-            print(f"{job.key}: {index + 1}/{len(split)} images, {rate:.1f}/s, "
-                  f"{(len(split) - index - 1) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     arrays = {name: np.array(per_image) for name, per_image in values.items()}
     statistics = MeanStatistics([str(identity) for identity in split.ids], dict(arrays))
     return Outcome(
-        {"classification": statistics}, statistics.metrics(), predictions=None, device=compute.name
+        {"classification": statistics}, statistics.metrics(), device=predictor.compute.name
     )
 
 

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.errors import damaged_file, unknown
-from icmbench.evaluate.stamp import check_files
 from icmbench.jobs import EvaluateCurve, read_job
 from icmbench.utils.files import read_object
 
@@ -158,8 +157,6 @@ def _record(path: Path, *needed: str) -> Json:
     """Return the content of a record, empty if there is none."""
     if not path.exists():
         return {}
-    if path.name == "evaluate.json":
-        check_files(path.parent, "evaluated", [path.name])
     return read_object(path, *needed)
 
 

@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.data.dataset import Split, data_digest
 from icmbench.errors import CannotWrite, UserError
-from icmbench.evaluate.rows import check_coded, coded_fingerprint, image_digests
+from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import Schedule, TrainJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import check_weights_file
@@ -40,7 +40,7 @@ from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
 from icmbench.utils.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.utils.environment import describe_environment, version
-from icmbench.utils.files import digest_json, link, sha256_file, source_digest, writing
+from icmbench.utils.files import digest_json, link, sha256_file, writing
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -117,14 +117,13 @@ def fingerprint_of(job: TrainJob) -> str:
     """Return a digest of all that decides how a training ends: settings, data, weights, code."""
     settings = job.model_dump(include={"codec", "task", "parts", "loss", "schedule", "seed"})
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
-    files = [job.codec.weights.source, job.task.weights.source]
     runtime = job.runtime
     return digest_json(
         {
             "settings": settings,
             "dataset": dataset,
             "data": data_digest(job.dataset),
-            "files": [source_digest(path) for path in files],
+            "files": [part.weights.digest() for part in (job.codec, job.task)],
             "coded": coded_fingerprint(job.coded),
             "precision": resolve_precision(runtime.precision, uses_cuda(runtime)),
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
@@ -183,7 +182,6 @@ class _State:
 
 def _prepare(job: TrainJob, fingerprint: str, team: Team) -> _State:
     folder = Path(job.output)
-    check_coded(job.coded)
     compute = choose_compute(job.runtime, says=team.leads)
     fabric = team.fabric(compute)
     torch.manual_seed(job.seed)
@@ -245,12 +243,7 @@ def _prepare(job: TrainJob, fingerprint: str, team: Team) -> _State:
         model=model,
         groups=groups,
         optimisers=wrapped_optimisers,
-        split=Split(
-            job.dataset,
-            "train",
-            job.coded.images if job.coded else None,
-            digests=image_digests(job.coded),
-        ),
+        split=Split(job.dataset, "train", decoded_archives(job.coded)),
         log=MetricsLog(folder / "metrics.jsonl" if team.leads else None, first_step),
         run=run,
         first_step=first_step,

@@ -1,50 +1,14 @@
-"""Checksums beside what one job writes and another reads: a damaged file is named, not believed.
-
-Two forms: a list as ``sha256sum --check`` reads it, beside many files; a seal, a key of a JSON
-object that holds the digest of its other keys.
-"""
+"""A list of checksums, as ``sha256sum --check`` reads it, beside the files that one job writes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from icmbench.errors import DamagedFile
-from icmbench.utils.files import (
-    digest_json,
-    read_object,
-    reading,
-    sha256_bytes,
-    sha256_file,
-    write_if_changed,
-    write_json,
-)
+from icmbench.utils.files import reading, sha256_bytes, sha256_file, write_text
 
-SEAL = "sha256"
-_LONGEST = 1000  # characters of a file's name; systems take no longer ones
-
-
-def write_sealed(path: Path | str, content: dict[str, Any]) -> None:
-    """Write a JSON object with its own digest in the key ``sha256``."""
-    write_json(path, {**content, SEAL: digest_json(content)})
-
-
-def read_sealed(path: Path | str, *needed: str) -> dict[str, Any]:
-    """Return the content of a JSON object, checked against its seal; older files have none.
-
-    Raises:
-        FileNotFoundError: where there is none.
-        DamagedFile: where it is damaged, or lacks a needed key.
-    """
-    content = read_object(path, *needed)
-    seal = content.pop(SEAL, None)
-    if seal is not None and seal != digest_json(content):
-        raise DamagedFile(
-            f"{path}: is not what was written (its key 'sha256' does not fit); delete it and run "
-            "the job that makes it again"
-        )
-    return content
+_LONGEST = 1000  # characters of a file's name; systems allow fewer
 
 
 def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -88,7 +52,7 @@ class SumsFile:
 
     def write(self, sums: dict[str, str]) -> None:
         """Write the list, unless it is the same."""
-        write_if_changed(self.path, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+        write_text(self.path, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
     def read(self) -> dict[str, str]:
         """Return the SHA-256 of files by name; empty where there is no list.

@@ -1,4 +1,4 @@
-"""Small file helpers that every part shares: atomic writes, JSON, digests."""
+"""File helpers that every part shares: atomic writes, JSON, digests, errors in one line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from icmbench.errors import CannotWrite, DamagedFile, UserError
+from icmbench.errors import REMAKE, CannotWrite, UserError, damaged_file
 
-_CHUNK = 1 << 20
-# What only writing meets.
+# Errors that only writing meets.
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
@@ -25,7 +24,7 @@ def writing(path: Path | str) -> Iterator[None]:
     """Turn a full disk, a quota or a read-only file system into one line that names ``path``.
 
     Raises:
-        CannotWrite: for such an error, also where a library wrapped it.
+        CannotWrite: for such an error, also if a library wrapped it.
     """
     try:
         yield
@@ -39,7 +38,7 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ``CannotWrite`` where nothing can be written into a folder, there or to be made."""
+    """Raise ``CannotWrite`` if a folder, which may not exist yet, is not writable."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -51,13 +50,13 @@ def check_writable(folder: Path) -> None:
 
 def _cannot_write(path: Path | str, cause: OSError) -> CannotWrite:
     return CannotWrite(
-        f"{path}: cannot be written ({os.strerror(cause.errno or 0)}): make room there or mend its "
+        f"{path}: cannot be written ({os.strerror(cause.errno or 0)}); free some space or fix its "
         "permissions, or set another folder, then run again"
     )
 
 
 def _of_writing(error: BaseException | None) -> OSError | None:
-    """Return what made writing impossible, from an error or what it came from."""
+    """Return the error that made writing impossible, from an error or its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, OSError) and error.errno in _WRITING:
@@ -71,8 +70,10 @@ def _of_writing(error: BaseException | None) -> OSError | None:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place when the block succeeds.
 
-    A reader never sees half a file, and a block that raises leaves nothing behind. A full disk is
-    one line that names ``path``, see :func:`writing`.
+    A reader never sees half a file, and a block that raises leaves nothing behind.
+
+    Raises:
+        CannotWrite: see :func:`writing`.
     """
     path = Path(path)
     with writing(path):
@@ -96,16 +97,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, in UTF-8."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, in UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -113,108 +113,8 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def line_of(error: BaseException) -> str:
-    """Return what an error says as one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or "no reason given"
-    text = text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-@contextmanager
-def reading(
-    path: Path | str, advice: str = "restore it, or delete it and run the job that makes it again"
-) -> Iterator[None]:
-    """Turn what a reader raises on a damaged file into one line that names the file.
-
-    Readers of damaged files were seen to raise nearly anything, from IndexError to MemoryError.
-
-    Raises:
-        DamagedFile: for every error but a missing file and a line that says what is wrong already.
-    """
-    try:
-        yield
-    except (UserError, FileNotFoundError):
-        raise
-    except Exception as error:
-        raise DamagedFile(f"{path}: cannot be read ({line_of(error)}); {advice}") from error
-
-
-def read_json(path: Path | str) -> Any:
-    """Return the parsed content of a JSON file.
-
-    Raises:
-        FileNotFoundError: where there is none.
-        DamagedFile: where it is no JSON.
-    """
-    with reading(path):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def read_object(path: Path | str, *needed: str) -> dict[str, Any]:
-    """Return the JSON object in a file that a job wrote.
-
-    Raises:
-        FileNotFoundError: where there is none.
-        DamagedFile: where it is no JSON object, or lacks a key.
-    """
-    content = read_json(path)
-    again = "delete it and run the job that makes it again"
-    if not isinstance(content, dict):
-        raise DamagedFile(f"{path}: holds no JSON object but {type(content).__name__}; {again}")
-    missing = [name for name in needed if name not in content]
-    if missing:
-        raise DamagedFile(f"{path}: no key {missing[0]!r}; {again}")
-    return content
-
-
-def write_if_changed(path: Path | str, text: str) -> bool:
-    """Write ``text`` unless ``path`` already holds it; return whether it was written.
-
-    Keeps the modification time of an unchanged file, which is what Snakemake looks at first.
-    """
-    path = Path(path)
-    if path.is_file() and path.read_bytes() == text.encode():
-        return False
-    write_text(path, text)
-    return True
-
-
-def sha256_file(path: Path | str) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def sha256_bytes(data: bytes) -> str:
-    """Return the SHA-256 of ``data``, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def digest_json(value: Any) -> str:
-    """Return a SHA-256 over the canonical JSON of ``value``: equal content, equal digest."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def source_digest(source: str | None) -> str | None:
-    """Return the SHA-256 of the file that a job starts from; ``random``, ``pretrained``, None stay.
-
-    Raises:
-        UserError: where the file is not there yet.
-    """
-    if source in (None, "random", "pretrained"):
-        return source
-    path = Path(str(source))
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run the job that makes it first")
-    return sha256_file(path)
-
-
 def link(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``; a copy where the file system has no links."""
+    """Make ``target`` the same file as ``source``; a copy if the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -226,4 +126,71 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
         os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)  # rename(2) leaves it where both are one file already
+        temporary.unlink(missing_ok=True)  # rename(2) leaves it if both are one file already
+
+
+def line_of(error: BaseException) -> str:
+    """Return the message of an error as one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or "no reason given"
+    text = text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+@contextmanager
+def reading(path: Path | str, advice: str = f"restore it, or {REMAKE}") -> Iterator[None]:
+    """Turn an error that a reader raises for a damaged file into one line that names the file.
+
+    Readers of damaged files were seen to raise nearly anything, from IndexError to MemoryError.
+
+    Raises:
+        DamagedFile: for every error but a missing file and an error of our own.
+    """
+    try:
+        yield
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:
+        raise damaged_file(path, f"cannot be read ({line_of(error)})", advice) from error
+
+
+def read_json(path: Path | str) -> Any:
+    """Return the parsed content of a JSON file.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        DamagedFile: if it is not JSON.
+    """
+    with reading(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_object(path: Path | str, *needed: str) -> dict[str, Any]:
+    """Return the JSON object in a file that a job wrote.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        DamagedFile: if it is not a JSON object, or lacks a key.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise damaged_file(path, f"holds {type(content).__name__}, not a JSON object")
+    missing = [name for name in needed if name not in content]
+    if missing:
+        raise damaged_file(path, f"key {missing[0]!r} is missing")
+    return content
+
+
+def sha256_file(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of ``data``, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """Return a SHA-256 over the canonical JSON of ``value``: equal content, equal digest."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

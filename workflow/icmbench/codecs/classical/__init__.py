@@ -15,6 +15,10 @@ from icmbench.utils.models import Strict
 
 Chroma = Literal["4:4:4", "4:2:0"]
 
+# Bump if a change of the classical codecs (colour, padding, headers) changes bits or decoded
+# samples.
+CLASSICAL_VERSION = 1
+
 
 class ProgramParameters(Strict):
     """What every external program has."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from icmbench.codecs.base import Encoded, RgbImage
+from icmbench.codecs.classical import CLASSICAL_VERSION
 from icmbench.errors import UserError
 from icmbench.utils.models import Strict
 from icmbench.utils.programs import Program
-from icmbench.versions import CLASSICAL_VERSION
 
 
 @dataclass(frozen=True)

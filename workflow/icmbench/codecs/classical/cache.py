@@ -1,55 +1,69 @@
 """A content-addressed cache of coded images: by image, implementation and settings.
 
-    <folder>/<first two digits>/<key>/{bitstream.bin, decoded.png, entry.json}
+    <folder>/<first two digits>/<key>.zip    bitstream.bin, decoded.png, facts.json
 
-Results hold hard links to what they use, so removing an entry never takes anything from a result.
+One file per image: it appears as a whole, and its own checksums find damage. Results copy what they
+use, so removing an entry never takes anything from a result.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
-import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icmbench.errors import DamagedFile
-from icmbench.utils.checksums import read_sealed, write_sealed
-from icmbench.utils.files import digest_json, sha256_file, writing
+from icmbench.utils.files import atomic_path, digest_json
 
-BITSTREAM = "bitstream.bin"
-DECODED = "decoded.png"
-_FACTS = "entry.json"
+_BITSTREAM, _DECODED, _FACTS = "bitstream.bin", "decoded.png", "facts.json"
 _GB = 1e9
-# A temporary folder older than this belongs to no running job.
+# A temporary file older than this does not belong to a running job.
 _ABANDONED_S = 24 * 3600
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedImage:
     """One coded image.
 
     Attributes:
-        folder: where its files lie.
-        facts: what is known of it: codec, implementation, times, digests.
+        bitstream: its bytes.
+        png: the decoded image.
+        facts: what is known of it: implementation, bits, times, digests.
     """
 
-    folder: Path
+    bitstream: bytes
+    png: bytes
     facts: dict[str, Any]
 
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return int(self.facts["bytes"])
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache.
+
+    Attributes:
+        path: of the file.
+        size: in bytes.
+        used: when it was last used, in seconds since 1970.
+    """
+
+    path: Path
+    size: int
+    used: float
 
     @property
-    def used(self) -> float:
-        """When it was last used, in seconds since 1970."""
-        return (self.folder / _FACTS).stat().st_mtime
+    def implementation(self) -> str:
+        """The implementation that coded the image; empty if the file cannot be read."""
+        try:
+            with zipfile.ZipFile(self.path) as file:
+                return str(json.loads(file.read(_FACTS))["implementation"])
+        except Exception:  # readers of damaged files raise nearly anything
+            return ""
 
 
 def entry_key(image_digest: str, identity: dict[str, Any]) -> str:
@@ -61,80 +75,44 @@ class Cache:
     """Coded images below a folder.
 
     Args:
-        folder: made when the first entry is stored.
+        folder: made when the first image is stored.
         limit_gb: size in 10^9 bytes that :meth:`enforce_limit` keeps.
     """
 
     def __init__(self, folder: Path, limit_gb: float) -> None:
         self.folder, self.limit_gb = folder, limit_gb
 
-    def find(self, key: str) -> Entry | None:
-        """Return an entry with its files as they were stored, or None; a damaged one is removed."""
-        folder = self._place(key)
-        try:
-            facts = _read_facts(folder)
-            intact = all(
-                sha256_file(folder / name) == facts["files"][name] for name in (BITSTREAM, DECODED)
-            )
-            if intact:
-                os.utime(folder / _FACTS)
-                return Entry(folder, facts)
-        except FileNotFoundError:
-            if not folder.exists():
-                return None
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        _remove(folder)
-        return None
+    def find(self, key: str) -> CachedImage | None:
+        """Return a coded image as it was stored, or None; a damaged file is removed."""
+        path = self._place(key)
+        image = _read(path)
+        if image is None:
+            _remove(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):  # another job removed it meanwhile
+                os.utime(path)
+        return image
 
-    def store(self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]) -> Entry:
+    def store(self, key: str, image: CachedImage) -> None:
         """Keep a coded image; a reader sees all of it or nothing."""
-        with writing(self.folder):
-            return self._store(key, bitstream, decoded_png, facts)
-
-    def _store(
-        self, key: str, bitstream: bytes, decoded_png: bytes, facts: dict[str, Any]
-    ) -> Entry:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
-        try:
-            (temporary / BITSTREAM).write_bytes(bitstream)
-            (temporary / DECODED).write_bytes(decoded_png)
-            facts = {
-                **facts,
-                "bytes": len(bitstream) + len(decoded_png),
-                "files": {name: sha256_file(temporary / name) for name in (BITSTREAM, DECODED)},
-            }
-            write_sealed(temporary / _FACTS, facts)
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o777 & ~umask)
-            place = self._place(key)
-            place.parent.mkdir(exist_ok=True)
-            try:
-                temporary.rename(place)
-            except OSError:
-                # Another job stored the same image meanwhile; what it says of its files holds.
-                other = self.find(key)
-                if other is None:
-                    raise
-                return other
-            return Entry(place, facts)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        members = {
+            _BITSTREAM: image.bitstream,
+            _DECODED: image.png,
+            _FACTS: json.dumps(image.facts).encode(),
+        }
+        with atomic_path(self._place(key)) as temporary, zipfile.ZipFile(temporary, "w") as file:
+            for name, data in members.items():
+                file.writestr(name, data)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every entry that can be read; a damaged one is removed."""
-        for path in self.folder.glob(f"??/*/{_FACTS}"):
-            try:
-                yield Entry(path.parent, _read_facts(path.parent))
-            except FileNotFoundError:
-                continue  # another job pruned it meanwhile
-            except ValueError:
-                _remove(path.parent)
+        """Yield every file, in any order."""
+        for path in self.folder.glob("??/[!.]*.zip"):
+            with contextlib.suppress(FileNotFoundError):  # another job removed it meanwhile
+                facts = path.stat()
+                yield Entry(path, facts.st_size, facts.st_mtime)
 
     def enforce_limit(self) -> int:
-        """Remove the entries not used for longest until the limit holds; return their bytes."""
+        """Remove the least recently used entries until the limit holds; return their bytes."""
         entries = sorted(self.entries(), key=lambda entry: entry.used)
         excess = sum(entry.size for entry in entries) - self.limit_gb * _GB
         freed = 0
@@ -143,28 +121,33 @@ class Cache:
                 break
             self.remove(entry)
             freed += entry.size
-        for temporary in self.folder.glob(".new-*"):
+        for temporary in self.folder.glob("??/.*.zip"):
             with contextlib.suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > _ABANDONED_S:
-                    shutil.rmtree(temporary)
+                    temporary.unlink()
         return freed
 
     def remove(self, entry: Entry) -> None:
-        """Remove an entry; results that link to its files keep them."""
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        """Remove an entry."""
+        _remove(entry.path)
 
     def _place(self, key: str) -> Path:
-        return self.folder / key[:2] / key
+        return self.folder / key[:2] / f"{key}.zip"
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
-    facts = read_sealed(folder / _FACTS, "files", "bytes", "implementation")
-    if not isinstance(facts["files"], dict) or not isinstance(facts["bytes"], int):
-        raise DamagedFile(f"{folder / _FACTS}: is no entry of the cache")
-    return facts
+def _read(path: Path) -> CachedImage | None:
+    """Return the content of a file of the cache, or None if it is missing or damaged."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            facts = json.loads(file.read(_FACTS))
+            return CachedImage(file.read(_BITSTREAM), file.read(_DECODED), facts)
+    except Exception:  # as above
+        return None
 
 
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.is_file():  # something else in its place
-        folder.unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir():  # not ours, but in the way
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

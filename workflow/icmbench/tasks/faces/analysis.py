@@ -114,9 +114,10 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
     @staticmethod
     def evaluate(job: EvaluateJob, split: Split) -> Outcome:
         """Analyse every face; see :func:`icmbench.tasks.faces.evaluation.analyse_faces`."""
-        from icmbench.tasks.faces.evaluation import evaluate_job
+        from icmbench.evaluate.predict import Predictor
+        from icmbench.tasks.faces.evaluation import analyse_faces
 
-        return evaluate_job(job, split)
+        return analyse_faces(job, split, Predictor(job, split))
 
 
 class FaceOnFeatures(FaceAnalysis[LatentStem, Features]):

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import base64
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from icmbench.codecs.base import Features
 from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.data.readers.faces import open_faces
 from icmbench.errors import UserError
-from icmbench.evaluate.confusion import ConfusionStatistics
-from icmbench.evaluate.statistics import MeanStatistics, Statistics
+from icmbench.evaluate.predict import Predictor
+from icmbench.evaluate.statistics import ConfusionStatistics, MeanStatistics, Statistics
 from icmbench.jobs import EvaluateJob
 from icmbench.metrics.segmentation import confusion_matrix
 from icmbench.tasks.base import Outcome
-from icmbench.utils.device import Compute, choose_compute
-
-Read = Callable[[list[int]], list[Tensor] | Features]
+from icmbench.utils.logs import progress
 
 _MAPS_SHOWN = 12  # parsing maps kept for images in the report
 
 
-def evaluate_job(job: EvaluateJob, split: Split) -> Outcome:
-    """Build a job's task and analyse a split with it."""
-    from icmbench.evaluate.inputs import open_inputs
-    from icmbench.networks.build import build_task
-
-    compute = choose_compute(job)
-    task = build_task(job.task).eval().to(compute.device)
-    return analyse_faces(job, split, task, open_inputs(job, split, compute.device), compute)
-
-
-def analyse_faces(
-    job: EvaluateJob, split: Split, task: Any, read: Read, compute: Compute
-) -> Outcome:
+def analyse_faces(job: EvaluateJob, split: Split, predictor: Predictor) -> Outcome:
     """Return the metrics of a face network on a split, groups ``attributes`` and ``parsing``.
 
     ``attribute_accuracy``: share of right attributes at a threshold of one half.
@@ -55,10 +35,8 @@ def analyse_faces(
     correct: list[float] = []
     matrices: list[np.ndarray] = []
     predictions: list[dict[str, Any]] = []
-    start = told = time.monotonic()
-    for index, identity in enumerate(split.ids):
-        with torch.no_grad(), compute.autocast():
-            (result,) = task.predict(read([index]))
+    for index, identity in enumerate(progress(split.ids, f"{job.key}: analyse faces")):
+        (result,) = predictor.predict(predictor.inputs([index]))
         row: dict[str, Any] = {"image_id": identity}
         if "attributes" in result:
             probabilities = result["attributes"].float().cpu().numpy()
@@ -69,16 +47,11 @@ def analyse_faces(
         if "parsing" in result:
             found = result["parsing"].cpu().numpy()
             classes = len(split.faces.parsing_names)
-            _check("parsing", task.classes, classes, job)
+            _check("parsing", predictor.network.classes, classes, job)
             matrices.append(confusion_matrix(split.parsing(index), found, classes))
             if index < _MAPS_SHOWN:
                 row["parsing"] = base64.b64encode(as_png(found)).decode("ascii")
         predictions.append(row)
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            rate = (index + 1) / (told - start)
-            print(f"{job.key}: {index + 1}/{len(split)} faces, {rate:.1f}/s, "
-                  f"{(len(split) - index - 1) / rate:.0f} s left", file=sys.stderr)  # fmt: skip
     statistics: dict[str, Statistics] = {}
     if correct:
         values: dict[str, Any] = {"attribute_accuracy": correct}
@@ -90,7 +63,7 @@ def analyse_faces(
     if matrices:
         statistics["parsing"] = ConfusionStatistics(split.ids, np.stack(matrices))
     metrics = {k: v for group in statistics.values() for k, v in group.metrics().items()}
-    return Outcome(statistics, metrics, predictions, compute.name)
+    return Outcome(statistics, metrics, predictions, predictor.compute.name)
 
 
 def _check(what: str, own: int, given: int, job: EvaluateJob) -> None:

@@ -8,15 +8,17 @@ import pytest
 from icmbench.errors import UserError
 from icmbench.evaluate.statistics import (
     AveragePrecisionStatistics,
+    ConfusionStatistics,
     MeanStatistics,
     load_statistics,
     register,
     save_statistics,
 )
 from icmbench.metrics.average_precision import average_precision, match_detections
+from icmbench.metrics.segmentation import confusion_matrix, segmentation_metrics
 
 
-def test_mean_is_weighted(tmp_path: Path) -> None:
+def test_mean_statistics_weigh_images(tmp_path: Path) -> None:
     path = tmp_path / "statistics-x.npz"
     save_statistics(path, MeanStatistics(["a", "b", "c"], {"psnr": [30, 32, 40], "s": [0, 1, 0]}))
     loaded = load_statistics(path)
@@ -28,7 +30,7 @@ def test_mean_is_weighted(tmp_path: Path) -> None:
     }
 
 
-def test_infinite_value_counts_only_where_it_is_drawn() -> None:
+def test_mean_statistics_count_an_infinite_value_only_if_drawn() -> None:
     statistics = MeanStatistics([1, 2, 3], {"psnr": [30.0, np.inf, 40.0]})
     weights = np.array([[1, 1, 1], [2, 0, 1], [0, 0, 0]])
     values = statistics.metrics_resampled(weights)["psnr"]
@@ -37,7 +39,7 @@ def test_infinite_value_counts_only_where_it_is_drawn() -> None:
     assert np.isnan(values[2])
 
 
-def test_weights_in_any_memory_order_give_equal_bits() -> None:
+def test_mean_statistics_do_not_depend_on_memory_order() -> None:
     # A statistics file's order of images selects columns, which leaves them in Fortran order, where
     # BLAS sums in another order; the last bit then decides ties between curves.
     rng = np.random.default_rng(0)
@@ -52,7 +54,7 @@ def test_weights_in_any_memory_order_give_equal_bits() -> None:
     assert (sampled["b"] == np.where(weights[:, 199] > 0, np.inf, sums) / 200).all()
 
 
-def test_mean_needs_every_value() -> None:
+def test_mean_statistics_need_every_value() -> None:
     with pytest.raises(UserError, match="'psnr': NaN for 1 of 2 images, first b"):
         MeanStatistics(["a", "b"], {"psnr": [30.0, np.nan]})
     with pytest.raises(UserError, match="'psnr': 1 values for 2 images"):
@@ -60,7 +62,9 @@ def test_mean_needs_every_value() -> None:
 
 
 @pytest.mark.parametrize(("iou_type", "prefix"), [("bbox", "box"), ("segm", "mask")])
-def test_average_precision(tmp_path: Path, iou_type: str, prefix: str) -> None:
+def test_average_precision_statistics_round_trip(
+    tmp_path: Path, iou_type: str, prefix: str
+) -> None:
     square = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
     coco = {
         "images": [{"id": i, "width": 100, "height": 100} for i in (3, 8)],
@@ -96,10 +100,34 @@ def test_average_precision(tmp_path: Path, iou_type: str, prefix: str) -> None:
     assert loaded.metrics(np.array([2, 0]))[f"{prefix}_map"] == pytest.approx(1.0)
 
 
-def test_unknown_kind_and_double_registration(tmp_path: Path) -> None:
+def test_load_statistics_refuses_an_unknown_kind(tmp_path: Path) -> None:
     path = tmp_path / "statistics-x.npz"
     np.savez(path, kind=np.array("confusing"))
-    with pytest.raises(UserError, match="'confusing' is unknown; allowed: average_precision"):
+    with pytest.raises(UserError, match=r"statistics-x\.npz.*'confusing'.*average_precision"):
         load_statistics(path)
     with pytest.raises(ValueError, match="registered twice"):
         register("mean")(MeanStatistics)
+
+
+def test_confusion_statistics_resample_as_if_images_were_repeated(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, (6, 20, 24))
+    wrong = rng.random(truth.shape) < rng.random((6, 1, 1))
+    predicted = np.where(wrong, rng.integers(0, 5, truth.shape), truth)
+    matrices = np.stack([confusion_matrix(*pair, 5) for pair in zip(truth, predicted, strict=True)])
+    statistics = ConfusionStatistics([f"face{i}" for i in range(6)], matrices)
+    weights = rng.integers(0, 3, (4, 6))
+    weights[3] = 0
+    resampled = statistics.metrics_resampled(weights)
+    for sample in range(3):
+        chosen = np.repeat(np.arange(6), weights[sample])
+        whole = confusion_matrix(truth[chosen], predicted[chosen], 5)
+        for name, value in segmentation_metrics(whole).items():
+            assert resampled[name][sample] == pytest.approx(value, rel=1e-12)
+    assert all(np.isnan(values[3]) for values in resampled.values())
+    save_statistics(tmp_path / "s.npz", statistics)
+    again = load_statistics(tmp_path / "s.npz")
+    assert again.image_ids.tolist() == [f"face{i}" for i in range(6)]
+    assert again.metrics() == statistics.metrics()
+    with pytest.raises(UserError, match=r"\(3, 4, 4\).*2 images"):
+        ConfusionStatistics([1, 2], np.zeros((3, 4, 4)))

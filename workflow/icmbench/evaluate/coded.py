@@ -1,0 +1,187 @@
+"""The coded images of a split: the same files and tables, whichever codec made them.
+
+A folder holds all images, or a share of them where several jobs divide the work:
+
+    bitstreams.zip     <image id>.bin, whose length is the rate
+    decoded.zip        <image id>.png, if tasks read images
+    latents.zip        <image id>.npz, if tasks read features
+    decoded.parquet    one row per image with ``COLUMNS``
+    decode.json        fingerprint of the content, size and operations of the codec
+
+The encoder of a learned codec also leaves ``encoded.parquet`` and ``encode.json``, for the process
+that decodes. Zip members and Parquet pages have checksums, which their readers verify.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icmbench.codecs.base import Latents
+from icmbench.errors import damaged_file, missing_file
+from icmbench.jobs import CodedImages
+from icmbench.utils.files import atomic_path, digest_json, read_object, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BITSTREAMS, DECODED, LATENTS = "bitstreams.zip", "decoded.zip", "latents.zip"
+ENCODED_ROWS, DECODED_ROWS = "encoded.parquet", "decoded.parquet"
+STATE = "decode.json"
+
+#: Columns of decoded.parquet, described in ``records.COLUMNS``.
+COLUMNS = (
+    "image_id",
+    "pixels",
+    "pixels_coded",
+    "bits",
+    "bits_estimated",
+    "encode_s",
+    "decode_s",
+    "reconstruct_s",
+    "roundtrip_ok",
+    "implementation",
+)
+
+_DATE = (2021, 1, 1, 0, 0, 0)  # equal content gives equal archives
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def new_archive(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """Yield a function that adds a member; the archive appears when the block succeeds.
+
+    Members are not compressed: bitstreams, PNG and NPZ files are.
+    """
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        yield lambda name, data: archive.writestr(zipfile.ZipInfo(name, _DATE), data)
+
+
+class Archives:
+    """Reads members of one or several zip archives by name.
+
+    Raises:
+        FileNotFoundError: if an archive is missing.
+        DamagedFile: naming the archive or member that is damaged.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._places: dict[str, zipfile.ZipFile] = {}
+        self._first = paths[0]
+        for path in paths:
+            with reading(path):
+                archive = zipfile.ZipFile(path)
+                self._places.update(dict.fromkeys(archive.namelist(), archive))
+
+    def read(self, name: str) -> bytes:
+        """Return a member, verified against its checksum."""
+        archive = self._places.get(name)
+        if archive is None:
+            raise damaged_file(self._first, f"has no member {name!r}")
+        with reading(f"{archive.filename}: {name}"):
+            return archive.read(name)
+
+
+def latents_to_bytes(latents: Latents) -> bytes:
+    """Return latents as the bytes of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **latents)
+    return buffer.getvalue()
+
+
+def latents_from_bytes(data: bytes) -> Latents:
+    """Return the latents that :func:`latents_to_bytes` wrote.
+
+    Raises:
+        Exception: of any kind if the data are damaged.
+    """
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return dict(stored)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as Parquet with page checksums, atomically."""
+    import pandas as pd
+
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False, write_page_checksum=True)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Return the table that :func:`write_rows` wrote.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        DamagedFile: if its pages do not match their checksums.
+    """
+    import pandas as pd
+
+    with reading(path):
+        return pd.read_parquet(path, page_checksum_verification=True)
+
+
+# --- what an evaluation or a training run reads ---------------------------------------------------
+
+
+def coded_rows(coded: CodedImages) -> pd.DataFrame:
+    """Return a table with one row per image and the columns ``COLUMNS``."""
+    import pandas as pd
+
+    tables = []
+    for folder in coded.folders:
+        path = Path(folder) / DECODED_ROWS
+        rows = read_rows(path)
+        if list(rows.columns) != list(COLUMNS):
+            raise damaged_file(path, f"has columns {list(rows.columns)}, not {list(COLUMNS)}")
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def decoded_archives(coded: CodedImages | None) -> list[Path]:
+    """Return the archives that share the decoded images; none for original images."""
+    return [] if coded is None else [Path(folder) / DECODED for folder in coded.folders]
+
+
+def open_decoded(folder: Path) -> Archives | None:
+    """Return the decoded images in the folder of an encoding, the newest of each; None if none."""
+    paths = sorted(folder.rglob(DECODED), key=lambda path: path.stat().st_mtime)
+    return Archives(*paths) if paths else None
+
+
+def coded_state(folder: Path | str) -> dict[str, Any]:
+    """Return the content of a folder's ``decode.json``.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    path = Path(folder) / STATE
+    try:
+        return read_object(path, "fingerprint", "parameters", "macs_per_pixel")
+    except FileNotFoundError:
+        raise missing_file(path, "run the job that codes these images first") from None
+
+
+def coded_fingerprint(coded: CodedImages | None) -> str | None:
+    """Return a digest that changes when bitstreams or decoded images do; None for originals.
+
+    Raises:
+        UserError: if an image is not coded yet.
+    """
+    if coded is None:
+        return None
+    prints = [str(coded_state(folder)["fingerprint"]) for folder in coded.folders]
+    return prints[0] if len(prints) == 1 else digest_json(prints)

@@ -1,0 +1,92 @@
+"""Encode a split with a learned codec, to real bitstreams."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
+from icmbench.data.dataset import Split
+from icmbench.errors import UserError
+from icmbench.evaluate.coded import BITSTREAMS, ENCODED_ROWS, new_archive, write_rows
+from icmbench.evaluate.complexity import complexity_of
+from icmbench.jobs import EncodeJob
+from icmbench.utils.logs import progress
+
+logger = logging.getLogger(__name__)
+
+
+def encode(job: EncodeJob) -> dict[str, Any]:
+    """Encode every image of a split.
+
+    Leaves ``bitstreams.zip`` and ``encoded.parquet``: what the encoder knows of each image, the
+    digest of its own reconstruction included.
+
+    Returns:
+        the codec's parameters, and the operations of encoding per coded pixel.
+
+    Raises:
+        UserError: naming the image that cannot be encoded.
+    """
+    folder = Path(job.output)
+    split, codec = Split(job.dataset, job.split), open_codec(job)
+    rows: list[dict[str, Any]] = []
+    with new_archive(folder / BITSTREAMS) as add:
+        for index, identity in enumerate(progress(split.ids, f"{job.key}: encode")):
+            image = split.image(index)
+            start = time.perf_counter()
+            try:
+                encoded = codec.encode(image)
+            except UserError as error:
+                raise UserError(f"{job.key}: image {identity}: {error}") from error
+            except Exception as error:  # a defect of the codec, whose author needs the traceback
+                error.add_note(f"{job.key}: encoding image {identity}")
+                raise
+            seconds = time.perf_counter() - start
+            assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
+            add(bitstream_name(identity), encoded.data)
+            rows.append(
+                {
+                    "image_id": str(identity),
+                    "pixels": split.rate_pixels(index),
+                    "pixels_coded": encoded.pixels_coded,
+                    "bits": encoded.bits,
+                    "bits_estimated": encoded.bits_estimated,
+                    "encode_s": seconds,
+                    "reconstruction": decoded_digest(encoded.reconstruction),
+                    "implementation": codec.implementation(),
+                }
+            )
+    write_rows(folder / ENCODED_ROWS, rows)
+    log_times(job.key, "encoded", [row["encode_s"] for row in rows])
+    first = split.image(0)
+    return complexity_of(codec, rows[0]["pixels_coded"], {"encode": lambda: codec.encode(first)})
+
+
+def open_codec(job: EncodeJob) -> ImageCodec | FeatureCodec:
+    """Return the learned codec of a job, ready to code."""
+    import torch
+
+    from icmbench.networks.build import build_codec
+
+    # Real bitstreams are made and read on the CPU with one image at a time, so that both ends
+    # compute the same entropy parameters to the last bit.
+    torch.set_num_threads(job.threads)
+    codec = build_codec(job.codec)
+    codec.prepare_coding()
+    # Nothing trains here, and the counter of operations cannot follow parameters that might.
+    codec.requires_grad_(False)
+    return codec
+
+
+def bitstream_name(image_id: int | str) -> str:
+    """Return the name of an image's bitstream in its archive."""
+    return f"{image_id}.bin"
+
+
+def log_times(key: str, done: str, seconds: list[float]) -> None:
+    """Log how many images were coded, and the mean time of one."""
+    mean = 1000 * sum(seconds) / len(seconds)
+    logger.info("%s: %s %d images, %.1f ms each", key, done, len(seconds), mean)
