@@ -1,5 +1,7 @@
 # icmbench: the accuracy that vision tasks keep at a given bitrate.
 # Reads and checks the configuration, draws the DAG from it, includes the rules by phase.
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 from icmbench.workflow import open_workflow
@@ -39,3 +41,8 @@ rule all:
     default_target: True
     input:
         W.targets(),
+
+
+onsuccess:
+    if Path(W.report).exists():
+        logger.info(f"Report: {W.report}")

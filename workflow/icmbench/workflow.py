@@ -67,6 +67,11 @@ class Workflow:
         return str(self._plan.root)
 
     @property
+    def report(self) -> str:
+        """Return the report's entry page."""
+        return f"{self.root}/report/index.html"
+
+    @property
     def data(self) -> str:
         """Return the folder of fetched data sets."""
         return self._plan.run.data.directory
@@ -227,7 +232,7 @@ class Workflow:
 
     def targets(self) -> list[str]:
         """Return what ``rule all`` asks for."""
-        targets = [f"{self.root}/report/index.html", f"{self.root}/tables/bd.csv"]
+        targets = [self.report, f"{self.root}/tables/bd.csv"]
         if self._plan.run.tracking.mlflow:
             targets.append(f"{self.root}/tracking.json")
         return targets
