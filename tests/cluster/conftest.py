@@ -1,4 +1,4 @@
-"""The cluster that these tests bring up, once, and take down."""
+"""The SLURM cluster that these tests start once and stop at the end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from machine import SCRIPT, Cluster
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     missing = [name for name in ("slurmctld", "slurmd", "sbatch", "munged") if not which(name)]
     if missing:
-        pytest.skip(f"no {', '.join(missing)} here: apt-get install slurm-wlm munge")
+        pytest.skip(f"missing: {', '.join(missing)}; apt-get install slurm-wlm munge")
     if os.geteuid() != 0:
-        pytest.skip("only root can bring a SLURM cluster up")
+        pytest.skip("only root can start a SLURM cluster")
     settings = Path("/etc/slurm/slurm.conf")
     if settings.exists() and SCRIPT.name not in settings.read_text().partition("\n")[0]:
-        pytest.skip("/etc/slurm/slurm.conf: this machine has a SLURM, which tests leave alone")
+        pytest.skip("/etc/slurm/slurm.conf exists: tests leave an installed SLURM alone")
     folder = tmp_path_factory.mktemp("slurm") / "cluster"
     subprocess.run([str(SCRIPT), "up", str(folder)], check=True)
     yield Cluster(folder)
@@ -30,5 +30,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def which(name: str) -> str | None:
-    """Find a program also where an ordinary user's PATH does not lead."""
+    """Find a program, also in the administrator's folders."""
     return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"]))

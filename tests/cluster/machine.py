@@ -1,4 +1,4 @@
-"""A SLURM cluster on this machine, and what may happen to a job on it."""
+"""A SLURM cluster on this machine, and the faults that it can inject."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Cluster:
         self.folder = folder
 
     def jobs(self) -> list[Job]:
-        """Return the jobs that wait or run."""
+        """Return the waiting and running jobs."""
         text = _output("squeue", "--noheader", "--format=%i|%k|%T|%N")
         return [Job(*line.split("|")) for line in text.splitlines()]
 
     def ended(self) -> list[dict[str, str]]:
-        """Return what SLURM noted of each job that ended, or was put back into the queue."""
+        """Return SLURM's record of each job that ended or was put back into the queue."""
         log = self.folder / "jobs.log"
         lines = log.read_text().splitlines() if log.exists() else []
         return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
 
     def facts(self, job: Job) -> dict[str, str]:
-        """Return all that SLURM knows of a job in its queue."""
+        """Return SLURM's description of a job in its queue."""
         text = _output("scontrol", "show", "job", job.number)
         return dict(re.findall(r"(\w+)=(\S*)", text))
 
@@ -67,24 +67,24 @@ class Cluster:
         _output("scontrol", "update", f"JobId={job.number}", "TimeLimit=1")
 
     def pause(self, job: Job) -> list[int]:
-        """Freeze a job's training, so that it lasts as long as a test needs."""
+        """Freeze a job's training run."""
         found = [p for p in _processes(f"SLURM_JOB_ID={job.number}") if _trains(p)]
         for process in found:
             os.kill(process, signal.SIGSTOP)
         return found
 
     def resume(self, job: Job) -> None:
-        """Let a job's frozen training go on."""
+        """Continue a job's frozen training run."""
         for process in _processes(f"SLURM_JOB_ID={job.number}"):
             if _trains(process) and _stopped(process):
                 os.kill(process, signal.SIGCONT)
 
     def kill_daemon(self, node: str) -> None:
-        """Kill a node's daemon; its jobs go on unseen."""
+        """Kill a node's daemon; its jobs continue unseen."""
         os.kill(int((self.folder / f"{node}.pid").read_text()), signal.SIGKILL)
 
     def lose_node(self, node: str) -> None:
-        """Kill a node's daemon and all that runs there, as when its power fails."""
+        """Kill a node's daemon and all its processes, as a power failure does."""
         numbers = [job.number for job in self.jobs() if job.node == node]
         self.kill_daemon(node)
         steps = [p for p in _all() if any(f"slurmstepd: [{n}." in _command(p) for n in numbers)]
@@ -97,7 +97,7 @@ class Cluster:
 
 
 def wait_for(what: str, found: Callable[[], T | None], seconds: float = 1200) -> T:
-    """Return what ``found`` returns as soon as it is something."""
+    """Poll ``found`` until it returns a true value, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = found()
@@ -118,7 +118,7 @@ def _all() -> list[int]:
 
 
 def _processes(variable: str) -> list[int]:
-    """Return the processes that have a variable in their environment."""
+    """Return the processes with a variable in their environment."""
     wanted, found = variable.encode(), []
     for process in _all():
         try:

@@ -2,15 +2,15 @@
 # A SLURM cluster on one machine for tests: munge, a controller, two node daemons, three made-up
 # GPUs on each node.
 #
-#   tests/cluster/slurm.sh up FOLDER         bring it up; its state and logs lie in FOLDER
+#   tests/cluster/slurm.sh up FOLDER         start it; state and logs are in FOLDER
 #   tests/cluster/slurm.sh node FOLDER NAME  start one node daemon again
-#   tests/cluster/slurm.sh down FOLDER       end everything that up started, remove FOLDER
+#   tests/cluster/slurm.sh down FOLDER       stop everything that up started, remove FOLDER
 #
 # Needs root and Debian's packages: apt-get install --no-install-recommends slurm-wlm munge
 set -euo pipefail
 
 MARK="# made by tests/cluster/slurm.sh"
-# Snakemake's job step drops SLURM_CONF, so the file has to be where SLURM looks by itself.
+# Snakemake's job step drops SLURM_CONF, so the file has to be in SLURM's default place.
 CONF=/etc/slurm/slurm.conf
 GRES=/etc/slurm/gres.conf
 NODES="icmbench1 icmbench2"
@@ -42,7 +42,7 @@ StateSaveLocation=$FOLDER/state
 JobCompType=jobcomp/filetxt
 JobCompLoc=$FOLDER/jobs.log
 AccountingStorageType=accounting_storage/none
-# No cgroups: a container has none to give.
+# Containers have no cgroups.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -57,7 +57,7 @@ ReturnToService=2
 SlurmdTimeout=10
 KillWait=10
 MinJobAge=300
-# Refuse what no node has, instead of letting it wait for ever.
+# Refuse a job that no node can run; the default lets it wait.
 EnforcePartLimits=ALL
 EOF
   echo "$MARK" > "$GRES"
@@ -72,7 +72,7 @@ EOF
 }
 
 start_munge() {
-  # One that runs already will do, and stays.
+  # A running munge is used and left running.
   if munge -n > /dev/null 2>&1; then return; fi
   mkdir -p /run/munge
   dd if=/dev/urandom of="$FOLDER/munge.key" bs=1024 count=1 status=none
@@ -95,11 +95,11 @@ up() {
   for program in munged slurmctld slurmd sbatch; do
     command -v "$program" > /dev/null || die "$program is not installed"
   done
-  # Left by a test that was killed.
+  # Left behind by a killed test.
   if ours "$CONF" && ! pgrep -x "slurmctld|slurmd" > /dev/null; then rm -f "$CONF" "$GRES"; fi
-  [ ! -e "$CONF" ] || die "$CONF exists: this machine has a SLURM, or a test did not call down"
+  [ ! -e "$CONF" ] || die "$CONF exists: SLURM is installed here, or a test did not call down"
   mkdir -p "$FOLDER/state" /etc/slurm
-  # Null devices stand for GPUs: SLURM hands device files out, and wants distinct ones.
+  # Null devices as GPUs: SLURM assigns device files, which must be distinct.
   for gpu in 0 1 2; do mknod "$FOLDER/gpu$gpu" c 1 3; done
   write_configuration
   start_munge
@@ -120,7 +120,7 @@ end() {
   kill -KILL "$pid" 2> /dev/null || true
 }
 
-# Processes of jobs that outlived their node daemon, and what watches over them.
+# Processes of jobs that outlived their node daemon, and their step daemons.
 end_orphans() {
   local process
   for process in $(grep -lzxE "SLURMD_NODENAME=(${NODES// /|})" /proc/[0-9]*/environ 2> /dev/null); do
@@ -133,7 +133,7 @@ end_orphans() {
 }
 
 down() {
-  ours "$CONF" || die "$CONF is not ours; nothing was ended"
+  ours "$CONF" || die "$CONF was not written by this script; nothing was stopped"
   [ -d "$FOLDER" ] || die "no folder $FOLDER"
   timeout 20 scancel --full --user root 2> /dev/null || true
   for _ in $(seq 150); do
@@ -151,7 +151,7 @@ down() {
 [ $# -ge 2 ] || die "usage: slurm.sh up|down FOLDER, slurm.sh node FOLDER NAME"
 FOLDER=$(realpath -m "$2")
 case "$1" in
-  # What a failed start left behind is ended as well.
+  # A failed start cleans up, too.
   up) (up) || { ours "$CONF" && (down) ; exit 1; } ;;
   down) down ;;
   node) slurmd -N "$3" ;;

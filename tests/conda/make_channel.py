@@ -1,9 +1,9 @@
-"""Make a local conda channel that holds a Python and uv: what envs/icmbench.yaml asks for.
+"""Make a local conda channel with Python and uv, the packages of envs/icmbench.yaml.
 
     python tests/conda/make_channel.py FOLDER
 
-Needs the packages of group ``conda``. The Python is the one that runs this script, packed from its
-installation; uv is the program of the PyPI package.
+Needs the packages of group ``conda``. The Python is a copy of the one that runs this script; uv is
+the program of the PyPI package.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECK = "import bz2, ctypes, hashlib, lzma, sqlite3, ssl, zlib, sys; print(sys.p
 
 
 def stage_python(stage: Path) -> None:
-    """Copy this interpreter, its library and its standard library, so that they can be moved."""
+    """Copy this interpreter with its libraries, so that it runs from another prefix."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (stage / "bin").mkdir(parents=True)
     program = stage / "bin" / name
@@ -66,7 +66,7 @@ def stage_uv(stage: Path) -> None:
 
 
 def pack(stage: Path, name: str, number: str, channel: Path) -> None:
-    """Write a conda package of all that a folder holds."""
+    """Write a conda package of a folder."""
     found = sorted(p for p in stage.rglob("*") if p.is_symlink() or p.is_file())
     paths = [
         {

@@ -1,7 +1,4 @@
-"""The part of conda's command line that Snakemake calls, on py-rattler: a test's client.
-
-It solves and links as rattler does; what its channels hold decides what that proves.
-"""
+"""The part of conda's command line that Snakemake calls, implemented with py-rattler."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from rattler import Channel, ChannelConfig, VirtualPackage, install, solve
 from rattler.platform import Platform
 
 BASE = Path(__file__).resolve().parents[1]
-VERSION = "24.7.1"  # the least that Snakemake takes
+VERSION = "24.7.1"  # the oldest that Snakemake accepts
 
 
 async def create(file: Path, prefix: Path) -> None:
@@ -53,11 +50,10 @@ def main(arguments: list[str]) -> None:
         parser.add_argument("--prefix", type=Path, required=True)
         asked = parser.parse_args(arguments[2:])
         asyncio.run(create(asked.file, asked.prefix))
-        # Without Python's own end: rattler's threads may still let go of objects then, and crash
-        # (5 of 60 calls with py-rattler 0.28.0).
+        # Skip Python's shutdown: rattler's threads may crash in it (5 of 60 calls with 0.28.0).
         os._exit(0)
     elif arguments[:1] != ["clean"]:
-        sys.exit(f"conda of this test: not supported: {arguments}")
+        sys.exit(f"the test's conda does not support: {arguments}")
 
 
 main(sys.argv[1:])
