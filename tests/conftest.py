@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,9 @@ from icmbench.data.specs import DatasetSpec, EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
 
 REPOSITORY = Path(__file__).parents[1]
+
+# A shell starts background commands with SIGINT ignored; the processes of tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Minutes each, or another installation: they run where they are asked for, with -m.
 ON_DEMAND = ("conda", "faults", "slurm")

@@ -304,7 +304,9 @@ def test_the_full_detector_has_torchvisions_layout(masks: bool) -> None:
         (expected,) = reference([image])
     assert set(found) == set(expected) and len(expected["boxes"]) > 0
     for name, value in expected.items():
-        assert torch.allclose(found[name], value, atol=1e-3), name
+        # Rounding in float32 depends on the number of threads; boxes are in pixels of 128.
+        atol = 0.05 if name == "boxes" else 2e-3
+        assert torch.allclose(found[name], value, atol=atol), name
 
 
 @pytest.mark.parametrize("kind", [FeatureProbe, Probe, FeatureRcnn, ResnetRcnn])
