@@ -34,7 +34,7 @@ def needed(plan: Plan, point: Point, found: list[Point]) -> None:
 # training over several devices has processes of its own, whose GPU memory is not seen here.
 _PROGRAM = """
 import json, resource, sys
-from icmbench.__main__ import main
+from icmbench.cli import main
 code = main(["train", sys.argv[1]])
 import torch
 who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -14,7 +14,7 @@ class Edges:
     @staticmethod
     def evaluate(job, split):
         """Return ``edge_f1``, and its value for every image, from which intervals are made."""
-        threshold = job["task"]["parameters"]["threshold"]
+        threshold = job.task.parameters["threshold"]
         scores = [
             f1(edges(split.original(i), threshold), edges(split.image(i), threshold))
             for i in range(len(split))

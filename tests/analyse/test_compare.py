@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from icmbench.__main__ import main
+from icmbench.cli import main
 from icmbench.analyse.bootstrap import image_weights, interval
 from icmbench.analyse.compare import compare, p_value
 from icmbench.analyse.points import LABELS, PointFiles, evaluate_folder

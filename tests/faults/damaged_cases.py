@@ -20,7 +20,7 @@ from typing import Any, Literal
 from damaged_kinds import DIRECTORY, OTHER, Damage, copy_world, damage
 from damaged_world import inside
 
-from icmbench.__main__ import in_one_line
+from icmbench.cli import in_one_line
 
 TIME_LIMIT_S = 60
 MEMORY_MB = 1500  # more than at the start

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from icmbench.__main__ import main
+from icmbench.cli import main
 from icmbench.data.manifest import Listing, Manifest, hash_file
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, implementation

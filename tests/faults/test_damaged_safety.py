@@ -20,7 +20,7 @@ import yaml
 from damaged_world import ROOT, inside, make_world, run
 from test_tracking_server import Misbehaving, refuse
 
-from icmbench.__main__ import main
+from icmbench.cli import main
 from icmbench.data.archives import unpack
 from icmbench.data.catalogue import Archive
 from icmbench.errors import UserError

@@ -29,7 +29,7 @@ import icmbench.codecs.dicm.codec
 import icmbench.codecs.learned.hyperprior
 import icmbench.tasks.faster_rcnn
 import icmbench.train.run  # noqa: F401
-from icmbench.__main__ import main
+from icmbench.cli import main
 from icmbench.tasks.contrastive.views import Views
 from icmbench.train.system import System
 from icmbench.utils.files import read_json

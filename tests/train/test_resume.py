@@ -34,7 +34,7 @@ def start(job: Path) -> subprocess.Popen[str]:
 # A training that loses patience with another's heart soon.
 QUICK_LOCK = """
 import functools, sys
-from icmbench.__main__ import main
+from icmbench.cli import main
 from icmbench.train import lock, run
 run.TrainingLock = functools.partial(lock.TrainingLock, beat=0.2, patience=3)
 sys.exit(main(["train", sys.argv[1]]))

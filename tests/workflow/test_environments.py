@@ -1,10 +1,11 @@
-"""What envs/ installs is what uv.lock locks."""
+"""envs/ installs what uv.lock locks."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def locked(repository: Path) -> dict[str, str]:
     return {p["name"]: p["version"] for p in lock["package"] if "registry" in p["source"]}
 
 
-def test_requirements_agree_with_the_lock(repository: Path) -> None:
+def test_requirements_equal_the_lock(repository: Path) -> None:
     text = (repository / "envs/requirements.lock").read_text()
     pinned = dict(re.findall(r"(?m)^([a-z0-9][\w.-]*)(?:\[[\w,]+\])?==([^\s;\\]+)", text))
     versions = locked(repository)
@@ -25,9 +26,7 @@ def test_requirements_agree_with_the_lock(repository: Path) -> None:
     assert text.count("--hash=sha256:") > len(pinned)
 
 
-def test_a_new_lock_makes_a_new_environment(repository: Path) -> None:
-    import sys
-
+def test_post_deploy_script_has_the_digest_of_the_lock(repository: Path) -> None:
     sys.path.insert(0, str(repository / "envs"))
     try:
         from stamp import stamped
@@ -39,7 +38,7 @@ def test_a_new_lock_makes_a_new_environment(repository: Path) -> None:
     assert stamped(script, lock + b"\n") != script
 
 
-def test_lock_is_up_to_date_with_pyproject(repository: Path) -> None:
+def test_lock_is_up_to_date(repository: Path) -> None:
     uv = shutil.which("uv")
     if uv is None:
         pytest.skip("uv is not on PATH")

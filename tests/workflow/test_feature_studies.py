@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-# Trainings in the order of their weights, then coding, decoding and evaluation of every curve.
+# Training runs in the order of their weights, then coding, decoding and evaluation of curves.
 DRIVER = """
 from pathlib import Path
-from icmbench.__main__ import main
+from icmbench.cli import main
 from icmbench.config.plan import load_plan
 from icmbench.config.plan import Point
 
@@ -67,7 +67,7 @@ def records(results: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_every_curve_is_measured(results: Path) -> None:
+def test_feature_studies_measure_every_curve(results: Path) -> None:
     curves = pd.read_csv(results / "tables/curves.csv")
     plan = json.loads((results / "plan.json").read_text())
     wanted = {(p["study"], p["variant"]) for p in plan["points"] if p["evaluated"]}
@@ -82,14 +82,14 @@ def test_every_curve_is_measured(results: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_bitstream_decodes_to_what_the_encoder_had(records: pd.DataFrame) -> None:
+def test_feature_studies_decode_what_was_encoded(records: pd.DataFrame) -> None:
     coded = records[records["codec"].str.startswith(("dicm", "layered"))]
     assert len(coded) > 100 and coded["roundtrip_ok"].all()
     assert (coded["bits"] % 8 == 0).all() and coded["bits_estimated"].notna().all()
 
 
 @pytest.mark.slow
-def test_one_bitstream_serves_all_tasks(records: pd.DataFrame) -> None:
+def test_feature_studies_share_one_bitstream(records: pd.DataFrame) -> None:
     columns = ["rate_index", "image_id"]
     tables = [
         records[records["variant"] == name].set_index(columns)["bits"].sort_index()
@@ -103,7 +103,7 @@ def test_one_bitstream_serves_all_tasks(records: pd.DataFrame) -> None:
 
 
 @pytest.mark.slow
-def test_the_semantic_layer_costs_less_than_both(records: pd.DataFrame) -> None:
+def test_feature_studies_semantic_layer_costs_less(records: pd.DataFrame) -> None:
     means = records.groupby("variant")["bits"].mean()
     semantic = means["layered-semantic/face-analysis/separate"]
     assert semantic < means["layered/face-analysis/separate"]
@@ -113,7 +113,7 @@ def test_the_semantic_layer_costs_less_than_both(records: pd.DataFrame) -> None:
 
 
 @pytest.mark.slow
-def test_latents_are_kept_where_tasks_read_them(results: Path) -> None:
+def test_feature_studies_keep_latents(results: Path) -> None:
     folders = [path.parent for path in results.glob("encoded/**/latents.zip")]
     assert any("dicm" in str(folder) for folder in folders)
     for folder in folders:
@@ -122,7 +122,7 @@ def test_latents_are_kept_where_tasks_read_them(results: Path) -> None:
 
 
 @pytest.mark.slow
-def test_complexity_is_recorded(results: Path) -> None:
+def test_feature_studies_record_complexity(results: Path) -> None:
     path = results / "runs/tang2025/dicm/feature-probe/proposed/rate0-seed0/evaluate.json"
     complexity = json.loads(path.read_text())["complexity"]
     assert complexity["parameters"]["codec"] > complexity["parameters"]["task"] > 0

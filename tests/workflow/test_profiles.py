@@ -1,4 +1,4 @@
-"""The profiles: which one Snakemake takes by itself, and what the one for SLURM adds."""
+"""The profiles: Snakemake's default one, and what the one for SLURM adds."""
 
 from __future__ import annotations
 
@@ -33,30 +33,29 @@ def dry_run(folder: Path, *arguments: str, config: tuple[str, ...] = ()) -> str:
     return done.stderr + done.stdout
 
 
-def test_the_default_profile_is_found(folder: Path) -> None:
+def test_profile_default_is_found(folder: Path) -> None:
     said = dry_run(folder, "--cores", "1")
     assert "workflow specific profile profiles/default" in said
 
 
-def test_seeds_of_the_command_line_are_numbers(folder: Path) -> None:
+def test_profile_accepts_seeds_on_the_command_line(folder: Path) -> None:
     said = dry_run(folder, "--cores", "1", config=("seeds=[0,1,2]",))
     assert "rate0-seed2/weights.pt" in said
 
 
-def test_the_profile_for_slurm_is_laid_beside_the_default_one(folder: Path) -> None:
+def test_profile_slurm_extends_the_default(folder: Path) -> None:
     said = dry_run(folder, "--profile", "workflow/profiles/slurm")
     assert "profiles workflow/profiles/slurm and workflow specific profile" in said
-    # Nothing is set, and nothing is asked for.
     assert "slurm_partition" not in said and "slurm_account" not in said and "gpu" not in said
 
 
-def test_the_cluster_file_reaches_the_jobs(folder: Path) -> None:
+def test_profile_slurm_cluster_settings_reach_the_jobs(folder: Path) -> None:
     site = "cluster={account: us, partition: short, gpu_partition: fast, max_minutes: 5}"
     said = dry_run(folder, "--profile", "workflow/profiles/slurm", config=(site,))
     jobs = re.findall(r"(?s)rule (\w+):\n.*?resources: ([^\n]*)", said)
     trained = [resources for rule, resources in jobs if rule == "train"]
     assert len(trained) == 15
-    # This scale uses no GPU, so nothing goes to the partition of GPUs.
+    # This scale uses no GPU, so no job goes to the GPU partition.
     assert all("slurm_partition=short" in r and "runtime=5" in r for r in trained)
     assert not any("fast," in resources for _, resources in jobs)
-    assert "slurm_account" not in dict(jobs)["track"]  # it runs where Snakemake runs
+    assert "slurm_account" not in dict(jobs)["track"]  # runs where Snakemake runs

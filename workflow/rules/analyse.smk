@@ -38,4 +38,4 @@ rule analyse:
         mem_mb=W.mb(2000),
         runtime=W.minutes(30),
     shell:
-        "python -m icmbench analyse {input.plan} 2> >(tee {log} >&2)"
+        "python -m icmbench analyse {input.plan} --log {log}"

@@ -20,4 +20,4 @@ rule track:
     resources:
         mlflow=1,
     shell:
-        "python -m icmbench track {input.plan} 2>&1 | tee {log}"
+        "python -m icmbench track {input.plan} --log {log}"

@@ -1,4 +1,4 @@
-"""Worker processes that end with the process they work for, however it ends."""
+"""Worker processes that exit when their parent process dies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ def worker_pool(
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> ProcessPoolExecutor:
-    """Return a pool whose workers do not outlive this process.
-
-    Those of a plain pool wait for ever on a queue that nobody fills when this process is killed.
+    """Return a pool whose workers exit when this process is killed; a plain pool's would hang.
 
     Args:
-        processes: how many.
-        start: how they are started; None leaves it to Python.
-        initializer: called in each of them with ``initargs``.
+        processes: number of workers.
+        start: start method; None uses Python's default.
+        initializer: called in each worker with ``initargs``.
+        initargs: arguments of ``initializer``.
     """
     return ProcessPoolExecutor(
         processes, get_context(start), initializer=_begin, initargs=(initializer, initargs)
@@ -31,12 +30,12 @@ def worker_pool(
 
 
 def _begin(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()

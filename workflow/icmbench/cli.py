@@ -1,0 +1,335 @@
+"""The command line: one verb for each rule of the workflow, and tools for users.
+
+Every verb also runs without Snakemake. Each imports what it needs, so that a JPEG or report job
+does not load torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from icmbench.commands.parser import parser
+from icmbench.errors import UserError
+from icmbench.utils.job_stats import job_stats
+from icmbench.utils.logs import setup_logging
+
+if TYPE_CHECKING:
+    from icmbench.jobs import Job, TrainJob
+
+logger = logging.getLogger(__name__)
+
+Result = int | str | Path  # an exit status, or what the verb prints
+Verb = Callable[[argparse.Namespace], Result]
+
+_MAX_LENGTH = 800  # characters of an error; a damaged file may hold a value of any length
+# New objects between two garbage collections. Python's 700 makes a job's imports a fifth slower.
+_GC_THRESHOLD = 20_000
+
+
+def _job(arguments: argparse.Namespace, model: type[Job]) -> Job:
+    from icmbench.jobs import read_job
+    from icmbench.plugins import load_modules
+
+    job = read_job(arguments.job, model)
+    load_modules(job.modules)
+    # Set before torch or NumPy start their thread pools: oversubscription costs a factor of 6.
+    _set_threads(str(job.threads))
+    return job
+
+
+def _set_threads(threads: str) -> None:
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = threads
+
+
+def _plan(arguments: argparse.Namespace) -> Result:
+    from icmbench.config.job_settings import classical_jobs, encode_jobs
+    from icmbench.config.plan import load_plan
+    from icmbench.config.plan_lock import write_plan
+
+    overrides: dict[str, Any] = {}
+    if arguments.scale:
+        overrides["scale"] = arguments.scale
+    if arguments.studies:
+        overrides["studies"] = arguments.studies
+    plan = load_plan(arguments.config, overrides)
+    write_plan(plan)
+    for line in plan.left_out:
+        logger.info(line)
+    encodings = len(encode_jobs(plan)) + len(classical_jobs(plan))
+    return (
+        f"{plan.root / 'plan.json'}: {len(plan.points)} operating points, {len(plan.trained)} "
+        f"training runs, {encodings} encodings, {len(plan.evaluated)} evaluations"
+    )
+
+
+def _data(arguments: argparse.Namespace) -> Result:
+    from icmbench.data.prepare import prepare
+    from icmbench.jobs import DataJob
+
+    job = _job(arguments, DataJob)
+    return prepare(job, job.mirror, arguments.threads)
+
+
+def _fetch(arguments: argparse.Namespace) -> Result:
+    from icmbench.data.fetch import fetch
+
+    mirror = arguments.mirror or os.environ.get("ICMBENCH_MIRROR")
+    manifests = [
+        fetch(
+            name,
+            data_dir=arguments.directory,
+            mirror=None if mirror is None else Path(mirror),
+            catalogue=arguments.directory / "catalogue.yaml",
+            verify=arguments.verify,
+        )
+        for name in arguments.names
+    ]
+    return "\n".join(map(str, manifests))
+
+
+def _datasets(arguments: argparse.Namespace) -> Result:
+    from icmbench.data.catalogue import list_catalogue
+
+    return list_catalogue(arguments.directory / "catalogue.yaml")
+
+
+def _train(arguments: argparse.Namespace) -> Result:
+    from icmbench.jobs import TrainJob
+
+    job = _job(arguments, TrainJob)
+    from icmbench.train import launch
+    from icmbench.utils.gpus import take_gpus
+
+    if launch.is_member():
+        launch.take_part(lambda: _train_here(job, launch.leads()))
+    take_gpus(job.runtime.gpu * job.schedule.devices)
+    if launch.wants_processes(job):
+        return launch.launch(arguments.job, job)
+    return _train_here(job)
+
+
+def _train_here(job: TrainJob, speaks: bool = True) -> int:
+    from icmbench.train.launch import INTERRUPTED
+    from icmbench.train.run import Interrupted, train
+
+    try:
+        weights = train(job)
+    except Interrupted as stop:
+        if speaks:
+            print(f"icmbench: {stop}", file=sys.stderr)
+        return INTERRUPTED
+    if speaks:
+        print(weights)
+    return 0
+
+
+def _encode(arguments: argparse.Namespace) -> Result:
+    from icmbench.jobs import EncodeCurve
+
+    curve = _job(arguments, EncodeCurve)
+    from icmbench.evaluate.curve import encode_curve
+
+    return encode_curve(curve.jobs)
+
+
+def _decode(arguments: argparse.Namespace) -> Result:
+    from icmbench.jobs import EncodeCurve
+
+    curve = _job(arguments, EncodeCurve)
+    from icmbench.evaluate.curve import decode_curve
+
+    return decode_curve(curve.jobs)
+
+
+def _code(arguments: argparse.Namespace) -> Result:
+    from icmbench.jobs import ClassicalJob
+
+    job = _job(arguments, ClassicalJob)
+    from icmbench.evaluate.classical import code_share
+
+    return code_share(job)
+
+
+def _codecs(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.listing import list_classical_codecs
+
+    return list_classical_codecs(arguments.config)
+
+
+def _cache(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.cache import open_cache, prune, show
+
+    cache = open_cache(arguments.config)
+    wanted = (arguments.limit_gb, arguments.unused_days, arguments.implementation)
+    if any(value is not None for value in wanted):
+        return prune(cache, *wanted)
+    return show(cache)
+
+
+def _rd(arguments: argparse.Namespace) -> Result:
+    _set_threads("1")
+    from icmbench.commands.choose import codec_settings
+    from icmbench.commands.rd import rate_distortion
+    from icmbench.utils.files import write_json
+
+    settings = codec_settings(arguments.config, arguments.codec, arguments.set)
+    curve = rate_distortion(
+        settings, arguments.folder, arguments.rates, arguments.metrics, arguments.jobs
+    )
+    if arguments.output is None:
+        return json.dumps(curve, indent=1)
+    write_json(arguments.output, curve)
+    return arguments.output
+
+
+def _evaluate(arguments: argparse.Namespace) -> Result:
+    from icmbench.jobs import EvaluateCurve
+
+    curve = _job(arguments, EvaluateCurve)
+    from icmbench.evaluate.curve import evaluate_curve
+    from icmbench.utils.gpus import take_gpus
+
+    take_gpus(max(job.gpu for job in curve.jobs))
+
+    return evaluate_curve(curve.jobs)
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    root: Path = arguments.root
+    return root.parent if root.name == "plan.json" else root
+
+
+def _analyse(arguments: argparse.Namespace) -> Result:
+    from icmbench.analyse.run import analyse_run
+
+    analyse_run(_root(arguments))
+    return _root(arguments) / "tables"
+
+
+def _report(arguments: argparse.Namespace) -> Result:
+    from icmbench.report.build import build_report
+
+    build_report(_root(arguments))
+    return _root(arguments) / "report" / "index.html"
+
+
+def _track(arguments: argparse.Namespace) -> Result:
+    from icmbench.track import track
+
+    return track(_root(arguments), arguments.uri, arguments.watch, arguments.strict)
+
+
+def _compare(arguments: argparse.Namespace) -> Result:
+    from icmbench.analyse.compare import compare
+    from icmbench.analyse.compare_text import comparison_text
+    from icmbench.analyse.tables import write_csv
+
+    found = compare(arguments.a, arguments.b, seeds=arguments.seeds and tuple(arguments.seeds))
+    if arguments.output is not None:
+        write_csv(arguments.output, found.table)
+    return comparison_text(found, arguments.rows)
+
+
+def _reference(arguments: argparse.Namespace) -> Result:
+    from icmbench.config.reference import write_reference
+
+    return "\n".join(str(path) for path in write_reference(Path()))
+
+
+VERBS: dict[str, Verb] = {
+    "analyse": _analyse,
+    "cache": _cache,
+    "code": _code,
+    "codecs": _codecs,
+    "compare": _compare,
+    "data": _data,
+    "datasets": _datasets,
+    "decode": _decode,
+    "encode": _encode,
+    "evaluate": _evaluate,
+    "fetch": _fetch,
+    "plan": _plan,
+    "rd": _rd,
+    "reference": _reference,
+    "report": _report,
+    "track": _track,
+    "train": _train,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status. User errors are one line, without a traceback."""
+    started = time.monotonic()
+    parsed = parser().parse_args(arguments)
+    log = getattr(parsed, "log", None)
+    terminal = None if log is None else _redirect_output(log)
+    status = in_one_line(lambda: _print_result(VERBS[parsed.verb](parsed)), terminal)
+    if status == 0 and hasattr(parsed, "log") and os.environ.get("RANK", "0") == "0":
+        logger.info(job_stats(started))
+    return status
+
+
+def run() -> NoReturn:
+    """Run the verb that the command line names, and exit."""
+    gc.set_threshold(_GC_THRESHOLD)
+    setup_logging()
+    status = main()
+    # Python's last garbage collection, over everything a job imported, takes a CPU second.
+    gc.freeze()
+    sys.exit(status)
+
+
+def in_one_line(run: Callable[[], int], terminal: TextIO | None = None) -> int:
+    """Return the exit status of ``run``; errors that users can fix are one line each.
+
+    Any other exception is a defect and keeps its traceback.
+
+    Args:
+        run: the work.
+        terminal: where errors are printed, too, if standard error is a log file.
+    """
+    try:
+        return run()
+    except UserError as error:
+        lines = str(error).splitlines()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A missing folder, a full disk, a directory in place of a file.
+        names = " and ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
+        lines = [f"{names}: {error.strerror or error}"]
+    for line in lines:
+        shown = line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 3]}..."
+        if terminal is not None:
+            print(f"icmbench: error: {shown}", file=terminal, flush=True)
+        with suppress(OSError):  # the log's disk may be full
+            print(f"icmbench: error: {shown}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _print_result(result: Result) -> int:
+    if isinstance(result, int):
+        return result
+    print(result)
+    return 0
+
+
+def _redirect_output(log: Path) -> TextIO:
+    """Send the output of this process and its children to a file; return the old standard error."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    return terminal

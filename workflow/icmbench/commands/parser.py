@@ -1,0 +1,113 @@
+"""Arguments of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from icmbench import __version__
+from icmbench.registry import PIXEL_METRICS
+
+AddVerb = Callable[[str, str], argparse.ArgumentParser]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; the verbs of rules have an option ``--log``."""
+    top = argparse.ArgumentParser(
+        prog="icmbench", description="Benchmark of image coding for machines"
+    )
+    top.add_argument("--version", action="version", version=f"icmbench {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text)
+
+    _add_job_verbs(verb)
+    _add_configuration_verbs(verb)
+    _add_codec_verbs(verb)
+    _add_data_verbs(verb)
+    return top
+
+
+def _add_job_verbs(verb: AddVerb) -> None:
+    for name, text in (
+        ("data", "make or fetch the data set of a role"),
+        ("train", "train one operating point; resumes from its checkpoint"),
+        ("code", "code a share of a split with a classical codec, through the cache"),
+        ("encode", "encode a split at every rate of a curve, to real bitstreams"),
+        ("decode", "decode the bitstreams and check them against the encoder"),
+        ("evaluate", "run a task on the decoded images of a curve"),
+    ):
+        sub = verb(name, text)
+        sub.add_argument("--log", type=Path, help="write all output here; errors are printed, too")
+        sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")
+        if name == "data":
+            sub.add_argument("--threads", type=int, default=1)
+    for name, text in (
+        ("analyse", "compute curves, BD metrics and intervals from the records"),
+        ("report", "write the HTML report and its figures"),
+        ("track", "import the runs into MLflow"),
+    ):
+        sub = verb(name, text)
+        sub.add_argument("--log", type=Path, help="write all output here; errors are printed, too")
+        sub.add_argument("root", type=Path, help="<results>/<scale>, or its plan.json")
+    sub.add_argument("--uri", help="tracking address; overrides the configured one")
+    sub.add_argument(
+        "--watch", type=float, help="repeat every WATCH seconds until all runs are complete"
+    )
+    sub.add_argument("--strict", action="store_true", help="fail if MLflow cannot be reached")
+
+
+def _add_configuration_verbs(verb: AddVerb) -> None:
+    sub = verb("plan", "check the configuration and write every job's settings")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub.add_argument("--scale", help="overrides the configuration's scale")
+    sub.add_argument("--studies", nargs="+", help="overrides the configuration's studies")
+
+    sub = verb("compare", "compare two result sets: differences beyond noise")
+    sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")
+    sub.add_argument("b", type=Path, metavar="B", help="the other; differences are B - A")
+    sub.add_argument("--output", type=Path, help="write every comparison to this CSV file")
+    sub.add_argument(
+        "--seeds", type=int, nargs=2, metavar=("OF_A", "OF_B"), help="use one seed of each"
+    )
+    sub.add_argument("--rows", type=int, default=20, help="lines of each list; 0 prints all")
+
+    verb("reference", "write docs/configuration and the JSON Schemas for editors")
+
+
+def _add_codec_verbs(verb: AddVerb) -> None:
+    sub = verb("codecs", "list the classical codecs found, and what is missing")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+
+    sub = verb("cache", "show the cache of coded images, or prune it by an option")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    sub.add_argument(
+        "--limit-gb", type=float, help="evict least recently used entries down to this size"
+    )
+    sub.add_argument("--unused-days", type=float, help="remove entries unused for this many days")
+    sub.add_argument(
+        "--implementation", help="remove the entries of one implementation, e.g. 'bpgenc 0.9.8'"
+    )
+
+    sub = verb("rd", "rate-distortion curve of a classical codec, as CompressAI's JSON")
+    sub.add_argument("codec", help="a name that `codecs` lists")
+    sub.add_argument("folder", type=Path, help="folder of images")
+    sub.add_argument("rates", type=float, nargs="+", help="values of its rate parameter")
+    sub.add_argument("--metrics", nargs="+", default=["psnr"], choices=PIXEL_METRICS)
+    sub.add_argument("--jobs", type=int, default=1, help="number of processes")
+    sub.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="its parameters")
+    sub.add_argument("--output", type=Path, help="write here instead of printing")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+
+
+def _add_data_verbs(verb: AddVerb) -> None:
+    sub = verb("fetch", "fetch data sets of the catalogue, verified and resumable")
+    sub.add_argument("names", nargs="+", metavar="NAME")
+    sub.add_argument("--directory", type=Path, default=Path("data"))
+    sub.add_argument("--mirror", help="folder tried first; also ICMBENCH_MIRROR")
+    sub.add_argument("--verify", action="store_true", help="check every file, not only sizes")
+
+    sub = verb("datasets", "list the catalogue: size, licence, files to place by hand")
+    sub.add_argument("--directory", type=Path, default=Path("data"))
