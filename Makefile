@@ -30,7 +30,7 @@ lint: install ## ruff, mypy, snakefmt, snakemake --lint
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
-	$(RUN)/snakefmt --check Snakefile workflow/rules
+	$(RUN)/snakefmt --check workflow/Snakefile workflow/rules
 	$(RUN)/snakemake --lint --config scale=smoke
 
 unit: install ## the tests alone

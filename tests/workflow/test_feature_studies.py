@@ -14,16 +14,15 @@ import pytest
 
 # Training runs in the order of their weights, then coding, decoding and evaluation of curves.
 DRIVER = """
-from pathlib import Path
 from icmbench.cli import main
-from icmbench.config.plan import load_plan
-from icmbench.config.plan import Point
+from icmbench.config.job_settings import classical_jobs, encode_curves, write_files
+from icmbench.config.plan import Point, load_plan
 
 def run(*arguments):
     assert main(list(map(str, arguments))) == 0, arguments
 
 plan = load_plan("config.yaml", {"scale": "smoke", "studies": ["tang2025", "zhang2022"]})
-plan.write()
+write_files(plan)
 for role in plan.roles:
     run("data", plan.job_path("data", role))
 done = set()
@@ -32,15 +31,15 @@ def train(point):
         return
     done.add(point)
     for part in ("codec", "task"):
-        place = plan.source(point, part).place
+        place = plan.initial_weights(point, part).place
         if isinstance(place, Point):
             train(place)
     run("train", plan.job_path("train", point.key))
-for key in plan.classical_encodings:
+for key in classical_jobs(plan):
     run("code", plan.job_path("code", key))
 for point in plan.trained:
     train(point)
-for curve in plan.coding_curves:
+for curve in encode_curves(plan):
     run("encode", plan.job_path("code", curve))
     run("decode", plan.job_path("code", curve))
 for curve in plan.evaluation_curves:
