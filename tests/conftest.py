@@ -1,30 +1,32 @@
-"""What every test may use: a tiny data set, a tiny training, the mirror of real data."""
+"""Fixtures of all tests: a tiny data set, a tiny training job, the mirror of real data."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-# Before torch starts its pool: tests share the machine, and oversubscription costs a lot.
+# Before torch starts its thread pool: tests share the machine, and oversubscription is slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from icmbench.config.plan import Plan, load_plan
+from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.data.specs import DatasetSpec, EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
+from icmbench.jobs import CodecSpec, TaskSpec, TrainJob
 
 REPOSITORY = Path(__file__).parents[1]
+Network = TypeVar("Network", CodecSpec, TaskSpec)
 
 # A shell starts background commands with SIGINT ignored; the processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Minutes each, or another installation: they run where they are asked for, with -m.
+# These take minutes, or need another installation: they run only if named with -m.
 ON_DEMAND = ("conda", "faults", "slurm")
 
 
@@ -45,10 +47,10 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """The directory of real images and annotations, where there is one."""
+    """The directory of real images and annotations."""
     name = os.environ.get("ICMBENCH_MIRROR")
     if not name:
-        pytest.skip("ICMBENCH_MIRROR names no directory of real data")
+        pytest.skip("ICMBENCH_MIRROR does not name a directory of real data")
     return Path(name)
 
 
@@ -72,21 +74,31 @@ def smoke_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 @pytest.fixture
-def train_job(smoke_plan: Plan, scenes: dict[str, Any]) -> Any:
+def train_job(smoke_plan: Plan, scenes: DatasetSpec) -> Callable[..., TrainJob]:
     """Return a function that gives the training job of a variant on the tiny data set."""
 
-    def make(variant: str, rate: int = 0, **schedule: Any) -> dict[str, Any]:
-        from icmbench.config.plan import Point
+    def make(variant: str, rate: int = 0, **schedule: Any) -> TrainJob:
+        from icmbench.config.job_settings import train_job
 
-        job = smoke_plan.train_job(Point("chamain2021", variant, rate, 0))
-        job["dataset"] = scenes
-        job["schedule"].update(schedule)
-        for part in ("codec", "task"):
-            if job[part]["weights"] not in (None, "random"):
-                job[part]["weights"] = "random"
-        return json.loads(json.dumps(job))
+        job = train_job(smoke_plan, Point("chamain2021", variant, rate, 0))
+        return job.model_copy(
+            update={
+                "dataset": scenes,
+                "schedule": job.schedule.model_copy(update=schedule),
+                "codec": _from_random(job.codec),
+                "task": _from_random(job.task),
+            }
+        )
 
     return make
+
+
+def _from_random(network: Network) -> Network:
+    """Return a network that starts from random weights, if it has any."""
+    if network.weights.source is None:
+        return network
+    weights = network.weights.model_copy(update={"source": "random"})
+    return network.model_copy(update={"weights": weights})
 
 
 @pytest.fixture(scope="module")

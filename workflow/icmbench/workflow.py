@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -39,7 +40,6 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
     Raises:
         WorkflowError: with the one-line errors of the configuration, before any job runs.
     """
-    from snakemake.logging import logger
     from snakemake_interface_common.exceptions import WorkflowError
 
     # Jobs call `python`: the one that runs Snakemake, even if its environment is not activated.
@@ -52,7 +52,7 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
             check_writable(plan.root)
             write_plan(plan)
             for line in plan.left_out:
-                logger.info(f"icmbench: {line}")
+                logging.getLogger("snakemake.logging").info(f"icmbench: {line}")
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None
     except OSError as error:  # a plan that cannot be written: a full disk, a read-only folder
