@@ -1,6 +1,6 @@
 # Classical codecs: bitstreams and decoded images of a split, or a share of it, at one quality.
-# No job here imports torch. A cluster gets several short jobs as one. Finished images survive a
-# failed job in the cache.
+# No job here imports torch. A cluster gets several short jobs as one. Finished images of a failed job
+# stay in the cache.
 
 
 rule code_classical:

@@ -1,6 +1,6 @@
 # Data sets: generated from a seed, or fetched through the catalogue and its DVC pointers.
-# Fetching runs where Snakemake runs: a cluster's nodes may have no network, and DVC has one writer.
-# `update` keeps the manifest of data that are there, so that they are checked and not fetched again.
+# Fetching runs where Snakemake runs: the nodes of a cluster may lack a network, and DVC needs one
+# writer. `update` keeps the manifest of existing data, so that they are checked, not fetched again.
 
 
 localrules:

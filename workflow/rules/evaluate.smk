@@ -1,6 +1,6 @@
 # Learned codecs: real bitstreams, decoded by another process; then the task on the decoded images.
 # One job serves all points of a curve: starting a process costs more than a small point. Bitstreams
-# are made and read on the CPU, on every machine; a cluster gets both ends of a curve as one job.
+# are coded on the CPU, on every machine; a cluster gets both ends of a curve as one job.
 
 
 rule encode:

@@ -1,4 +1,4 @@
-# The pages to read and their figures, a view of the tables.
+# The report's pages and figures, made from the tables.
 
 
 rule report:

@@ -1,5 +1,5 @@
-# MLflow, an observer: the only job that imports it, and one that cannot fail the workflow. It runs
-# where Snakemake runs: one writer, beside the database, whatever nodes the runs came from.
+# The import into MLflow; it cannot fail the workflow. It runs where Snakemake runs, so that the
+# database has one writer.
 
 
 localrules:

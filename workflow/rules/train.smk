@@ -1,5 +1,5 @@
-# One job trains one operating point. Its side-car checkpoint, run.json and metrics.jsonl lie beside
-# the output, undeclared on purpose: Snakemake deletes the declared outputs of a failed job.
+# One job trains one operating point. Its checkpoint, run.json and metrics.jsonl are in the folder of
+# the output and undeclared on purpose: Snakemake deletes the declared outputs of a failed job.
 
 
 rule train:
