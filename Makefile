@@ -1,40 +1,46 @@
-# make results: set everything up and run the default configuration.
-# make test:    set everything up, then linters, type checker and the tests that need neither hours
-#               nor special equipment (others: pytest -m conda, faults, slurm).
-# Both bring uv where it is missing.
+# make results: install everything and run the default configuration.
+# make test:    install everything, then linters, type checker and the default tests (others run when
+#               named: pytest -m conda, faults, slurm).
+# Both install uv if it is missing.
 
 PYTHON ?= 3.11
 CORES ?= all
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
 
-# Without compiled bytecode every job would compile all that it imports, each time.
+# Without compiled bytecode every job would compile its imports again.
 export UV_COMPILE_BYTECODE := 1
-# A user's own settings must not leak into the locked environment.
+# A user's own packages must not leak into the locked environment.
 unexport PYTHONPATH
 
-.PHONY: help results smoke test lint unit install ui report reference lock benchmark clean
+.PHONY: help results smoke test lint wording unit quick install ui report reference lock benchmark clean
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-results: install ## run the default configuration; open results/mini/report/index.html
+results: install ## run the default configuration, 45 to 60 minutes
 	$(RUN)/snakemake --cores $(CORES)
 
-smoke: install ## run everything at the smallest scale, ten minutes
+smoke: install ## run every study at toy size, ten minutes
 	$(RUN)/snakemake --cores $(CORES) --config scale=smoke
 
 test: install lint unit ## linters, type checker and all tests
 
-lint: install ## ruff, mypy, snakefmt, snakemake --lint
+lint: install wording ## ruff, mypy, snakefmt, snakemake --lint, wording
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/snakefmt --check workflow/Snakefile workflow/rules
 	$(RUN)/snakemake --lint --config scale=smoke
 
+wording: ## words that texts avoid, and what to write instead
+	python3 tools/wording.py
+
 unit: install ## the tests alone
 	$(RUN)/pytest
+
+quick: install ## the tests to run while you work, under a minute
+	$(RUN)/pytest -m quick
 
 install: .venv/.installed ## the locked environment in .venv
 
@@ -53,16 +59,16 @@ ui: install ## browse the runs in MLflow on http://127.0.0.1:5000
 report: install ## Snakemake's own report of the last run
 	$(RUN)/snakemake --report results/snakemake-report.html
 
-reference: install ## regenerate docs/configuration.md
+reference: install ## regenerate docs/configuration and workflow/schemas
 	$(RUN)/python -m icmbench reference
 
-lock: | $(UV) ## update uv.lock and what is generated from it
+lock: | $(UV) ## update uv.lock and the files made from it
 	$(UV) lock
 	$(UV) export --quiet --locked --no-dev --no-emit-project --format requirements-txt \
 	  --output-file envs/requirements.lock
 	python3 envs/stamp.py
 
-benchmark: install ## what scale mini reaches beside its targets
+benchmark: install ## accuracy of scale mini against its targets
 	$(RUN)/python benchmarks/targets.py
 
 clean: ## delete results, not data

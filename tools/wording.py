@@ -10,7 +10,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 FILES = (
     "*.md", ".*.yml", "config.yaml", "Makefile", "config/*", "data/*.md", "docs/**/*.md",
-    "envs/*.sh", "envs/*.yaml", "examples/**/*.py", "examples/**/*.md", "examples/**/*.yaml", "benchmarks/*.py",
+    "envs/*.sh", "envs/*.yaml", "examples/**/*.py", "examples/**/*.md", "examples/**/*.yaml",
+    "benchmarks/*.py", "tools/*.py",
     "workflow/**/*.py", "workflow/**/*.smk", "workflow/**/*.yaml", "workflow/**/*.rst",
     "workflow/**/*.j2", "workflow/Snakefile",
 )  # fmt: skip
