@@ -15,7 +15,6 @@ from PIL import Image
 from icmbench.data.dataset import Split
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
-from icmbench.utils.images import decoded_digest
 
 PLACE = {"images": "val", "annotations": "val.json"}
 
@@ -69,20 +68,23 @@ def test_split_resizes_and_crops_to_the_coded_size(coco: Path, fetched: Any) -> 
     assert bounded.image(0).shape == (60, 90, 3) and bounded.rate_pixels(0) == 2400
 
 
-def test_split_gives_decoded_images_and_finds_others(
+def test_split_gives_decoded_images_of_all_shares_and_names_a_damaged_one(
     coco: Path, fetched: Any, tmp_path: Path
 ) -> None:
     dataset = fetched(coco, "toy", PLACE)
     original = Split(dataset, "test")
-    archive = tmp_path / "decoded.zip"
-    with zipfile.ZipFile(archive, "w") as bundle:
-        for number in (1, 2, 3):
-            bundle.write(coco / f"val/{number}.png", f"{number}.png")
-    digests = {"1": decoded_digest(original.image(0)), "2": "0" * 64}
-    split = pickle.loads(pickle.dumps(Split(dataset, "test", archive, digests=digests)))
+    archives = [tmp_path / "chunk0.zip", tmp_path / "chunk1.zip"]
+    for archive, numbers in zip(archives, ((1, 3), (2,)), strict=True):
+        with zipfile.ZipFile(archive, "w") as bundle:
+            for number in numbers:
+                bundle.write(coco / f"val/{number}.png", f"{number}.png")
+    data = bytearray(archives[1].read_bytes())
+    data[100] ^= 1
+    archives[1].write_bytes(data)
+    split = pickle.loads(pickle.dumps(Split(dataset, "test", archives)))
     assert np.array_equal(split.image(0), original.image(0))
     assert np.array_equal(split.image(2), original.image(2))
-    with pytest.raises(UserError, match=r"2\.png: checksum mismatch"):
+    with pytest.raises(UserError, match=r"chunk1\.zip/2\.png"):
         split.image(1)
 
 

@@ -55,6 +55,7 @@ def code_share(job: ClassicalJob) -> Path:
     codec = open_codec(job.codec)
     cache = Cache(Path(job.cache.directory), job.cache.limit_gb)
     indices = range(job.chunk, len(split), job.chunks)
+    (folder / STATE).unlink(missing_ok=True)
     rows: list[dict[str, Any]] = []
     content: list[Any] = []
     failures: list[str] = []
