@@ -30,7 +30,7 @@ lint: install wording ## ruff, mypy, snakefmt, snakemake --lint, wording
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
-	$(RUN)/snakefmt --check workflow/Snakefile workflow/rules
+	$(RUN)/snakefmt --check Snakefile workflow/rules
 	$(RUN)/snakemake --lint --config scale=smoke
 
 wording: ## words that texts avoid, and what to write instead

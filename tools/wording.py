@@ -13,7 +13,7 @@ FILES = (
     "envs/*.sh", "envs/*.yaml", "examples/**/*.py", "examples/**/*.md", "examples/**/*.yaml",
     "benchmarks/*.py", "tools/*.py",
     "workflow/**/*.py", "workflow/**/*.smk", "workflow/**/*.yaml", "workflow/**/*.rst",
-    "workflow/**/*.j2", "workflow/Snakefile",
+    "workflow/**/*.j2", "Snakefile",
 )  # fmt: skip
 
 

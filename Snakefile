@@ -12,7 +12,7 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
-report: "report/workflow.rst"
+report: "workflow/report/workflow.rst"
 
 
 W = open_workflow(config, first=workflow.is_main_process)
@@ -28,13 +28,13 @@ wildcard_constraints:
     curve=".+",
 
 
-include: "rules/data.smk"
-include: "rules/classical.smk"
-include: "rules/train.smk"
-include: "rules/evaluate.smk"
-include: "rules/analyse.smk"
-include: "rules/report.smk"
-include: "rules/track.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/classical.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
 
 
 rule all:
