@@ -1,7 +1,7 @@
 """A small classical codec: 8 x 8 DCT, uniform quantisation, DEFLATE.
 
-A bitstream holds width, height, the two steps and the compressed coefficients: all that the decoder
-needs.
+A bitstream contains all that the decoder needs: width, height, the two steps and the compressed
+coefficients.
 """
 
 import zlib
@@ -13,24 +13,28 @@ from scipy.fft import dctn, idctn
 
 from icmbench.codecs.base import Encoded
 from icmbench.codecs.bitstream import pack, unpack
-from icmbench.codecs.classical.base import Implementation, InProcessCodec, whole_rate
+from icmbench.codecs.classical.base import Implementation, InProcessCodec
 from icmbench.errors import UserError
 
 SIDE = 8
-# Coefficients by frequency, as in JPEG's zigzag: zeros stand together, which DEFLATE likes.
+# Coefficients by frequency, as in JPEG's zigzag: runs of zeros suit DEFLATE.
 ORDER = np.argsort(np.add.outer(np.arange(SIDE), np.arange(SIDE)), axis=None, kind="stable")
 
 
 class BlockDct(InProcessCodec):
-    """The codec at one quantisation step of luma, 1 to 255; pixels lie in [0, 255]."""
+    """The codec at one quantisation step of luma; pixels are in [0, 255]."""
 
-    def __init__(self, parameters, rate=None, programs=None):
-        super().__init__(parameters, rate, programs)
-        luma = whole_rate("block-dct", "step", rate, 1, 255)
-        self.steps = bytes([luma, min(255, max(1, round(luma * parameters.chroma)))])
+    title = "block-dct"
+    rate_name = "step"
+    rate_range = (1, 255)
+
+    @property
+    def steps(self):
+        """The steps of luma and chroma, two bytes."""
+        return bytes([self.rate, min(255, max(1, round(self.rate * self.parameters.chroma)))])
 
     def describe(self):
-        """Name every setting that changes a bit: the cache is keyed by this."""
+        """Return every setting that changes a bit, since the cache is keyed by this."""
         settings = {"steps": list(self.steps), "zlib": zlib.ZLIB_RUNTIME_VERSION}
         return Implementation("block-dct 1, SciPy", scipy.__version__, settings)
 
@@ -65,6 +69,6 @@ class BlockDct(InProcessCodec):
 
 
 def planewise(steps):
-    """Return the steps of Y, Cb and Cr, to go with blocks [3, rows, columns, 8, 8]."""
+    """Return the steps of Y, Cb and Cr, in the shape for blocks [3, rows, columns, 8, 8]."""
     luma, chroma = steps
     return np.array([luma, chroma, chroma], np.float64).reshape(3, 1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""A task that reads images: are the edges of the original still where they were?"""
+"""A task that reads images: how well edges of the original are preserved."""
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,6 @@ def edges(image, threshold):
 
 
 def f1(true, found):
-    """Return the F1 score of two boolean maps; 1 where there is nothing to find and none found."""
+    """Return the F1 score of two boolean maps; 1 where neither has any edges."""
     total = true.sum() + found.sum()
     return 2 * (true & found).sum() / total if total else 1.0

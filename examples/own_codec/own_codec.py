@@ -1,26 +1,26 @@
-"""Registers a codec of one's own, a learned one and a task. Imports no network library.
+"""Registers a classical codec, a learned codec and a task; imports no network library.
 
-``modules: [own_codec]`` in the configuration imports this before it is checked, so that the study
-file may use the names. The classes are imported by the jobs that run them.
+``modules: [own_codec]`` in the configuration imports this file before checks, so that study files
+may use the names. The classes are imported by the jobs that run them.
 """
 
 from pydantic import Field
 
-from icmbench.codecs import LearnedParameters
+from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry
 from icmbench.utils.models import Strict
 
 
 class BlockDctParameters(Strict):
-    """What a scale may set under ``codecs.block-dct``."""
+    """Settings under ``codecs.block-dct`` of a scale."""
 
     chroma: float = Field(2.0, gt=0, description="Step of Cb and Cr over that of Y.")
 
 
 class EdgesParameters(Strict):
-    """What a scale may set under ``tasks.edges``."""
+    """Settings under ``tasks.edges`` of a scale."""
 
-    threshold: float = Field(0.15, gt=0, description="Least gradient of an edge, white is 1.")
+    threshold: float = Field(0.15, gt=0, description="Smallest gradient of an edge; white is 1.")
 
 
 CODECS.register(
@@ -49,7 +49,6 @@ TASKS.register(
         parameters=EdgesParameters,
         implementation="edges:Edges",
         trainable=False,
-        loss_terms=(),
         metrics=("edge_f1",),
     )
 )

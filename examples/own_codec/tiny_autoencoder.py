@@ -1,14 +1,14 @@
 """A small learned codec: two convolutional transforms and a factorised prior.
 
-Everything but the network is ``LearnedCodec``'s: padding, noise in training, real bitstreams,
-mixed precision, trainable parts.
+Everything but the network is inherited: padding, noise in training, real bitstreams, mixed
+precision, trainable parts.
 """
 
 from compressai.entropy_models import EntropyBottleneck
 from compressai.models import CompressionModel
 from torch import nn
 
-from icmbench.codecs.learned.factorized import Factorized
+from icmbench.codecs.learned.hyperprior import Factorized
 
 
 class Network(CompressionModel):
@@ -37,8 +37,8 @@ class Network(CompressionModel):
 class TinyAutoencoder(Factorized):
     """The codec: a factorised prior over this network's latent."""
 
-    multiple = 8  # the stride of the latent
-    zoo = ""  # there are no published weights
+    multiple = latent_stride = 8  # pixels per position of the latent
+    zoo = ""  # no published weights
 
     def build(self, *sizes):
         """Return the network with N and M channels."""

@@ -74,7 +74,7 @@ VARIANT_FAULTS = [
      ["task_from.rate", "3", "0 to 0"]),
     (variant(J_FT, task_from={"variant": "uncoded/faster-rcnn/pretrained", "rate": "same"}),
      ["task_from.rate", "'same'", "2", "1"]),
-    (variant(J_FT, task_from="pretrained"), ["task_from", "pretrained", "'small'"]),
+    (variant(J_FT, task_from="pretrained"), ["task_from", "pretrained", "'faster-rcnn'"]),
     (variant(J_FT, train={"parts": ["codec.brain"]}), ["'codec.brain'", "codec.analysis"]),
     (variant(J_FT, train={"loss": {"beauty": 1.0}}), ["loss", "'beauty'", "bpp"]),
     (variant(J_FT, train={"loss": {"bpp": "$lambda"}}), ["'$lambda'", "$beta"]),

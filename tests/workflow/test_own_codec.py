@@ -183,7 +183,7 @@ def test_block_dct_refuses_damaged_bitstreams(own: Any) -> None:
     for damaged in (data[:-3], data[:5] + b"\0" + data[6:]):
         with pytest.raises(UserError, match="damaged"):
             codec.decode(damaged)
-    with pytest.raises(UserError, match="whole numbers from 1 to 255"):
+    with pytest.raises(UserError, match="from 1 to 255"):
         own("block_dct").BlockDct(SimpleNamespace(chroma=2.0), rate=0.5)
 
 

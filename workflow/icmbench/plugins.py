@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
-import icmbench.codecs
-import icmbench.codecs.classical
-import icmbench.tasks  # noqa: F401
+import icmbench.codecs.classical.entries
+import icmbench.codecs.dicm.entries
+import icmbench.codecs.layered.entries
+import icmbench.codecs.learned.entries
+import icmbench.codecs.uncoded
+import icmbench.tasks.entries  # noqa: F401
 from icmbench.errors import UserError
 
 
 def load_modules(modules: Sequence[str] = ()) -> None:
-    """Import the user's modules, which register codecs and tasks of their own.
+    """Import the user's modules, which register codecs and tasks.
 
-    Importing this module has registered those of the package.
+    The built-in entries are registered when this module is imported.
 
     Raises:
         UserError: naming the module that cannot be imported.

@@ -17,16 +17,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icmbench.codecs.classical.base import ClassicalCodec
-from icmbench.codecs.classical.cropping import crop, pack, pad, unpack
-from icmbench.codecs.classical.planar import from_planes, split_planes, to_planes
+from icmbench.codecs.classical.base import (
+    ClassicalCodec,
+    add_padding_header,
+    crop,
+    pad,
+    split_padding_header,
+)
+from icmbench.codecs.classical.colour import from_planes, split_planes, to_planes
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec
+from icmbench.jobs import ClassicalSpec
 from icmbench.metrics.pixels import psnr
+from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.files import read_json
 
+load_modules([])
 # Name, a middle rate, settings that save time
 LIBRARY: dict[str, tuple[float, dict[str, Any]]] = {
     "jpeg": (30, {}),
@@ -43,14 +51,15 @@ PARTS = {"4:4:4": "yuv444p", "4:2:0": "yuv420p"}
 
 def make(name: str, rate: float | None = None, **parameters: Any) -> ClassicalCodec:
     middle, fast = LIBRARY[name]
-    return open_codec(
-        {
-            "name": name,
-            "parameters": {**CODECS[name].defaults, **fast, **parameters},
-            "rate": middle if rate is None else rate,
-            "programs": {},
-        }
+    settings = ClassicalSpec(
+        name=name,
+        parameters={**CODECS[name].defaults, **fast, **parameters},
+        rate=middle if rate is None else rate,
+        version=1,
+        programs={},
+        modules=[],
     )
+    return open_codec(settings)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +86,7 @@ def image() -> np.ndarray:
         ),
     ],
 )
-def test_images_are_the_files_that_pillow_writes(
+def test_pillow_codecs_write_the_files_that_pillow_writes(
     image: np.ndarray,
     name: str,
     rate: float,
@@ -93,7 +102,7 @@ def test_images_are_the_files_that_pillow_writes(
     assert encoded.pixels_coded == 128 * 96
 
 
-def test_jpeg2000_is_of_the_size_asked_for(image: np.ndarray) -> None:
+def test_jpeg2000_has_the_requested_ratio(image: np.ndarray) -> None:
     for ratio in (10, 40):
         data = make("jpeg2000", ratio, container="j2k").encode(image).data
         assert len(data) == pytest.approx(image.size / ratio, rel=0.05)
@@ -126,21 +135,22 @@ def test_x265_is_the_recipe_and_three_bytes_of_colour_description(image: np.ndar
     assert data.split(b"\0\0\1")[-1] == bare.split(b"\0\0\1")[-1]  # the coded image itself
 
 
-def test_x265_says_which_qp_it_really_codes_with(image: np.ndarray) -> None:
+def test_x265_reports_the_qp_of_intra_images(image: np.ndarray) -> None:
     default = make("x265-444", 37, ip_ratio=1.4)
     nominal = make("x265-444", 34)
     assert default.encode(image).data == nominal.encode(image).data
     assert default.describe().intra_qp == nominal.describe().intra_qp == 34
 
 
-def test_descriptions_name_the_libraries() -> None:
-    assert make("jpeg").implementation() == (
-        "Pillow 13.0.0, libjpeg-turbo 3.2.0, quality 30, subsampling 4:2:0, optimize False"
-    )
-    assert make("x265-444").describe().version.startswith("4.2+1-e444744, PyAV 18.1.0, FFmpeg 8")
+def test_descriptions_name_libraries_and_settings() -> None:
+    text = make("jpeg").implementation()
+    for part in ("Pillow ", "libjpeg-turbo ", "quality 30", "subsampling 4:2:0", "optimize False"):
+        assert part in text
+    version = make("x265-444").describe().version
+    assert version[0].isdigit() and "PyAV " in version and "FFmpeg " in version
     assert "aom [enc]" in make("avif-444").describe().version
     vvenc = make("vvenc-ffmpeg-420").describe()
-    assert vvenc.version.startswith("1.15.0-dev, FFmpeg n9.0.2")
+    assert vvenc.version[0].isdigit() and "FFmpeg n" in vvenc.version
     assert len(vvenc.digests["ffmpeg"]) == 64
 
 
@@ -183,12 +193,13 @@ def test_another_process_decodes_the_reconstruction(
     program = """
 import sys
 import numpy as np
-from icmbench.evaluate.classical import open_anchor
-from icmbench.registry import CODECS
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS, implementation
 folder, name, rate = sys.argv[1:]
-settings = {"name": name, "parameters": CODECS[name].defaults, "programs": {}}
-classical codec = open_anchor({**settings, "rate": float(rate)})
-np.save(folder + "/out.npy", classical codec.decode(open(folder + "/image.bin", "rb").read()))
+load_modules([])
+entry = CODECS[name]
+codec = implementation(entry)(entry.parameters.model_validate(entry.defaults), float(rate))
+np.save(folder + "/out.npy", codec.decode(open(folder + "/image.bin", "rb").read()))
 """
     arguments = [str(tmp_path), name, str(LIBRARY[name][0])]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
@@ -247,7 +258,7 @@ def test_bits_do_not_depend_on_the_cores(image: np.ndarray, name: str) -> None:
 
 @pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.parametrize("shape", [(51, 37), (1, 1), (64, 5)])
-def test_every_size_survives(name: str, shape: tuple[int, int]) -> None:
+def test_codecs_take_images_of_any_size(name: str, shape: tuple[int, int]) -> None:
     flat = np.full((*shape, 3), (90, 120, 60), np.uint8)
     codec = make(name)
     encoded = codec.encode(flat)
@@ -259,7 +270,7 @@ def test_every_size_survives(name: str, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["x265-444", "x265-420", "vvenc-ffmpeg-420"])
-def test_a_header_comes_only_where_the_bitstream_cannot_say_the_size(name: str) -> None:
+def test_a_padding_header_is_written_only_if_needed(name: str) -> None:
     odd = make_scene(np.random.default_rng(1), 64).image[:51, :38]
     codec = make(name)
     assert codec.encode(odd[:50]).data[:4] == b"\0\0\0\1"
@@ -271,23 +282,22 @@ def test_a_header_comes_only_where_the_bitstream_cannot_say_the_size(name: str) 
         assert data[1:] == codec.encode(np.pad(odd, ((0, 1), (0, 0), (0, 0)), "edge")).data
 
 
-def test_cropping_headers_by_hand() -> None:
+def test_padding_headers_by_hand() -> None:
     stream = b"\0\0\0\1rest"
-    assert pack(stream, (4, 6, 3)) == stream
-    assert pack(stream, (3, 6, 3)) == b"\x82" + stream
-    assert pack(stream, (4, 5, 3)) == b"\x81" + stream
-    assert pack(stream, (3, 5, 3)) == b"\x83" + stream
-    assert pack(stream, (3, 5, 3), (3, 5, 3)) == stream
-    assert pack(stream, (3, 5, 3), (16, 16, 3)) == b"\x84\x0d\x0b" + stream
+    assert add_padding_header(stream, (4, 6, 3), (4, 6, 3)) == stream
+    assert add_padding_header(stream, (3, 6, 3), (4, 6, 3)) == b"\x82" + stream
+    assert add_padding_header(stream, (4, 5, 3), (4, 6, 3)) == b"\x81" + stream
+    assert add_padding_header(stream, (3, 5, 3), (4, 6, 3)) == b"\x83" + stream
+    assert add_padding_header(stream, (3, 5, 3), (16, 16, 3)) == b"\x84\x0d\x0b" + stream
     for header in (b"", b"\x81", b"\x82", b"\x83", b"\x84\x0d\x0b"):
-        assert unpack(header + stream)[0] == stream
-    assert unpack(b"\x82" + stream)[1:] == (1, 0)
-    assert unpack(b"") == (b"", 0, 0)
+        assert split_padding_header(header + stream)[0] == stream
+    assert split_padding_header(b"\x82" + stream)[1:] == (1, 0)
+    assert split_padding_header(b"") == (b"", 0, 0)
     small = np.arange(45, dtype=np.uint8).reshape(3, 5, 3)
     padded = pad(small, 2, 16)
     assert padded.shape == (16, 16, 3) and np.array_equal(padded[-1, -1], small[-1, -1])
     assert np.array_equal(crop(padded, 13, 11), small)
-    with pytest.raises(UserError, match="bitstream is damaged"):
+    with pytest.raises(UserError, match="damaged"):
         crop(small, 3, 0)
 
 
@@ -297,15 +307,15 @@ def test_cropping_headers_by_hand() -> None:
 @pytest.mark.parametrize(
     ("name", "rates", "allowed"),
     [
-        ("jpeg", (0, 96, 12.5), "jpeg quality .* from 1 to 95"),
-        ("jpeg2000", (1, 0, -3, float("inf")), "jpeg2000 ratio .* above 1"),
-        ("webp", (-1, 101, 0.5), "webp quality .* from 0 to 100"),
-        ("avif-444", (-1, 101, 0.5), "avif quality .* from 0 to 100"),
-        ("x265-444", (-1, 52, 36.6), "x265 qp .* from 0 to 51"),
-        ("vvenc-ffmpeg-420", (-1, 64, 36.6), "vvenc qp .* from 0 to 63"),
+        ("jpeg", (0, 96, 12.5), "quality .* 1 to 95"),
+        ("jpeg2000", (1, 0, -3), "ratio .* above 1"),
+        ("webp", (-1, 101, 0.5), "quality .* 0 to 100"),
+        ("avif-444", (-1, 101, 0.5), "quality .* 0 to 100"),
+        ("x265-444", (-1, 52, 36.6), "qp .* 0 to 51"),
+        ("vvenc-ffmpeg-420", (-1, 64, 36.6), "qp .* 0 to 63"),
     ],
 )
-def test_other_rates_are_refused(name: str, rates: tuple[float, ...], allowed: str) -> None:
+def test_codecs_refuse_other_rates(name: str, rates: tuple[float, ...], allowed: str) -> None:
     for rate in rates:
         with pytest.raises(UserError, match=allowed):
             make(name, rate)
@@ -335,9 +345,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_bitstreams_are_refused(image: np.ndarray, name: str, damage: str) -> None:
+def test_decoders_refuse_damaged_bitstreams(image: np.ndarray, name: str, damage: str) -> None:
     codec = make(name)
-    with pytest.raises(UserError, match="bitstream is damaged") as caught:
+    with pytest.raises(UserError, match="damaged") as caught:
         codec.decode(DAMAGE[damage](codec.encode(image).data))
     assert "\n" not in str(caught.value)
 
@@ -355,13 +365,13 @@ def test_a_bitstream_without_its_last_byte_gives_no_other_image(
     assert np.array_equal(decoded, codec.decode(data))  # the byte only filled up
 
 
-def test_a_image_too_large_for_a_format_is_named() -> None:
-    with pytest.raises(UserError, match=r"WEBP cannot code an image of 17000 x 1: .* smaller"):
+def test_images_too_large_for_a_format_are_refused() -> None:
+    with pytest.raises(UserError, match=r"WEBP .*17000 x 1"):
         make("webp").encode(np.zeros((1, 17000, 3), np.uint8))
 
 
 def test_a_slow_program_is_stopped(image: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"took longer than 0\.001 s; raise time_limit_s"):
+    with pytest.raises(UserError, match="time_limit_s"):
         make("vvenc-ffmpeg-420", time_limit_s=0.001).encode(image)
 
 
@@ -372,7 +382,7 @@ def test_a_program_without_vvenc_is_named(
     other.write_text("#!/bin/sh\necho \"Unknown encoder 'libvvenc'\" >&2\nexit 8\n")
     other.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(other))
-    with pytest.raises(UserError, match=r"ended with exit code 8: Unknown encoder 'libvvenc'"):
+    with pytest.raises(UserError, match=r"code 8.*'libvvenc'"):
         make("vvenc-ffmpeg-420").encode(image)
 
 

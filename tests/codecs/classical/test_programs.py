@@ -1,4 +1,4 @@
-"""External programs, by fakes: what they are told, and every way in which they fail."""
+"""External programs, by fakes: their arguments, and every way in which they fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,12 +20,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icmbench.codecs.classical import BpgParameters, HmParameters, VtmParameters, VvencParameters
 from icmbench.codecs.classical.bpg import Bpg
-from icmbench.codecs.classical.process import program_version, read_output, run_program, workspace
-from icmbench.codecs.classical.raw_video import stream_size
-from icmbench.codecs.classical.reference_software import Hm, Vtm
-from icmbench.codecs.classical.vvenc import Vvenc
+from icmbench.codecs.classical.entries import (
+    BpgParameters,
+    HmParameters,
+    VtmParameters,
+    VvencParameters,
+)
+from icmbench.codecs.classical.raw_video import Hm, Vtm, Vvenc, stream_size
+from icmbench.codecs.classical.run import program_version, read_output, run_program, workspace
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.utils.programs import Program
@@ -79,7 +81,7 @@ def fake(tmp_path: Path, temporary: Path) -> Fake:
         path = tmp_path / name
         path.write_text(f"#!/bin/sh\n{lines}\n")
         path.chmod(0o755)
-        return Program(name, (str(path),), "")
+        return Program(name=name, command=(str(path),))
 
     return make
 
@@ -118,30 +120,30 @@ def _gone(pid: int) -> bool:
     return not _alive(pid)
 
 
-# What the programs are told
+# --- arguments ------------------------------------------------------------------------------------
 
 
-def _told(tmp_path: Path) -> str:
-    """Return the words that a fake noted, without the name of its temporary folder."""
-    words = (tmp_path / "told").read_text().strip()
+def _noted(tmp_path: Path) -> str:
+    """Return the arguments that a fake noted, without the name of its temporary folder."""
+    words = (tmp_path / "noted").read_text().strip()
     return re.sub(rf"{tmp_path}(/temporary/icmbench-\w+)?", "{t}", words)
 
 
-def test_bpgenc_is_told_every_setting_and_gets_the_image(
+def test_bpg_passes_every_setting_and_the_image(
     fake: Fake, tmp_path: Path, image: np.ndarray
 ) -> None:
-    note = f'{_OPTIONS} echo "$words" > {tmp_path}/told; cp "$last" "$out"'
+    note = f'{_OPTIONS} echo "$words" > {tmp_path}/noted; cp "$last" "$out"'
     parameters = BpgParameters(
         chroma="4:2:0", encoder="jctvc", colour_space="rgb", bit_depth=10, level=9
     )
     encoded = Bpg(parameters, 37, {"bpgenc": fake("bpgenc", note)}).encode(image)
-    assert _told(tmp_path) == _BPGENC
+    assert _noted(tmp_path) == _BPGENC
     with Image.open(io.BytesIO(encoded.data)) as opened:
         assert opened.format == "PNG" and np.array_equal(np.asarray(opened), image)
     assert encoded.reconstruction is None and encoded.pixels_coded == 48 * 80
 
 
-def test_narrow_images_are_padded_for_bpgenc(fake: Fake, image: np.ndarray) -> None:
+def test_bpg_pads_narrow_images(fake: Fake, image: np.ndarray) -> None:
     encoder = fake("bpgenc", f'{_OPTIONS} cp "$last" "$out"')
     encoded = Bpg(BpgParameters(), 37, {"bpgenc": encoder}).encode(image[:40, :20])
     assert encoded.data[:3] == bytes([0x84, 0, 5])
@@ -158,17 +160,17 @@ def test_narrow_images_are_padded_for_bpgenc(fake: Fake, image: np.ndarray) -> N
     ],
     ids=["vtm", "hm", "vvenc"],
 )
-def test_video_encoders_are_told_every_setting(
+def test_raw_video_codecs_pass_every_setting(
     fake: Fake, tmp_path: Path, codec: type, parameters: object, expected: str
 ) -> None:
     write = 'if [ "$bits" ]; then cp "$in" "$bits"; fi; cp "$in" "$out"'
-    encoder = fake("encoder", f'{_OPTIONS} echo "$words" > {tmp_path}/told; {write}')
+    encoder = fake("encoder", f'{_OPTIONS} echo "$words" > {tmp_path}/noted; {write}')
     programs = {codec.encoder: encoder}
     for name in ("vtm_config", "hm_config"):
-        programs[name] = Program(name, (str(tmp_path / name),), "")
+        programs[name] = Program(name=name, command=(str(tmp_path / name),))
     white = np.full((4, 6, 3), 255, np.uint8)
     encoded = codec(parameters, 37, programs).encode(white)
-    assert _told(tmp_path) == expected
+    assert _noted(tmp_path) == expected
     # ITU-T H.273, full range: white is the highest luma and half the range in chroma.
     luma, chroma, order = (255, 128, "u1") if codec is Hm else (1023, 512, "<u2")
     half = 24 if codec is Vtm else 6
@@ -177,7 +179,7 @@ def test_video_encoders_are_told_every_setting(
     assert encoded.pixels_coded == 64
 
 
-def test_chroma_is_averaged_over_four_samples(fake: Fake) -> None:
+def test_vvenc_averages_chroma_over_four_samples(fake: Fake) -> None:
     image = np.full((2, 2, 3), 255, np.uint8)
     image[0, 1] = (0, 0, 255)
     encoder = fake("vvencapp", f'{_OPTIONS} cp "$in" "$out"')
@@ -186,16 +188,17 @@ def test_chroma_is_averaged_over_four_samples(fake: Fake) -> None:
     assert np.frombuffer(data, "<u2").tolist() == [1023, 74, 1023, 1023, 640, 500]
 
 
-def test_a_wrapper_of_several_words_runs_the_program(
+def test_bpg_runs_a_program_through_a_wrapper(
     fake: Fake, tmp_path: Path, image: np.ndarray
 ) -> None:
     real = fake("bpgenc", f'{_OPTIONS} echo "$WRAPPED" > {tmp_path}/wrapped; cp "$last" "$out"')
-    program = Program("bpgenc", ("/usr/bin/env", "WRAPPED=by env", *real.command), "")
+    words = ("/usr/bin/env", "WRAPPED=by env", *real.command)
+    program = Program(name="bpgenc", command=words)
     Bpg(BpgParameters(), 37, {"bpgenc": program}).encode(image)
     assert (tmp_path / "wrapped").read_text() == "by env\n"
 
 
-def test_a_program_has_no_input(fake: Fake, tmp_path: Path) -> None:
+def test_run_program_gives_no_input(fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(b"typed")
     own = os.dup(0)
     try:
@@ -207,51 +210,48 @@ def test_a_program_has_no_input(fake: Fake, tmp_path: Path) -> None:
         os.close(own)
 
 
-def test_much_output_is_kept_in_part(fake: Fake, tmp_path: Path) -> None:
+def test_run_program_keeps_long_output_in_part(fake: Fake, tmp_path: Path) -> None:
     lines = "echo banner; yes nothing | head -c 3000000; echo end"
     said = _run(fake("talker", lines), tmp_path)
     assert said.startswith("banner\n") and said.endswith("end\n") and len(said) <= 1 << 16
 
 
-# How programs fail
+# --- failures -------------------------------------------------------------------------------------
 
 
-def test_exit_code_and_standard_error_are_told(fake: Fake, tmp_path: Path) -> None:
-    text = _fault(
-        lambda: _run(
-            fake("failing", "echo out; echo 'no  such' >&2; echo row >&2; exit 3"), tmp_path
-        )
-    )
-    assert text == (
-        f"fake: `{tmp_path}/failing` ended with exit code 3: no such row; "
-        "check that this program runs here and knows these arguments"
-    )
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("echo out; echo 'no  such' >&2; echo row >&2; exit 3", "code 3: no such row;"),
+        ("yes long | head -9999; exit 1", f"code 1: {'long ' * 59}long;"),  # 300 characters
+        ("exit 1", "code 1"),
+    ],
+)
+def test_run_program_quotes_the_end_of_the_messages(
+    fake: Fake, tmp_path: Path, lines: str, message: str
+) -> None:
+    text = _fault(lambda: _run(fake("failing", lines), tmp_path))
+    assert f"`{tmp_path}/failing`" in text and message in text
 
 
-def test_standard_output_is_told_where_there_is_no_error(fake: Fake, tmp_path: Path) -> None:
-    text = _fault(lambda: _run(fake("failing", "yes long | head -9999; exit 1"), tmp_path))
-    assert f"ended with exit code 1: {'long ' * 59}long; check" in text  # 300 characters
-    assert "it said nothing" in _fault(lambda: _run(fake("mute", "exit 1"), tmp_path))
-
-
-def test_a_signal_is_named(fake: Fake, tmp_path: Path) -> None:
+def test_run_program_names_a_signal(fake: Fake, tmp_path: Path) -> None:
     text = _fault(lambda: _run(fake("crashing", "kill -SEGV $$"), tmp_path))
-    assert "was killed by signal SIGSEGV" in text
+    assert "SIGSEGV" in text
 
 
-def test_a_late_program_is_killed_with_its_children(fake: Fake, tmp_path: Path) -> None:
+def test_run_program_kills_a_late_program_with_its_children(fake: Fake, tmp_path: Path) -> None:
     hang = f"sleep 60 & echo $! > {tmp_path}/child; wait"
     inner = fake("inner", hang)
     outer = fake("outer", f"{inner.command[0]}; true")
     start = time.monotonic()
     text = _fault(lambda: _run(outer, tmp_path, limit=1))
     assert time.monotonic() - start < 5
-    assert "took longer than 1 s" in text and "time_limit_s" in text
+    assert "time_limit_s" in text
     assert _gone(int((tmp_path / "child").read_text()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_kills_the_program_and_its_files(
+def test_an_interrupt_kills_the_program_and_removes_its_files(
     fake: Fake, tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
     hang = fake(
@@ -259,7 +259,7 @@ def test_an_interrupt_kills_the_program_and_its_files(
         f"echo $$ > {tmp_path}/child.new; mv {tmp_path}/child.new {tmp_path}/child; sleep 60",
     )
     code = (
-        "from icmbench.codecs.classical.process import run_program, workspace\n"
+        "from icmbench.codecs.classical.run import run_program, workspace\n"
         "with workspace() as folder:\n"
         f"    run_program([{hang.command[0]!r}], what='fake', time_limit_s=60, cwd=folder)\n"
     )
@@ -277,7 +277,7 @@ def test_an_interrupt_kills_the_program_and_its_files(
     assert _gone(int(child.read_text()))
 
 
-def test_a_program_that_vanished(fake: Fake, tmp_path: Path, image: np.ndarray) -> None:
+def test_bpg_reports_a_missing_program(fake: Fake, tmp_path: Path, image: np.ndarray) -> None:
     program = fake("bpgenc", "true")
     Path(program.command[0]).unlink()
     codec = Bpg(BpgParameters(), 37, {"bpgenc": program})
@@ -286,7 +286,7 @@ def test_a_program_that_vanished(fake: Fake, tmp_path: Path, image: np.ndarray) 
     assert codec.describe().version == "unknown version"
 
 
-def test_a_program_that_may_not_run(fake: Fake, tmp_path: Path) -> None:
+def test_run_program_reports_a_program_without_permission(fake: Fake, tmp_path: Path) -> None:
     program = fake("plain", "true")
     Path(program.command[0]).chmod(0o644)
     assert "cannot start (Permission denied)" in _fault(lambda: _run(program, tmp_path))
@@ -295,31 +295,28 @@ def test_a_program_that_may_not_run(fake: Fake, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("writes", "expected"),
     [
-        ("true", "wrote no file out.bin, expected a file that is not empty"),
-        (': > "$bits"', "wrote 0 bytes as out.bin, expected a file that is not empty"),
-        ('cp "$in" "$bits"', "wrote no file recon.yuv, expected 23040 bytes"),
-        (
-            'cp "$in" "$bits"; head -c 11520 "$in" > "$out"',
-            "wrote 11520 bytes as recon.yuv, expected 23040 bytes",
-        ),
+        ("true", "no file out.bin"),
+        (': > "$bits"', "0 bytes as out.bin"),
+        ('cp "$in" "$bits"', "no file recon.yuv, expected 23040 bytes"),
+        ('cp "$in" "$bits"; head -c 11520 "$in" > "$out"', "11520 bytes as recon.yuv"),
     ],
 )
-def test_an_encoder_that_writes_too_little(
+def test_vtm_reports_missing_output(
     fake: Fake, image: np.ndarray, writes: str, expected: str
 ) -> None:
     program = fake("encoder", _OPTIONS + writes)
     programs = {"vtm_encoder": program, "vtm_config": program}
     text = _fault(lambda: Vtm(VtmParameters(), 40, programs).encode(image))
-    assert text.startswith(f"VTM encoder, qp 40: {expected}; check the free space")
+    assert text.startswith("VTM encoder, qp 40: ") and expected in text
 
 
-def test_a_file_of_any_size_but_none(tmp_path: Path) -> None:
+def test_read_output_takes_any_size_but_none(tmp_path: Path) -> None:
     path = tmp_path / "some"
     path.write_bytes(b"abc")
     assert read_output(path, "fake") == read_output(path, "fake", 3) == b"abc"
 
 
-def test_a_full_disk(fake: Fake, temporary: Path, image: np.ndarray) -> None:
+def test_workspace_reports_a_full_disk(fake: Fake, temporary: Path, image: np.ndarray) -> None:
     codec = Bpg(BpgParameters(), 37, {"bpgenc": fake("bpgenc", "true")})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # the image needs 11520 bytes
@@ -327,10 +324,10 @@ def test_a_full_disk(fake: Fake, temporary: Path, image: np.ndarray) -> None:
         text = _fault(lambda: codec.encode(image))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert text.startswith(f"{temporary}: cannot keep temporary files there (File too large)")
+    assert text.startswith(f"{temporary}: ") and "File too large" in text
 
 
-def test_a_temporary_folder_that_is_not_there(
+def test_workspace_reports_a_missing_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
@@ -338,41 +335,25 @@ def test_a_temporary_folder_that_is_not_there(
         pass
 
 
-def test_a_workspace_is_gone_after_any_failure(temporary: Path) -> None:
+def test_workspace_is_removed_after_a_failure(temporary: Path) -> None:
     with pytest.raises(ZeroDivisionError), workspace() as folder:
         (folder / "file").write_bytes(b"x")
         raise ZeroDivisionError
-
-
-# Cores
-
-
-def _cores(program: Program, cwd: Path) -> str:
-    return _run(program, cwd).split()[1]
 
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="needs two cores, and a system that can choose one",
 )
-def test_programs_at_the_same_time_run_on_cores_of_their_own(fake: Fake, tmp_path: Path) -> None:
-    program = fake("core", "sleep 0.5; grep Cpus_allowed_list /proc/self/status")
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, set(sorted(allowed)[:2]))  # threads started now have it, too
-        free = _run(fake("free", "grep Cpus_allowed_list /proc/self/status"), tmp_path).split()[1]
-        with ThreadPoolExecutor(3) as pool:
-            seen = list(pool.map(lambda _: _cores(program, tmp_path), range(3)))
-        assert os.sched_getaffinity(0) == set(sorted(allowed)[:2])
-    finally:
-        os.sched_setaffinity(0, allowed)
-    first, second = (str(core) for core in sorted(allowed)[:2])
-    assert free == first
-    both = f"{first}-{second}" if int(second) == int(first) + 1 else f"{first},{second}"
-    assert sorted(seen) == sorted([first, second, both])
+def test_run_program_keeps_a_program_on_one_core(fake: Fake, tmp_path: Path) -> None:
+    command = fake("core", "grep Cpus_allowed_list /proc/self/status").command
+    before = os.sched_getaffinity(0)
+    output = run_program(command, what="fake", time_limit_s=20, cwd=tmp_path, one_core=True)
+    assert int(output.split()[1]) in before
+    assert os.sched_getaffinity(0) == before
 
 
-# Versions and identity
+# --- versions and identity ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -386,7 +367,7 @@ def test_programs_at_the_same_time_run_on_cores_of_their_own(fake: Fake, tmp_pat
         ("kill -SEGV $$", "unknown version"),
     ],
 )
-def test_versions_are_read_from_banners(
+def test_program_version_is_read_once_from_the_banner(
     fake: Fake, tmp_path: Path, banner: str, version: str
 ) -> None:
     program = fake("banner", f"echo run >> {tmp_path}/runs; {banner}")
@@ -395,9 +376,12 @@ def test_versions_are_read_from_banners(
     assert (tmp_path / "runs").read_text() == "run\n"
 
 
-def test_the_intra_qp_is_the_real_one(fake: Fake) -> None:
+def test_bpg_reports_the_qp_of_intra_images(fake: Fake) -> None:
     encoder = fake("bpgenc", "echo version 0.9.8")
-    programs = {"bpgenc": encoder, "bpgdec": Program("bpgdec", ("bpgdec",), "12ab")}
+    programs = {
+        "bpgenc": encoder,
+        "bpgdec": Program(name="bpgdec", command=("bpgdec",), digest="12ab"),
+    }
     described = [
         Bpg(BpgParameters(encoder=name), 37, programs).describe() for name in ("x265", "jctvc")
     ]
@@ -406,19 +390,21 @@ def test_the_intra_qp_is_the_real_one(fake: Fake) -> None:
     assert described[0].identity() != described[1].identity()
 
 
-@pytest.mark.parametrize("rate", [None, -1, 52, 36.5])
-def test_qps_that_hevc_does_not_have(rate: float | None) -> None:
-    for codec, parameters in ((Bpg, BpgParameters()), (Hm, HmParameters())):
-        assert "whole numbers from 0 to 51" in _fault(lambda c=codec, p=parameters: c(p, rate))
+@pytest.mark.parametrize(
+    ("codec", "parameters", "highest"),
+    [
+        (Bpg, BpgParameters(), 51),
+        (Hm, HmParameters(), 51),
+        (Vtm, VtmParameters(), 63),
+        (Vvenc, VvencParameters(), 63),
+    ],
+)
+def test_programs_refuse_other_qps(codec: type, parameters: object, highest: int) -> None:
+    for rate in (None, -1, highest + 1, 36.5):
+        assert f"0 to {highest}" in _fault(lambda rate=rate: codec(parameters, rate))
 
 
-@pytest.mark.parametrize("rate", [None, -1, 64, 36.5])
-def test_qps_that_vvc_does_not_have(rate: float | None) -> None:
-    for codec, parameters in ((Vtm, VtmParameters()), (Vvenc, VvencParameters())):
-        assert "whole numbers from 0 to 63" in _fault(lambda c=codec, p=parameters: c(p, rate))
-
-
-# Decoders
+# --- decoders -------------------------------------------------------------------------------------
 
 
 def _hevc(height: int, width: int) -> bytes:
@@ -432,19 +418,18 @@ def _hevc(height: int, width: int) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (51, 37)])
-def test_the_size_is_in_the_stream(shape: tuple[int, int]) -> None:
+def test_stream_size_reads_the_headers(shape: tuple[int, int]) -> None:
     assert stream_size(_hevc(*shape), "hevc") == shape
 
 
 @pytest.mark.parametrize("data", [b"", b"\x81", b"\0\0\0\1", np.random.default_rng(0).bytes(500)])
-def test_streams_without_a_image_start_no_decoder(fake: Fake, data: bytes) -> None:
+def test_decoders_are_not_started_without_an_image(fake: Fake, data: bytes) -> None:
     for codec, parameters in (
         (Vtm, VtmParameters()),
         (Hm, HmParameters()),
         (Vvenc, VvencParameters()),
     ):
-        text = _fault(lambda c=codec, p=parameters: c(p, 37, {}).decode(data))
-        assert text.startswith("bitstream is damaged: ") and "code the image again" in text
+        assert "damaged" in _fault(lambda c=codec, p=parameters: c(p, 37, {}).decode(data))
 
 
 _GREY = 'head -c 18432 /dev/zero > "$out"'  # 96 x 64 samples of 8 bits, 3 planes
@@ -456,14 +441,11 @@ _GREY = 'head -c 18432 /dev/zero > "$out"'  # 96 x 64 samples of 8 bits, 3 plane
         (f"{_GREY}; echo '[MD5:0123,(OK)]'", None),
         (f"{_GREY}; echo '[:,(unk)]'", "MD5"),
         (f"{_GREY}; echo '***ERROR*** mismatch'; exit 1", "exit code 1: \\*\\*\\*ERROR"),
-        (
-            "echo '(OK)'",
-            "wrote no file out.yuv, expected 18432 bytes; the bitstream may be damaged",
-        ),
-        (f"{_GREY}; echo >> $out; echo '(OK)'", "wrote 18433 bytes as out.yuv"),
+        ("echo '(OK)'", "no file out.yuv.*damaged"),
+        (f"{_GREY}; echo >> $out; echo '(OK)'", "18433 bytes as out.yuv"),
     ],
 )
-def test_hm_decoder(fake: Fake, decoder: str, expected: str | None) -> None:
+def test_hm_refuses_damaged_images(fake: Fake, decoder: str, expected: str | None) -> None:
     codec = Hm(HmParameters(bit_depth=8), 37, {"hm_decoder": fake("dec", _OPTIONS + decoder)})
     stream = _hevc(64, 96)
     if expected is None:
@@ -475,7 +457,7 @@ def test_hm_decoder(fake: Fake, decoder: str, expected: str | None) -> None:
 _PPM = 'printf "P6 2 1 255 abcdef" > "$out"'
 
 
-def test_bpgdec_gives_the_samples_of_its_ppm(fake: Fake) -> None:
+def test_bpg_returns_the_samples_of_the_ppm(fake: Fake) -> None:
     codec = Bpg(BpgParameters(), 37, {"bpgdec": fake("bpgdec", _OPTIONS + _PPM)})
     assert codec.decode(b"BPG\xfb").tobytes() == b"abcdef"
 
@@ -483,14 +465,14 @@ def test_bpgdec_gives_the_samples_of_its_ppm(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("decoder", "expected"),
     [
-        ('echo "Could not decode image" >&2; exit 1', "may be damaged"),
-        ("true", "wrote no file out.ppm"),
-        ('printf "P6 2 1 255 abc" > "$out"', "wrote no whole image"),
-        ('printf "no image" > "$out"', "wrote no whole image"),
+        ('echo "Could not decode image" >&2; exit 1', "damaged"),
+        ("true", "no file out.ppm"),
+        ('printf "P6 2 1 255 abc" > "$out"', "incomplete image"),
+        ('printf "no image" > "$out"', "incomplete image"),
         # as bpgdec does: where samples are missing, what follows them changes the image
         ('(printf "P6 2 1 255 abcde"; tail -c 1 "$last") > "$out"', "its end is missing"),
     ],
 )
-def test_bpgdec_fails(fake: Fake, decoder: str, expected: str) -> None:
+def test_bpg_refuses_damaged_files(fake: Fake, decoder: str, expected: str) -> None:
     codec = Bpg(BpgParameters(), 37, {"bpgdec": fake("bpgdec", _OPTIONS + decoder)})
     assert expected in _fault(lambda: codec.decode(b"BPG\xfb"))

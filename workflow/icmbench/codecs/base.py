@@ -1,4 +1,4 @@
-"""What every codec offers to the encoder, the decoder and the trainer."""
+"""What the encoder, the decoder, the trainer and the tasks may ask of a codec."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Encoded:
     Attributes:
         data: the bitstream, headers included; its length is the rate.
         reconstruction: what the encoder expects the decoder to return, uint8 [H, W, 3] or the
-            latents of a feature codec; None where an external encoder does not tell.
-        pixels_coded: pixels that were really coded, padding included.
-        bits_estimated: the entropy model's own estimate in bits; NaN where there is none.
-        bits_counted: the rate in bits where ``data`` is no bitstream, see ``codecs.estimated``.
+            latents of a feature codec; None for an external encoder that does not report it.
+        pixels_coded: number of coded pixels, padding included.
+        bits_estimated: the entropy model's estimate in bits; NaN where there is none.
+        bits_counted: the rate in bits where ``data`` is not a bitstream (``rate: estimate``).
     """
 
     data: bytes
@@ -49,7 +49,7 @@ class Encoded:
 
 
 class ImageCodec(Protocol):
-    """Turns an RGB image into bytes and back; what evaluation needs of any codec."""
+    """Turns an RGB image into bytes and back."""
 
     def implementation(self) -> str:
         """Return name and version of the code or program that does the coding."""
@@ -65,7 +65,7 @@ class ImageCodec(Protocol):
 
 
 class FeatureCodec(Protocol):
-    """Turns an RGB image into bytes, and those into features that tasks read without pixels."""
+    """Turns an RGB image into bytes, and these into features that tasks read without pixels."""
 
     def implementation(self) -> str:
         """Return name and version of the code that does the coding."""
@@ -86,7 +86,7 @@ class FeatureCodec(Protocol):
 
 @dataclass
 class CodecOutput:
-    """What a learned codec yields for a batch while training.
+    """The output of a learned codec for a batch, in training and validation.
 
     Attributes:
         images: decoded batch [B, 3, H, W], float32 in [0, 1]; None where pixels are not decoded.
@@ -94,8 +94,8 @@ class CodecOutput:
         pixels: coded pixels of the whole batch, padding included.
         features: what tasks read of a feature codec [B, C, h, w], else None.
         terms: loss terms that the codec computes itself, by name, scalars.
-        coded_bits: bits that rounded latents would take, without gradient, where the codec tells
-            them from ``bits``, which noise makes larger at low rates.
+        coded_bits: bits of rounded latents, without gradient; None where the codec does not
+            compute them. At low rates ``bits``, which are those of noisy latents, are more.
     """
 
     images: Tensor | None
@@ -108,11 +108,11 @@ class CodecOutput:
 
 @dataclass(frozen=True)
 class Features:
-    """What a task reads where no pixels are decoded.
+    """The input of a task that reads features.
 
     Attributes:
         values: [B, C, h, w], of images that were padded to a common size.
-        sizes: height and width of each image in pixels, padding not included.
+        sizes: height and width of each image in pixels, without padding.
         padded: height and width, in pixels, of what ``values`` covers.
     """
 

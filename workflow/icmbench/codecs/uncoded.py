@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from icmbench.codecs import NoParameters
 from icmbench.codecs.base import Encoded, RgbImage
 from icmbench.errors import UserError
+from icmbench.registry import CODECS, CodecEntry, NoParameters
+
+CODECS.register(
+    CodecEntry(
+        name="uncoded",
+        kind="none",
+        parameters=NoParameters,
+        implementation="icmbench.codecs.uncoded:Uncoded",
+    )
+)
 
 
 class Uncoded:
@@ -14,7 +23,7 @@ class Uncoded:
         self.parameters = parameters
 
     def implementation(self) -> str:
-        """Return what stands in the records."""
+        """Return the name for the records."""
         return "uncoded 24-bit RGB"
 
     def encode(self, image: RgbImage) -> Encoded:
@@ -23,5 +32,5 @@ class Uncoded:
         return Encoded(image.tobytes(), image, height * width)
 
     def decode(self, data: bytes) -> RgbImage:
-        """Raw samples carry no size: there is nothing to decode."""
+        """Refuse: raw samples do not contain the size of the image."""
         raise UserError("codec 'uncoded' has no bitstream to decode; evaluate the images directly")

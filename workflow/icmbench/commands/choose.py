@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from icmbench.codecs.classical import CLASSICAL_VERSION
+from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.load import check, load_run
 from icmbench.errors import UserError
 from icmbench.jobs import ClassicalSpec
@@ -21,9 +21,9 @@ def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> C
     """Return a classical codec as jobs open it, at rate 0 for the caller to replace.
 
     Args:
-        config: config.yaml, for programs and modules.
-        name: of the classical codec.
-        parameters: ``key=value`` over the classical codec's defaults, values in YAML.
+        config: path of config.yaml, for programs and modules.
+        name: name of the classical codec.
+        parameters: ``key=value``, values in YAML, to replace defaults.
 
     Raises:
         UserError: for an unknown classical codec or parameter, or a program that is missing.
@@ -37,11 +37,11 @@ def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> C
     for text in parameters:
         key, sign, value = text.partition("=")
         if not sign:
-            raise UserError(f"--set {text!r}: write key=value")
+            raise UserError(f"--set {text!r}: expected key=value")
         try:
             given[key] = parse_yaml(value)
         except yaml.YAMLError:
-            raise UserError(f"--set {text!r}: its value is no YAML") from None
+            raise UserError(f"--set {text!r}: the value is not valid YAML") from None
     programs = {}
     for program in entry.programs:
         found = find_program(program, run.programs.model_dump())

@@ -11,62 +11,58 @@ from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, CodecEntry, implementation
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
 
-# A rate that every ladder allows, to ask an implementation what it is.
+# Every classical codec has this rate; it is needed to ask for an implementation's version.
 _ANY_RATE = 30.0
 
 
 def list_classical_codecs(config: Path) -> str:
-    """Return a listing of every classical codec, found or missing, with version and hash."""
+    """Return a listing of every classical codec and program, with version and checksum."""
     run = load_run(config)
     load_modules(run.modules)
     settings = run.programs.model_dump()
-    programs: dict[str, Program | None] = {}
+    programs: dict[str, Program] = {}
     faults: list[str] = []
     for name in KNOWN_PROGRAMS:
         try:
-            programs[name] = find_program(name, settings)
+            program = find_program(name, settings)
         except UserError as error:
-            programs[name] = None
             faults.append(str(error))
-    entries = [CODECS[name] for name in CODECS.names() if CODECS[name].kind == "classical"]
-    lines = ["Classical codecs that can run here:"]
-    missing = []
-    for entry in entries:
-        needed = [programs[name] for name in entry.programs]
-        found = [program for program in needed if program is not None]
-        if len(found) < len(needed):
-            missing.append(entry)
+        else:
+            if program is not None:
+                programs[name] = program
+    available, missing = [], []
+    for name in CODECS.names():
+        entry = CODECS[name]
+        if entry.kind != "classical":
             continue
-        lines.append(f"  {entry.name:<17} {_describe(entry, found)}")
-    lines += ["", "Programs:"]
+        absent = [program for program in entry.programs if program not in programs]
+        if not absent:
+            found = {program: programs[program] for program in entry.programs}
+            available.append(f"  {name:<17} {_describe(entry, found)}")
+        else:
+            missing.append(
+                f"  {name:<17} needs {', '.join(absent)}; substitute from packages: "
+                f"substitutes: {{{name}: {entry.substitute}}}"
+            )
+    lines = ["Classical codecs that can run here:", *available, "", "Programs:"]
     for name, known in KNOWN_PROGRAMS.items():
-        program = programs[name]
-        if program is not None:
-            digest = program.digest[:12] or "no file here to hash"
-            lines.append(f"  {name:<12} {' '.join(program.command)} ({digest})")
+        if name in programs:
+            digest = programs[name].digest[:12] or "not a file on this machine"
+            lines.append(f"  {name:<12} {' '.join(programs[name].command)} ({digest})")
         else:
             lines.append(
                 f"  {name:<12} not found: {known.what}; project: {known.home}; put "
                 f"{known.default} on PATH or set 'programs.{name}' in {config}"
             )
     if missing:
-        lines += ["", "Classical codecs whose programs are missing:"]
-    for entry in missing:
-        absent = [name for name in entry.programs if programs[name] is None]
-        lines.append(
-            f"  {entry.name:<17} needs {', '.join(absent)}; stand-in from packages: "
-            f"substitutes: {{{entry.name}: {entry.substitute}}}"
-        )
+        lines += ["", "Classical codecs with missing programs:", *missing]
     return "\n".join([*lines, *(["", *faults] if faults else [])])
 
 
-def _describe(entry: CodecEntry, programs: list[Program]) -> str:
+def _describe(entry: CodecEntry, programs: dict[str, Program]) -> str:
     try:
-        codec: ClassicalCodec = implementation(entry)(
-            entry.parameters.model_validate(dict(entry.defaults)),
-            _ANY_RATE,
-            {program.name: program for program in programs},
-        )
+        parameters = entry.parameters.model_validate(dict(entry.defaults))
+        codec: ClassicalCodec = implementation(entry)(parameters, _ANY_RATE, programs)
         described = codec.describe()
     except (ImportError, UserError) as error:
         return f"cannot run: {error}"

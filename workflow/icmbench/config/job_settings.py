@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from icmbench.codecs.classical import CLASSICAL_VERSION
+from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.plan import Plan, Point, WeightsOrigin
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import codec_parameters, task_parameters

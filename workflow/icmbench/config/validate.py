@@ -243,11 +243,17 @@ class _Check:
             return
         if source is None:
             self._add(part, None, f"but the {what} needs weights: random, pretrained or a variant")
-        elif source == "pretrained" and what == "task":
-            parameters: Any = task_parameters(self.scale, self.variant.task)
-            if getattr(parameters, "backbone", "") == "small":
-                self._add(part, source, "but there are no published weights for backbone 'small' "
-                          f"of scale {self.scale.name!r}; use random or a variant")  # fmt: skip
+        elif source == "pretrained":
+            if what == "codec":
+                name = self.variant.codec
+                known = CODECS[name].has_pretrained(codec_parameters(self.scale, name))
+            else:
+                name = self.variant.task
+                known = TASKS[name].has_pretrained(task_parameters(self.scale, name))
+            if not known:
+                problem = f"but no weights are published for {what} {name!r} with the parameters "
+                problem += f"of scale {self.scale.name!r}; use random or a variant"
+                self._add(part, source, problem)
         elif isinstance(source, Weights):
             self._check_weights(part, source, what)
 

@@ -13,7 +13,6 @@ from typing import Any
 from icmbench.codecs.base import Encoded, RgbImage, decoded_digest
 from icmbench.codecs.classical.base import ClassicalCodec, InProcessCodec
 from icmbench.codecs.classical.cache import Cache, CachedImage, entry_key
-from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import (
@@ -28,6 +27,7 @@ from icmbench.evaluate.encode import bitstream_name
 from icmbench.jobs import ClassicalJob, ClassicalSpec
 from icmbench.registry import CODECS, implementation
 from icmbench.utils.files import digest_json, sha256_bytes, write_json
+from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
 

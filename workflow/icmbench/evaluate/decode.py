@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icmbench.codecs.base import decoded_digest
-from icmbench.codecs.estimated import as_png
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
@@ -32,6 +31,7 @@ from icmbench.evaluate.encode import bitstream_name, log_times, open_codec
 from icmbench.jobs import EncodeJob
 from icmbench.registry import CODECS
 from icmbench.utils.files import read_object
+from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
 
 if TYPE_CHECKING:

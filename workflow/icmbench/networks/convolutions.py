@@ -1,4 +1,4 @@
-"""Convolutions that PyTorch computes wrongly or slowly on a CPU, computed another way there."""
+"""Convolutions that PyTorch computes wrongly or slowly on a CPU, computed in another way."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icmbench.networks.replace import replace_modules
+
 _LARGE = 7  # smaller kernels gain nothing
 
 
 class SubsampledPointwise(nn.Conv2d):
-    """A 1 x 1 convolution of stride s as one of stride 1 on every s-th position: equal numbers.
+    """A 1 x 1 convolution of stride s, computed with stride 1 on every s-th position.
 
-    With channels last, the backward pass of such a convolution of few channels writes outside its
-    memory on a CPU (torch 2.13 with oneDNN, seen as crashes in cheng2020's first skip).
+    The numbers are equal. With channels last, PyTorch's backward pass of such a convolution with
+    few channels writes outside its memory on a CPU (torch 2.13 with oneDNN; it crashes in the first
+    skip connection of cheng2020).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,14 +28,14 @@ class SubsampledPointwise(nn.Conv2d):
 
 
 class LargeDepthwise(nn.Conv2d):
-    """A depth-wise convolution that trains in float32, channels last, on a CPU.
+    """A depth-wise convolution that trains in float32 with channels last on a CPU.
 
-    There, the gradient of a large kernel's weights costs twice as much in bfloat16 and four times
-    as much for contiguous images; a quarter of the time of DICM's training (torch 2.13).
+    The gradient of the weights of a large kernel takes twice as long in bfloat16 and four times as
+    long for contiguous images: a quarter of the time of training DICM (torch 2.13).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of [B, C, H, W], of the input's type."""
+        """Return the convolution of [B, C, H, W], in the type of the input."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         last = x.float().contiguous(memory_format=torch.channels_last)
@@ -41,14 +44,18 @@ class LargeDepthwise(nn.Conv2d):
 
 
 def suit_cpu(network: Any) -> Any:
-    """Replace, in place, how some convolutions are computed; weights and names stay."""
-    for module in network.modules():
-        if type(module) is not nn.Conv2d or isinstance(module.padding, str):
-            continue
-        pointwise = module.kernel_size == (1, 1) and module.padding == (0, 0)
-        if pointwise and module.stride != (1, 1) and module.groups == 1:
-            module.__class__ = SubsampledPointwise
-        depthwise = module.groups == module.in_channels > 1
-        if depthwise and min(module.kernel_size) >= _LARGE:
-            module.__class__ = LargeDepthwise
+    """Replace these convolutions inside a network, in place; return the network."""
+    replace_modules(network, _replacement)
     return network
+
+
+def _replacement(module: nn.Module) -> type[nn.Module] | None:
+    if type(module) is not nn.Conv2d or isinstance(module.padding, str):
+        return None
+    pointwise = module.kernel_size == (1, 1) and module.padding == (0, 0)
+    if pointwise and module.stride != (1, 1) and module.groups == 1:
+        return SubsampledPointwise
+    depthwise = module.groups == module.in_channels > 1
+    if depthwise and min(module.kernel_size) >= _LARGE:
+        return LargeDepthwise
+    return None

@@ -1,11 +1,13 @@
-"""What tasks are given, and what evaluating one yields."""
+"""The result of evaluating a task, and the task without a network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from icmbench.data.dataset import Split
 from icmbench.evaluate.statistics import Statistics
+from icmbench.jobs import EvaluateJob
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Outcome:
         statistics: per-image sufficient statistics by group, from which analysis computes metrics
             and their bootstrap intervals.
         metrics: the metrics on the whole split.
-        predictions: what the task said, for images in the report; None where it says nothing.
+        predictions: the task's output for each image, shown in the report; None where it has none.
         device: where it ran.
     """
 
@@ -24,3 +26,12 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     predictions: list[dict[str, Any]] | None = None
     device: str = "cpu"
+
+
+class Reconstruction:
+    """Human vision: PSNR and MS-SSIM, which are in the records of every coded image."""
+
+    @staticmethod
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
+        """Return nothing beyond the records."""
+        return Outcome()

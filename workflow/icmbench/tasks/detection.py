@@ -26,7 +26,7 @@ def detect(
 ) -> Outcome:
     """Return COCO average precision of a job's detector on a split.
 
-    Boxes are returned to native pixels before they are compared, whatever size was coded.
+    Boxes are compared in native pixels, whatever size was coded.
 
     Raises:
         UserError: where the split has no annotations.

@@ -9,32 +9,49 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
-from icmbench.errors import UserError
 from icmbench.evaluate.predict import Predictor
 from icmbench.evaluate.statistics import MeanStatistics
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
+from icmbench.networks.batchnorm import freeze_statistics
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
-from icmbench.tasks.tang2025_parameters import ProbeParameters
+from icmbench.tasks.entries import ProbeParameters
 from icmbench.utils.logs import progress
 
 MULTIPLE = 64  # images are padded to it, as the codec pads those whose features are read
 
 
 class OnBackbone(nn.Module):
-    """What tasks behind a codec's backbone share: its names, its statistics, what they read."""
+    """A task behind a codec's backbone, on features of stride 4.
 
+    Batch norm always uses its running averages, also while the tail is trained.
+
+    Attributes:
+        input_kind: features, or images, which a subclass turns into features.
+    """
+
+    input_kind = "features"
     network: SplitResNet
 
     @staticmethod
     def rename_weight(name: str) -> str:
-        """Return what a parameter of a codec, of MoCo or of torchvision's ResNet is called here."""
-        return name_in_network(name)
+        """Return the name here of a weight of a codec, of MoCo or of torchvision's ResNet.
+
+        These are ``backbone.*``, ``module.encoder_q.*`` (the query network of a checkpoint) and
+        bare names. Other names, e.g. of classifiers, do not change.
+
+        >>> OnBackbone.rename_weight("backbone.layer2.0.conv1.weight")
+        'network.layer2.0.conv1.weight'
+        """
+        for prefix in ("module.encoder_q.", "encoder_q.", "backbone.", ""):
+            rest = name.removeprefix(prefix)
+            if name.startswith(prefix) and rest.startswith(("conv1.", "bn1.", "layer")):
+                return f"network.{rest}"
+        return name
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; batch norm stays in evaluation mode."""
@@ -51,19 +68,15 @@ class OnBackbone(nn.Module):
 class FeatureProbe(OnBackbone):
     """Tail, global average pool and a linear layer, on features of stride 4.
 
-    Batch norm always uses its running statistics, also where the tail is trained.
-
     Args:
         parameters: size of the backbone, classes.
-        pretrained: no effect; the backbone's weights are a codec's.
+        pretrained: not used; the backbone's weights are a codec's.
 
     Attributes:
-        targets: what its losses need: the label.
-        reads: features or images.
+        targets: what its losses need.
     """
 
     targets = "label"
-    input_kind = "features"
 
     def __init__(self, parameters: ProbeParameters, pretrained: bool = False) -> None:
         super().__init__()
@@ -72,7 +85,7 @@ class FeatureProbe(OnBackbone):
         )
         if self.input_kind == "features":
             remove_head(self.network)
-        # As in MoCo; the classifier is convex, so this only fixes where it starts.
+        # As in MoCo; the problem is convex, so this only sets the starting point.
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
@@ -81,12 +94,6 @@ class FeatureProbe(OnBackbone):
         """The linear layer."""
         assert self.network.fc is not None
         return self.network.fc
-
-    def load_pretrained(self) -> None:
-        """Refuse: the backbone's weights are a codec's."""
-        raise UserError(
-            "task 'probe': there are no published weights; start its backbone from a codec's"
-        )
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
@@ -100,7 +107,7 @@ class FeatureProbe(OnBackbone):
         return logits.float()
 
     def losses(self, inputs: Any, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return ``cross_entropy`` for inputs as :attr:`reads` says and their ``label``."""
+        """Return ``cross_entropy`` for inputs of :attr:`input_kind` and their ``label``."""
         labels = torch.stack([target["label"] for target in targets])
         return {"cross_entropy": functional.cross_entropy(self(inputs), labels)}
 
@@ -134,7 +141,7 @@ class Probe(FeatureProbe):
 def classify(job: EvaluateJob, split: Split) -> Outcome:
     """Return ``top1`` and ``top5`` of a job's probe on a split, in [0, 1].
 
-    Where there are fewer than five classes, top5 is 1.
+    With fewer than five classes, top5 is 1.
     """
     predictor = Predictor(job, split)
     values: dict[str, list[float]] = {"top1": [], "top5": []}
@@ -150,12 +157,13 @@ def classify(job: EvaluateJob, split: Split) -> Outcome:
 
 
 def hits(logits: Tensor, label: int) -> dict[str, float]:
-    """Return 1 or 0 for top1 and top5 of one image's logits [classes]."""
+    """Return 1 or 0 for top1 and top5 of one image's logits [classes].
+
+    >>> hits(torch.tensor([0.1, 0.9, 0.3]), 0)
+    {'top1': 0.0, 'top5': 1.0}
+    """
     best = logits.topk(min(5, len(logits))).indices.tolist()
     return {"top1": float(best[0] == label), "top5": float(label in best)}
-
-
-# --- what tasks on this backbone share ----------------------------------------------------------
 
 
 def head_features(network: SplitResNet, images: list[Tensor]) -> Features:
@@ -167,33 +175,13 @@ def head_features(network: SplitResNet, images: list[Tensor]) -> Features:
 
 
 def remove_head(network: SplitResNet) -> None:
-    """Leave out the modules that only images need."""
+    """Remove the modules that only images need."""
     for name in ("conv1", "bn1", "layer1"):
         delattr(network, name)
 
 
-def freeze_statistics(network: nn.Module) -> None:
-    """Put all batch norm into evaluation mode."""
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.eval()
-
-
-def name_in_network(name: str) -> str:
-    """Return a backbone's parameter name under ``network``; classifiers keep their own.
-
-    Known are a codec's ``backbone.``, the query network of a MoCo checkpoint
-    (``module.encoder_q.``) and torchvision's bare names.
-    """
-    for prefix in ("module.encoder_q.", "encoder_q.", "backbone.", ""):
-        rest = name.removeprefix(prefix)
-        if name.startswith(prefix) and rest.startswith(("conv1.", "bn1.", "layer")):
-            return f"network.{rest}"
-    return name
-
-
 def _pool(last: Tensor, features: Features) -> Tensor:
-    """Return the mean [B, C] over the cells that hold a part of the image, not only padding."""
+    """Return the mean [B, C] over the cells that are not only padding."""
     pooled = []
     for values, size in zip(last, features.sizes, strict=True):
         height, width = (

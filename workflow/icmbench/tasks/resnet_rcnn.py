@@ -1,9 +1,9 @@
 """Faster and Mask R-CNN over the split ResNet, on images or on a codec's features.
 
-Built of torchvision's pyramid, proposal network and heads. Nothing is resized: boxes are in the
-pixels that were coded, so that detection on images and on features compares at equal geometry.
-How tang2025 wires features into a detector is not published; tail, pyramid and heads are trained,
-as in Omni-ICM (Feng et al., ECCV 2022).
+They consist of torchvision's pyramid, proposal network and heads. Nothing is resized: boxes are in
+the pixels that were coded, so that detection on images and on features has equal geometry. How
+tang2025 connects features to a detector is not published; tail, pyramid and heads are trained, as
+in Omni-ICM (Feng et al., ECCV 2022).
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from torchvision.ops.poolers import _setup_scales
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
-from icmbench.errors import UserError
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
-from icmbench.tasks import DetectorParameters
 from icmbench.tasks.base import Outcome
-from icmbench.tasks.box_precision import keep_boxes_in_float32
 from icmbench.tasks.detection import detect
+from icmbench.tasks.detector_parts import (
+    keep_boxes_in_float32,
+    small_mask_settings,
+    small_settings,
+)
+from icmbench.tasks.entries import DetectorParameters, ResnetRcnnParameters
 from icmbench.tasks.probe import OnBackbone, head_features, remove_head
-from icmbench.tasks.small_detector import small_mask_settings, small_settings
-from icmbench.tasks.tang2025_parameters import ResnetRcnnParameters
 
 Target = dict[str, Tensor]
 
@@ -43,20 +44,12 @@ _SMALL_LEVELS = 3  # of stride 8, 16 and 32
 
 
 class FeatureRcnn(OnBackbone):
-    """A detector on features of stride 4.
-
-    Batch norm of the tail always uses its running statistics, since batches are small; its factors
-    and offsets are trained with the tail.
+    """A detector on features of stride 4; batch norm's factors and offsets train with the tail.
 
     Args:
         parameters: size of the backbone, classes, masks or not, size of the detector.
-        pretrained: no effect; the backbone's weights are a codec's.
-
-    Attributes:
-        reads: features or images.
+        pretrained: not used; the backbone's weights are a codec's.
     """
-
-    input_kind = "features"
 
     def __init__(self, parameters: ResnetRcnnParameters, pretrained: bool = False) -> None:
         super().__init__()
@@ -71,19 +64,12 @@ class FeatureRcnn(OnBackbone):
         """What its losses need: boxes, or boxes and masks."""
         return "masks" if self.settings.masks else "boxes"
 
-    def load_pretrained(self) -> None:
-        """Refuse: the backbone's weights are a codec's."""
-        raise UserError(
-            "a detector on the codec's backbone has no published weights; start its backbone "
-            "from a codec's"
-        )
-
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {"tail": self.network.tail_modules(), "detector": [self.detector]}
 
     def losses(self, inputs: Any, targets: list[Target]) -> dict[str, Tensor]:
-        """Return the four or five detector losses for inputs as :attr:`reads` says."""
+        """Return the four or five detector losses for inputs of :attr:`input_kind`."""
         features = self.features(inputs)
         losses: dict[str, Tensor] = self.detector(features, self._stages(features), targets)[1]
         return losses
@@ -128,7 +114,7 @@ class _Pyramid(nn.Module):
 
     Args:
         channels: of the four stages.
-        first: index of the first stage that takes part.
+        first: index of the first stage that is used.
         out_channels: of every level.
         extra: whether a fifth, coarsest level is added for proposals.
     """
@@ -153,7 +139,7 @@ class _Detector(nn.Module):
 
     def __init__(self, parameters: ResnetRcnnParameters, channels: tuple[int, ...]) -> None:
         super().__init__()
-        kind, settings = (FasterRCNN, {}) if not parameters.masks else (MaskRCNN, {})
+        kind = MaskRCNN if parameters.masks else FasterRCNN
         if parameters.size == "small":
             settings = _small(parameters)
             self.pyramid = _Pyramid(channels, 1, settings.pop("channels"), extra=False)
@@ -174,8 +160,7 @@ class _Detector(nn.Module):
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """Return detections (evaluation mode) and losses (training mode, or none)."""
         levels = self.pyramid(stages)
-        # Of the images only the sizes are read: of the padded batch for anchors, of each for
-        # clipping.
+        # Only sizes of the images are read: of the padded batch for anchors, of each for clipping.
         shape = (len(features.sizes), 3, *features.padded)
         images = ImageList(levels["0"].new_zeros(1).expand(shape), features.sizes)
         proposals, losses = self.rpn(images, levels, targets)
@@ -205,9 +190,9 @@ def _small(parameters: ResnetRcnnParameters) -> dict[str, Any]:
 
 
 def _set_strides(pool: MultiScaleRoIAlign, strides: tuple[int, ...]) -> None:
-    """Tell a pool the strides of its levels.
+    """Set the strides of a pool's levels.
 
-    It would guess them from the first images it sees, and wrongly where these are mostly padding.
+    It would infer them from the first images, wrongly if these are mostly padding.
     """
     side = 16 * strides[-1]
     levels = [torch.empty(1, 1, side // stride, side // stride) for stride in strides]

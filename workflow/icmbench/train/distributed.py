@@ -8,18 +8,17 @@ conclusion by itself: none waits for another that has stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.errors import UserError
+from icmbench.networks.batchnorm import updated_statistics
 from icmbench.train.system import System
-from icmbench.utils.imports import left_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -90,11 +89,10 @@ class Team:
         Mixed precision is ours (:meth:`Compute.autocast`): Fabric's rounds the inputs as well, and
         both the pixels that the distortion is measured against and target boxes must stay float32.
         """
-        with left_out("torchmetrics"):  # Fabric asks for its version, by importing it
-            from lightning_fabric import Fabric
-            from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-            from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-            from lightning_fabric.strategies.ddp import DDPStrategy
+        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
         kind: dict[str, Any] = {"accelerator": compute.device.type, "precision": "32-true"}
         if self.size == 1:
@@ -173,7 +171,7 @@ class Team:
     def average_statistics(self, system: nn.Module) -> None:
         """Average what batch norm remembers, so that all processes hold the same state."""
         if self.size > 1:
-            self._average(list(_statistics(system)))
+            self._average(list(updated_statistics(system)))
 
     def settle(self) -> None:
         """Wait until all processes are done with what they compute together.
@@ -251,11 +249,3 @@ class _Hidden:
 
     def __init__(self, tensor: Tensor) -> None:
         self.hidden = tensor
-
-
-def _statistics(system: nn.Module) -> Iterator[Tensor]:
-    for module in system.modules():
-        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats:
-            for value in (module.running_mean, module.running_var):
-                if value is not None:
-                    yield value

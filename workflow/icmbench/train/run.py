@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from icmbench.data.dataset import Split, data_digest
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import Schedule, TrainJob
+from icmbench.networks.batchnorm import frozen_statistics
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import check_weights_file
 from icmbench.registry import CODECS, TASKS
@@ -435,19 +435,15 @@ def validate(state: _State, images: int) -> dict[str, float]:
     sums: dict[str, float] = {}
     torch.manual_seed(state.job.seed)
     # Losses need networks in training mode, but what is only looked at must not move statistics.
-    moving = [m for m in state.system.modules() if isinstance(m, _BatchNorm) and m.training]
-    for module in moving:
-        module.eval()
-    for batch in validation_batches(
-        state.val, images, schedule.batch_size, schedule.crop, state.targets
-    ):
-        with state.compute.autocast():
-            terms = state.system(batch.to(state.fabric.device))
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(batch.images)
-        count += len(batch.images)
-    for module in moving:
-        module.train()
+    with frozen_statistics(state.system):
+        for batch in validation_batches(
+            state.val, images, schedule.batch_size, schedule.crop, state.targets
+        ):
+            with state.compute.autocast():
+                terms = state.system(batch.to(state.fabric.device))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(batch.images)
+            count += len(batch.images)
     return {name: total / count for name, total in sums.items()}
 
 

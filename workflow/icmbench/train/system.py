@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from icmbench.codecs.base import Features
 from icmbench.jobs import RateTarget
+from icmbench.networks.batchnorm import freeze_statistics
 from icmbench.networks.padding import stack_padded
 from icmbench.train.batches import Batch
 from icmbench.train.rate_control import Steering
@@ -152,13 +153,11 @@ def set_modes(system: System, parts: list[str]) -> None:
     because that is when detectors return losses; a codec that trains in part quantises with noise.
     """
     modules = trained_modules(system.codec, system.task, parts)
-    trained = {id(m) for owned in modules.values() for top in owned for m in top.modules()}
+    trained = [m for owned in modules.values() for top in owned for m in top.modules()]
     kept = {id(p) for owned in modules.values() for top in owned for p in top.parameters()}
     system.train()
     if system.codec is not None and not system.codec_trains:
         system.codec.eval()
-    for module in system.modules():
-        if id(module) not in trained and isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+    freeze_statistics(system, trained)
     for parameter in system.parameters():
         parameter.requires_grad_(id(parameter) in kept)

@@ -1,17 +1,19 @@
-"""An image, and what stands for one in a bitstream of features."""
+"""Images as arrays, decoded latents, and PNG in memory."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 RgbImage = np.ndarray[Any, np.dtype[np.uint8]]
 
-# What the bitstream of a feature codec decodes to before any network runs: named arrays, small
-# types. ``size`` [2] holds height and width of the image in pixels, padding not included.
+# What the bitstream of a feature codec decodes to before any network runs: arrays by name, of small
+# types. ``size`` [2] holds height and width of the image in pixels, without padding.
 Latents = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 
@@ -22,3 +24,16 @@ def decoded_digest(decoded: RgbImage | Mapping[str, np.ndarray[Any, Any]]) -> st
     for name, array in arrays.items():
         digest.update(f"{name}{array.shape}".encode() + array.tobytes())
     return digest.hexdigest()
+
+
+def as_png(image: RgbImage) -> bytes:
+    """Return a uint8 image [H, W, 3], or a map [H, W], as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def from_png(data: bytes) -> RgbImage:
+    """Return the uint8 RGB image [H, W, 3] of a PNG file."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""External codec programs: which there are, where they lie, what exactly they are."""
+"""External codec programs: names, where to find them, exact versions by checksum."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from icmbench.utils.models import Strict
 
 @dataclass(frozen=True)
 class KnownProgram:
-    """A program that a user may have.
+    """A program that a user may have installed.
 
     Attributes:
         name: key under ``programs`` in config.yaml.
         default: its usual file name, looked up on PATH.
-        what: what it is.
-        home: where its project lives.
+        what: a short description.
+        home: address of its project.
         is_file: whether it is a file that another program reads, not a command.
     """
 
@@ -63,19 +63,19 @@ KNOWN_PROGRAMS = {
     )
 }
 
-# Beside which program a configuration file is looked for where nothing names it.
+# Configuration files that no setting names are looked up beside these programs.
 _BESIDE = {"vtm_config": "vtm_encoder", "hm_config": "hm_encoder"}
 
 
 class Program(Strict):
-    """A program as it will be run.
+    """A program as jobs run it.
 
     Attributes:
         name: key of :data:`KNOWN_PROGRAMS`.
         command: words before its own arguments: a path, or a wrapper that runs it in a container or
             with a module loaded, e.g. ``apptainer exec vtm.sif EncoderAppStatic``.
         digest: SHA-256 over the files among the words of the command (the program itself, a
-            container image) in order; empty where none of them is a file here.
+            container image) in order; empty if none of them is a file on this machine.
     """
 
     name: str
@@ -84,14 +84,14 @@ class Program(Strict):
 
 
 def find_program(name: str, settings: Mapping[str, str | None]) -> Program | None:
-    """Return a program, or None where it is neither named nor on PATH.
+    """Return a program, or None if it is neither configured nor on PATH.
 
     Args:
         name: key of :data:`KNOWN_PROGRAMS`.
         settings: section ``programs`` of config.yaml: a path or command line by name.
 
     Raises:
-        UserError: where a setting names something that is not there or cannot run.
+        UserError: where a setting names something that does not exist or cannot run.
     """
     known = KNOWN_PROGRAMS[name]
     setting = settings.get(name)
@@ -105,10 +105,10 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
     found = shutil.which(str(Path(words[0]).expanduser())) if words else None
     if found is None:
         raise UserError(
-            f"config.yaml: key 'programs.{name}': {setting!r} is no program that can be run; "
-            f"give a path or command line of the {known.what}, or null to look on PATH"
+            f"config.yaml: key 'programs.{name}': {setting!r} cannot be run; give a path "
+            f"or command line of the {known.what}, or null to look on PATH"
         )
-    # Programs run in folders of their own, from where a relative image of a container is not found.
+    # Programs run in other folders, where a relative path of a container image is not found.
     command = (str(Path(found).absolute()), *(_absolute_file(word) for word in words[1:]))
     return _program(name, command)
 
@@ -129,14 +129,14 @@ def _find_file(
         path = Path(setting).expanduser().absolute()
         if not path.is_file():
             raise UserError(
-                f"config.yaml: key 'programs.{known.name}': {setting!r} is no file; "
+                f"config.yaml: key 'programs.{known.name}': {setting!r} does not exist; "
                 f"give the path of {known.what} ({known.default})"
             )
         return path
     program = find_program(_BESIDE[known.name], settings)
     if program is None:
         return None
-    # Where the projects' own trees have it: bin/ and cfg/ side by side.
+    # As in the projects' own trees: bin/ and cfg/ side by side.
     folder = Path(program.command[-1]).resolve().parent
     for parent in (folder, *folder.parents[:3]):
         for candidate in (parent / known.default, parent / "cfg" / known.default):

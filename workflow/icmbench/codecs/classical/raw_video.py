@@ -1,4 +1,4 @@
-"""What the video coders share that take raw planes: VTM, HM and VVenC."""
+"""External programs that code one intra image of raw planes: VTM and VVenC (VVC), HM (HEVC)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,29 @@ from typing import Any, ClassVar, Literal
 import av
 
 from icmbench.codecs.base import Encoded, RgbImage
-from icmbench.codecs.classical import Chroma, ProgramParameters
-from icmbench.codecs.classical.base import ClassicalCodec, Implementation, whole_rate
-from icmbench.codecs.classical.colour import Rounding
-from icmbench.codecs.classical.cropping import block_pixels, crop, pack, pad, unpack
-from icmbench.codecs.classical.planar import from_planes, join_planes, split_planes, to_planes
-from icmbench.codecs.classical.process import program_version, read_output, run_program, workspace
-from icmbench.errors import UserError
+from icmbench.codecs.classical.base import (
+    ClassicalCodec,
+    Implementation,
+    add_padding_header,
+    block_pixels,
+    crop,
+    damaged,
+    pad,
+    split_padding_header,
+)
+from icmbench.codecs.classical.colour import (
+    Rounding,
+    from_planes,
+    join_planes,
+    split_planes,
+    to_planes,
+)
+from icmbench.codecs.classical.entries import (
+    Chroma,
+    ReferenceSoftwareParameters,
+    VvencParameters,
+)
+from icmbench.codecs.classical.run import program_version, read_output, run_program, workspace
 from icmbench.utils.programs import Program
 
 Words = list[str]
@@ -28,38 +44,25 @@ class RawVideoCodec(ClassicalCodec):
     """A program that codes one image of raw planes, BT.709 full range, at one QP.
 
     Attributes:
+        chroma, bit_depth, rounding: format of the planes, and how they are made.
         stream: format of the bitstream, by FFmpeg's name.
         encoder: key of the encoder among the programs.
         decoder: key of the decoder.
-        title: its name in records.
-        version_arguments: what makes the encoder say its version, should that need any.
+        version_arguments: arguments with which the encoder prints its version, if it needs any.
         options: fixed options that change bits; they come last.
-        highest_qp: QPs go from 0 to this.
     """
 
+    rate_range = (0, 63)
     external = True
     stream: ClassVar[Literal["hevc", "vvc"]]
     encoder: ClassVar[str]
     decoder: ClassVar[str]
-    title: ClassVar[str]
     version_arguments: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]]
-    highest_qp: ClassVar[int] = 63
 
-    def __init__(
-        self,
-        parameters: ProgramParameters,
-        rate: float | None,
-        programs: Mapping[str, Program] | None,
-        *,
-        chroma: Chroma,
-        bit_depth: int,
-        rounding: Rounding = "nearest",
-    ) -> None:
-        super().__init__(parameters, rate, programs)
-        self.time_limit_s = parameters.time_limit_s
-        self.qp = whole_rate(self.title, "qp", rate, 0, self.highest_qp)
-        self.chroma, self.bit_depth, self.rounding = chroma, bit_depth, rounding
+    chroma: Chroma = "4:2:0"
+    bit_depth: int = 10
+    rounding: Rounding = "nearest"
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
@@ -69,15 +72,15 @@ class RawVideoCodec(ClassicalCodec):
     def encoder_words(self, width: int, height: int, folder: Path) -> Words:
         """Return the encoder's arguments: from ``in.yuv`` in a folder to ``out.bin``.
 
-        Where the encoder can, it writes its reconstruction to ``recon.yuv``.
+        An encoder that can write its reconstruction writes it to ``recon.yuv``.
         """
 
     @abstractmethod
     def decoder_words(self, folder: Path) -> Words:
         """Return the decoder's arguments: from ``in.bin`` in a folder to ``out.yuv``."""
 
-    def check_decoded(self, said: str) -> None:
-        """Raise a UserError where the decoder's standard output tells of damage."""
+    def check_decoded(self, output: str) -> None:
+        """Raise a UserError if the decoder's standard output reports damage."""
         return
 
     def describe(self) -> Implementation:
@@ -86,16 +89,16 @@ class RawVideoCodec(ClassicalCodec):
         return Implementation(
             self.title,
             version,
-            {"qp": self.qp, **self.settings(), "options": " ".join(self.options)},
-            {name: program.digest for name, program in self.programs.items() if program.digest},
-            intra_qp=self.qp,
+            {"qp": self.rate, **self.settings(), "options": " ".join(self.options)},
+            self.program_digests(),
+            intra_qp=self.rate,
         )
 
     def encode(self, image: RgbImage) -> Encoded:
         """Code a uint8 RGB image [H, W, 3]; the rate is the size of the bitstream."""
         coded = pad(image, 2 if self.chroma == "4:2:0" else 1)
         height, width = coded.shape[:2]
-        what = f"{self.title} encoder, qp {self.qp}"
+        what = f"{self.title} encoder, qp {self.rate}"
         reconstruction = None
         with workspace() as folder:
             raw = join_planes(to_planes(coded, self.chroma, self.bit_depth, self.rounding))
@@ -104,7 +107,7 @@ class RawVideoCodec(ClassicalCodec):
             run_program(
                 [*self.programs[self.encoder].command, *words],
                 what=what,
-                time_limit_s=self.time_limit_s,
+                time_limit_s=self.parameters.time_limit_s,
                 cwd=folder,
             )
             data = read_output(folder / "out.bin", what)
@@ -114,25 +117,24 @@ class RawVideoCodec(ClassicalCodec):
         if reconstruction is not None:
             rows, columns = image.shape[:2]
             reconstruction = crop(reconstruction, height - rows, width - columns)
-        return Encoded(
-            pack(data, image.shape, coded.shape), reconstruction, block_pixels(coded.shape)
-        )
+        data = add_padding_header(data, image.shape, coded.shape)
+        return Encoded(data, reconstruction, block_pixels(coded.shape))
 
     def decode(self, data: bytes) -> RgbImage:
         """Return the uint8 RGB image [H, W, 3] of a bitstream."""
-        stream, bottom, right = unpack(data)
+        stream, bottom, right = split_padding_header(data)
         height, width = stream_size(stream, self.stream)
         what = f"{self.title} decoder"
         with workspace() as folder:
             (folder / "in.bin").write_bytes(stream)
-            said = run_program(
+            output = run_program(
                 [*self.programs[self.decoder].command, *self.decoder_words(folder)],
                 what=what,
-                time_limit_s=self.time_limit_s,
+                time_limit_s=self.parameters.time_limit_s,
                 cwd=folder,
                 advice=_DAMAGED,
             )
-            self.check_decoded(said)
+            self.check_decoded(output)
             raw = read_output(folder / "out.yuv", what, self._raw_size(height, width), _DAMAGED)
         return crop(self._from_raw(raw, height, width), bottom, right)
 
@@ -146,13 +148,116 @@ class RawVideoCodec(ClassicalCodec):
         return from_planes(planes, self.bit_depth, self.rounding)
 
 
-def stream_size(data: bytes, stream: Literal["hevc", "vvc"]) -> tuple[int, int]:
-    """Return height and width of the images of a bitstream, as its headers say.
+class ReferenceSoftware(RawVideoCodec):
+    """VTM and HM, which share most of their command lines.
 
-    FFmpeg's parser reads them without decoding; of the programs only some can tell.
+    Attributes:
+        configuration: key of the configuration file among the programs.
+    """
+
+    configuration: ClassVar[str]
+
+    def __init__(
+        self,
+        parameters: ReferenceSoftwareParameters,
+        rate: float | None = None,
+        programs: Mapping[str, Program] | None = None,
+    ) -> None:
+        super().__init__(parameters, rate, programs)
+        self.chroma, self.bit_depth = parameters.chroma, parameters.bit_depth
+        self.rounding = parameters.rounding
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the format of the planes and how they are made."""
+        return {"chroma": self.chroma, "bit_depth": self.bit_depth, "rounding": self.rounding}
+
+    def encoder_words(self, width: int, height: int, folder: Path) -> Words:
+        """Return the encoder's arguments; those after the configuration file override it."""
+        return [
+            *("-c", self.programs[self.configuration].command[0]),
+            *("-i", str(folder / "in.yuv"), "-b", str(folder / "out.bin")),
+            *("-o", str(folder / "recon.yuv"), "-q", str(self.rate)),
+            *("-wdt", str(width), "-hgt", str(height), "-fr", "1", "-f", "1"),
+            f"--InputChromaFormat={self.chroma.replace(':', '')}",
+            f"--InputBitDepth={self.bit_depth}",
+            f"--OutputBitDepth={self.bit_depth}",
+            f"--OutputBitDepthC={self.bit_depth}",
+        ]
+
+    def decoder_words(self, folder: Path) -> Words:
+        """Return the decoder's arguments; it writes samples of the encoder's bit depth."""
+        return [
+            *("-b", str(folder / "in.bin"), "-o", str(folder / "out.yuv")),
+            *("-d", str(self.bit_depth)),
+        ]
+
+
+class Vtm(ReferenceSoftware):
+    """VVC by VTM's EncoderApp and DecoderApp; its bitstream has no checksum."""
+
+    title = "VTM"
+    stream = "vvc"
+    encoder, decoder, configuration = "vtm_encoder", "vtm_decoder", "vtm_config"
+    options = ("--ConformanceWindowMode=1",)
+
+
+class Hm(ReferenceSoftware):
+    """HEVC by HM with range extensions; its bitstream has an MD5 of the decoded image."""
+
+    title = "HM"
+    rate_range = (0, 51)
+    stream = "hevc"
+    encoder, decoder, configuration = "hm_encoder", "hm_decoder", "hm_config"
+    options = ("--SEIDecodedPictureHash", "--Level=5.1", "--ConformanceMode=1")
+
+    def check_decoded(self, output: str) -> None:
+        """Raise a UserError unless the decoder found a matching MD5."""
+        if "(OK)" not in output:
+            raise damaged("HM", "the decoder found no matching MD5")
+
+
+class Vvenc(RawVideoCodec):
+    """VVC 4:2:0, 10 bit, by Fraunhofer's vvencapp and vvdecapp, without perceptual QP adaptation.
+
+    Intra images are coded with exactly the given QP. The encoder writes no reconstruction.
+    """
+
+    title = "VVenC"
+    stream = "vvc"
+    encoder, decoder = "vvencapp", "vvdecapp"
+    version_arguments = ("--version",)
+    # Without threads the bits differ; they do not depend on the number of threads. VVenC would
+    # otherwise subtract 3 from the QP.
+    options = (
+        *("--qpa", "0", "-t", "1", "-ip", "1", "-c", "yuv420_10"),
+        *("--additional", "IntraQPOffset=0"),
+    )
+    parameters: VvencParameters
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the preset."""
+        return {"preset": self.parameters.preset}
+
+    def encoder_words(self, width: int, height: int, folder: Path) -> Words:
+        """Return vvencapp's arguments."""
+        return [
+            *("--preset", self.parameters.preset, "-q", str(self.rate), "-s", f"{width}x{height}"),
+            *("-r", "1", "--frames", "1"),
+            *("-i", str(folder / "in.yuv"), "-o", str(folder / "out.bin")),
+        ]
+
+    def decoder_words(self, folder: Path) -> Words:
+        """Return vvdecapp's arguments."""
+        return ["-t", "1", "-b", str(folder / "in.bin"), "-o", str(folder / "out.yuv")]
+
+
+def stream_size(data: bytes, stream: Literal["hevc", "vvc"]) -> tuple[int, int]:
+    """Return height and width of the images of a bitstream, from its headers.
+
+    FFmpeg's parser reads them without decoding; only some of the programs can do this.
 
     Raises:
-        UserError: where there is no image in it.
+        UserError: where the bitstream contains no image.
     """
     context = av.CodecContext.create(stream, "r")
     try:
@@ -161,8 +266,5 @@ def stream_size(data: bytes, stream: Literal["hevc", "vvc"]) -> tuple[int, int]:
     except av.FFmpegError:
         context = av.CodecContext.create(stream, "r")
     if not (context.height and context.width):
-        raise UserError(
-            f"bitstream is damaged: {len(data)} bytes without the headers of a {stream.upper()} "
-            "image; code the image again"
-        )
+        raise damaged(stream.upper(), f"{len(data)} bytes without the headers of an image")
     return context.height, context.width

@@ -7,7 +7,6 @@ IDR image) whose VUI says BT.709 and full range, which costs 3 bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 
@@ -16,59 +15,55 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from icmbench.codecs.base import Encoded, RgbImage
-from icmbench.codecs.classical import X265Parameters
-from icmbench.codecs.classical.base import Implementation, InProcessCodec, whole_rate
-from icmbench.codecs.classical.colour import Plane
-from icmbench.codecs.classical.cropping import block_pixels, crop, pack, pad, unpack
-from icmbench.codecs.classical.planar import from_planes, to_planes
+from icmbench.codecs.classical.base import (
+    Implementation,
+    InProcessCodec,
+    add_padding_header,
+    block_pixels,
+    crop,
+    damaged,
+    pad,
+    split_padding_header,
+)
+from icmbench.codecs.classical.colour import Plane, from_planes, to_planes
+from icmbench.codecs.classical.entries import X265Parameters
 from icmbench.errors import UserError
-from icmbench.utils.programs import Program
 
-_SMALLEST = 16  # sides that x265 takes
+_SMALLEST = 16  # shortest side for x265
 _LAYOUTS = {("4:4:4", 8): "yuv444p", ("4:2:0", 8): "yuv420p"}
 _LAYOUTS |= {("4:4:4", 10): "yuv444p10le", ("4:2:0", 10): "yuv420p10le"}
 _FIXED = "keyint=1:log-level=none:pools=none:frame-threads=1:range=full:colormatrix=bt709"
-# Any bytes that cannot be taken for the beginning of another part of the stream.
+# Bytes that cannot begin another part of the stream.
 _TAIL = b"\x55" * 64
 
 
 class X265(InProcessCodec):
-    """HEVC intra at one quantisation parameter, on one thread.
+    """HEVC intra at one quantisation parameter, on one thread. The rate is x265's ``qp``.
 
-    HEVC carries no checksum, and FFmpeg conceals what it cannot decode. A bitstream that lacks its
-    end is found by decoding it twice, once with bytes added: a whole image never reads them. So
-    the decoding time counts both. Bits changed inside the coded samples go unnoticed.
-
-    Args:
-        parameters: chroma format, bit depth, preset, tuning, ratio of intra to inter step sizes.
-        rate: x265's ``qp``, 0 to 51.
-        programs: none.
+    HEVC has no checksum here, and FFmpeg conceals what it cannot decode. A missing end is found by
+    decoding the bitstream twice, the second time with appended bytes, which the decoding of a
+    complete image never reads; the decoding time counts both. Changed bits inside the coded samples
+    are not detected.
     """
 
-    def __init__(
-        self,
-        parameters: X265Parameters,
-        rate: float | None = None,
-        programs: Mapping[str, Program] | None = None,
-    ) -> None:
-        super().__init__(parameters, rate, programs)
-        self.parameters = parameters
-        self.qp = whole_rate("x265", "qp", rate, 0, 51)
+    title = "x265"
+    rate_range = (0, 51)
+    parameters: X265Parameters
 
     def describe(self) -> Implementation:
-        """Return x265, PyAV and FFmpeg with their versions, and every option given."""
+        """Return x265, PyAV and FFmpeg with their versions, and every option."""
         own = self.parameters
         return Implementation(
             "x265",
             f"{_x265_version()}, PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}",
             {"chroma": own.chroma, "bit_depth": own.bit_depth, **self._options()},
-            # x265's own formula; at a ratio of 1.4 it gives the stream of the QP three below.
-            intra_qp=max(0, math.floor(self.qp - 6 * math.log2(own.ip_ratio) + 0.5)),
+            # x265's formula; at a ratio of 1.4 it gives the stream of the QP three below.
+            intra_qp=max(0, math.floor(self.rate - 6 * math.log2(own.ip_ratio) + 0.5)),
         )
 
     def _options(self) -> dict[str, str]:
         own = self.parameters
-        options = {"preset": own.preset, "qp": str(self.qp)}
+        options = {"preset": own.preset, "qp": str(self.rate)}
         if own.tune != "none":
             options["tune"] = own.tune
         return {**options, "x265-params": f"{_FIXED}:info=0:ipratio={own.ip_ratio:g}"}
@@ -79,16 +74,16 @@ class X265(InProcessCodec):
         coded = pad(image, 1 if own.chroma == "4:4:4" else 2, _SMALLEST)
         planes = to_planes(coded, own.chroma, own.bit_depth)
         stream = _encode(planes, _LAYOUTS[own.chroma, own.bit_depth], self._options())
-        data = pack(stream, image.shape, coded.shape)
+        data = add_padding_header(stream, image.shape, coded.shape)
         return Encoded(data, None, block_pixels(coded.shape))
 
     def decode(self, data: bytes) -> RgbImage:
         """Return the uint8 RGB image [H, W, 3] of a bitstream."""
-        stream, bottom, right = unpack(data)
+        stream, bottom, right = split_padding_header(data)
         planes, depth = _decode(stream)
         again, _ = _decode(stream + _TAIL)
         if not all(map(np.array_equal, planes, again)):
-            raise _damaged("its end is missing")
+            raise damaged("HEVC", "its end is missing")
         return crop(from_planes(planes, depth), bottom, right)
 
 
@@ -123,30 +118,25 @@ def _decode(stream: bytes) -> tuple[list[Plane], int]:
         packets = [*context.parse(stream), *context.parse(b"")]
         frames = [frame for packet in (*packets, None) for frame in context.decode(packet)]
     except av.FFmpegError as error:
-        raise _damaged(str(error.strerror)) from None
+        raise damaged("HEVC", str(error.strerror)) from None
     if len(frames) != 1:
-        raise _damaged(f"{len(frames)} images in it instead of one")
-    # FFmpeg says yuvj420p for yuv420p of full range.
+        raise damaged("HEVC", f"it contains {len(frames)} images instead of one")
+    # FFmpeg's name of yuv420p with full range is yuvj420p.
     layout = frames[0].format.name.replace("yuvj", "yuv")
     if frames[0].is_corrupt or layout not in _LAYOUTS.values():
-        raise _damaged(f"it decodes to {layout}, or with errors")
+        raise damaged("HEVC", f"it decodes to {layout}, or with errors")
     depth = frames[0].format.components[0].bits
     dtype = np.dtype(np.uint8 if depth == 8 else "<u2")
     planes: list[Plane] = []
     for plane in frames[0].planes:
         samples = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
-        planes.append(samples[:, : plane.width].copy())  # lines are padded in memory
+        planes.append(samples[:, : plane.width].copy())  # rows are padded in memory
     return planes, depth
-
-
-def _damaged(reason: str) -> UserError:
-    line = " ".join(reason.split())[:200]
-    return UserError(f"bitstream is damaged: HEVC: {line}; code the image again")
 
 
 @lru_cache(maxsize=1)
 def _x265_version() -> str:
-    """Return the version that x265 writes into a stream when it is let to."""
+    """Return the version that x265 writes into a stream unless it is switched off."""
     planes: list[Plane] = [np.zeros((_SMALLEST, _SMALLEST), np.uint8)] * 3
     stream = _encode(planes, "yuv444p", {"preset": "ultrafast", "x265-params": _FIXED})
     words = stream[stream.index(b"x265 (build") :].split(b" - ")[1]

@@ -1,61 +1,59 @@
 """The DICM codec: backbone, redundancy elimination and compression of features.
 
-Tang, Yi, Wang, IEEE Transactions on Broadcasting 2025. f1: features of the backbone's head; f2:
-what redundancy elimination leaves of them; f3: f2 as decoded. Only latents of f2 are transmitted.
+Tang, Yi, Wang, IEEE Transactions on Broadcasting 2025.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import compressai
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
-from icmbench.codecs.bitstream import guarded, pack, unpack_image
+from icmbench.codecs.base import CodecOutput, Latents
 from icmbench.codecs.dicm.compression import CompressionDecoder, CompressionEncoder
 from icmbench.codecs.dicm.elimination import Elimination
+from icmbench.codecs.dicm.entries import DicmParameters
 from icmbench.codecs.dicm.latent import LatentModel
-from icmbench.codecs.dicm.parameters import DicmParameters
-from icmbench.codecs.learned.base import bits_of, pad_to_multiple
-from icmbench.errors import UserError
+from icmbench.codecs.learned.base import LearnedFeatureCodec, bits_of
 from icmbench.networks.backbone import SplitResNet
-from icmbench.utils.tensors import to_tensor
 
-_STRIDE = 16  # of the latent y2, in pixels
 _LAYERS = ("layer2_mse", "layer3_mse", "layer4_mse")
 _COMPRESSION_TERMS = frozenset({"bpp", "feature_mse", *_LAYERS})
 
 
-class Dicm(nn.Module):
+class Dicm(LearnedFeatureCodec):
     """A codec of features with trainable parts ``backbone``, ``elimination``, ``compression``.
 
+    .. code-block:: none
+
+        x -> head -> f1 -> RE -> f2 -> encoder -> y -> Q -> EM ->|bits|-> y_hat -> decoder -> f3
+                                                                                             |
+                                          layer2 to layer4, then the task's network  <- tail +
+
+        head, tail: the backbone, a ResNet, up to layer1 (stride 4) and from there
+        RE: redundancy elimination, a bottleneck under a rate constraint that is not transmitted
+        EM: entropy model with hyperprior and checkerboard context
+
     Args:
-        parameters: sizes, and which pieces there are.
-        rate_index: has no influence; the rate is set in training.
-        pretrained: refused, see :meth:`load_pretrained`.
+        parameters: sizes, and which pieces the codec has.
+        rate_index: not used; the weight of the rate in training sets the rate.
+        pretrained: not used; the authors published code, but no weights.
 
     Attributes:
-        multiple: image sides are padded to this.
-        wanted: names of the loss terms that training needs; others are left out where they cost.
         channels: channels of the features.
-        stride: pixels per feature position.
+        stride: pixels per position of the features.
     """
 
-    multiple: ClassVar[int] = 64  # 16 for the latent, 4 more for the hyper-latent
     stride: ClassVar[int] = 4
-    wanted: frozenset[str] = frozenset()
 
     def __init__(
         self, parameters: DicmParameters, rate_index: int = 0, pretrained: bool = False
     ) -> None:
         super().__init__()
-        if pretrained:
-            self.load_pretrained(rate_index)
         self.settings = parameters
         self.backbone = SplitResNet(
             parameters.backbone_blocks, parameters.backbone_width, parameters.backbone_classes
@@ -79,17 +77,6 @@ class Dicm(nn.Module):
 
     # --- training -----------------------------------------------------------------------------
 
-    def load_pretrained(self, rate_index: int) -> None:
-        """Refuse: the authors published code, no weights.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(
-            "dicm: pretrained weights are asked for, but none are published for this codec; "
-            "train it, or start it from another training's result"
-        )
-
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {
@@ -98,24 +85,17 @@ class Dicm(nn.Module):
             "compression": [self.encoder, self.decoder, self.latent],
         }
 
-    def auxiliary_parameters(self) -> list[nn.Parameter]:
-        """Return no parameters: what is coded has Gaussian priors, without quantiles."""
-        return []
-
-    def auxiliary_loss(self) -> Tensor:
-        """Return zero, see :meth:`auxiliary_parameters`."""
-        return torch.zeros((), device=next(self.parameters()).device)
-
     def forward(self, images: Tensor) -> CodecOutput:
         """Code a batch [B, 3, H, W] in [0, 1] whose sides are multiples of ``multiple``.
 
-        Training: latents carry uniform noise for entropy model and decoder, and compression is left
-        out, features None and bits zero, where ``wanted`` has none of its terms. Evaluation rounds,
-        and gives bits, features and the terms that cost no further network.
+        In training mode entropy model and decoder see latents with uniform noise. If ``wanted``
+        has none of its terms, compression is left out: features are None and bits zero. Evaluation
+        mode rounds, and returns bits, features and the terms that need no further network.
 
-        Terms, means over the batch: ``elimination_bpp`` (bits of y1 per pixel), ``elimination_l1``
-        and ``elimination_mse`` (f2 to f1), ``feature_mse`` (f3 to f2), ``layer2_mse`` to
-        ``layer4_mse`` (outputs of the backbone's stages for f3 to those for f2).
+        Terms, means over the batch: ``elimination_bpp`` (bits of redundancy elimination's latent
+        per pixel), ``elimination_l1`` and ``elimination_mse`` (f2 to f1), ``feature_mse`` (f3 to
+        f2), ``layer2_mse`` to ``layer4_mse`` (outputs of the backbone's stages for f3 to those for
+        f2).
         """
         batch, _, height, width = images.shape
         pixels = batch * height * width
@@ -140,11 +120,10 @@ class Dicm(nn.Module):
 
         Args:
             images: batch [B, 3, H, W] in [0, 1]; sides are multiples of 32.
-            eliminate: whether redundancy elimination is in the path, where the codec has it.
+            eliminate: whether features pass redundancy elimination, if the codec has it.
 
         Returns:
-            Output of ``layer4`` [B, C, H / 32, W / 32]; the terms of elimination
-            where redundancy was eliminated.
+            Output of ``layer4`` [B, C, H / 32, W / 32]; the terms of elimination, if it ran.
         """
         features, terms = self._reduced(images, eliminate)
         return self.backbone.tail(features)[-1], terms
@@ -164,10 +143,6 @@ class Dicm(nn.Module):
 
     # --- coding -------------------------------------------------------------------------------
 
-    def prepare_coding(self) -> None:
-        """Go to evaluation mode; coding tables do not depend on weights and are made on demand."""
-        self.eval()
-
     def implementation(self) -> str:
         """Return the range coder's version and the network's size."""
         settings = self.settings
@@ -182,41 +157,28 @@ class Dicm(nn.Module):
             parts.append("no redundancy elimination")
         return ", ".join(parts)
 
-    @torch.no_grad()
-    def encode(self, image: RgbImage) -> Encoded:
-        """Code a uint8 RGB image [H, W, 3]; ``reconstruction`` holds ``y`` and ``size``.
+    @property
+    def symbols_per_position(self) -> int:
+        """Upper bound on the symbols in the string: latent and hyper-latent."""
+        return 2 * self.latent.channels
 
-        ``y``: the latent int8 [M, h, w] of the padded image; ``size``: int32 [height, width].
-        """
-        height, width = image.shape[:2]
-        device = next(self.parameters()).device
-        padded = pad_to_multiple(to_tensor(image).to(device), self.multiple)
-        reference, _ = self._reduced(padded, self.elimination is not None)
-        string, y, bits = self.latent.encode(self.encoder(reference))
-        return Encoded(
-            pack(width, height, [string]),
-            _latents(y, height, width),
-            padded.shape[-2] * padded.shape[-1],
-            bits,
-        )
+    def analyse(self, images: Tensor) -> Tensor:
+        """Return the latent [1, M, h, w] of a padded image [1, 3, H, W]."""
+        reference, _ = self._reduced(images, self.elimination is not None)
+        y: Tensor = self.encoder(reference)
+        return y
 
-    @torch.no_grad()
-    def decode(self, data: bytes) -> Latents:
-        """Return the latents of a bitstream, see :meth:`encode`."""
-        width, height, strings, pixels = unpack_image(data, 1, self.multiple)
-        # Latent and hyper-latent share a string.
-        strings = guarded(strings, 2 * self.latent.channels * pixels // _STRIDE**2)
-        sides = [math.ceil(side / self.multiple) * self.multiple for side in (height, width)]
-        y = self.latent.decode(strings[0], *(side // _STRIDE for side in sides))
-        return _latents(y, height, width)
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, float]:
+        """Return the string of a latent, its decoded value int8 [M, h, w], and estimated bits."""
+        string, decoded, bits = self.latent.encode(y)
+        return [string], {"y": decoded}, bits
+
+    def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Latents:
+        """Return the latent ``y`` int8 [M, rows, columns]."""
+        return {"y": self.latent.decode(strings[0], rows, columns)}
 
     @torch.no_grad()
     def features(self, latents: Latents) -> Tensor:
         """Return f3, float32 [1, channels, H / 4, W / 4] of the padded image."""
-        y = torch.from_numpy(latents["y"])[None].to(next(self.parameters()).device)
-        decoded: Tensor = self.decoder(y.float()).float()
+        decoded: Tensor = self.decoder(self.latent_tensor(latents, "y").float()).float()
         return decoded
-
-
-def _latents(y: np.ndarray[Any, Any], height: int, width: int) -> Latents:
-    return {"y": y, "size": np.array([height, width], dtype=np.int32)}

@@ -1,10 +1,31 @@
-"""Gaussians over the integers of [-128, 127]: quantisation and information."""
+"""Gaussians over integers: quantisation, likelihoods, and range coding.
+
+CompressAI codes the rounded difference to the mean. A latent that is rounded itself needs another
+table for each position of the mean between two integers. Here the mean is quantised to fractions of
+an integer and the scale to a table, at a cost well below one per cent of the rate (tested).
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
+from compressai._CXX import pmf_to_quantized_cdf
+from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.ops import LowerBound
 from torch import Tensor, nn
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_PRECISION = 16  # bits of a probability in the range coder
+# A value rarer than this is coded as an escape: an entry of its own would cost the others as much.
+_RAREST = 2.0 ** -(_PRECISION + 1)
+# CompressAI's encoder reserves a 32-bit word a symbol; with fewer symbols than these, of 16 bits at
+# most, its final state of two words would be written outside.
+_FEWEST = 4
 
 LOWEST, HIGHEST = -128, 127
 MIN_LOG_SCALE = -7.0
@@ -56,3 +77,123 @@ class ChannelGaussian(nn.Module):
         shape = (1, -1, 1, 1)
         scales = self.log_scales.clamp_min(MIN_LOG_SCALE).exp()
         return self.means.reshape(shape).expand_as(like), scales.reshape(shape).expand_as(like)
+
+
+def log_spaced(lowest: float, highest: float, count: int) -> list[float]:
+    """Return ``count`` scales from ``lowest`` to ``highest`` with equal ratios."""
+    return [float(scale) for scale in np.geomspace(lowest, highest, count)]
+
+
+class IntegerGaussianCoder:
+    """Codes integers with a mean and a scale each; tables are made when they are needed.
+
+    Args:
+        scales: standard deviations that there are tables for, increasing; the one with the nearest
+            logarithm is used.
+        fractions: steps into which means divide the distance of two integers.
+        reach: a value further than this from its mean is coded as an escape.
+    """
+
+    def __init__(self, scales: Sequence[float], fractions: int, reach: int = 256) -> None:
+        self.scales = np.asarray(scales, dtype=np.float64)
+        self.fractions = fractions
+        self.reach = reach
+        self._between = np.sqrt(self.scales[:-1] * self.scales[1:])
+        # By number: cumulative frequencies, and the lowest value that they cover.
+        self._tables: dict[int, tuple[list[int], int]] = {}
+
+    def writer(self) -> IntegerWriter:
+        """Return what joins several arrays in one string."""
+        return IntegerWriter(self)
+
+    def reader(self, data: bytes) -> IntegerReader:
+        """Return what reads the arrays of a string, in the order in which they were written."""
+        return IntegerReader(self, data)
+
+    def encode(self, symbols: Array, means: Array, scales: Array) -> bytes:
+        """Return the string of integers; the three arrays have the same shape."""
+        writer = self.writer()
+        writer.write(symbols, means, scales)
+        return writer.finish()
+
+    def decode(self, data: bytes, means: Array, scales: Array) -> Array:
+        """Return the integers of a string, int32 of the shape of ``means``."""
+        return self.reader(data).read(means, scales)
+
+    def model(
+        self, means: Array, scales: Array
+    ) -> tuple[Array, list[int], tuple[list[list[int]], list[int], list[int]]]:
+        """Return the integers below the means, places in the tables, and the tables in use.
+
+        The tables are cumulative frequencies, their lengths, and the lowest distance of each.
+        """
+        steps = np.floor(means.reshape(-1).astype(np.float64) * self.fractions + 0.5)
+        floors, fractions = np.divmod(steps.astype(np.int64), self.fractions)
+        levels = np.searchsorted(self._between, scales.reshape(-1).astype(np.float64))
+        numbers, places = np.unique(levels * self.fractions + fractions, return_inverse=True)
+        missing = [number for number in numbers.tolist() if number not in self._tables]
+        if missing:
+            self._make(missing)
+        used = [self._tables[number] for number in numbers.tolist()]
+        rows = [row for row, _ in used]
+        offsets = [offset for _, offset in used]
+        return floors, places.tolist(), (rows, [len(row) for row in rows], offsets)
+
+    def _make(self, numbers: list[int]) -> None:
+        levels, fractions = np.divmod(np.asarray(numbers), self.fractions)
+        values = torch.arange(-self.reach, self.reach + 1, dtype=torch.float64)
+        for number, level, fraction in zip(numbers, levels, fractions, strict=True):
+            scale = float(self.scales[level])
+            # Nothing beyond nine deviations matters to 16 bits.
+            near = min(self.reach, math.ceil(9 * scale) + 1)
+            distances = values[self.reach - near : self.reach + near + 1]
+            distances = (distances - float(fraction) / self.fractions).abs()
+            masses = torch.special.ndtr((0.5 - distances) / scale)
+            masses -= torch.special.ndtr((-0.5 - distances) / scale)
+            kept = torch.nonzero(masses >= _RAREST).flatten()
+            first, last = int(kept[0]), int(kept[-1])
+            shares = masses[first : last + 1].tolist()
+            escape = max(1.0 - math.fsum(shares), 0.0)
+            frequencies = pmf_to_quantized_cdf([*shares, escape], _PRECISION)
+            self._tables[number] = (frequencies, first - near)
+
+
+class IntegerWriter:
+    """Codes arrays one after the other into one string, which ends with one coder state."""
+
+    def __init__(self, coder: IntegerGaussianCoder) -> None:
+        self._coder = coder
+        self._encoder = BufferedRansEncoder()
+        self._count = 0
+
+    def write(self, symbols: Array, means: Array, scales: Array) -> None:
+        """Append integers; the three arrays have the same shape."""
+        floors, places, tables = self._coder.model(means, scales)
+        distances = symbols.reshape(-1).astype(np.int64) - floors
+        self._encoder.encode_with_indexes(distances.tolist(), places, *tables)
+        self._count += distances.size
+
+    def finish(self) -> bytes:
+        """Return the string."""
+        if self._count < _FEWEST:
+            # Zeros that are as good as certain cost nothing, and are never read.
+            zeros = np.zeros(_FEWEST)
+            self.write(zeros, zeros, zeros)
+        string: bytes = self._encoder.flush()
+        return string
+
+
+class IntegerReader:
+    """Reads what :class:`IntegerWriter` wrote; what was read may decide means and scales next."""
+
+    def __init__(self, coder: IntegerGaussianCoder, data: bytes) -> None:
+        self._coder = coder
+        self._decoder = RansDecoder()
+        self._decoder.set_stream(data)
+
+    def read(self, means: Array, scales: Array) -> Array:
+        """Return the next integers, int32 of the shape of ``means``."""
+        floors, places, tables = self._coder.model(means, scales)
+        distances = self._decoder.decode_stream(places, *tables)
+        symbols = np.asarray(distances, dtype=np.int64) + floors
+        return symbols.astype(np.int32).reshape(means.shape)

@@ -9,16 +9,23 @@ import torch
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
-from icmbench.codecs.dicm.context import ContextModel, checkerboard, random_mask
+from icmbench.codecs.dicm.entries import DicmParameters
+from icmbench.codecs.dicm.entroformer import (
+    ContextModel,
+    HyperDecoder,
+    HyperEncoder,
+    checkerboard,
+    random_mask,
+)
 from icmbench.codecs.dicm.gaussian import (
     MIN_LOG_SCALE,
+    Array,
     ChannelGaussian,
+    IntegerGaussianCoder,
     IntegerLikelihood,
+    log_spaced,
     quantise,
 )
-from icmbench.codecs.dicm.hyper import HyperDecoder, HyperEncoder
-from icmbench.codecs.dicm.parameters import DicmParameters
-from icmbench.codecs.integers import Array, IntegerGaussianCoder, log_spaced
 from icmbench.codecs.learned.base import bits_of
 
 # Smaller scales than 0.02 leave nothing to code unless a mean lies halfway between integers; larger

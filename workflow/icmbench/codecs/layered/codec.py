@@ -1,36 +1,38 @@
 """The layered codec of zhang2022 (Zhang, Jia, Chang, Ma, DCC 2022), as far as it is published.
 
-Two layers with bitstreams of their own: the semantic one decodes alone, the texture one is coded
+Each layer has a bitstream of its own: the semantic one decodes alone, the texture one is coded
 given the semantic one. Tasks read the decoded latent; a generator trained against a discriminator
 turns it into an image.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import compressai
-import numpy as np
 import torch
 from compressai.models.base import CompressionModel
 from torch import Tensor, nn
 
-from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
-from icmbench.codecs.bitstream import guarded, pack, unpack, unpack_image
-from icmbench.codecs.layered.discriminator import Discriminator, fixed
-from icmbench.codecs.layered.losses import adversarial_loss, discriminator_loss, ssim_loss
-from icmbench.codecs.layered.parameters import LayeredParameters
+from icmbench.codecs.base import CodecOutput, Latents, RgbImage
+from icmbench.codecs.bitstream import pack, unpack
+from icmbench.codecs.layered.entries import LayeredParameters
+from icmbench.codecs.layered.losses import (
+    Discriminator,
+    adversarial_loss,
+    discriminator_loss,
+    fixed,
+    ssim_loss,
+)
 from icmbench.codecs.layered.perceptual import make_distance
 from icmbench.codecs.layered.prior import HYPER_STRIDE, LayerPrior
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
-from icmbench.codecs.learned.base import Bounded, pad_to_multiple
-from icmbench.errors import UserError
-from icmbench.utils.tensors import to_image, to_tensor
+from icmbench.codecs.learned.base import LearnedFeatureCodec
+from icmbench.codecs.learned.compressai import Bounded
+from icmbench.utils.tensors import to_image
 
-_STRIDE = 16  # of the latent
-
-# Terms of the loss that look at decoded pixels; the trainer computes mse itself.
+# Terms of the loss that depend on decoded pixels; the trainer computes mse itself.
 PIXEL_TERMS = frozenset({"mae", "ssim", "perceptual", "adversarial", "mse"})
 
 
@@ -51,38 +53,37 @@ class LayeredNetwork(CompressionModel):
         self.texture = LayerPrior(parameters.texture, parameters.hyper, parameters.semantic, mixed)
 
 
-class Layered(nn.Module):
+class Layered(LearnedFeatureCodec):
     """Codes both layers; tasks read both.
 
-    Trainable parts are ``analysis``, ``synthesis``, ``entropy`` and ``discriminator``.
+    .. code-block:: none
+
+                 semantic -> prior ---------------->|bits 1|-> semantic -+-> task
+                /              | context                        |        |
+        x -> g_a               v                                |        +-> g_s -> x_hat
+                \\              |                                |        |
+                 texture --> prior given semantic ->|bits 2|-> texture --+
+
+    Without bits 2, tasks read the semantic layer alone, and g_s gets the texture layer's means as
+    its prior predicts them. Trainable parts are ``analysis``, ``synthesis``, ``entropy`` and
+    ``discriminator``.
 
     Args:
         parameters: sizes, quantisation in training, which perceptual distance.
-        rate_index: without effect; there are no published weights whose size it would choose.
-        pretrained: must be False.
+        rate_index: not used; the weight of the rate in training sets the rate.
+        pretrained: not used; no weights are published.
 
     Attributes:
-        multiple: image sides are padded to this.
-        yields_images: :meth:`image` turns latents into an image.
-        wanted: names of the loss terms that have a weight; the trainer sets it, and
-            :meth:`forward` computes what is in it, in training mode.
-
-    Raises:
-        UserError: where pretrained weights are asked for.
+        layers: the layers that are sent and that tasks read.
     """
 
-    multiple: ClassVar[int] = _STRIDE * HYPER_STRIDE
-    yields_images: ClassVar[bool] = True
+    multiple: ClassVar[int] = 16 * HYPER_STRIDE
     layers: ClassVar[tuple[str, ...]] = ("semantic", "texture")
-
-    wanted: frozenset[str] = frozenset()
 
     def __init__(
         self, parameters: LayeredParameters, rate_index: int = 0, pretrained: bool = False
     ) -> None:
         super().__init__()
-        if pretrained:
-            self.load_pretrained(rate_index)
         self.settings = parameters
         self.network = LayeredNetwork(parameters)
         latent = parameters.semantic + parameters.texture
@@ -92,13 +93,6 @@ class Layered(nn.Module):
         self.distance: nn.Module | None = None
 
     # --- training -----------------------------------------------------------------------------
-
-    def load_pretrained(self, rate_index: int) -> None:
-        """Refuse: nobody publishes weights of this codec."""
-        raise UserError(
-            "codec 'layered' has no published weights; start it from 'random' or from another "
-            "variant's weights"
-        )
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
@@ -113,26 +107,18 @@ class Layered(nn.Module):
         """Return the parameters that only the term ``discriminator`` trains."""
         return list(self.discriminator.parameters())
 
-    def auxiliary_parameters(self) -> list[nn.Parameter]:
-        """Return the quantiles, which only the auxiliary loss trains."""
-        return [p for name, p in self.network.named_parameters() if name.endswith("quantiles")]
-
-    def auxiliary_loss(self) -> Tensor:
-        """Return how far the quantiles are from those of the learned densities."""
-        return self.network.aux_loss()
-
     def forward(self, images: Tensor) -> CodecOutput:
         """Code a batch [B, 3, H, W] in [0, 1] whose sides are multiples of ``multiple``.
 
-        In training mode the rate is that of latents with additive uniform noise, the features are
-        noisy or rounded (``quantisation``), and what ``wanted`` names is computed: images where
-        a term looks at pixels, and the terms, over all pixels of the batch, padding included.
-        Evaluation mode rounds and returns features and rate only.
+        In training mode the rate is that of latents with additive uniform noise, and features are
+        noisy or rounded (``quantisation``). Images are decoded if ``wanted`` names a term that
+        depends on pixels, and the terms in ``wanted`` are computed over all pixels of the batch,
+        padding included. Evaluation mode rounds and returns features and rate only.
 
         Terms: ``mae``, mean absolute error; ``ssim``, 1 - SSIM; ``perceptual``, see
         ``codecs.layered.perceptual``; ``adversarial``, and with it ``discriminator``, see
-        ``codecs.layered.losses``. The gradient of ``adversarial`` does not reach the
-        discriminator's parameters, that of ``discriminator`` nothing else.
+        ``codecs.layered.losses``. The gradient of ``adversarial`` does not reach the parameters of
+        the discriminator, that of ``discriminator`` reaches no others.
         """
         batch, _, height, width = images.shape
         y = self.network.g_a(images)
@@ -147,10 +133,7 @@ class Layered(nn.Module):
         return out
 
     def _model(self, y: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Return the quantised layers that this codec sends of a latent, and their bits, twice.
-
-        The second are those of rounded latents, see :class:`LayerPrior`.
-        """
+        """Return the quantised layers that are sent, their bits, and their bits when rounded."""
         semantic, texture = self._split(y)
         context, bits, coded = self.network.semantic(semantic)
         decoded = {"semantic": context}
@@ -170,7 +153,7 @@ class Layered(nn.Module):
                 self.distance = make_distance(self.settings.perceptual).to(images.device)
             terms["perceptual"] = self.distance(images, decoded)
         if "adversarial" in self.wanted:
-            # As in HiFiC the discriminator is told the latent, but does not teach it directly.
+            # As in HiFiC the discriminator sees the latent, without gradient to it.
             condition = latent.detach()
             with fixed(self.discriminator):
                 terms["adversarial"] = adversarial_loss(self.discriminator(decoded, condition))
@@ -195,9 +178,9 @@ class Layered(nn.Module):
     # --- coding -------------------------------------------------------------------------------
 
     def prepare_coding(self) -> None:
-        """Build the tables that entropy coding needs; call it once after training or loading."""
+        """Switch to evaluation mode and build coding tables; call it after training or loading."""
         self.network.update(force=True)
-        self.eval()
+        super().prepare_coding()
 
     def implementation(self) -> str:
         """Return CompressAI's version, the network's size and the layers that are sent."""
@@ -208,81 +191,68 @@ class Layered(nn.Module):
             f"texture={sizes.texture}, layers: {' and '.join(self.layers)}"
         )
 
-    @torch.no_grad()
-    def encode(self, image: RgbImage) -> Encoded:
-        """Code a uint8 RGB image [H, W, 3].
+    @property
+    def strings(self) -> int:  # type: ignore[override]
+        """One string per layer."""
+        return len(self.layers)
 
-        The reconstruction holds a float32 array [C, h, w] for each layer, and ``size``.
-        """
-        height, width = image.shape[:2]
-        padded = pad_to_multiple(to_tensor(image).to(self._device), self.multiple)
-        semantic, texture = self._split(self.network.g_a(padded))
+    @property
+    def symbols_per_position(self) -> int:
+        """Upper bound on the symbols in one string: a layer and its hyper-latent."""
+        return max(self.settings.semantic, self.settings.texture) + self.settings.hyper
+
+    def analyse(self, images: Tensor) -> Tensor:
+        """Return the latent [1, C, h, w] of a padded image [1, 3, H, W]."""
+        y: Tensor = self.network.g_a(images)
+        return y
+
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, float]:
+        """Return one string per layer, the layers float32 [C, h, w], and the estimated bits."""
+        semantic, texture = self._split(y)
         string, context, bits = self.network.semantic.compress(semantic)
-        strings = [string]
-        decoded = {"semantic": context}
+        strings, decoded = [string], {"semantic": context}
         if "texture" in self.layers:
             string, decoded["texture"], more = self.network.texture.compress(texture, context)
             strings, bits = [*strings, string], bits + more
-        return Encoded(
-            pack(width, height, strings),
-            _latents(decoded, height, width),
-            padded.shape[-2] * padded.shape[-1],
-            bits,
-        )
+        return strings, _arrays(decoded), bits
 
-    @torch.no_grad()
-    def decode(self, data: bytes) -> Latents:
-        """Return the latents of a bitstream: each layer, float32 [C, h, w], and ``size``."""
-        width, height, strings, pixels = unpack_image(data, len(self.layers), self.multiple)
-        sizes = self.settings
-        channels = max(sizes.semantic, sizes.texture) + sizes.hyper  # they share a string
-        strings = guarded(strings, channels * pixels // _STRIDE**2)
-        rows, columns = (math.ceil(side / self.multiple) * HYPER_STRIDE for side in (height, width))
+    def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Latents:
+        """Return the layers float32 [C, rows, columns]."""
         context = self.network.semantic.decompress(strings[0], rows, columns)
         decoded = {"semantic": context}
         if "texture" in self.layers:
             prior = self.network.texture
             decoded["texture"] = prior.decompress(strings[1], rows, columns, context)
-        return _latents(decoded, height, width)
+        return _arrays(decoded)
 
     def features(self, latents: Latents) -> Tensor:
         """Return what tasks read, float32 [1, C, h, w], of the padded image."""
-        return torch.cat([self._layer(latents, name) for name in self.layers], 1)
+        return torch.cat([self.latent_tensor(latents, name) for name in self.layers], 1)
 
     @torch.no_grad()
     def image(self, latents: Latents) -> RgbImage:
-        """Return the uint8 RGB image [H, W, 3] of latents.
-
-        Without a texture layer its means, as the semantic layer predicts them, take its place.
-        """
-        layers = {name: self._layer(latents, name) for name in Layered.layers if name in latents}
+        """Return the uint8 RGB image [H, W, 3] of latents, with or without the texture layer."""
+        names = [name for name in Layered.layers if name in latents]
+        layers = {name: self.latent_tensor(latents, name) for name in names}
         height, width = (int(side) for side in latents["size"])
         image = self.network.g_s(self._complete(layers))
         return to_image(image[0, :, :height, :width])
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    def _layer(self, latents: Latents, name: str) -> Tensor:
-        return torch.from_numpy(latents[name].copy())[None].to(self._device)
-
 
 class LayeredSemantic(Layered):
-    """The same network, weights included, of which only the semantic layer is sent and read."""
+    """The same network with the same weights; only the semantic layer is sent and read."""
 
     layers = ("semantic",)
 
 
 def semantic_stream(data: bytes) -> bytes:
-    """Return the bitstream of :class:`LayeredSemantic` that is part of one of :class:`Layered`.
+    """Return the bitstream of :class:`LayeredSemantic` contained in one of :class:`Layered`.
 
-    This is what a node in the network does that has no need of texture: it runs no network.
+    A node in the network that needs no texture does this; it runs no neural network.
     """
     width, height, strings = unpack(data, len(Layered.layers))
     return pack(width, height, strings[:1])
 
 
-def _latents(layers: dict[str, Tensor], height: int, width: int) -> Latents:
-    arrays = {name: layer[0].cpu().contiguous().numpy() for name, layer in layers.items()}
-    return {**arrays, "size": np.array([height, width], dtype=np.int32)}
+def _arrays(layers: dict[str, Tensor]) -> Latents:
+    return {name: layer[0].cpu().contiguous().numpy() for name, layer in layers.items()}

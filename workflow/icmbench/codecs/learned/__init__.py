@@ -1,1 +1,1 @@
-"""Learned image codecs: CompressAI's architectures and ELIC, with real bitstreams."""
+"""Learned codecs: what they share, and image codecs with CompressAI's networks."""

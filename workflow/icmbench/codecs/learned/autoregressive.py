@@ -1,24 +1,31 @@
-"""Hyperprior and autoregression: each latent element also sees those decoded before it.
+"""Hyperprior and autoregression: each latent element is also modelled from those decoded before it.
 
 mbt2018: Minnen, Ballé, Toderici, NeurIPS 2018. cheng2020-anchor, cheng2020-attn: Cheng, Sun,
 Takeuchi, Katto, "Learned image compression with discretized Gaussian mixture likelihoods and
-attention modules", CVPR 2020, with CompressAI's single Gaussian. Decoding is sequential, one of the
-latent's positions after the other.
+attention modules", CVPR 2020, with CompressAI's single Gaussian. Decoding is sequential, one
+position of the latent after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.models.google import JointAutoregressiveHierarchicalPriors
 from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 from torch import Tensor, nn
+from torch.nn import functional
 
-from icmbench.codecs import LearnedParameters
 from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.entries import LearnedParameters
+from icmbench.codecs.learned.fast_entropy import CodingTables
 from icmbench.codecs.learned.hyperprior import HyperpriorCodec
-from icmbench.codecs.learned.sequential import SequentialCoder
+
+_KERNEL = 5  # of the masked convolution over decoded elements
+_BORDER = _KERNEL // 2
+_BEFORE = _KERNEL * _BORDER + _BORDER  # positions in raster order before the centre
 
 
 class Autoregressive(HyperpriorCodec):
@@ -31,7 +38,7 @@ class Autoregressive(HyperpriorCodec):
         return JointAutoregressiveHierarchicalPriors(*sizes)
 
     def _gaussians(self, y_hat: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scales and means given decoded elements and side information, all at once."""
+        """Return scales and means of all elements, given decoded elements and side information."""
         net = self.network
         context = net.context_prediction(y_hat)
         scales, means = net.entropy_parameters(torch.cat((side, context), 1)).chunk(2, 1)
@@ -62,14 +69,14 @@ class Autoregressive(HyperpriorCodec):
         likelihoods = self.network.gaussian_conditional(y_hat, scales, means=means)[1]
         return [string, z_string], y_hat, float(bits_of(likelihoods)) + z_bits
 
-    def decompress_latent(self, strings: Sequence[bytes], height: int, width: int) -> Tensor:
+    def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y, one position after the other."""
-        side = self.network.h_s(self.decompress_hyper_latent(strings[1], height, width))
+        side = self.network.h_s(self.decompress_hyper_latent(strings[1], rows, columns))
         return SequentialCoder(self.network, side).decode(strings[0], self.network.M)
 
 
 class ChengAnchor(Autoregressive):
-    """Residual blocks and sub-pixel convolutions in the place of GDN."""
+    """Residual blocks and sub-pixel convolutions instead of GDN."""
 
     zoo = "cheng2020-anchor"
 
@@ -82,7 +89,7 @@ class ChengAnchor(Autoregressive):
         return (parameters.n,)
 
 
-# Where the layers of ChengAnchor's transforms stand between the attention blocks.
+# Positions of ChengAnchor's layers in the transforms with attention blocks.
 _PLACES = {"g_a": (0, 1, 2, 4, 5, 6, 7), "g_s": (1, 2, 3, 4, 6, 7, 8, 9)}
 
 
@@ -97,9 +104,90 @@ class ChengAttention(ChengAnchor):
 
     @staticmethod
     def rename_weight(name: str) -> str:
-        """Return what a parameter of :class:`ChengAnchor` is called here."""
+        """Return the name here of a parameter of :class:`ChengAnchor`."""
         parts = name.split(".")
         places = _PLACES.get(parts[1], ()) if len(parts) > 2 else ()
         if places:
             parts[2] = str(places[int(parts[2])])
         return ".".join(parts)
+
+
+class SequentialCoder:
+    """Codes latents [1, M, h, w] of a joint autoregressive and hierarchical prior.
+
+    It takes the same steps as CompressAI's loops, so strings are interchangeable, but is fast
+    enough for whole data sets: what does not depend on decoded elements is computed once, and the
+    range decoder is given only the tables it needs.
+
+    Args:
+        network: CompressAI's, with up-to-date coding tables.
+        side: the hyper-decoder's output for each position, [1, 2 M, h, w].
+    """
+
+    def __init__(self, network: Any, side: Tensor) -> None:
+        self.height, self.width = side.shape[-2:]
+        context = network.context_prediction
+        taps = context.weight.flatten(2)[:, :, :_BEFORE]
+        self.context_weight, self.context_bias = taps.flatten(1), context.bias
+        first, *layers = [layer for layer in network.entropy_parameters if hasattr(layer, "weight")]
+        weight = first.weight[:, :, 0, 0]
+        width = side.shape[1]
+        self.first_weight = weight[:, width:].contiguous()
+        # The side information's share of the first layer, for all positions at once.
+        share = functional.conv2d(side, weight[:, :width, None, None], first.bias)
+        self.share = share[0].permute(1, 2, 0).contiguous()
+        self.layers = [(layer.weight[:, :, 0, 0].contiguous(), layer.bias) for layer in layers]
+        conditional = network.gaussian_conditional
+        self.scale_bound = conditional.lower_bound_scale
+        self.scale_steps = conditional.scale_table[:-1].contiguous()
+        self.tables: CodingTables = conditional.tables
+
+    def _gaussians(self, padded: Tensor, row: int, column: int) -> tuple[list[int], Tensor]:
+        """Return table indices and means of a position's M elements."""
+        patch = padded[0, :, row : row + _KERNEL, column : column + _KERNEL]
+        before = patch.reshape(patch.shape[0], -1)[:, :_BEFORE].reshape(-1)
+        context = functional.linear(before, self.context_weight, self.context_bias)
+        values = self.share[row, column] + functional.linear(context, self.first_weight)
+        for weight, bias in self.layers:
+            values = functional.linear(functional.leaky_relu(values), weight, bias)
+        scales, means = values.chunk(2)
+        indices = torch.bucketize(self.scale_bound(scales), self.scale_steps)
+        return indices.tolist(), means
+
+    def encode(self, y: Tensor) -> tuple[bytes, Tensor]:
+        """Return the string of a latent and its decoded value."""
+        padded = functional.pad(y, (_BORDER,) * 4)
+        symbols: list[int] = []
+        indices: list[int] = []
+        for row, column in self._positions():
+            index, means = self._gaussians(padded, row, column)
+            element = padded[0, :, row + _BORDER, column + _BORDER]
+            symbol = torch.round(element - means)
+            padded[0, :, row + _BORDER, column + _BORDER] = symbol + means
+            symbols += symbol.int().tolist()
+            indices += index
+        encoder = BufferedRansEncoder()
+        places, tables = self.tables.used(indices)
+        encoder.encode_with_indexes(symbols, places, *tables)
+        return encoder.flush(), self._inner(padded)
+
+    def decode(self, string: bytes, channels: int) -> Tensor:
+        """Return the latent of a string."""
+        size = (1, channels, self.height + 2 * _BORDER, self.width + 2 * _BORDER)
+        padded = self.share.new_zeros(size)
+        decoder = RansDecoder()
+        decoder.set_stream(string)
+        for row, column in self._positions():
+            index, means = self._gaussians(padded, row, column)
+            places, tables = self.tables.used(index)
+            symbols = decoder.decode_stream(places, *tables)
+            decoded = means.new_tensor(symbols) + means
+            padded[0, :, row + _BORDER, column + _BORDER] = decoded
+        return self._inner(padded)
+
+    def _positions(self) -> list[tuple[int, int]]:
+        return [(row, column) for row in range(self.height) for column in range(self.width)]
+
+    def _inner(self, padded: Tensor) -> Tensor:
+        inside = slice(_BORDER, -_BORDER)
+        return padded[:, :, inside, inside].contiguous()

@@ -13,15 +13,16 @@ import torch
 from compressai.models.sensetime import Elic2022Official
 from torch import Tensor, nn
 
-from icmbench.codecs import ElicParameters, LearnedParameters
-from icmbench.codecs.learned.base import LearnedCodec, bits_of
-from icmbench.errors import UserError
+from icmbench.codecs.learned.base import bits_of
+from icmbench.codecs.learned.compressai import CompressaiCodec
+from icmbench.codecs.learned.entries import ElicParameters, LearnedParameters
 
 _PASSES = 2  # strings of each group
+_HYPER_STRIDE = 4  # of the hyper-latent, in positions of the latent
 
 
-class Elic(LearnedCodec):
-    """CompressAI's ELIC; its own quantisation in training is already the mixed one."""
+class Elic(CompressaiCodec):
+    """CompressAI's ELIC, whose quantisation in training is already the mixed one."""
 
     settings: ElicParameters
 
@@ -45,12 +46,6 @@ class Elic(LearnedCodec):
         """The channels of the transforms and of the latent."""
         return self.settings.n, self.settings.m
 
-    def load_pretrained(self, rate_index: int) -> None:
-        """There are no published weights."""
-        raise UserError(
-            "codec 'elic2022': CompressAI publishes no weights; train it (codec_from: random)"
-        )
-
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent and the bits of y and z."""
         out = self.network.latent_codec(y)
@@ -63,12 +58,11 @@ class Elic(LearnedCodec):
         strings = [string[0] for string in out["strings"]]
         return strings, out["y_hat"], float(self.model_latent(y)[1])
 
-    def decompress_latent(self, strings: Sequence[bytes], height: int, width: int) -> Tensor:
+    def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y, group by group."""
-        rows, columns = height // 16, width // 16
         shape = {
             "y": [(group, rows, columns) for group in self.settings.groups],
-            "hyper": (height // self.multiple, width // self.multiple),
+            "hyper": (rows // _HYPER_STRIDE, columns // _HYPER_STRIDE),
         }
         out = self.network.latent_codec.decompress([[string] for string in strings], shape)
         y_hat: Tensor = out["y_hat"]

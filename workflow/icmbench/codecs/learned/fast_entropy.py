@@ -1,13 +1,12 @@
 """CompressAI's entropy models, faster: equal numbers, equal strings.
 
-CompressAI hands the range coder its 64 tables, padded to thousands of entries each, as new lists at
-every call: several milliseconds, more than a small image's transforms. Here a call passes the
-tables its symbols need, at their own length. The strings are the same.
+CompressAI passes its 64 tables to the range coder as new lists at every call, each padded to
+thousands of entries. This takes several milliseconds, more than the transforms of a small image.
+Here a call passes only the tables that its symbols need, at their own length.
 """
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -15,24 +14,26 @@ from compressai.ans import RansDecoder, RansEncoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor, nn
 
+from icmbench.networks.replace import replace_modules
+
 Tables = tuple[list[list[int]], list[int], list[int]]
 
 
 class CodingTables:
-    """The tables of a Gaussian model as lists, made once.
+    """The tables of an entropy model as lists, made once.
 
     Args:
-        conditional: whose tables are up to date.
+        model: with up-to-date tables.
     """
 
-    def __init__(self, conditional: Any) -> None:
-        self.lengths: list[int] = conditional.cdf_length.tolist()
-        rows = zip(conditional.quantized_cdf.tolist(), self.lengths, strict=True)
+    def __init__(self, model: Any) -> None:
+        self.lengths: list[int] = model.cdf_length.tolist()
+        rows = zip(model.quantized_cdf.tolist(), self.lengths, strict=True)
         self.rows: list[list[int]] = [row[:length] for row, length in rows]
-        self.offsets: list[int] = conditional.offset.tolist()
+        self.offsets: list[int] = model.offset.tolist()
 
     def used(self, indexes: list[int]) -> tuple[list[int], Tables]:
-        """Return indexes into the tables that are used, and these."""
+        """Return the tables that occur in ``indexes``, and indexes into these."""
         numbers = sorted(set(indexes))
         place = {number: position for position, number in enumerate(numbers)}
         tables = tuple(
@@ -47,13 +48,8 @@ class CompactGaussian(GaussianConditional):
 
     _tables: CodingTables | None = None
 
-    @staticmethod
-    def _standardized_quantile(quantile: float) -> float:
-        """Return SciPy's norm.ppf(quantile) without importing scipy.stats, half a CPU second."""
-        return NormalDist().inv_cdf(quantile)
-
     def update_scale_table(self, *arguments: Any, **settings: Any) -> bool:
-        """Make the tables anew; the lists follow when they are needed."""
+        """Update the tables; the lists are made when they are needed."""
         self._tables = None
         updated: bool = super().update_scale_table(*arguments, **settings)
         return updated
@@ -92,9 +88,9 @@ class CompactGaussian(GaussianConditional):
 
 
 class SteadyBottleneck(EntropyBottleneck):
-    """An EntropyBottleneck whose forward pass never waits for a GPU; equal numbers.
+    """An EntropyBottleneck whose forward pass never waits for a GPU.
 
-    CompressAI's reads the order of dimensions back from the device, 13 times in each call.
+    CompressAI's reads the order of dimensions from the device, 13 times in each call.
     """
 
     def forward(self, x: Tensor, training: bool | None = None) -> tuple[Tensor, Tensor]:
@@ -114,15 +110,12 @@ class SteadyBottleneck(EntropyBottleneck):
         return back(outputs), back(likelihood)
 
 
-_OURS: dict[type[nn.Module], type[nn.Module]] = {
+_FAST: dict[type[nn.Module], type[nn.Module]] = {
     GaussianConditional: CompactGaussian,
     EntropyBottleneck: SteadyBottleneck,
 }
 
 
-def use_own_entropy_models(network: nn.Module) -> None:
-    """Let the entropy models of CompressAI's network compute in our way; equal numbers."""
-    for module in network.modules():
-        if type(module) in _OURS:
-            # Only the methods differ: parameters, buffers and state stay where they are.
-            module.__class__ = _OURS[type(module)]
+def use_fast_entropy_models(network: nn.Module) -> None:
+    """Replace the entropy models of one of CompressAI's networks, in place."""
+    replace_modules(network, lambda module: _FAST.get(type(module)))

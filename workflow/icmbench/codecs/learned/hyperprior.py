@@ -1,8 +1,10 @@
-"""Hyperpriors: side information gives each latent element a scale, or a mean and a scale.
+"""A factorised prior without side information, and hyperpriors, which send side information.
 
-bmshj2018-hyperprior: Ballé, Minnen, Singh, Hwang, Johnston, "Variational image compression with a
-scale hyperprior", ICLR 2018. mbt2018-mean: Minnen, Ballé, Toderici, "Joint autoregressive and
-hierarchical priors for learned image compression", NeurIPS 2018, without the autoregression.
+bmshj2018-factorized: Ballé, Laparra, Simoncelli, "End-to-end optimized image compression", ICLR
+2017, and, with bmshj2018-hyperprior: Ballé, Minnen, Singh, Hwang, Johnston, "Variational image
+compression with a scale hyperprior", ICLR 2018. mbt2018-mean: Minnen, Ballé, Toderici, "Joint
+autoregressive and hierarchical priors for learned image compression", NeurIPS 2018, without the
+autoregression.
 """
 
 from __future__ import annotations
@@ -10,31 +12,84 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from compressai.models.google import MeanScaleHyperprior, ScaleHyperprior
+from compressai.models.google import FactorizedPrior, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor, nn
 
-from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
+from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.compressai import CompressaiCodec
 
 
-class HyperpriorCodec(LearnedCodec):
-    """What codecs with a hyper-latent z share."""
+class Factorized(CompressaiCodec):
+    """Independent elements, with a learned density for each channel.
+
+    .. code-block:: none
+
+        x -> g_a -> y -> Q -> EB ->|bits|-> y_hat -> g_s -> x_hat
+
+        EB = entropy bottleneck (learned density for each channel), Q = quantisation
+    """
+
+    multiple = latent_stride = 16
+    strings = 1
+    zoo = "bmshj2018-factorized"
+
+    def build(self, *sizes: int) -> nn.Module:
+        """Return CompressAI's network with N and M channels."""
+        return FactorizedPrior(*sizes)
+
+    def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the quantised latent and its bits."""
+        return self.model_factorised(y)
+
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
+        """Return the string, the decoded latent and the estimated bits."""
+        bottleneck = self.network.entropy_bottleneck
+        strings = bottleneck.compress(y)
+        y_hat, likelihoods = bottleneck(y)
+        return strings, y_hat, float(bits_of(likelihoods))
+
+    def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
+        """Return the latent of the string."""
+        bottleneck = self.network.entropy_bottleneck
+        y_hat: Tensor = bottleneck.decompress(list(strings), (rows, columns))
+        return y_hat
+
+
+class HyperpriorCodec(CompressaiCodec):
+    """What codecs with a hyper-latent z share.
+
+    .. code-block:: none
+
+        x -> g_a -> y ----------> Q -> GC ->|bits|-> GC -> y_hat -> g_s -> x_hat
+                    |                  ^             ^
+                    v                  +------+------+
+                   h_a                        | scales (and means)
+                    |                        h_s
+                    v                         ^
+                    z -> Q -> EB ->|bits|-> z_hat
+
+        GC = Gaussian conditional, EB = entropy bottleneck, Q = quantisation
+    """
 
     def hyper_latent(self, y: Tensor) -> Tensor:
         """Return z of a latent."""
-        return self.network.h_a(y)
+        z: Tensor = self.network.h_a(y)
+        return z
 
     def compress_hyper_latent(self, z: Tensor) -> tuple[bytes, Tensor, float]:
         """Return the string of z, its decoded value and its estimated bits."""
         bottleneck = self.network.entropy_bottleneck
         string = bottleneck.compress(z)[0]
-        # What the decoder will have, and nothing else, decides how y is coded.
+        # y must be coded with exactly the value that the decoder will have.
         z_hat = bottleneck.decompress([string], z.shape[-2:])
         return string, z_hat, float(bits_of(bottleneck(z)[1]))
 
-    def decompress_hyper_latent(self, string: bytes, height: int, width: int) -> Tensor:
-        """Return the decoded z of an image padded to ``height`` x ``width`` pixels."""
-        shape = (height // self.multiple, width // self.multiple)
-        return self.network.entropy_bottleneck.decompress([string], shape)
+    def decompress_hyper_latent(self, string: bytes, rows: int, columns: int) -> Tensor:
+        """Return the decoded z of a latent of ``rows`` x ``columns`` positions."""
+        step = self.multiple // self.latent_stride
+        shape = (rows // step, columns // step)
+        z_hat: Tensor = self.network.entropy_bottleneck.decompress([string], shape)
+        return z_hat
 
 
 class Hyperprior(HyperpriorCodec):
@@ -48,7 +103,7 @@ class Hyperprior(HyperpriorCodec):
 
     def hyper_latent(self, y: Tensor) -> Tensor:
         """Return z of a latent's magnitudes."""
-        return self.network.h_a(torch.abs(y))
+        return super().hyper_latent(torch.abs(y))
 
     def statistics(self, z_hat: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return scales and means of the latent's elements; no means are zeros."""
@@ -72,11 +127,13 @@ class Hyperprior(HyperpriorCodec):
         y_hat, likelihoods = conditional(y, scales, means=means)
         return [string, z_string], y_hat, float(bits_of(likelihoods)) + z_bits
 
-    def decompress_latent(self, strings: Sequence[bytes], height: int, width: int) -> Tensor:
+    def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y."""
-        scales, means = self.statistics(self.decompress_hyper_latent(strings[1], height, width))
+        scales, means = self.statistics(self.decompress_hyper_latent(strings[1], rows, columns))
         conditional = self.network.gaussian_conditional
-        return conditional.decompress([strings[0]], conditional.build_indexes(scales), means=means)
+        indexes = conditional.build_indexes(scales)
+        y_hat: Tensor = conditional.decompress([strings[0]], indexes, means=means)
+        return y_hat
 
 
 class MeanHyperprior(Hyperprior):
@@ -90,7 +147,8 @@ class MeanHyperprior(Hyperprior):
 
     def hyper_latent(self, y: Tensor) -> Tensor:
         """Return z of a latent."""
-        return self.network.h_a(y)
+        z: Tensor = self.network.h_a(y)
+        return z
 
     def statistics(self, z_hat: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return scales and means of the latent's elements."""

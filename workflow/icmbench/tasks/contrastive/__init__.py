@@ -1,2 +1,1 @@
-"""Self-supervision of the codec's backbone: MoCo v2 (Chen, Fan, Girshick, He, 2020) with
-ContrastiveCrop (Peng et al., CVPR 2022), as tang2025 trains it."""
+"""Self-supervised training of the codec's backbone (tang2025)."""

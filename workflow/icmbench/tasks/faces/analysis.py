@@ -6,19 +6,26 @@ cross-entropy of a pixel.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
+from icmbench.data.readers.faces import open_faces
 from icmbench.errors import UserError
+from icmbench.evaluate.predict import Predictor
+from icmbench.evaluate.statistics import ConfusionStatistics, MeanStatistics, Statistics
 from icmbench.jobs import EvaluateJob
+from icmbench.metrics.segmentation import confusion_matrix
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
+from icmbench.tasks.entries import FaceOnFeaturesParameters, FaceParameters
 from icmbench.tasks.faces.networks import (
     AttributeNetwork,
     ImageStem,
@@ -26,20 +33,22 @@ from icmbench.tasks.faces.networks import (
     ParsingNetwork,
     load_imagenet,
 )
-from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
+from icmbench.utils.images import as_png
+from icmbench.utils.logs import progress
 
 Target = dict[str, Tensor]
 Stem = TypeVar("Stem", LatentStem, ImageStem)
 Inputs = TypeVar("Inputs", Features, list[Tensor])
 
 _IGNORED = -100  # cross_entropy's default: padding has no class
+_MAPS_SHOWN = 12  # parsing maps kept for the report
 
 
 class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
-    """A stem that both tasks share and one network for each; what reads what is in subclasses.
+    """A stem that both analyses share, and a network for each.
 
     Args:
-        parameters: number of attributes and of classes (0 leaves a task out), backbone.
+        parameters: number of attributes and of classes (0 leaves an analysis out), backbone.
         stem: turns inputs into features at ``stem.stride``.
     """
 
@@ -58,7 +67,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
             self.parsing = ParsingNetwork(parameters, stem.stride)
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return the modules of each trainable part: stem, and the tasks that there are."""
+        """Return the modules of each trainable part: the stem, and one per analysis."""
         parts: dict[str, list[nn.Module]] = {"stem": [self.stem]}
         if self.attributes is not None:
             parts["attributes"] = [self.attributes]
@@ -66,15 +75,8 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
             parts["parsing"] = [self.parsing]
         return parts
 
-    def load_pretrained(self) -> None:
-        """Refuse: nobody publishes weights for a codec's latents."""
-        raise UserError(
-            "task 'face-analysis' on features: there are no published weights; start from random "
-            "or from another variant"
-        )
-
     def losses(self, inputs: Inputs, targets: list[Target]) -> dict[str, Tensor]:
-        """Return the loss of each task, scalars.
+        """Return the loss of each analysis, scalars.
 
         Args:
             inputs: of B images.
@@ -113,10 +115,7 @@ class FaceAnalysis(nn.Module, Generic[Stem, Inputs]):
 
     @staticmethod
     def evaluate(job: EvaluateJob, split: Split) -> Outcome:
-        """Analyse every face; see :func:`icmbench.tasks.faces.evaluation.analyse_faces`."""
-        from icmbench.evaluate.predict import Predictor
-        from icmbench.tasks.faces.evaluation import analyse_faces
-
+        """Analyse every face; see :func:`analyse_faces`."""
         return analyse_faces(job, split, Predictor(job, split))
 
 
@@ -143,12 +142,7 @@ class FaceOnImages(FaceAnalysis[ImageStem, list[Tensor]]):
         self.backbone = parameters.backbone
 
     def load_pretrained(self) -> None:
-        """Take torchvision's ImageNet weights for stem and trunks; heads stay random."""
-        if self.backbone != "resnet50":
-            raise UserError(
-                f"face analysis with backbone {self.backbone!r}: torchvision has weights for "
-                "resnet50 only; use that, or train it"
-            )
+        """Load torchvision's ImageNet weights for stem and trunks; heads stay random."""
         networks = [n for n in (self.attributes, self.parsing) if n is not None]
         load_imagenet(self.stem, [network.trunk for network in networks])
 
@@ -158,7 +152,7 @@ class FaceOnImages(FaceAnalysis[ImageStem, list[Tensor]]):
 
 
 def _stack_maps(maps: list[Tensor], size: Sequence[int]) -> Tensor:
-    """Stack maps [H, W] into [B, *size]; what is padded is ignored by the loss."""
+    """Stack maps [H, W] into [B, *size]; the loss ignores the padding."""
     return torch.stack(
         [
             functional.pad(
@@ -167,3 +161,69 @@ def _stack_maps(maps: list[Tensor], size: Sequence[int]) -> Tensor:
             for own in maps
         ]
     )
+
+
+# --- evaluation -----------------------------------------------------------------------------------
+
+
+def analyse_faces(job: EvaluateJob, split: Split, predictor: Predictor) -> Outcome:
+    """Return the metrics of a face network on a split, groups ``attributes`` and ``parsing``.
+
+    ``attribute_accuracy``: share of correct attributes at a threshold of one half.
+    ``majority_accuracy``: the same for each attribute's more frequent value in the train split, if
+    there is one. ``miou``, ``fwiou`` and ``pixel_accuracy``: see
+    :mod:`icmbench.metrics.segmentation`.
+
+    Raises:
+        UserError: where the data set lacks what the task predicts.
+    """
+    correct: list[float] = []
+    matrices: list[np.ndarray] = []
+    predictions: list[dict[str, Any]] = []
+    for index in progress(range(len(split)), f"{job.key}: analyse faces"):
+        (result,) = predictor.predict(predictor.inputs([index]))
+        row: dict[str, Any] = {"image_id": split.ids[index]}
+        if "attributes" in result:
+            probabilities = result["attributes"].float().cpu().numpy()
+            truth = split.attributes(index)
+            _check("attributes", probabilities.size, truth.size, job)
+            correct.append(float(np.mean((probabilities > 0.5) == truth)))
+            row["attributes"] = [round(float(value), 4) for value in probabilities]
+        if "parsing" in result:
+            found = result["parsing"].cpu().numpy()
+            classes = len(split.faces.parsing_names)
+            _check("parsing", predictor.network.classes, classes, job)
+            matrices.append(confusion_matrix(split.parsing(index), found, classes))
+            if index < _MAPS_SHOWN:
+                row["parsing"] = base64.b64encode(as_png(found)).decode("ascii")
+        predictions.append(row)
+    statistics: dict[str, Statistics] = {}
+    if correct:
+        values: dict[str, Any] = {"attribute_accuracy": correct}
+        guess = _majority(job)
+        if guess is not None:
+            table = np.stack([split.attributes(index) for index in range(len(split))])
+            values["majority_accuracy"] = (table == guess).mean(1)
+        statistics["attributes"] = MeanStatistics(split.ids, values)
+    if matrices:
+        statistics["parsing"] = ConfusionStatistics(split.ids, np.stack(matrices))
+    metrics = {k: v for group in statistics.values() for k, v in group.metrics().items()}
+    return Outcome(statistics, metrics, predictions, predictor.compute.name)
+
+
+def _check(what: str, own: int, given: int, job: EvaluateJob) -> None:
+    if own != given:
+        role = job.dataset.role
+        raise UserError(
+            f"{job.key}: task parameter {what!r} is {own}, but the data set of role {role!r} "
+            f"has {given}; set it to {given}, or to 0 to leave it out"
+        )
+
+
+def _majority(job: EvaluateJob) -> np.ndarray | None:
+    """Return uint8 [A], the more frequent value of each attribute in the train split."""
+    dataset = job.dataset
+    if dataset.fetched is not None and "train" not in dataset.fetched.splits:
+        return None
+    table = open_faces(dataset, "train").attribute_table()
+    return (table.mean(0) > 0.5).astype(np.uint8) if len(table) else None

@@ -15,7 +15,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from icmbench.networks.backbone import SplitResNet
-from icmbench.tasks.faces.parameters import FaceParameters
+from icmbench.tasks.entries import FaceParameters
 
 _RESNET50 = (3, 4, 6, 3)
 _SMALL = (1, 1, 1, 1)

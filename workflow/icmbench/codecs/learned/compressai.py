@@ -1,0 +1,194 @@
+"""Image codecs with CompressAI's networks and entropy models.
+
+A subclass builds the network and models its latent.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import compressai
+import torch
+from compressai.ops import LowerBound
+from torch import Tensor, nn
+
+from icmbench.codecs.base import CodecOutput, Encoded, RgbImage
+from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
+from icmbench.codecs.learned.entries import LearnedParameters
+from icmbench.codecs.learned.fast_entropy import use_fast_entropy_models
+from icmbench.networks.weights import load_resized
+from icmbench.utils.images import as_png, from_png
+from icmbench.utils.tensors import to_image
+
+
+class Bounded(nn.Module):
+    """Clamp to [0, 1]; a gradient that leads back into the range still passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lower = LowerBound(0.0)
+        self.upper = LowerBound(-1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` bounded to [0, 1]."""
+        return -self.upper(-self.lower(x))
+
+
+class CompressaiCodec(LearnedCodec):
+    """A codec with trainable parts ``analysis`` (g_a), ``synthesis`` (g_s) and ``entropy``.
+
+    Args:
+        parameters: sizes, quantisation in training, which pretrained weights.
+        rate_index: place on the ladder; selects the quality, and with it the size, of pretrained
+            weights.
+        pretrained: build the network in the size of CompressAI's weights for that quality.
+
+    Attributes:
+        zoo: name in CompressAI's model zoo; empty for codecs without published weights.
+    """
+
+    strings: ClassVar[int] = 2
+    zoo: ClassVar[str] = ""
+
+    network: Any
+
+    def __init__(
+        self, parameters: LearnedParameters, rate_index: int = 0, pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        self.settings = parameters
+        sizes = self.sizes(parameters)
+        if pretrained:
+            sizes = zoo_sizes(self.zoo, parameters.qualities[rate_index])
+        self.network = self.build(*sizes)
+        use_fast_entropy_models(self.network)
+        last = [m for m in self.network.g_a.modules() if isinstance(m, nn.Conv2d)][-1]
+        with torch.no_grad():
+            last.weight *= parameters.latent_gain
+        self.bounded = Bounded()
+
+    @abstractmethod
+    def build(self, *sizes: int) -> nn.Module:
+        """Return CompressAI's network of the given sizes."""
+
+    def sizes(self, parameters: LearnedParameters) -> tuple[int, ...]:
+        """Return the arguments of :meth:`build`, from the parameters."""
+        return parameters.n, parameters.m
+
+    @property
+    def network_sizes(self) -> tuple[int, ...]:
+        """The channels of the transforms and of the latent."""
+        return (self.network.N, self.network.M)
+
+    # --- training -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the decoder's input for a latent [B, M, h, w], and its bits, a scalar.
+
+        Called in float32 whatever the autocast, since likelihoods decide the rate.
+        """
+
+    @property
+    def rounds_while_training(self) -> bool:
+        """Whether the decoder sees rounded latents while the rate is that of noisy ones."""
+        return self.training and self.settings.quantisation == "mixed"
+
+    def load_pretrained(self, rate_index: int) -> None:
+        """Load CompressAI's published weights for the quality at ``rate_index``."""
+        from compressai.zoo import image_models
+
+        quality = self.settings.qualities[rate_index]
+        model = image_models[self.zoo](
+            quality, self.settings.metric, pretrained=True, progress=False
+        )
+        load_resized(self.network, model.state_dict())
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        own = dict(self.network.named_children())
+        transforms = {"analysis": [own.pop("g_a")], "synthesis": [own.pop("g_s")]}
+        return {**transforms, "entropy": list(own.values())}
+
+    def forward(self, images: Tensor) -> CodecOutput:
+        """Code a batch [B, 3, H, W] in [0, 1] whose sides are multiples of ``multiple``.
+
+        In training mode the rate is that of latents with additive uniform noise; the decoder's
+        input has the same noise, or is rounded (``quantisation: mixed``). Evaluation mode rounds.
+        """
+        y = self.network.g_a(images)
+        with torch.autocast(images.device.type, enabled=False):
+            y_hat, bits = self.model_latent(y.float())
+        decoded = self.network.g_s(y_hat).float()
+        batch, _, height, width = images.shape
+        return CodecOutput(self.bounded(decoded), bits, batch * height * width)
+
+    def model_factorised(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values [B, C, h, w] quantised under the factorised prior, and their bits."""
+        bottleneck = self.network.entropy_bottleneck
+        quantised, likelihoods = bottleneck(values)
+        if self.rounds_while_training:
+            medians = bottleneck.quantiles[:, :, 1].reshape(1, -1, 1, 1).detach()
+            quantised = rounded(values - medians) + medians
+        return quantised, bits_of(likelihoods)
+
+    # --- coding -------------------------------------------------------------------------------
+
+    def prepare_coding(self) -> None:
+        """Switch to evaluation mode and build coding tables; call it after training or loading."""
+        self.network.update(force=True)
+        super().prepare_coding()
+
+    def implementation(self) -> str:
+        """Return CompressAI's version, the network's size and what the rate is."""
+        size = ", ".join(f"{n}={v}" for n, v in zip("NM", self.network_sizes, strict=False))
+        rate = "" if self.settings.rate == "bitstream" else ", rate estimated, no bitstream"
+        return f"compressai {compressai.__version__}, {size}{rate}"
+
+    @property
+    def symbols_per_position(self) -> int:
+        """Upper bound on the symbols in one string, per position of the latent."""
+        return max(self.network_sizes)
+
+    def analyse(self, images: Tensor) -> Tensor:
+        """Return the latent [1, M, h, w] of a padded image [1, 3, H, W]."""
+        y: Tensor = self.network.g_a(images)
+        return y
+
+    def finish(self, latent: Tensor, height: int, width: int) -> RgbImage:
+        """Return the uint8 RGB image [H, W, 3] of a decoded latent."""
+        decoded = self.network.g_s(latent).clamp(0, 1)
+        return to_image(decoded[0, :, :height, :width])
+
+    @torch.no_grad()
+    def encode(self, image: RgbImage) -> Encoded:
+        """Code a uint8 RGB image [H, W, 3].
+
+        With ``rate: estimate`` the data is the decoded image as PNG, and the rate is the entropy
+        model's estimate: a sequential decoder needs seconds per image, too slow for large splits.
+        """
+        if self.settings.rate == "bitstream":
+            return super().encode(image)
+        height, width = image.shape[:2]
+        out = self(self.padded(image))
+        bits = float(out.bits)
+        decoded = to_image(out.images[0, :, :height, :width])
+        return Encoded(as_png(decoded), decoded, out.pixels, bits, bits_counted=math.ceil(bits))
+
+    @torch.no_grad()
+    def decode(self, data: bytes) -> RgbImage:
+        """Return the uint8 RGB image [H, W, 3] of what :meth:`encode` returned."""
+        image: RgbImage = (
+            super().decode(data) if self.settings.rate == "bitstream" else from_png(data)
+        )
+        return image
+
+
+def zoo_sizes(name: str, quality: int) -> tuple[int, ...]:
+    """Return the sizes of CompressAI's weights for a quality."""
+    from compressai.zoo.image import cfgs
+
+    sizes: tuple[int, ...] = cfgs[name][quality]
+    return sizes

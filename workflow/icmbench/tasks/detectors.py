@@ -1,0 +1,236 @@
+"""Faster and Mask R-CNN on a feature pyramid, and Mask R-CNN behind an adaptation network.
+
+Ren et al., "Faster R-CNN", NeurIPS 2015; He et al., "Mask R-CNN", ICCV 2017; built by torchvision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNeXt101_32X8D_Weights
+from torchvision.models.detection import (
+    FasterRCNN,
+    MaskRCNN,
+    fasterrcnn_resnet50_fpn,
+    maskrcnn_resnet50_fpn_v2,
+)
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FasterRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection.mask_rcnn import MaskRCNN_ResNet50_FPN_V2_Weights
+from torchvision.ops import FrozenBatchNorm2d
+
+from icmbench.data.dataset import Split
+from icmbench.jobs import EvaluateJob
+from icmbench.tasks.base import Outcome
+from icmbench.tasks.detection import detect
+from icmbench.tasks.detector_parts import (
+    keep_boxes_in_float32,
+    small_mask_settings,
+    small_settings,
+)
+from icmbench.tasks.entries import (
+    AdaptedMaskRcnnParameters,
+    FasterRcnnParameters,
+    MaskRcnnParameters,
+)
+
+Target = dict[str, Tensor]
+
+
+class FasterRcnn(nn.Module):
+    """A detector of boxes.
+
+    Args:
+        parameters: backbone, classes, input size.
+        pretrained: build it as torchvision does for its COCO weights (resnet50-fpn only): batch
+            norm keeps ImageNet's statistics, first convolution and first stage are not trained.
+
+    Attributes:
+        targets: what its losses need.
+    """
+
+    targets = "boxes"
+
+    def __init__(self, parameters: FasterRcnnParameters, pretrained: bool = False) -> None:
+        super().__init__()
+        self._as_published = pretrained and parameters.backbone == "resnet50-fpn"
+        if parameters.backbone == "resnet50-fpn":
+            build = _published if pretrained else _untrained
+            self.network = build(
+                num_classes=parameters.classes,
+                min_size=parameters.short_side,
+                max_size=parameters.long_side,
+            )
+        else:
+            self.network = FasterRCNN(**small_settings(parameters))
+        keep_boxes_in_float32(self.network.backbone, self.network.rpn, self.network.roi_heads)
+
+    def load_pretrained(self) -> None:
+        """Load torchvision's COCO weights (fasterrcnn_resnet50_fpn, box mAP 37.0 on val2017)."""
+        weights = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+        self.network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        if not self._as_published:
+            return {"detector": [self.network]}
+        body = self.network.backbone.body
+        trained = [body[f"layer{stage}"] for stage in (2, 3, 4)]
+        heads = [self.network.backbone.fpn, self.network.rpn, self.network.roi_heads]
+        return {"detector": [*trained, *heads]}
+
+    @staticmethod
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
+        """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
+        return detect(job, split, ("bbox",))
+
+    def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Return the four detector losses for images [3, H, W] in [0, 1] and their targets.
+
+        Works in training mode of the heads whatever the mode of batch norm, so that a frozen
+        detector can teach a codec.
+        """
+        return self.network(images, targets)
+
+    @torch.no_grad()
+    def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Return boxes (x1, y1, x2, y2 in pixels), labels and scores for each image."""
+        self.eval()
+        return self.network(images)
+
+
+class MaskRcnn(nn.Module):
+    """A detector of boxes and masks.
+
+    Args:
+        parameters: backbone, classes, input size.
+        pretrained: not used; the network is the same with and without torchvision's COCO weights.
+    """
+
+    targets = "masks"
+
+    def __init__(self, parameters: MaskRcnnParameters, pretrained: bool = False) -> None:
+        super().__init__()
+        self.settings = parameters
+        self.network = _mask_rcnn(parameters)
+        keep_boxes_in_float32(self.network.backbone, self.network.rpn, self.network.roi_heads)
+
+    def load_pretrained(self) -> None:
+        """Load torchvision's COCO weights (box mAP 47.4, mask mAP 41.8 on val2017)."""
+        weights = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
+        self.network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"detector": [self.network]}
+
+    @staticmethod
+    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
+        """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
+        return detect(job, split, ("bbox", "segm"))
+
+    def adapt(self, images: list[Tensor]) -> list[Tensor]:
+        """Return the detector's input for images [3, H, W] in [0, 1]."""
+        return images
+
+    def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Return the five losses for images [3, H, W] in [0, 1] and their targets."""
+        losses: dict[str, Tensor] = self.network(self.adapt(images), targets)
+        return losses
+
+    @torch.no_grad()
+    def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Return boxes (x1, y1, x2, y2 in pixels), labels, scores and masks for each image.
+
+        Masks are probabilities [N, 1, H, W].
+        """
+        self.eval()
+        results: list[dict[str, Tensor]] = self.network(self.adapt(images))
+        return results
+
+
+class AdaptedMaskRcnn(MaskRcnn):
+    """A detector that sees the decoded image through a dynamic transformation network (zhu2024).
+
+    Bitstream and image for people stay the codec's; only the detector's input changes.
+    """
+
+    def __init__(self, parameters: AdaptedMaskRcnnParameters, pretrained: bool = False) -> None:
+        super().__init__(parameters, pretrained)
+        self.adaptation = DynamicTransformation(parameters.adaptation_width)
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"adaptation": [self.adaptation], **super().part_modules()}
+
+    def adapt(self, images: list[Tensor]) -> list[Tensor]:
+        """Return the transformed images."""
+        return [self.adaptation(image[None])[0].float() for image in images]
+
+
+class DynamicTransformation(nn.Module):
+    """The network g_t of zhu2024 (ICIP 2024, framework figure), which adapts images to a machine.
+
+    A 5 x 5 convolution, two residual blocks, an attention block, two residual blocks, a 5 x 5
+    convolution, and a skip connection over all of them. The blocks are CompressAI's. Initially the
+    output is the input, so that a detector off the shelf sees the decoded image.
+
+    Args:
+        width: channels inside, which the paper does not give.
+    """
+
+    def __init__(self, width: int) -> None:
+        # Imported here, since the other detectors do not need CompressAI.
+        from compressai.layers import AttentionBlock
+        from compressai.models.sensetime import ResidualBottleneckBlock
+
+        super().__init__()
+        last = nn.Conv2d(width, 3, 5, padding=2)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width, 5, padding=2),
+            ResidualBottleneckBlock(width, width),
+            ResidualBottleneckBlock(width, width),
+            AttentionBlock(width),
+            ResidualBottleneckBlock(width, width),
+            ResidualBottleneckBlock(width, width),
+            last,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the detector's input for images [B, 3, H, W]; it may be outside [0, 1]."""
+        return x + self.layers(x)
+
+
+def _untrained(**settings: Any) -> FasterRCNN:
+    """Return the network to train from random weights, with ordinary batch norm."""
+    return fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, **settings)
+
+
+def _published(num_classes: int, **settings: Any) -> FasterRCNN:
+    """Return the network for torchvision's COCO weights.
+
+    torchvision builds it like this only when it downloads the weights itself.
+    """
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
+    network = FasterRCNN(backbone, num_classes, **settings)
+    for module in network.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.eps = 0.0  # these weights were trained with 0 (pytorch/vision issue 2933)
+    return network
+
+
+def _mask_rcnn(parameters: MaskRcnnParameters) -> MaskRCNN:
+    if parameters.backbone == "small":
+        return MaskRCNN(**small_settings(parameters), **small_mask_settings(parameters))
+    sizes = {"min_size": parameters.short_side, "max_size": parameters.long_side}
+    if parameters.backbone == "resnet50-fpn-v2":
+        return maskrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, num_classes=parameters.classes, **sizes
+        )
+    weights = ResNeXt101_32X8D_Weights.IMAGENET1K_V2 if parameters.imagenet_backbone else None
+    backbone = resnet_fpn_backbone(backbone_name="resnext101_32x8d", weights=weights)
+    return MaskRCNN(backbone, parameters.classes, **sizes)
