@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from icmbench.cli import main
 from icmbench.analyse.bootstrap import image_weights, interval
 from icmbench.analyse.compare import compare, p_value
 from icmbench.analyse.points import LABELS, PointFiles, evaluate_folder
+from icmbench.cli import main
 from icmbench.utils.files import write_json
 
 RATES = range(4)

@@ -9,17 +9,14 @@ config.yaml and it is imported before the configuration is checked.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from icmbench.errors import UserError
 from icmbench.utils.imports import left_out
 from icmbench.utils.models import Strict
-
-# Metrics that every codec has, whatever the task.
-PIXEL_METRICS = ("psnr", "psnr_ycbcr", "ms_ssim")
 
 # A third of the time that importing a codec takes.
 _LEFT_OUT = (
@@ -106,7 +103,15 @@ class TaskEntry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
-Entry = TypeVar("Entry", CodecEntry, TaskEntry)
+class Named(Protocol):
+    """An entry of a registry."""
+
+    @property
+    def name(self) -> str:
+        """The name that it is registered under."""
+
+
+Entry = TypeVar("Entry", bound=Named)
 
 
 class Registry(Generic[Entry]):
@@ -125,6 +130,10 @@ class Registry(Generic[Entry]):
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Iterate over the entries in the order of registration."""
+        return iter(self._entries.values())
 
     def names(self) -> list[str]:
         """Return the registered names, sorted."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
+from icmbench.metrics.catalogue import family_metrics
 from icmbench.registry import TASKS, DataKind, TaskEntry
 from icmbench.tasks.faces.parameters import FaceOnFeaturesParameters, FaceParameters
 from icmbench.tasks.tang2025_parameters import (
@@ -67,8 +68,8 @@ class AdaptedMaskRcnnParameters(MaskRcnnParameters):
 
 
 _BOX_LOSSES = ("task", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
-_BOX_METRICS = ("box_map", "box_map50", "box_map75")
-_MASK_METRICS = ("mask_map", "mask_map50", "mask_map75")
+_BOX_METRICS = family_metrics("detection")
+_MASK_METRICS = family_metrics("instance-segmentation")
 
 TASKS.register(
     TaskEntry(
@@ -172,7 +173,12 @@ def _on_backbone(
     )
 
 
-_PROBE: Any = (ProbeParameters, ("tail", "classifier"), ("cross_entropy",), ("top1", "top5"))
+_PROBE: Any = (
+    ProbeParameters,
+    ("tail", "classifier"),
+    ("cross_entropy",),
+    family_metrics("classification"),
+)
 _on_backbone("linear-probe", "probe:Probe", "images", *_PROBE)
 _on_backbone("feature-probe", "probe:FeatureProbe", "features", *_PROBE)
 _BOXES: Any = (ResnetRcnnParameters, ("tail", "detector"), _BOX_LOSSES, _BOX_METRICS)
@@ -203,8 +209,8 @@ _on_backbone(
 
 # --- zhang2022 -----------------------------------------------------------------------------------
 
-_ATTRIBUTES = ("attribute_accuracy", "majority_accuracy")
-_PARSING = ("miou", "fwiou", "pixel_accuracy")
+_ATTRIBUTES = family_metrics("face-attributes")
+_PARSING = family_metrics("face-parsing")
 
 
 def _faces(
