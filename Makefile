@@ -56,8 +56,11 @@ ui: install ## browse the runs in MLflow on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1 \
 	$(RUN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(CURDIR)/results/mlflow.db
 
-report: install ## Snakemake's own report of the last run
-	$(RUN)/snakemake --report results/snakemake-report.html
+# Snakemake must know the scale of the run that it reports on: that of the newest report.
+SCALE = $(firstword $(subst /, ,$(patsubst results/%,%,$(shell ls -t results/*/report/index.html | head -1))))
+
+report: install ## Snakemake's own report of the newest run; of another one: make report SCALE=mini
+	$(RUN)/snakemake --report results/snakemake-report.html --config scale=$(SCALE)
 
 reference: install ## regenerate docs/configuration and workflow/schemas
 	$(RUN)/python -m icmbench reference

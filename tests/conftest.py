@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 # Before torch starts its thread pool: tests share the machine, and oversubscription is slow.
@@ -99,14 +97,3 @@ def _from_random(network: Network) -> Network:
         return network
     weights = network.weights.model_copy(update={"source": "random"})
     return network.model_copy(update={"weights": weights})
-
-
-@pytest.fixture(scope="module")
-def scale(repository: Path) -> ModuleType:
-    """``benchmarks/scale.py``, which generates studies and results of any size."""
-    spec = importlib.util.spec_from_file_location("scale", repository / "benchmarks/scale.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

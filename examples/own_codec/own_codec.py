@@ -1,4 +1,4 @@
-"""Registers a classical codec, a learned codec and a task; imports no network library.
+"""Registers two codecs, a task and its metric. Imports no network library.
 
 ``modules: [own_codec]`` in the configuration imports this file before checks, so that study files
 may use the names. The classes are imported by the jobs that run them.
@@ -7,6 +7,7 @@ may use the names. The classes are imported by the jobs that run them.
 from pydantic import Field
 
 from icmbench.codecs.learned.entries import LearnedParameters
+from icmbench.metrics.catalogue import METRICS, Metric
 from icmbench.registry import CODECS, TASKS, CodecEntry, TaskEntry
 from icmbench.utils.models import Strict
 
@@ -52,3 +53,5 @@ TASKS.register(
         metrics=("edge_f1",),
     )
 )
+# Title, unit and the page of the report, task-edges.html. The tables have values in [0, 1].
+METRICS.register(Metric("edge_f1", "Edge F1", "%", factor=100, digits=1, family="edges"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icmbench.analyse.compressai_json import read_curve, result_key, write_curves
+from icmbench.analyse.compressai_json import read_curve, write_curves
 from icmbench.analyse.points import evaluate_folder
 from icmbench.errors import UserError
 
@@ -48,12 +48,6 @@ def test_malformed_files_are_refused(tmp_path: Path, text: str, message: str) ->
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_curve(path)
-
-
-def test_keys_are_compressais() -> None:
-    names = ["psnr", "psnr_ycbcr", "ms_ssim", "box_map"]
-    keys = ["psnr-rgb", "psnr-ycbcr-611", "ms-ssim-rgb", "box-map"]
-    assert [result_key(n) for n in names] == keys
 
 
 def test_written_curve(tmp_path: Path, make_point: Any) -> None:

@@ -20,8 +20,9 @@ from icmbench.config.load import check, load_study
 from icmbench.config.plan import load_plan
 from icmbench.config.study import Study
 from icmbench.errors import UserError
+from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.plugins import load_modules
-from icmbench.registry import PIXEL_METRICS, TASKS
+from icmbench.registry import TASKS
 
 STUDY = """
 name: toy

@@ -14,8 +14,9 @@ from icmbench.config.claim_checks import claim_faults
 from icmbench.config.claims import OrderClaim, claim_variants
 from icmbench.config.load import load_scale, load_study
 from icmbench.config.study import Study
+from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.plugins import load_modules
-from icmbench.registry import PIXEL_METRICS, TASKS
+from icmbench.registry import TASKS
 
 LATENTS = "layered/face-analysis/end-to-end"
 APART = "layered/face-analysis/separate"

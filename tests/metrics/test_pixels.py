@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from icmbench.errors import UserError
+from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.metrics.pixels import ms_ssim, psnr, psnr_ycbcr, quality
-from icmbench.registry import PIXEL_METRICS
 
 GREY = np.full((10, 20, 3), 100, np.uint8)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +20,19 @@ from PIL import Image
 
 from icmbench.analyse.points import LABELS
 from icmbench.analyse.run import analyse_run
+from icmbench.config.job_settings import summary, write_files
 from icmbench.config.plan import Plan
 from icmbench.config.run import AnalysisSettings, RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
+from icmbench.config.summary import PointSummary
 from icmbench.data.specs import EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
 from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import MeanStatistics, save_statistics
 from icmbench.plugins import load_modules
-from icmbench.report.build import build_report
+from icmbench.report import build_report
+from icmbench.report.results import Results, load_results
 from icmbench.utils.files import read_json, write_bytes, write_json
 
 IMAGES = 6
@@ -67,7 +72,7 @@ variants:
 comparisons:
   - {anchor: jpeg/faster-rcnn/baseline, metrics: [box_map],
      variants: [jpeg/faster-rcnn/t-ft, hyperprior/faster-rcnn/j-ft]}
-images:
+visual_comparisons:
   - {title: Side by side, bpp: 0.5, images: 2,
      variants: [jpeg/faster-rcnn/baseline, hyperprior/faster-rcnn/j-ft]}
 published:
@@ -104,22 +109,19 @@ ENVIRONMENT = {
     "device": "cpu",
     "versions": {"torch": "9.9.9"},
 }
-# JPEG quality that stands for each rate index, and the accuracy that the variants keep there.
+# JPEG quality of each rate index, and how much accuracy variants gain over JPEG alone.
 QUALITIES = (8, 20, 45, 80)
 GAINS = {"jpeg/faster-rcnn/baseline": 0.0, "jpeg/faster-rcnn/t-ft": 0.04}
 
 
-def make_plan(results: Path, scale_name: str = "tiny", seeds: list[int] | None = None) -> Plan:
-    """Return the plan of both studies."""
+def make_results(results: Path, scale_name: str = "tiny", seeds: list[int] | None = None) -> Path:
+    """Write a results folder as the jobs would and return ``results/<scale>``."""
     load_modules([])
+    scenes = EmbeddedScenes(source="embedded-scenes", size=128, train=1, val=1, test=IMAGES)
     scale = Scale(
         name=scale_name,
         description="For tests.",
-        datasets={
-            "detection": EmbeddedScenes(
-                source="embedded-scenes", size=128, train=1, val=1, test=IMAGES
-            )
-        },
+        datasets={"detection": scenes},
         tasks={"faster-rcnn": {"backbone": "small", "classes": 6}},
     )
     studies = [Study.model_validate(yaml.safe_load(text)) for text in (STUDY, PLAIN_STUDY)]
@@ -130,135 +132,121 @@ def make_plan(results: Path, scale_name: str = "tiny", seeds: list[int] | None =
         results=str(results),
         analysis=AnalysisSettings(resamples=40),
     )
-    return Plan(run, scale, {study.name: study for study in studies})
-
-
-def make_results(results: Path, scale_name: str = "tiny", seeds: list[int] | None = None) -> Path:
-    """Write a results folder as the jobs would and return ``results/<scale>``."""
-    plan = make_plan(results, scale_name, seeds)
-    plan.write()
-    generate(plan.scale.datasets["detection"], plan.root / "data/detection")
-    originals = _read_originals(plan.root / "data/detection/test.zip")
+    plan = Plan(run, scale, {study.name: study for study in studies})
+    write_files(plan)
+    generate(scenes, plan.root / "data/detection")
+    with zipfile.ZipFile(plan.root / "data/detection/test.zip") as opened:
+        originals = {
+            Path(name).stem: Image.open(io.BytesIO(opened.read(name))).convert("RGB")
+            for name in opened.namelist()
+        }
     truth = read_json(plan.root / "data/detection/instances_test.json")["annotations"]
-    for point in plan.summary()["points"]:
-        folder = plan.root / "runs" / point["key"]
-        if point["trained"]:
-            write_json(folder / "run.json", _run(point["key"]))
-        sizes, psnrs = _encode(plan.root, point, originals)
-        _evaluate(folder, point, sizes, psnrs, truth)
+    for point in summary(plan).points:
+        folder = plan.root / "runs" / point.key
+        if point.trained:
+            write_json(folder / "run.json", RUN | {"key": point.key})
+        bits, psnr = encode(plan.root, point, originals)
+        evaluate(folder, point, list(originals), bits, psnr)
+        if point.task == "faster-rcnn":
+            detect(folder, point, list(originals), truth)
     analyse_run(plan.root)
     return plan.root
 
 
-def _read_originals(archive: Path) -> dict[str, Image.Image]:
-    with zipfile.ZipFile(archive) as opened:
-        return {
-            Path(name).stem: Image.open(io.BytesIO(opened.read(name))).convert("RGB")
-            for name in opened.namelist()
-        }
+RUN: dict[str, Any] = {
+    "status": "finished",
+    "started": 1_600_000_000.0,
+    "finished": 1_600_000_100.0,
+    "steps": 40,
+    "steps_done": 40,
+    "cpu_seconds": 12.5,
+    "wall_seconds": 100.0,
+    "dataset": {"role": "detection", "name": "embedded-scenes", "digest": "feedc0ffee" * 6},
+    "environment": ENVIRONMENT,
+    "error": None,
+}
 
 
-def _run(key: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "status": "finished",
-        "started": 1_600_000_000.0,
-        "finished": 1_600_000_100.0,
-        "steps": 40,
-        "steps_done": 40,
-        "cpu_seconds": 12.5,
-        "wall_seconds": 100.0,
-        "dataset": {"role": "detection", "name": "embedded-scenes", "digest": "feedc0ffee" * 6},
-        "environment": ENVIRONMENT,
-        "error": None,
-    }
-
-
-def _encode(
-    root: Path, point: dict[str, Any], originals: dict[str, Image.Image]
+def encode(
+    root: Path, point: PointSummary, originals: dict[str, Image.Image]
 ) -> tuple[list[int], list[float]]:
     """Write the decoded images of a point; return bits and PSNR of each image."""
-    if point["encoding"] is None:
-        pixels = [image.width * image.height for image in originals.values()]
-        return [24 * count for count in pixels], [float("nan")] * len(pixels)
-    sizes, psnrs = [], []
+    if point.encoding is None:
+        return [24 * image.width * image.height for image in originals.values()], [np.nan] * IMAGES
+    sizes, psnr = [], []
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         for name, image in originals.items():
-            coded = io.BytesIO()
-            image.save(coded, "JPEG", quality=QUALITIES[point["rate_index"]])
+            coded, png = io.BytesIO(), io.BytesIO()
+            image.save(coded, "JPEG", quality=QUALITIES[point.rate_index])
             decoded = Image.open(coded).convert("RGB")
             error = np.mean((np.asarray(decoded, float) - np.asarray(image, float)) ** 2)
-            sizes.append(8 * len(coded.getvalue()))
-            psnrs.append(float(10 * np.log10(255**2 / error)))
-            png = io.BytesIO()
+            sizes.append(8 * len(coded.getvalue()) // (1 if point.codec == "jpeg" else 2))
+            psnr.append(float(10 * np.log10(255**2 / error)))
             decoded.save(png, "PNG")
             opened.writestr(f"{name}.png", png.getvalue())
-    write_bytes(root / "encoded" / point["encoding"] / "decoded.zip", archive.getvalue())
-    return sizes, psnrs
+    write_bytes(root / "encoded" / point.encoding / "decoded.zip", archive.getvalue())
+    return sizes, psnr
 
 
-def _evaluate(
-    folder: Path,
-    point: dict[str, Any],
-    sizes: list[int],
-    psnrs: list[float],
-    truth: list[dict[str, Any]],
+def evaluate(
+    folder: Path, point: PointSummary, ids: list[str], bits: list[int], psnr: list[float]
 ) -> None:
-    ids = sorted({entry["image_id"] for entry in truth} | set(range(3_000_000, 3_000_000 + IMAGES)))
-    learned = point["codec"] not in ("jpeg", "uncoded")
-    bits = np.array(sizes) // (2 if learned else 1)
+    """Write the records of a point; the first image of a learned codec fails its round trip."""
+    learned, coded = point.codec not in ("jpeg", "uncoded"), point.encoding is not None
+    implementation = "test"
+    if point.codec == "jpeg" and point.rate_value is not None:
+        quality = point.rate_value
+        implementation = (
+            f"Pillow 13.0.0, libjpeg 3.1, quality {quality:g}, intra QP {quality - 3:g}"
+        )
     table = pd.DataFrame(
-        {name: point[name] for name in LABELS}
+        {name: getattr(point, name) for name in LABELS}
         | {
             "dataset": "detection",
             "split": "test",
-            "image_id": [str(i) for i in ids],
+            "image_id": ids,
             "pixels": 128 * 128,
             "pixels_coded": 128 * 128,
             "bits": bits,
-            "bits_estimated": bits * 0.98 if learned else np.nan,
-            "psnr": psnrs,
-            "psnr_ycbcr": np.array(psnrs) + 1,
-            "ms_ssim": 0.9 if point["encoding"] else np.nan,
-            "encode_s": 0.1 if point["encoding"] else np.nan,
-            "decode_s": 0.02 + 0.01 * point["rate_index"] if point["encoding"] else np.nan,
-            "reconstruct_s": float("nan"),
-            "roundtrip_ok": [point["rate_index"] != 0 or not learned] + [True] * (IMAGES - 1),
-            "implementation": _implementation(point),
+            "bits_estimated": np.array(bits) * 0.98 if learned else np.nan,
+            "psnr": psnr,
+            "psnr_ycbcr": np.array(psnr) + 1,
+            "ms_ssim": 0.9 if coded else np.nan,
+            "encode_s": 0.1 if coded else np.nan,
+            "decode_s": 0.02 + 0.01 * point.rate_index if coded else np.nan,
+            "reconstruct_s": np.nan,
+            "roundtrip_ok": [point.rate_index != 0 or not learned] + [True] * (IMAGES - 1),
+            "implementation": implementation,
         }
     )
     write_records(folder / "records.parquet", table)
-    write_json(
-        folder / "evaluate.json",
-        {
-            "key": point["key"],
-            "cpu_seconds": 2.5,
-            "environment": ENVIRONMENT,
-            "dataset": {"role": "detection", "digest": "feedc0ffee" * 6},
-            "complexity": {
-                "parameters": {
-                    "codec": 5_000_000 + 10_000 * point["rate_index"] if learned else None,
-                    "task": 41_000_000 if point["task"] == "faster-rcnn" else None,
-                },
-                "macs_per_pixel": {
-                    "encode": 40_500.0 if learned else None,
-                    "decode": 50_000.0 if learned else None,
-                    "reconstruct": None,
-                    "task": 260_000.0 if point["task"] == "faster-rcnn" else None,
-                },
-            },
+    task = point.task == "faster-rcnn"
+    complexity = {
+        "parameters": {
+            "codec": 5_000_000 + 10_000 * point.rate_index if learned else None,
+            "task": 41_000_000 if task else None,
         },
-    )
-    if point["task"] != "faster-rcnn":
-        return
+        "macs_per_pixel": {
+            "encode": 40_500.0 if learned else None,
+            "decode": 50_000.0 if learned else None,
+            "reconstruct": None,
+            "task": 260_000.0 if task else None,
+        },
+    }
+    written = {name: RUN[name] for name in ("environment", "dataset")}
+    written |= {"key": point.key, "cpu_seconds": 2.5, "complexity": complexity}
+    write_json(folder / "evaluate.json", written)
+
+
+def detect(folder: Path, point: PointSummary, ids: list[str], truth: list[dict[str, Any]]) -> None:
+    """Write statistics and detections of a point: the true boxes, some with a low score."""
     accuracy = 0.45
-    if point["encoding"]:
-        accuracy = 0.15 + 0.08 * point["rate_index"] + GAINS.get(point["variant"], 0.06)
-    noise = np.random.default_rng(1).normal(0, 0.03, IMAGES)
-    values = {"box_map": accuracy + noise, "box_map50": accuracy + 0.1 + noise}
-    values["box_map75"] = accuracy - 0.05 + noise
-    statistics = MeanStatistics(np.array(ids), values)
+    if point.encoding:
+        accuracy = 0.15 + 0.08 * point.rate_index + GAINS.get(point.variant, 0.06)
+    box_map = accuracy + np.random.default_rng(1).normal(0, 0.03, IMAGES)
+    values = {"box_map": box_map, "box_map50": box_map + 0.1, "box_map75": box_map - 0.05}
+    statistics = MeanStatistics(np.array([int(name) for name in ids]), values)
     save_statistics(folder / "statistics-box.npz", statistics)
     detections = [
         {name: entry[name] for name in ("image_id", "category_id", "bbox")}
@@ -266,13 +254,6 @@ def _evaluate(
         for entry in truth
     ]
     (folder / "predictions.json").write_text(json.dumps(detections))
-
-
-def _implementation(point: dict[str, Any]) -> str:
-    if point["codec"] != "jpeg":
-        return "test"
-    quality = point["rate_value"]
-    return f"Pillow 13.0.0, libjpeg 3.1, quality {quality:g}, intra QP {quality - 3:g}"
 
 
 MakeResults = Callable[..., Path]
@@ -284,52 +265,60 @@ def made_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_results(tmp_path_factory.mktemp("made"))
 
 
+@pytest.fixture(scope="session")
+def results(made_results: Path) -> Results:
+    """Its content."""
+    return load_results(made_results)
+
+
 @pytest.fixture
 def root(made_results: Path, tmp_path: Path) -> Path:
-    """A results folder of this test alone."""
+    """A results folder that the test may change."""
     copy = Path(shutil.copytree(made_results, tmp_path / "moved"))
-    unlisted(copy)
+    unsealed(copy)
     return copy
 
 
-def unlisted(root: Path) -> None:
-    """Forget the checksums of a results folder whose files a test is about to change."""
+def unsealed(root: Path) -> None:
+    """Remove the checksums of a results folder whose files a test is about to change."""
     for name in ("plan.sha256", "tables/tables.sha256"):
         (root / name).unlink(missing_ok=True)
+
+
+# Builds the report of a folder and notes which modules were loaded before and after.
+BUILD = """
+import sys
+from pathlib import Path
+from icmbench.report import build_report, expected_outputs
+before = list(sys.modules)
+root = Path(sys.argv[1])
+build_report(root)
+(root / "modules").write_text(" ".join(before) + "\\n" + " ".join(sys.modules))
+"""
 
 
 @pytest.fixture(scope="session")
 def built(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with its report, which is never changed."""
     root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("built") / "tiny"))
-    build_report(root)
+    subprocess.run([sys.executable, "-c", BUILD, str(root)], check=True)
     return root
 
 
 @pytest.fixture(scope="session")
 def comparable(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same results as of a whole data set with published curves, and the report."""
+    """The same results, labelled as a whole data set with published curves, and the report."""
     root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("comparable") / "tiny"))
-    plan = read_json(root / "plan.json")
+    unsealed(root)
     scenes = root / "data/detection"
     with zipfile.ZipFile(scenes / "test.zip") as archive:
         archive.extractall(scenes / "images")
+    split = {"images": "images", "annotations": "instances_test.json"}
+    plan = read_json(root / "plan.json")
     plan["datasets"]["detection"] |= {
-        "source": "catalogue",
-        "name": "kodak",
         "folder": str(scenes),
-        "allow_subset": False,
-        "short_side": None,
-        "splits": {
-            "test": {
-                "images": "images",
-                "annotations": "instances_test.json",
-                "layout": None,
-                "limit": None,
-            }
-        },
+        "settings": {"source": "catalogue", "name": "kodak", "splits": {"test": split}},
     }
-    unlisted(root)
     write_json(root / "plan.json", plan)
     analyse_run(root)
     build_report(root)

@@ -119,8 +119,9 @@ def test_own_codec_bitstreams_are_real(run: Path) -> None:
 @pytest.mark.slow
 def test_own_codec_is_in_the_report(run: Path) -> None:
     pages = "".join(p.read_text() for p in (run / "results/smoke/report").glob("**/*.html"))
-    for text in ("A codec and a task of one", "Block DCT", "Tiny autoencoder", "edge_f1"):
+    for text in ("A codec and a task of one", "Block DCT", "Tiny autoencoder", "Edge F1 (%)"):
         assert text in pages
+    assert (run / "results/smoke/report/task-edges.html").is_file()  # the family of its metric
     assert (run / "results/smoke/report/figures/own-rate-edge_f1.svg").stat().st_size > 1000
 
 

@@ -19,15 +19,12 @@ of your own registers its entries in the same way: list it under ``modules`` in 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from icmbench.errors import UserError, unknown
 from icmbench.utils.models import Strict
-
-# Metrics that every codec has, whatever the task.
-PIXEL_METRICS = ("psnr", "psnr_ycbcr", "ms_ssim")
 
 DataKind = Literal["images", "features"]
 
@@ -109,7 +106,15 @@ class TaskEntry(_Entry):
     trains_codec: bool = False
 
 
-Entry = TypeVar("Entry", CodecEntry, TaskEntry)
+class Named(Protocol):
+    """An entry of a registry."""
+
+    @property
+    def name(self) -> str:
+        """The name that it is registered under."""
+
+
+Entry = TypeVar("Entry", bound=Named)
 
 
 class Registry(Generic[Entry]):
@@ -135,6 +140,10 @@ class Registry(Generic[Entry]):
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Iterate over the entries in the order of registration."""
+        return iter(self._entries.values())
 
     def names(self) -> list[str]:
         """Return the registered names, sorted."""

@@ -19,7 +19,7 @@ from icmbench.data.pointer import read_md5
 from icmbench.data.specs import FetchedImages
 from icmbench.errors import UserError
 from icmbench.jobs import PARTS
-from icmbench.registry import PIXEL_METRICS
+from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.utils.files import check_writable
 
 # A classical codec's job that may take longer than this is submitted alone.
@@ -222,18 +222,19 @@ class Workflow:
 
     def figures(self, suffix: str, pixels: bool) -> list[str]:
         """Return the report's figures of one format: of image quality, or of tasks."""
-        from icmbench.report.build import expected_outputs
+        from icmbench.report.outputs import FIGURES, figures
 
-        outputs = [
-            o
-            for o in expected_outputs(summary(self._plan).model_dump())
-            if o.endswith(f".{suffix}")
-        ]
         return [
-            f"{self.root}/{name}"
-            for name in outputs
-            if (name.partition("-rate-")[2].split(".")[0].split("-")[0] in PIXEL_METRICS) == pixels
+            f"{self.root}/{FIGURES}/{name}.{own}"
+            for name, metric, own in figures(summary(self._plan))
+            if own == suffix and (metric in PIXEL_METRICS) == pixels
         ]
+
+    def pages(self) -> list[str]:
+        """Return the report's pages, the entry page first."""
+        from icmbench.report.outputs import FOLDER, pages
+
+        return [f"{self.root}/{FOLDER}/{page}" for page in pages(summary(self._plan))]
 
     def targets(self) -> list[str]:
         """Return what ``rule all`` asks for."""

@@ -28,7 +28,7 @@
     view.signal("picked", [...(picked.get(group) ?? [])]).runAsync();
   }
 
-  // A button of a variant turns that one on or off; one of a study, all that stand beside it.
+  // The button of a variant toggles it; the button of a study toggles all its variants.
   function toggle(button) {
     const group = button.closest(".legend").dataset.group;
     const labels = picked.get(group) ?? new Set();

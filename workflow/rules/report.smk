@@ -21,7 +21,7 @@ rule report:
             category="Figures",
         ),
         page=report(
-            W.figures("html", pixels=False),  # all pages, the entry first
+            W.pages(),
             caption="../report/page.rst",
             category="Report",
         ),

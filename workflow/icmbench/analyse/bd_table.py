@@ -21,6 +21,7 @@ from icmbench.analyse.seeds import Sides, by_rate_index, seed_noise
 from icmbench.errors import UserError
 from icmbench.metrics.bd import BDResult, Method, bd_accuracy, bd_rate_pct
 from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
+from icmbench.metrics.catalogue import find_metric
 
 Floats = npt.NDArray[np.float64]
 Quantity = Literal["bd_rate_pct", "bd_accuracy_points"]
@@ -55,9 +56,6 @@ COLUMNS = [
     "accuracy_n_resamples_used",
 ]
 
-# Metrics whose unit is their own; all others lie in [0, 1] and are shown in percentage points.
-_OWN_UNIT = frozenset({"psnr", "psnr_ycbcr"})
-
 
 class Versus(NamedTuple):
     """One variant against its anchor.
@@ -84,16 +82,12 @@ class Curve:
     """
 
     rate: Floats  # (N,) bpp
-    quality: Floats  # (N,) percentage points or dB
+    quality: Floats  # (N,) percentage points, dB or the metric's own unit
     rate_samples: Floats  # (R, N)
     quality_samples: Floats  # (R, N)
     seeds: int
     left_out: int
-
-
-def quality_scale(metric: str) -> float:
-    """Return the factor from a metric's unit to that of ``bd_accuracy_points``: 100, or 1 (dB)."""
-    return 1.0 if metric in _OWN_UNIT else 100.0
+    sign: float  # -1.0 where a lower quality is better, else 1.0
 
 
 def curve_of(
@@ -103,7 +97,8 @@ def curve_of(
     by_rate = by_rate_index(points)
     seeds = max(len(runs) for runs in by_rate.values())
     resamples = points[0][1].rate_samples.size
-    scale = quality_scale(metric)
+    described = find_metric(metric)
+    scale = described.difference_factor
     columns: list[tuple[float, float, Floats, Floats]] = []
     for own in by_rate.values():
         runs = [run for _, run in own]
@@ -126,6 +121,7 @@ def curve_of(
         quality_samples=np.array([column[3] for column in columns]).reshape(-1, resamples).T,
         seeds=seeds,
         left_out=len(by_rate) - len(columns),
+        sign=described.sign,
     )
 
 
@@ -133,12 +129,13 @@ def measured_bd(
     quantity: Quantity, anchor: Curve, test: Curve, method: Method
 ) -> tuple[BDResult, Floats]:
     """Return a BD metric and its resamples, (R,): all NaN where the metric is."""
-    curves = (anchor.rate, anchor.quality, test.rate, test.quality)
+    sign = anchor.sign  # a BD metric takes larger qualities as better
+    curves = (anchor.rate, sign * anchor.quality, test.rate, sign * test.quality)
     samples = (
         anchor.rate_samples,
-        anchor.quality_samples,
+        sign * anchor.quality_samples,
         test.rate_samples,
-        test.quality_samples,
+        sign * test.quality_samples,
     )
     if quantity == "bd_rate_pct":
         result, resampled = bd_rate_pct(*curves, method=method), bd_rate_pct_resampled

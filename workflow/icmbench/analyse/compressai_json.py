@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from icmbench.analyse.points import Evaluation, PointFiles
 from icmbench.errors import UserError
+from icmbench.metrics.catalogue import find_metric
 from icmbench.utils.files import read_json, write_json
-
-_NAMES = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim-rgb"}
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,6 @@ class PublishedCurve:
     results: dict[str, npt.NDArray[np.float64]]
 
 
-def result_key(metric: str) -> str:
-    """Return CompressAI's key for a metric of ours: ``psnr-rgb``, ``ms-ssim-rgb``, ``box-map``."""
-    return _NAMES.get(metric, metric.replace("_", "-"))
-
-
 def variant_curve(points: Sequence[tuple[PointFiles, Evaluation]]) -> dict[str, object]:
     """Return the JSON value of one variant's points, sorted by bpp, seeds averaged.
 
@@ -56,18 +50,19 @@ def variant_curve(points: Sequence[tuple[PointFiles, Evaluation]]) -> dict[str, 
         row: dict[str, float | None] = {"bpp": float(np.mean([run.rates["bpp"] for run in runs]))}
         for metric in metrics:
             mean = float(np.mean([run.values.get(metric, math.nan) for run in runs]))
-            row[result_key(metric)] = mean if math.isfinite(mean) else None
+            row[find_metric(metric).json_key] = mean if math.isfinite(mean) else None
         rows.append(row)
     rows.sort(key=lambda row: row["bpp"] or 0.0)
     seeds = len({point.seed for point, _ in points})
     images = len(points[0][1].image_ids)
+    keys = ["bpp", *(find_metric(metric).json_key for metric in metrics)]
     return {
         "name": first.variant,
         "description": (
             f"{first.study}: codec {first.codec}, task {first.task}, mode {first.mode}; {images} "
             f"images, {seeds} seed(s) averaged; bpp = all bits of the bitstreams / all pixels"
         ),
-        "results": {key: [row[key] for row in rows] for key in ["bpp", *map(result_key, metrics)]},
+        "results": {key: [row[key] for row in rows] for key in keys},
     }
 
 

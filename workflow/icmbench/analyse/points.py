@@ -14,7 +14,7 @@ from icmbench.analyse import bootstrap
 from icmbench.errors import UserError
 from icmbench.evaluate.records import bits_per_pixel, read_records
 from icmbench.evaluate.statistics import MeanStatistics, Statistics, load_statistics
-from icmbench.registry import PIXEL_METRICS
+from icmbench.metrics.catalogue import PIXEL_METRICS
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from icmbench.analyse.compressai_json import read_curve, result_key
+from icmbench.analyse.compressai_json import read_curve
 from icmbench.config.study import published_path
 from icmbench.metrics.bd import Method, bd_rate_pct
-from icmbench.registry import PIXEL_METRICS
+from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 
 #: One row for each published curve, metric and ``what``:
 #:
@@ -165,7 +165,7 @@ def _measured(curves: pd.DataFrame, study: str, variant: str | None, metric: str
 def _published(file: str, metric: str) -> Points:
     """Return a published curve; no points where it lacks the metric."""
     results = read_curve(published_path(file)).results
-    quality = results.get(result_key(metric), np.full(results["bpp"].size, math.nan))
+    quality = results.get(find_metric(metric).json_key, np.full(results["bpp"].size, math.nan))
     known = np.isfinite(quality)
     return results["bpp"][known], quality[known]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icmbench import __version__
-from icmbench.registry import PIXEL_METRICS
+from icmbench.metrics.catalogue import PIXEL_METRICS
 
 AddVerb = Callable[[str, str], argparse.ArgumentParser]
 

@@ -21,10 +21,9 @@ from icmbench.data.images import list_images, read_image
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec, timed_encode
 from icmbench.jobs import ClassicalSpec
+from icmbench.metrics.catalogue import find_metric
 from icmbench.metrics.pixels import quality
 from icmbench.utils.workers import worker_pool
-
-_KEYS = {"psnr": "psnr-rgb", "psnr_ycbcr": "psnr-ycbcr-611", "ms_ssim": "ms-ssim-rgb"}
 
 
 def rate_distortion(
@@ -129,7 +128,7 @@ def _averaged(
 ) -> dict[str, Any]:
     by_rate = [[row for row in rows if row["rate"] == rate] for rate in rates]
     by_rate.sort(key=lambda own: float(np.mean([row["bpp"] for row in own])))
-    names = {"bpp": "bpp", **{name: _KEYS[name] for name in metrics}}
+    names = {"bpp": "bpp", **{name: find_metric(name).json_key for name in metrics}}
     names |= {name: name for name in ("encoding_time", "decoding_time", "rate")}
     text = open_codec(settings.model_copy(update={"rate": rates[0]})).describe()
     return {

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from icmbench.metrics.catalogue import find_metric
 from icmbench.utils.models import Strict
 
 Expect = Literal["above", "below", "not-below", "not-above", "equal"]
@@ -18,9 +19,6 @@ BdQuantity = Literal["bd_rate_pct", "bd_accuracy_points"]
 
 #: The rate itself, which every operating point has beside its metrics.
 RATE = "bpp"
-
-# Metrics whose unit is dB; all others lie in [0, 1] and differ by percentage points.
-DECIBEL = frozenset({"psnr", "psnr_ycbcr"})
 
 
 class BdEffect(Strict):
@@ -200,15 +198,8 @@ def effect_unit(effect: BdEffect | AtRateEffect | PointEffect | CountEffect) -> 
         return "%" if effect.anchor else ""
     if isinstance(effect, BdEffect) and effect.quantity == "bd_rate_pct":
         return "%"
-    unit = metric_unit(effect.metric)
+    unit = find_metric(effect.metric).difference_unit
     return "%" if unit == "points" and effect.anchor is None else unit
-
-
-def metric_unit(metric: str) -> str:
-    """Return the unit in which values of a metric differ: ``points``, ``dB`` or ``bpp``."""
-    if metric == RATE:
-        return RATE
-    return "dB" if metric in DECIBEL else "points"
 
 
 def claim_variants(claim: Claim) -> list[str]:

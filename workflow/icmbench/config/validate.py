@@ -13,7 +13,8 @@ from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Training, Variant, Weights, published_path
 from icmbench.errors import UserError, unknown
 from icmbench.jobs import RateTarget
-from icmbench.registry import CODECS, PIXEL_METRICS, TASKS, Registry
+from icmbench.metrics.catalogue import PIXEL_METRICS
+from icmbench.registry import CODECS, TASKS, Registry
 from icmbench.utils.models import Strict
 
 

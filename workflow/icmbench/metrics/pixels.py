@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from icmbench.errors import UserError
-from icmbench.registry import PIXEL_METRICS
+from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.utils.images import RgbImage
 
 _MS_SSIM_MIN_SIDE = 161  # five scales with an 11-pixel window (Wang, Simoncelli, Bovik, 2003)

@@ -1,1 +1,27 @@
-"""The report: self-contained pages and their figures, built from a results folder."""
+"""The report of a run: static pages, figures and images. Importing this takes no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from icmbench.report.outputs import expected_outputs
+
+__all__ = ["build_report", "expected_outputs"]
+
+
+def build_report(root: Path) -> list[Path]:
+    """Write the report of a results folder and return the files written, sorted.
+
+    Writes the pages, ``report/*.html`` with ``index.html`` as entry (none makes a request),
+    ``report/figures/*.{svg,pdf,png}`` and ``report/images/*.png``. What is missing is stated on the
+    pages.
+
+    Args:
+        root: ``results/<scale>``, which must hold ``plan.json``.
+
+    Raises:
+        UserError: if ``plan.json`` is missing or a file is damaged.
+    """
+    from icmbench.report.pages import write_pages
+
+    return write_pages(Path(root))

@@ -1,17 +1,19 @@
-"""The claims of the papers and what became of them here."""
+"""The claims of the papers and their verdicts here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import pandas as pd
+
+from icmbench.config.study import Study
+from icmbench.metrics.catalogue import find_metric
 from icmbench.report.outputs import study_page
-from icmbench.report.results import Results, Row, is_number, read_rows
-from icmbench.report.style import VariantStyle, interval, metric_style, number, plain, signed
+from icmbench.report.results import Results, is_number, rows_of
+from icmbench.report.style import DASH, Styles, interval, number, plain, signed
 from icmbench.report.tables import FLAGS, Cell, Table, figure, text
-
-CLAIMS = "tables/claims.csv"
-PARTS = "tables/claims_parts.csv"
 
 #: Verdicts of the tables in the order of the page, with symbol and words.
 VERDICTS = {
@@ -21,19 +23,7 @@ VERDICTS = {
     "not run": ("\N{EM DASH}", "not run at this scale"),
 }
 
-_BOTH = (
-    *("study", "claim", "form", "verdict", "effect", "low", "high", "unit", "reason"),
-    *("variant", "anchor", "metric", "quantity", "at", "notes"),
-)
-_COLUMNS = {
-    CLAIMS: (
-        *_BOTH,
-        *("level", "expect", "threshold", "margin", "published", "scope", "sentence", "source"),
-    ),
-    PARTS: (*_BOTH, "side"),
-}
-
-Name = Callable[[str], str]
+Label = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -42,10 +32,10 @@ class ClaimPart:
 
     Attributes:
         table: verdict, effect and interval, threshold and the paper's number of each claim.
-        parts: what claims of several comparisons rest on, one table each.
+        parts: the evidence for claims of several comparisons, one table each.
         summary: how many claims have which verdict, in words.
-        scopes: what the verdicts hold for.
-        notes: what the study says of its claims.
+        scopes: the conditions under which the verdicts hold.
+        notes: of the study on its claims.
     """
 
     table: Table
@@ -55,203 +45,161 @@ class ClaimPart:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class ClaimRows:
-    """Rows of ``claims.csv`` and ``claims_parts.csv``, and what is missing, in sentences."""
-
-    claims: list[Row]
-    parts: list[Row]
-    missing: list[str]
-
-
-def load_claims(results: Results) -> ClaimRows:
-    """Read the tables of claims, where a study on the page states any.
-
-    Raises:
-        UserError: for a table without a column that the page needs.
-    """
-    plan = results.plan
-    if not any(plan["studies"][name].get("claims") for name in plan["run"]["studies"]):
-        return ClaimRows([], [], [])
-    missing: list[str] = []
-    claims, parts = (
-        read_rows(results.root / name, _COLUMNS[name], missing) for name in (CLAIMS, PARTS)
-    )
-    return ClaimRows(claims, parts, missing)
-
-
-def study_claims(
-    rows: ClaimRows, results: Results, study: str, styles: dict[str, VariantStyle]
-) -> ClaimPart | None:
-    """Return the claims of a study, or None where it states none or none is decided yet."""
-    stated = results.plan["studies"][study].get("claims", {})
-    mine = [row for row in rows.claims if row["study"] == study]
-    if not mine:
+def study_claims(results: Results, study: str, styles: Styles) -> ClaimPart | None:
+    """Return the claims of a study, or None if none is decided."""
+    claims = results.claims[results.claims["study"] == study]
+    if claims.empty:
         return None
-    name = _names(results, study, styles)
-    parts = []
-    for row in mine:
-        own = [r for r in rows.parts if r["study"] == study and r["claim"] == row["claim"]]
-        if len(own) > 1:
-            parts.append(_part_table(row, own, name))
-    notes = [f"{row['sentence']} {note}" for row in mine if (note := _note(stated, row))]
+    stated, label = results.studies[study].claims, _labels(results.studies[study], styles)
+    parts, notes = [], []
+    for claim in rows_of(claims):
+        rows = results.claims_parts
+        rows = rows[(rows["study"] == study) & (rows["claim"] == claim.claim)]
+        if len(rows) > 1:
+            parts.append(_part_table(claim.sentence, rows, label))
+        note = stated[claim.claim].note if claim.claim in stated else ""
+        notes += [f"{claim.sentence} {note}"] if note else []
     return ClaimPart(
-        table=_claim_table(mine, name, results.confidence),
+        table=_claim_table(claims, label, results.confidence),
         parts=parts,
-        summary=summary(mine),
-        scopes=list(dict.fromkeys(row["scope"] for row in mine if row["verdict"] != "not run")),
+        summary=summary(claims),
+        scopes=list(dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])),
         notes=notes,
     )
 
 
-def glance_table(rows: ClaimRows, results: Results) -> Table | None:
-    """Return the table of all claims for the front of the page, or None without claims."""
-    cells = []
-    for study in results.plan["run"]["studies"]:
-        mine = [row for row in rows.claims if row["study"] == study]
-        for place, row in enumerate(mine):
-            page = f"{study_page(study)}#{study}-claims"
-            head = [Cell(study, "head", len(mine), link=page)] if place == 0 else []
-            cells.append([*head, text(row["sentence"]), verdict_cell(row), _effect(row)])
-    if not cells:
-        return None
-    columns = ["Study", "Claim of the paper", "Verdict here", "Measured effect"]
-    return Table(
-        "All claims at a glance; the page of each study says what was compared and what the "
-        "verdict holds for.",
-        columns,
-        cells,
-        rows.claims,
-    )
-
-
-def summary(rows: list[Row]) -> str:
-    """Return how many claims have which verdict, e.g. ``2 supported, 1 inconclusive``."""
-    counts = {name: sum(row["verdict"] == name for row in rows) for name in VERDICTS}
-    return ", ".join(f"{counts[name]} {VERDICTS[name][1]}" for name in VERDICTS)
-
-
-def verdict_cell(row: Row) -> Cell:
-    """Return a verdict as symbol and words, with the reason where there is one."""
-    if row["verdict"] not in VERDICTS:  # a side of a difference
-        return text("\N{EN DASH}")
-    symbol, words = VERDICTS[row["verdict"]]
-    return text(f"{symbol} {words}", row["reason"])
-
-
-def _claim_table(rows: list[Row], name: Name, confidence: str) -> Table:
-    cells = [
-        [
-            Cell(row["sentence"], "head"),
-            verdict_cell(row),
-            _effect(row),
-            text(_compared(row, name), _remarks(row)),
-            text(_expected(row)),
-            figure(_amount(row["published"], row, is_difference=_is_difference(row))),
-            text(row["source"]),
-        ]
-        for row in rows
-    ]
-    columns = [
-        "Claim of the paper",
-        "Verdict here",
-        "Measured here",
-        "What was compared",
-        "Supported if",
-        "Published",
-        "Where the paper says so",
-    ]
-    caption = (
-        f"Claims of the paper, tested on the curves measured here. In brackets: the {confidence} "
-        "interval that decides. A claim of several comparisons shows the worst of them."
-    )
-    if any(100 * row["level"] != float(confidence.split()[0]) for row in rows):
-        caption = caption.replace(f"the {confidence} interval", "the interval")
-    return Table(caption, columns, cells, rows)
-
-
-def _part_table(claim: Row, parts: list[Row], name: Name) -> Table:
+def glance_table(results: Results) -> Table | None:
+    """Return the table of all claims for the entry page, or None without claims."""
     rows = []
-    for row in parts:
-        rows.append(
-            [
-                Cell(_compared(row, name), "head"),
-                verdict_cell(row),
-                _effect(row),
-                text(_remarks(row) or "none"),
-            ]
-        )
-    columns = ["What was compared", "Verdict", "Measured here", "Remarks"]
-    return Table(f"What “{claim['sentence']}” rests on.", columns, rows, parts)
+    for study in results.studies:
+        link = f"{study_page(study)}#{study}-claims"
+        for claim in rows_of(results.claims[results.claims["study"] == study]):
+            cells = [text(claim.sentence), verdict_cell(claim), _effect(claim)]
+            rows.append([Cell(study, "head", link=link), *cells])
+    if not rows:
+        return None
+    caption = (
+        "All claims. The page of each study shows what was compared and under which conditions the "
+        "verdict holds."
+    )
+    columns = ["Study", "Claim of the paper", "Verdict here", "Measured effect"]
+    return Table(caption, columns, rows, results.claims)
 
 
-def _remarks(row: Row) -> str:
-    """Return what the flags of a BD metric mean, in sentences."""
-    flags = [flag for flag in str(row["notes"]).split(";") if flag]
-    return "; ".join(dict.fromkeys(FLAGS.get(flag.split(":")[0], flag) for flag in flags))
+def summary(claims: pd.DataFrame) -> str:
+    """Return how many claims have which verdict, e.g. ``2 supported, 1 inconclusive``."""
+    counts = claims["verdict"].value_counts()
+    return ", ".join(f"{counts.get(name, 0)} {words}" for name, (_, words) in VERDICTS.items())
 
 
-def _names(results: Results, study: str, styles: dict[str, VariantStyle]) -> Name:
-    """Return a function from a variant to its label; one that was left out keeps its name."""
-    labels = {name: style.label for name, style in styles.items()}
-    stated = results.plan["studies"][study]["variants"]
-    return lambda variant: labels.get(variant) or stated.get(variant, {}).get("label", variant)
+def verdict_cell(row: Any) -> Cell:
+    """Return a verdict as symbol and words, with its reason if there is one."""
+    if row.verdict not in VERDICTS:  # one side of a difference
+        return text(DASH)
+    return text(" ".join(VERDICTS[row.verdict]), row.reason)
 
 
-def _note(stated: Row, row: Row) -> str:
-    return str(stated.get(row["claim"], {}).get("note", ""))
+def _claim_table(claims: pd.DataFrame, label: Label, confidence: str) -> Table:
+    rows = [
+        [
+            Cell(claim.sentence, "head"),
+            verdict_cell(claim),
+            _effect(claim),
+            text(_compared(claim, label), _remarks(claim)),
+            text(_expected(claim)),
+            figure(_amount(claim.published, claim)),
+            text(claim.source),
+        ]
+        for claim in rows_of(claims)
+    ]
+    columns = ["Claim of the paper", "Verdict here", "Measured here", "Comparison"]
+    columns += ["Supported if", "Published", "Source in the paper"]
+    level = float(confidence.split()[0])
+    bounds = "interval" if (100 * claims["level"] != level).any() else f"{confidence} interval"
+    caption = (
+        f"Claims of the paper, tested on the curves measured here; the {bounds} that decides is in "
+        "brackets. A claim of several comparisons shows the worst of them."
+    )
+    return Table(caption, columns, rows, claims)
 
 
-def _compared(row: Row, name: Name) -> str:
-    """Return in words what an effect is, e.g. ``Box mAP of J-FT minus T-FT at 0.1 bpp``."""
-    metric = row["metric"] if row["form"] == "count" else metric_style(row["metric"]).title
-    variant, anchor = name(row["variant"]), name(row["anchor"]) if row["anchor"] else ""
-    if row["form"] == "difference" and not row.get("side"):
+def _part_table(sentence: str, parts: pd.DataFrame, label: Label) -> Table:
+    rows = [
+        [
+            Cell(_compared(part, label), "head"),
+            verdict_cell(part),
+            _effect(part),
+            text(_remarks(part) or "none"),
+        ]
+        for part in rows_of(parts)
+    ]
+    columns = ["Comparison", "Verdict", "Measured here", "Remarks"]
+    return Table(f"Evidence for “{sentence}”", columns, rows, parts)
+
+
+def _remarks(row: Any) -> str:
+    """Return the meaning of the flags of a BD metric."""
+    flags = [flag.split(":")[0] for flag in str(row.notes).split(";") if flag]
+    return "; ".join(dict.fromkeys(FLAGS.get(flag, flag) for flag in flags))
+
+
+def _labels(study: Study, styles: Styles) -> Label:
+    """Return a function from a variant to its label; an excluded variant keeps its name."""
+    labels = {name: variant.label for name, variant in study.variants.items()}
+    labels |= {name: style.label for name, style in styles.items()}
+    return lambda variant: labels.get(variant, variant)
+
+
+def _compared(row: Any, label: Label) -> str:
+    """Return an effect in words, e.g. ``Box mAP of J-FT minus T-FT at 0.1 bpp``."""
+    metric = row.metric if row.form == "count" else find_metric(row.metric).title
+    variant, anchor = label(row.variant), label(row.anchor) if row.anchor else ""
+    side = getattr(row, "side", "")
+    if row.form == "difference" and not side:
         return f"First difference minus second, {metric}"
-    what = {
+    words = {
         "bd_rate_pct": f"BD-rate at equal {metric} of {variant} against {anchor}",
         "bd_accuracy_points": f"BD of {metric} at equal rate of {variant} against {anchor}",
         "difference": f"{metric} of {variant} minus {anchor}",
         "difference_pct": f"{metric} of {variant} relative to {anchor}",
         "value": f"{metric} of {variant}",
-    }[row["quantity"]]
-    if row["form"] == "trend":
-        what = f"Change of {metric} of {variant}"
-    side = {"first": "First: ", "second": "Second: "}.get(row.get("side", ""), "")
-    words = f"{side}{what}" + (f", {row['at']}" if row["at"] else "")
-    return words if len(words) < 2 else words[0].upper() + words[1:]
+    }[row.quantity]
+    if row.form == "trend":
+        words = f"Change of {metric} of {variant}"
+    words = {"first": "First: ", "second": "Second: "}.get(side, "") + words
+    words += f", {row.at}" if row.at else ""
+    return words[:1].upper() + words[1:]
 
 
-def _expected(row: Row) -> str:
-    """Return what supports a claim, e.g. ``above 0 points``."""
-    margin, unit = row["margin"], f" {row['unit']}" if row["unit"] else ""
-    threshold = row["threshold"]
-    if row["expect"] == "equal":
-        return f"within {plain(margin)}{unit} of {plain(threshold)}"
-    sign = {"above": 1, "not-above": 1, "below": -1, "not-below": -1}[row["expect"]]
-    bound = number(threshold + sign * margin, 6).rstrip("0").rstrip(".")
-    words = {"above": "above", "below": "below", "not-below": "at least", "not-above": "at most"}
-    return f"{words[row['expect']]} {bound}{unit}"
+def _expected(row: Any) -> str:
+    """Return the condition that supports a claim, e.g. ``above 0 points``."""
+    unit = f" {row.unit}" if row.unit else ""
+    if row.expect == "equal":
+        return f"within {plain(row.margin)}{unit} of {plain(row.threshold)}"
+    words, sign = {
+        "above": ("above", 1),
+        "not-above": ("at most", 1),
+        "below": ("below", -1),
+        "not-below": ("at least", -1),
+    }[row.expect]
+    bound = number(row.threshold + sign * row.margin, 6).rstrip("0").rstrip(".")
+    return f"{words} {bound}{unit}"
 
 
-def _is_difference(row: Row) -> bool:
-    return bool(row["quantity"] != "value")
+def _effect(row: Any) -> Cell:
+    bounds = "" if row.form == "count" else interval(row.low, row.high, _digits(row))
+    return figure(_amount(row.effect, row), bounds)
 
 
-def _effect(row: Row) -> Cell:
-    bounds = interval(row["low"], row["high"], _digits(row))
-    shown = _amount(row["effect"], row, is_difference=_is_difference(row))
-    return figure(shown, bounds if row["form"] != "count" else "")
-
-
-def _amount(value: float, row: Row, *, is_difference: bool) -> str:
+def _amount(value: float, row: Any) -> str:
+    """Return a number in the claim's unit; a difference has a sign."""
     if not is_number(value):
-        return number(None, 0)
-    unit = f" {row['unit']}" if row["unit"] else ""
-    if is_difference:
-        return signed(value, _digits(row), unit)
-    return number(value, _digits(row)) + unit
+        return DASH
+    unit = f" {row.unit}" if row.unit else ""
+    if row.quantity == "value":
+        return number(value, _digits(row)) + unit
+    return signed(value, _digits(row), unit)
 
 
-def _digits(row: Row) -> int:
-    return {"%": 1, "points": 2, "dB": 2, "bpp": 4}.get(row["unit"], 0)
+def _digits(row: Any) -> int:
+    return {"%": 1, "points": 2, "dB": 2, "bpp": 4}.get(row.unit, 0)

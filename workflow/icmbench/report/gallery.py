@@ -1,36 +1,41 @@
-"""Decoded images side by side at about equal rate, with what the task network found in them."""
+"""Decoded images at about equal rate, with the detections and parsing maps of the task network."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from icmbench.config.study import VisualComparison
+from icmbench.config.summary import PointSummary
+from icmbench.data.dataset import Split
+from icmbench.data.images import read_image
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import Archives, open_decoded
-from icmbench.registry import PIXEL_METRICS, TASKS
+from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
+from icmbench.registry import TASKS
 from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes
 from icmbench.report.outputs import IMAGES
-from icmbench.report.results import Results, Row
-from icmbench.report.style import VariantStyle, metric_style, number
-from icmbench.report.test_images import Originals, read_decoded, sort_ids
-from icmbench.utils.files import read_json, write_bytes
+from icmbench.report.results import Results
+from icmbench.report.style import Style, Styles, number, shown
+from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
 PAGE_BYTES = 6_000_000  # of images embedded in one page
-_UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile, UserError)
+_UNREADABLE = (OSError, ValueError, KeyError, UserError)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image on the page: its address (a data URI), its words and its lines of figures."""
+    """One image on the page: its address (a data URI), its texts and its lines of numbers."""
 
     uri: str
     title: str
@@ -40,23 +45,28 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-    """One image specification of a study: rows of tiles, one or two rows per image.
+    """One visual comparison of a study.
 
-    ``boxes`` says whether the images have objects to be found, ``maps`` the classes that the
-    colours of parsing maps stand for.
+    Attributes:
+        title: of the comparison.
+        bpp: rate at which the variants are shown.
+        rows: label and tiles; one row for each image, one more for its parsing maps.
+        missing: what cannot be shown, in sentences.
+        boxes: whether the images have objects to be detected.
+        maps: classes that the colours of parsing maps stand for.
     """
 
     title: str
     bpp: float
     rows: list[tuple[str, list[Tile]]]
     missing: list[str]
-    boxes: bool
+    boxes: bool = False
     maps: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
 class GalleryMaker:
-    """Makes the galleries of a page and counts what they embed.
+    """Makes the galleries of a report and counts what a page embeds.
 
     Attributes:
         results: the results folder.
@@ -68,117 +78,97 @@ class GalleryMaker:
     files: list[Path] = field(default_factory=list)
     embedded: int = 0
 
-    def galleries(self, study: str, styles: dict[str, VariantStyle]) -> list[Gallery]:
+    def galleries(self, study: str, styles: Styles) -> list[Gallery]:
         """Return the galleries of a study; writes every image to ``report/images`` as well."""
         self.embedded = 0
-        specifications = self.results.plan["studies"][study]["visual_comparisons"]
+        comparisons = self.results.studies[study].visual_comparisons
         return [
-            self._gallery(study, place, specification, styles)
-            for place, specification in enumerate(specifications)
+            self._gallery(f"{study}-{place}", study, comparison, styles)
+            for place, comparison in enumerate(comparisons)
         ]
 
     def _gallery(
-        self, study: str, place: int, specification: Row, styles: dict[str, VariantStyle]
+        self, name: str, study: str, comparison: VisualComparison, styles: Styles
     ) -> Gallery:
-        missing: list[str] = []
-        shown: list[_Shown] = []
-        for variant in specification["variants"]:
-            point = nearest_point(self.results, study, variant, specification["bpp"])
+        gallery = Gallery(comparison.title, comparison.bpp, [], [])
+        shown_points: list[_ShownPoint] = []
+        for variant in comparison.variants:
+            label = styles[variant].label
+            point = nearest_point(self.results, study, variant, comparison.bpp)
             if point is None:
-                missing.append(f"{styles[variant].label} has no measured operating point.")
+                gallery.missing.append(f"{label} has no measured operating point.")
                 continue
             try:
-                one = _Shown(self.results, point, styles[variant])
+                one = _ShownPoint(self.results, point, styles[variant])
             except _UNREADABLE as error:
-                missing.append(f"{styles[variant].label}: cannot be shown ({error}).")
+                gallery.missing.append(f"{label} cannot be shown: {error}.")
                 continue
-            if one.is_blind:
-                missing.append(
-                    f"{styles[variant].label}: its task reads features, and no image is decoded."
-                )
-                continue
-            shown.append(one)
-        title, bpp = specification["title"], specification["bpp"]
-        if not shown:
-            return Gallery(title, bpp, [], missing, boxes=False)
+            if one.has_images or one.has_maps:
+                shown_points.append(one)
+            else:
+                gallery.missing.append(f"{label}: its task reads features; no image is decoded.")
+        if not shown_points:
+            return gallery
         try:
-            originals = Originals(self.results, shown[0].point["dataset"])
+            images = TestImages(self.results, shown_points[0].point.dataset)
         except _UNREADABLE as error:
-            missing.append(f"The original images cannot be read ({error}).")
-            return Gallery(title, bpp, [], missing, boxes=False)
-        mapped = [one for one in shown if one.has_maps]
-        names = originals.parsing_names if mapped else ()
-        gallery = Gallery(title, bpp, [], missing, originals.annotated, names)
-        for image_id in shown[0].image_ids(originals)[: specification["images"]]:
+            gallery.missing.append(f"The original images cannot be read: {error}.")
+            return gallery
+        mapped = [one for one in shown_points if one.has_maps]
+        maps = images.parsing_names if mapped else ()
+        gallery = replace(gallery, boxes=images.annotated, maps=maps)
+        for image_id in shown_points[0].image_ids(images)[: comparison.images]:
             if self.embedded > PAGE_BYTES:
-                missing.append("Further images are left out to keep the page small.")
+                gallery.missing.append("Further images are left out to keep the page small.")
                 break
-            stem = f"{study}-{place}-{image_id}"
+            stem = f"{name}-{image_id}"
             try:
-                tiles = [self._original(originals, image_id, stem)]
-                tiles.extend(
-                    self._decoded(one, originals, image_id, f"{stem}-{number_}")
-                    for number_, one in enumerate(shown, 1)
+                tiles = [self._original(images, image_id, stem)]
+                tiles += [
+                    self._decoded(one, images, image_id, f"{stem}-{place}")
+                    for place, one in enumerate(shown_points, 1)
                     if one.has_images
-                )
-                maps = self._maps(mapped, originals, image_id, f"{stem}-map")
+                ]
+                parsing = self._maps(mapped, images, image_id, f"{stem}-map")
             except CannotWrite:
-                raise  # no fault of the image's
+                raise  # not a fault of the image
             except _UNREADABLE as error:
-                missing.append(f"Image {image_id} cannot be shown ({error}).")
+                gallery.missing.append(f"Image {image_id} cannot be shown: {error}.")
                 continue
             gallery.rows.append((image_id, tiles))
-            if maps:
-                gallery.rows.append((f"{image_id}, parsing maps", maps))
+            if parsing:
+                gallery.rows.append((f"{image_id}, parsing maps", parsing))
         return gallery
 
+    def _original(self, images: TestImages, image_id: str, stem: str) -> Tile:
+        boxes = images.boxes(image_id)
+        lines = ["24 bpp", *(["boxes: ground truth"] if boxes else [])]
+        drawn = annotated(images.image(image_id), boxes, images.size(image_id))
+        return self._saved(drawn, "Original", _words(boxes), lines, stem)
+
+    def _decoded(self, one: _ShownPoint, images: TestImages, image_id: str, stem: str) -> Tile:
+        found = [box for box in one.boxes(image_id, images) if (box.score or 0) >= MIN_SCORE]
+        drawn = annotated(one.image(image_id, images), found, images.size(image_id))
+        lines = [*one.image_lines(image_id), one.point_line()]
+        return self._saved(drawn, one.style.label, _words(found), lines, stem)
+
     def _maps(
-        self, mapped: list[_Shown], originals: Originals, image_id: str, stem: str
+        self, mapped: list[_ShownPoint], images: TestImages, image_id: str, stem: str
     ) -> list[Tile]:
-        """Return the parsing maps found in an image, after the true one."""
+        """Return the predicted parsing maps of an image, after the true one."""
+        words = "parsing map"
         tiles = []
-        for number_, one in enumerate(mapped, 1):
+        for place, one in enumerate(mapped, 1):
             found = one.parsing(image_id)
             if found is not None:
-                lines = ["parsing map", one.point_figures("miou")]
-                place = f"{stem}-{number_}"
-                tiles.append(self._saved(coloured_map(found), one.style.label, "", lines, place))
-        truth = originals.parsing(image_id)
+                lines = [words, one.point_line("miou")]
+                drawn = coloured_map(found)
+                tiles.append(self._saved(drawn, one.style.label, words, lines, f"{stem}-{place}"))
+        truth = images.parsing(image_id)
         if tiles and truth is not None:
             drawn = coloured_map(truth)
-            tiles.insert(0, self._saved(drawn, "Ground truth", "", ["parsing map"], f"{stem}-0"))
+            tiles.insert(0, self._saved(drawn, "Ground truth", words, [words], f"{stem}-0"))
         return tiles
-
-    def _original(self, originals: Originals, image_id: str, stem: str) -> Tile:
-        boxes = originals.boxes(image_id)
-        lines = ["24 bpp"]
-        if boxes:
-            lines.append("boxes: ground truth")
-        image = originals.image(image_id)
-        return self._tile(image, boxes, originals.size(image_id), "Original", lines, stem)
-
-    def _decoded(self, one: _Shown, originals: Originals, image_id: str, stem: str) -> Tile:
-        image = one.image(image_id, originals)
-        boxes = [
-            box
-            for box in one.boxes(image_id, originals)
-            if box.score is not None and box.score >= MIN_SCORE
-        ]
-        lines = [*one.image_figures(image_id), one.point_figures()]
-        size = originals.size(image_id)
-        return self._tile(image, boxes, size, one.style.label, lines, stem)
-
-    def _tile(
-        self,
-        image: Image.Image,
-        boxes: list[Box],
-        native: tuple[int, int],
-        title: str,
-        lines: list[str],
-        stem: str,
-    ) -> Tile:
-        words = ", ".join(box.text for box in boxes)
-        return self._saved(annotated(image, boxes, native), title, words, lines, stem)
 
     def _saved(
         self, drawn: Image.Image, title: str, words: str, lines: list[str], stem: str
@@ -189,122 +179,191 @@ class GalleryMaker:
         self.files.append(path)
         uri = page_uri(drawn, content)
         self.embedded += len(uri)
-        kind = lines[0] if lines[0] == "parsing map" else ""
-        described = ", ".join(part for part in (title, kind, words) if part)
+        described = f"{title}, {words}" if words else title
         return Tile(uri, title, described, [line for line in lines if line])
 
 
-def nearest_point(results: Results, study: str, variant: str, bpp: float) -> Row | None:
+def _words(boxes: list[Box]) -> str:
+    return ", ".join(box.text for box in boxes)
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def nearest_point(results: Results, study: str, variant: str, bpp: float) -> PointSummary | None:
     """Return the measured operating point of a variant whose rate is nearest to ``bpp``.
 
-    Distance is that of logarithms; of equal rates the first seed is taken.
+    The distance is that of logarithms; of equal rates the first seed is taken.
     """
-    rates = {
-        (row["rate_index"], row["seed"]): row["bpp"] for row in results.variant_rows(study, variant)
-    }
-    points = [
-        point
-        for point in results.points(study, variant)
-        if (point["rate_index"], point["seed"]) in rates
-    ]
-    return min(
-        points,
-        key=lambda p: abs(math.log(rates[p["rate_index"], p["seed"]] / bpp)),
-        default=None,
-    )
+
+    def distance(point: PointSummary) -> float:
+        return abs(math.log(next(iter(results.measured(point).values())).bpp / bpp))
+
+    points = [point for point in results.points(study, variant) if results.measured(point)]
+    return min(points, key=distance, default=None)
 
 
-class _Shown:
+class _ShownPoint:
     """One variant at one operating point, as a gallery shows it."""
 
-    def __init__(self, results: Results, point: Row, style: VariantStyle) -> None:
+    def __init__(self, results: Results, point: PointSummary, style: Style) -> None:
         self.point, self.style = point, style
-        self._records = results.images_of(point)
-        self._rows = results.rows_of(point)
+        self._results = results
         self._decoded: Archives | None = None
-        self._reads_features = TASKS[point["task"]].input_kind == "features"
-        if point["encoding"] is not None and not self._reads_features:
-            self._decoded = open_decoded(results.root / "encoded" / point["encoding"])
+        self._reads_features = TASKS[point.task].input_kind == "features"
+        if point.encoding is not None and not self._reads_features:
+            self._decoded = open_decoded(results.root / "encoded" / point.encoding)
             if self._decoded is None:
-                raise FileNotFoundError(f"the decoded images of {point['encoding']} are missing")
-        self._predictions: dict[str, list[Row]] = {}
-        predictions = results.root / "runs" / point["key"] / "predictions.json"
+                raise FileNotFoundError(f"the decoded images of {point.encoding} are missing")
+        self._predictions: dict[str, list[dict[str, Any]]] = {}
+        predictions = results.root / "runs" / point.key / "predictions.json"
         if predictions.is_file():
             for entry in read_json(predictions):
                 self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
 
+    def _predicts(self, what: str) -> bool:
+        return any(what in entry for rows in self._predictions.values() for entry in rows)
+
     @property
     def has_maps(self) -> bool:
-        """Whether the task found parsing maps."""
-        return any("parsing" in entry for rows in self._predictions.values() for entry in rows)
+        """Whether the task predicts parsing maps."""
+        return self._predicts("parsing")
 
     @property
     def has_images(self) -> bool:
-        """Whether there is an image, or boxes to be drawn on the original one."""
-        boxes = any("bbox" in entry for rows in self._predictions.values() for entry in rows)
-        return not self._reads_features or boxes
+        """Whether there is a decoded image, or boxes to be drawn on the original one."""
+        return not self._reads_features or self._predicts("bbox")
 
-    @property
-    def is_blind(self) -> bool:
-        """Whether there is nothing to be seen."""
-        return not self.has_images and not self.has_maps
+    @cached_property
+    def _records(self) -> Any:
+        """Records of single images by id, None without the table."""
+        if self._results.records_of(self.point) is None:
+            return None
+        return self._results.images_of(self.point).set_index("image_id")
 
-    def image_ids(self, originals: Originals) -> list[str]:
+    def image_ids(self, images: TestImages) -> list[str]:
         """Return the ids of the evaluated images, sorted; all images without records."""
-        if self._records is None:
-            return originals.ids()
-        return sort_ids(self._records["image_id"])
+        return images.ids() if self._records is None else sort_ids(self._records.index)
 
-    def image(self, image_id: str, originals: Originals) -> Image.Image:
-        """Return the decoded image; the original where none is decoded."""
+    def image(self, image_id: str, images: TestImages) -> Image.Image:
+        """Return the decoded image; the original if none is decoded."""
         if self._decoded is None:
-            return originals.image(image_id)
-        return read_decoded(self._decoded, f"{image_id}.png")
+            return images.image(image_id)
+        data = self._decoded.read(f"{image_id}.png")
+        with reading(f"{image_id}.png"):
+            return Image.fromarray(read_image(io.BytesIO(data)))
 
     def parsing(self, image_id: str) -> np.ndarray | None:
-        """Return the class that the task found of every pixel, uint8 [H, W], where it is kept."""
+        """Return the predicted class of every pixel, uint8 [H, W], or None."""
         for entry in self._predictions.get(image_id, []):
             if "parsing" in entry:
                 with Image.open(io.BytesIO(base64.b64decode(entry["parsing"]))) as opened:
                     return np.asarray(opened.convert("L"))
         return None
 
-    def boxes(self, image_id: str, originals: Originals) -> list[Box]:
-        """Return what the task network found."""
+    def boxes(self, image_id: str, images: TestImages) -> list[Box]:
+        """Return the detections."""
         entries = self._predictions.get(image_id, [])
-        return [originals.box(entry) for entry in entries if "bbox" in entry]
+        return [images.box(entry) for entry in entries if "bbox" in entry]
 
-    def image_figures(self, image_id: str) -> list[str]:
-        """Return rate and PSNR of this very image, as lines."""
-        if self._records is None:
+    def image_lines(self, image_id: str) -> list[str]:
+        """Return rate and PSNR of one image, as lines."""
+        if self._records is None or image_id not in self._records.index:
             return []
-        rows = self._records[self._records["image_id"] == image_id]
-        if rows.empty:
-            return []
-        row: Any = rows.iloc[0]
-        lines = [f"this image: {number(row.bits / row.pixels, 3)} bpp"]
-        if not math.isnan(row.psnr):
-            lines.append(f"this image: {metric_style('psnr').show(float(row.psnr))} dB PSNR")
+        row = self._records.loc[image_id]
+        lines = [f"this image: {number(row['bits'] / row['pixels'], 3)} bpp"]
+        if not math.isnan(row["psnr"]):
+            lines.append(f"this image: {shown(find_metric('psnr'), float(row['psnr']))} dB PSNR")
         if self._reads_features:
             lines.append("boxes on the original: no image is decoded")
         return lines
 
-    def point_figures(self, wanted: str | None = None) -> str:
-        """Return an accuracy of the whole operating point, as a line: the task's first metric.
+    def point_line(self, wanted: str | None = None) -> str:
+        """Return an accuracy of the operating point, as a line: by default the first metric's.
 
         Args:
-            wanted: metric to show in its place, where it is measured.
+            wanted: metric to prefer, if it is measured.
         """
-        order = [wanted, *TASKS[self.point["task"]].metrics]
-        own = {row["metric"]: row for row in self._rows if row["metric"] not in PIXEL_METRICS}
-        leading = next((own[name] for name in order if name in own), None)
-        if leading is None:
+        own = self._results.measured(self.point)
+        order = [wanted or "", *TASKS[self.point.task].metrics]
+        name = next((n for n in order if n in own and n not in PIXEL_METRICS), None)
+        if name is None:
             return ""
-        metric = metric_style(leading["metric"])
-        unit = f" {metric.unit}" if metric.unit else ""
-        rate = number(leading["bpp"], 3)
-        return f"all images: {metric.title} {metric.show(leading['value'])}{unit} at {rate} bpp"
+        metric = find_metric(name)
+        value = f"{shown(metric, own[name].value)} {metric.unit}".strip()
+        return f"all images: {metric.title} {value} at {number(own[name].bpp, 3)} bpp"
 
 
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+class TestImages:
+    """The test images of a data set and their ground truth.
+
+    Args:
+        results: the results folder.
+        role: of the data set.
+
+    Raises:
+        UserError: if images or ground truth are missing.
+    """
+
+    __test__ = False  # not a class of tests
+
+    def __init__(self, results: Results, role: str) -> None:
+        dataset = results.plan.datasets[role]
+        if not dataset.fetched:  # the folder may have been moved with the results
+            folder = str(results.root / "data" / role)
+            dataset = dataset.model_copy(update={"folder": folder})
+        self._split = Split(dataset, "test", keep=False)
+        self._places = {str(identity): place for place, identity in enumerate(self._split.ids)}
+        content = self._split.annotations or {}
+        self._names = {c["id"]: c["name"] for c in content.get("categories", [])}
+        self._boxes: dict[str, list[Box]] = {}
+        # Boxes are in native pixels, which a crop would shift.
+        for entry in [] if dataset.center_crop else content.get("annotations", []):
+            self._boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
+
+    @property
+    def annotated(self) -> bool:
+        """Whether the images have objects to be detected."""
+        return self._split.annotations is not None
+
+    def ids(self) -> list[str]:
+        """Return the image ids, sorted."""
+        return sort_ids(self._places)
+
+    def box(self, entry: dict[str, Any]) -> Box:
+        """Return an annotation or a detection of COCO's format as a box."""
+        x, y, width, height = entry["bbox"]
+        category = entry["category_id"]
+        name = self._names.get(category, f"class {category}")
+        return Box((x, y, width, height), category, name, entry.get("score"))
+
+    def boxes(self, image_id: str) -> list[Box]:
+        """Return the ground truth of an image."""
+        return self._boxes.get(image_id, [])
+
+    def image(self, image_id: str) -> Image.Image:
+        """Return an original image at the size that is coded."""
+        return Image.fromarray(self._split.original(self._places[image_id]))
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Return width and height that boxes refer to."""
+        return self._split.native_size(self._places[image_id])
+
+    def parsing(self, image_id: str) -> np.ndarray | None:
+        """Return the class of every pixel, uint8 [H, W], or None without parsing maps."""
+        return self._split.parsing(self._places[image_id]) if self.parsing_names else None
+
+    @cached_property
+    def parsing_names(self) -> tuple[str, ...]:
+        """Names of the classes of parsing maps; empty if there are none."""
+        try:
+            return tuple(self._split.faces.parsing_names)
+        except UserError:
+            return ()
+
+
+def sort_ids(ids: Iterable[str]) -> list[str]:
+    """Return image ids sorted, as numbers if all are numbers."""
+    names = [str(name) for name in ids]
+    return sorted(names, key=int) if all(name.isdigit() for name in names) else sorted(names)

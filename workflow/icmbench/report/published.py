@@ -1,176 +1,353 @@
-"""Published numbers beside what was measured here."""
+"""Published numbers and curves, compared with the measured ones."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from icmbench.report.results import Results, Row, is_number
-from icmbench.report.style import VariantStyle, metric_style, number
+import numpy as np
+import pandas as pd
+
+from icmbench.analyse.compressai_json import read_curve
+from icmbench.analyse.published import obstacle
+from icmbench.config.study import PublishedCell, PublishedCurveFile, published_path
+from icmbench.config.summary import read_plan
+from icmbench.metrics.catalogue import Metric, find_metric
+from icmbench.registry import CODECS
+from icmbench.report.charts import PublishedCurve
+from icmbench.report.results import Results, is_number, rows_of
+from icmbench.report.style import (
+    DASH,
+    DIAMOND,
+    GREY,
+    PUBLISHED_DASHES,
+    SHAPES,
+    Style,
+    Styles,
+    number,
+    shown,
+    shown_interval,
+    signed,
+)
 from icmbench.report.tables import Cell, Table, figure, text
 
 COMPARABLE_SCALE = "paper"
 
 
+def comparable(results: Results, study: str, part: PublishedPart) -> bool:
+    """Return whether a study was measured under the published conditions.
+
+    They are those of scale ``paper``. For classical codecs, which have no networks, the data set
+    alone decides.
+    """
+    variants = results.studies[study].variants.values()
+    classical = all(CODECS[variant.codec].kind == "classical" for variant in variants)
+    return results.plan.scale.name == COMPARABLE_SCALE or (classical and bool(part.curves))
+
+
 @dataclass(frozen=True)
-class Group:
-    """One published table or figure and the table that sets it beside the measurements."""
+class PublishedPart:
+    """A study's published numbers.
 
-    name: str
-    table: Table
-    notes: list[str]
+    Attributes:
+        groups: a table and notes for each published table or figure.
+        drawn: curves that can be compared with the measured ones.
+        curves: tables of published and measured curves; empty if none can be compared.
+        curve_notes: on the curves drawn, with their sources.
+        obstacles: why curves are not drawn, in sentences.
+    """
 
-
-def comparable(results: Results) -> bool:
-    """Return whether measured numbers stand on the published set-up: the scale is ``paper``."""
-    return bool(results.plan["scale"]["name"] == COMPARABLE_SCALE)
-
-
-def published_points(results: Results, study: str, metric: str) -> list[Row]:
-    """Return the published rows that have both a rate and ``metric``, for a plot."""
-    points = []
-    for row in _rows(results, study):
-        rate, quality = row.cell("bpp"), row.cell(metric)
-        if rate and quality:
-            points.append(
-                {
-                    "label": row.label,
-                    "variant": row.variant,
-                    "bpp": rate["value"],
-                    "value": quality["value"],
-                }
-            )
-    return points
+    groups: list[tuple[Table, list[str]]]
+    drawn: list[PublishedCurveFile]
+    curves: list[Table]
+    curve_notes: list[str]
+    obstacles: list[str]
 
 
-@dataclass
-class _PublishedRow:
-    group: str
-    label: str
-    variant: str | None
-    cells: list[Row]
-
-    def cell(self, metric: str) -> Row | None:
-        """Return the first number of a metric, or None."""
-        return next((cell for cell in self.cells if cell["metric"] == metric), None)
-
-
-def _rows(results: Results, study: str) -> list[_PublishedRow]:
-    rows: dict[tuple[str, str, str | None], _PublishedRow] = {}
-    for cell in results.plan["studies"][study]["published"]:
-        key = (cell["group"], cell["label"], cell["variant"])
-        row = rows.setdefault(key, _PublishedRow(*key, []))
-        row.cells.append(cell)
-    for row in rows.values():
-        row.cells.sort(key=lambda cell: cell["metric"] != "bpp")
-    return list(rows.values())
+def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
+    """Return tables and notes of a study's published numbers and curves."""
+    drawn, obstacles = _drawn(results, study)
+    notes = [f"Source of the published curves: {source}"
+             for source in dict.fromkeys(curve.source for curve in drawn)]  # fmt: skip
+    notes += [f"{curve.label}: {curve.note}" for curve in drawn if curve.note]
+    tables = [_reproduced(results, study, drawn, styles), _gains(results, study, drawn, styles)]
+    return PublishedPart(
+        groups=_groups(results, study, styles),
+        drawn=drawn,
+        curves=[table for table in tables if table.rows],
+        curve_notes=notes,
+        obstacles=obstacles,
+    )
 
 
-def published_groups(results: Results, study: str, styles: dict[str, VariantStyle]) -> list[Group]:
-    """Return one table for each published table or figure that a study quotes."""
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def _rows(results: Results, study: str) -> dict[tuple[str, str, str], list[PublishedCell]]:
+    """Return the published numbers by group, label and variant (empty without one), rate first."""
+    rows: dict[tuple[str, str, str], list[PublishedCell]] = {}
+    for cell in results.studies[study].published:
+        rows.setdefault((cell.group, cell.label, cell.variant or ""), []).append(cell)
+    for cells in rows.values():
+        cells.sort(key=lambda cell: cell.metric != "bpp")
+    return rows
+
+
+def published_points(
+    results: Results, study: str, metric: str, styles: Styles
+) -> list[PublishedCurve]:
+    """Return single published points that have both a rate and ``metric``, for a plot.
+
+    They are drawn only if measured under the published conditions.
+    """
+    if results.plan.scale.name != COMPARABLE_SCALE:
+        return []
+    points: dict[str, PublishedCurve] = {}
+    for (_, label, variant), cells in _rows(results, study).items():
+        values = {cell.metric: cell.value for cell in reversed(cells)}
+        if "bpp" in values and metric in values:
+            colour = styles[variant].colour if variant in styles else GREY
+            style = Style(f"{label} (published)", colour, hollow=True)
+            curve = points.setdefault(label, PublishedCurve(style, [], [], joined=False))
+            curve.rates.append(values["bpp"])
+            curve.qualities.append(values[metric])
+    return list(points.values())
+
+
+def _groups(results: Results, study: str, styles: Styles) -> list[tuple[Table, list[str]]]:
     rows = _rows(results, study)
     groups = []
-    for name in dict.fromkeys(row.group for row in rows):
-        mine = [row for row in rows if row.group == name]
-        cells = [cell for row in mine for cell in row.cells]
-        table = Table(
-            f"{name}: published and measured here.",
-            ["Published as", "Metric", "Published", "Measured here", "Measured at", "Confidence"],
-            [line for row in mine for line in _lines(results, study, row, styles)],
-        )
-        sources = dict.fromkeys(cell["source"] for cell in cells)
-        notes = dict.fromkeys(
-            f"{cell['label']}, {metric_style(cell['metric']).title}: {cell['note']}"
+    for name in dict.fromkeys(group for group, _, _ in rows):
+        own = {key: cells for key, cells in rows.items() if key[0] == name}
+        lines = [
+            line
+            for (_, label, variant), cells in own.items()
+            for line in _lines(results, study, label, variant, cells, styles)
+        ]
+        columns = ["Published as", "Metric", "Published", "Measured here", "Measured at"]
+        table = Table(f"{name}: published and measured here.", [*columns, "Confidence"], lines)
+        cells = [cell for cells in own.values() for cell in cells]
+        notes = [f"Source: {cell.source}" for cell in cells] + [
+            f"{cell.label}, {find_metric(cell.metric).title}: {cell.note}"
             for cell in cells
-            if cell["note"]
-        )
-        groups.append(Group(name, table, [f"Source: {source}" for source in sources] + [*notes]))
+            if cell.note
+        ]
+        groups.append((table, list(dict.fromkeys(notes))))
     return groups
 
 
 def _lines(
-    results: Results, study: str, row: _PublishedRow, styles: dict[str, VariantStyle]
+    results: Results,
+    study: str,
+    label: str,
+    variant: str,
+    cells: list[PublishedCell],
+    styles: Styles,
 ) -> list[list[Cell]]:
-    style = styles.get(row.variant or "")
-    at, rate_index = _nearest(results, study, row)
+    style = styles.get(variant)
+    at, rate_index = _nearest(results, study, variant, cells)
     if style and rate_index is not None:
         at = f"{style.label}, {at}"
     lines = []
-    for place, cell in enumerate(row.cells):
-        metric = metric_style(cell["metric"])
-        span = len(row.cells)
-        head = [Cell(row.label, "head", span, marker=style)] if place == 0 else []
+    for cell in cells:
+        metric = find_metric(cell.metric)
+        against = ""
+        here = _measured(results, study, variant, metric, rate_index)
+        if cell.anchor:
+            anchor = styles.get(cell.anchor)
+            against = f"against {anchor.label if anchor else cell.anchor}"
+            here = _bd(results, study, cell)
         lines.append(
             [
-                *head,
-                text(metric.heading, _against(cell, styles)),
-                figure(metric.show(cell["value"])),
-                _bd(results, study, cell)
-                if cell["anchor"]
-                else _measured(results, study, row.variant, cell["metric"], rate_index),
-                *([Cell(at, rows=span)] if place == 0 else []),
-                text(cell["confidence"]),
+                Cell(label, "head", marker=style),
+                text(metric.heading, against),
+                figure(shown(metric, cell.value)),
+                here,
+                Cell(at, "shared"),
+                text(cell.confidence),
             ]
         )
     return lines
 
 
-def _against(cell: Row, styles: dict[str, VariantStyle]) -> str:
-    """Return what a BD metric compares with, in words; empty for other metrics."""
-    anchor = cell["anchor"]
-    return f"against {styles[anchor].label if anchor in styles else anchor}" if anchor else ""
+def _bd(results: Results, study: str, cell: PublishedCell) -> Cell:
+    """Return the measured BD metric that corresponds to a published one, with its interval."""
+    column, _, integrated = cell.metric.partition(":")
+    side = "" if column == "bd_rate_pct" else "accuracy_"
+    wanted = {"study": study, "metric": integrated, "variant": cell.variant, "anchor": cell.anchor}
+    found = results.bd[(results.bd[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    if found.empty:
+        return figure(DASH)
+    row, metric = found.iloc[0], find_metric(cell.metric)
+    bounds = shown_interval(metric, row[f"{side}low"], row[f"{side}high"])
+    return figure(shown(metric, row[column]), bounds)
 
 
-def _bd(results: Results, study: str, cell: Row) -> Cell:
-    """Return the BD metric that a published one stands beside, with its interval."""
-    column, _, integrated = cell["metric"].partition(":")
-    low, high = ("low", "high") if column == "bd_rate_pct" else ("accuracy_low", "accuracy_high")
-    wanted = {"study": study, "metric": integrated, "variant": cell["variant"]}
-    wanted["anchor"] = cell["anchor"]
-    metric = metric_style(cell["metric"])
-    for row in results.bd:
-        if all(row[key] == value for key, value in wanted.items()):
-            return figure(metric.show(row[column]), metric.show_interval(row[low], row[high]))
-    return figure(number(None, 0))
-
-
-def _nearest(results: Results, study: str, row: _PublishedRow) -> tuple[str, int | None]:
+def _nearest(
+    results: Results, study: str, variant: str, cells: list[PublishedCell]
+) -> tuple[str, int | None]:
     """Return where the measured curve is read: at the rate nearest to the published one."""
-    rates: dict[int, list[float]] = {}
-    for measured in results.variant_rows(study, row.variant):
-        rates.setdefault(measured["rate_index"], []).append(measured["bpp"])
-    if not rates:
-        return "\N{EN DASH}", None
-    means = {index: sum(values) / len(values) for index, values in rates.items()}
+    curve = results.curve(study, variant)
+    if curve.empty:
+        return DASH, None
+    means = curve.groupby("rate_index")["bpp"].mean()
+    rate = next((cell.value for cell in cells if cell.metric == "bpp"), None)
     if len(means) == 1:
-        index = next(iter(means))
-    elif rate := row.cell("bpp"):
-        wanted = rate["value"]
-        index = min(means, key=lambda i: abs(math.log(means[i] / wanted)))
-    elif any(cell["anchor"] for cell in row.cells):
-        return "the whole curve", None
+        index = means.index[0]
+    elif rate is not None:
+        index = np.log(means / rate).abs().idxmin()
     else:
-        return "range of the curve", None
-    return f"rate index {index}, {metric_style('bpp').show(means[index])} bpp", index
+        whole = any(cell.anchor for cell in cells)
+        return "the whole curve" if whole else "range of the curve", None
+    return f"rate index {index}, {shown(find_metric('bpp'), means[index])} bpp", int(index)
 
 
 def _measured(
-    results: Results, study: str, variant: str | None, name: str, rate_index: int | None
+    results: Results, study: str, variant: str, metric: Metric, rate_index: int | None
 ) -> Cell:
     """Return the mean over seeds at a rate index; without one, the range of the curve."""
-    rows = results.variant_rows(study, variant)
-    if name == "bpp":
-        rows = [{**row, "value": row["bpp"], "low": None, "high": None} for row in rows]
+    rows = results.curve(study, variant)
+    if metric.name == "bpp":
+        rows = rows.assign(value=rows["bpp"], low=math.nan, high=math.nan)
+        rows = rows.drop_duplicates(["rate_index", "seed"])
     else:
-        rows = [row for row in rows if row["metric"] == name]
-    rows = [row for row in rows if is_number(row["value"])]
-    metric = metric_style(name)
-    if rate_index is None and rows:
-        values = [row["value"] for row in rows]
-        return figure(f"{metric.show(min(values))} to {metric.show(max(values))}")
-    rows = [row for row in rows if row["rate_index"] == rate_index]
-    if not rows:
-        return figure(number(None, 0))
-    mean = sum(row["value"] for row in rows) / len(rows)
-    bounds = metric.show_interval(rows[0]["low"], rows[0]["high"]) if len(rows) == 1 else ""
-    return figure(metric.show(mean), bounds)
+        rows = rows[rows["metric"] == metric.name]
+    rows = rows[np.isfinite(rows["value"].astype(float))]
+    if rate_index is not None:
+        rows = rows[rows["rate_index"] == rate_index]
+    if rows.empty:
+        return figure(DASH)
+    values = rows["value"]
+    if rate_index is None:
+        return figure(f"{shown(metric, values.min())} to {shown(metric, values.max())}")
+    row = rows.iloc[0]
+    bounds = shown_interval(metric, row["low"], row["high"]) if len(rows) == 1 else ""
+    return figure(shown(metric, values.mean()), bounds)
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+
+def published_series(
+    drawn: Sequence[PublishedCurveFile], metric: str, styles: Styles
+) -> list[PublishedCurve]:
+    """Return published curves of ``metric`` in the colour and shape of their variants.
+
+    Those without a variant are grey.
+    """
+    curves = []
+    alone = 0
+    shapes = (*SHAPES, DIAMOND)
+    for entry in drawn:
+        style = styles.get(entry.variant or "")
+        if entry.variant and not style:
+            continue  # its variant is in another plot
+        if style:
+            colour, shape, dash = style.colour, style.shape, PUBLISHED_DASHES[0]
+        else:
+            colour, shape = GREY, shapes[alone % len(shapes)]
+            dash = PUBLISHED_DASHES[alone // len(shapes) % len(PUBLISHED_DASHES)]
+            alone += 1
+        found = read_curve(published_path(entry.file)).results
+        key = find_metric(metric).json_key
+        if key in found:
+            known = np.isfinite(found[key])
+            own = Style(f"{entry.label} (published)", colour, shape, dash, hollow=True)
+            rates, qualities = found["bpp"][known].tolist(), found[key][known].tolist()
+            curves.append(PublishedCurve(own, rates, qualities))
+    return curves
+
+
+def _drawn(results: Results, study: str) -> tuple[list[PublishedCurveFile], list[str]]:
+    """Return the curves that can be compared, and sentences on the others."""
+    drawn: list[PublishedCurveFile] = []
+    reasons: dict[tuple[str, str], list[str]] = {}
+    entries = results.studies[study].published_curves
+    if not entries:
+        return [], []
+    measured: list[Any] = results.curves.to_dict("records")
+    plan = read_plan(results.root)
+    for entry in entries:
+        reason = obstacle(plan, measured, study, entry.model_dump())
+        if reason is None:
+            drawn.append(entry)
+        else:
+            reasons.setdefault((reason, entry.dataset), []).append(entry.label)
+    sentences = []
+    for (reason, dataset), labels in reasons.items():
+        some = len(labels) < len(entries)
+        which = f"Some published curves ({', '.join(labels)})" if some else "The published curves"
+        sentences.append(f"{which} are not drawn: they are of {dataset}, and {reason}.")
+    return drawn, sentences
+
+
+def _values(results: Results, study: str) -> dict[tuple[str, str, str], Any]:
+    rows = results.published[results.published["study"] == study]
+    return {(row.label, row.metric, row.what): row for row in rows_of(rows)}
+
+
+def _reproduced(
+    results: Results, study: str, drawn: Sequence[PublishedCurveFile], styles: Styles
+) -> Table:
+    """Return the distance of each measured curve from the published one."""
+    values = _values(results, study)
+    rows = []
+    for entry in drawn:
+        style = styles.get(entry.variant or "")
+        for label, name, what in values:
+            if (label, what) != (entry.label, "bd_rate_pct"):
+                continue
+            metric = find_metric(name)
+            quality = values.get((label, name, "max_quality_difference"))
+            rows.append(
+                [
+                    Cell(label, "head", marker=style),
+                    Cell(style.label if style else "", "shared"),
+                    text(metric.title),
+                    _percent(values[label, name, what]),
+                    _percent(values.get((label, name, "max_bpp_difference_pct")), signs=False),
+                    figure(_distance(quality.value, metric) if quality else DASH),
+                ]
+            )
+    columns = ["Published", "Measured here", "Metric", "BD-rate"]
+    columns += ["Largest difference of rate", "Largest difference of quality"]
+    return Table("Measured curves against the published ones, on the same images.", columns, rows)
+
+
+def _gains(
+    results: Results, study: str, drawn: Sequence[PublishedCurveFile], styles: Styles
+) -> Table:
+    """Return each curve's gain over the anchor, as published and as measured."""
+    values = _values(results, study)
+    gains = [row for (_, _, what), row in values.items() if what == "published_bd_rate_pct"]
+    base = gains[0].against if gains else ""
+    anchor = next((entry.variant for entry in drawn if entry.label == base), None)
+    bd = results.bd[(results.bd["study"] == study) & (results.bd["anchor"] == anchor)]
+    measured = {(row.variant, row.metric): row for row in rows_of(bd)}
+    rows = [
+        [
+            Cell(entry.label, "head", marker=styles.get(entry.variant or "")),
+            text(find_metric(row.metric).title),
+            _percent(row),
+            _percent(measured.get((entry.variant, row.metric)), "bd_rate_pct"),
+        ]
+        for entry in drawn
+        for row in gains
+        if row.label == entry.label
+    ]
+    caption = f"BD-rate against {base}: as published, and as measured here."
+    return Table(caption, ["Curve", "Metric", "Published", "Measured here"], rows)
+
+
+def _percent(row: Any, name: str = "value", signs: bool = True) -> Cell:
+    value = getattr(row, name, math.nan)
+    if not is_number(value):
+        return figure(DASH)
+    flags = ", ".join(f for f in str(row.flags).split(";") if not f.startswith("accuracy:"))
+    return figure(signed(value, 1, " %") if signs else f"{number(value, 2)} %", flags)
+
+
+def _distance(value: float, metric: Metric) -> str:
+    return f"{number(value * metric.factor, metric.digits + 1)} {metric.unit}".strip()

@@ -1,44 +1,79 @@
-"""What a results folder holds, read once for the whole report."""
+"""The content of a results folder, read once for the whole report."""
 
 from __future__ import annotations
 
 import datetime
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.checked import check_table, read_table
-from icmbench.analyse.points import LABELS
-from icmbench.config.summary import read_plan
-from icmbench.errors import UserError
+from icmbench.config.study import Study
+from icmbench.config.summary import PlanSummary, PointSummary, read_summary
+from icmbench.errors import missing_file
+from icmbench.evaluate.records import with_types
 from icmbench.plugins import load_modules
-from icmbench.report.records import NAME, PointRecords, Records, load_records
-from icmbench.utils.files import read_object
+from icmbench.report.outputs import shown_studies
+from icmbench.utils.files import read_object, reading
 
-CURVE_COLUMNS = (
-    *LABELS,
-    "bpp",
-    "bpp_estimated",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "n_images",
+#: What names an operating point in every table.
+POINT = ["study", "variant", "rate_index", "seed"]
+
+_CLAIM_COLUMNS = (
+    *("study", "claim", "form", "verdict", "effect", "low", "high", "unit", "reason"),
+    *("variant", "anchor", "metric", "quantity", "at", "notes"),
 )
-BD_COLUMNS = ("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points")
-PUBLISHED_COLUMNS = ("study", "label", "variant", "metric", "what", "against", "value", "flags")
+_TABLES = {
+    "curves": (*POINT, "bpp", "bpp_estimated", "metric", "value", "low", "high", "n_images"),
+    "bd": (
+        *("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points"),
+        *("low", "high", "accuracy_low", "accuracy_high", "method", "overlap", "flags"),
+        *("n_resamples", "n_resamples_used", "accuracy_n_resamples_used"),
+    ),
+    "published": ("study", "label", "variant", "metric", "what", "against", "value", "flags"),
+    "claims": (
+        *_CLAIM_COLUMNS,
+        *("level", "expect", "threshold", "margin", "published", "scope", "sentence", "source"),
+    ),
+    "claims_parts": (*_CLAIM_COLUMNS, "side"),
+}
+_TIMES = ["encode_s", "decode_s", "reconstruct_s"]
+_NUMBERS = ["bits", "bits_estimated", *_TIMES, "roundtrip_ok"]
+_SUMMED = [*POINT, *_NUMBERS, "implementation"]
+_OF_IMAGES = ["image_id", "pixels", "bits", "psnr"]
 
-Row = dict[str, Any]
+Name = tuple[str, str, int, int]
 
 
-def _name(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in NAME)
+@dataclass(frozen=True)
+class PointRecords:
+    """The records of one operating point, summed over its images.
+
+    Attributes:
+        encode_s, decode_s, reconstruct_s: mean seconds per image, NaN if nothing was timed.
+        bits: of the bitstreams.
+        bits_estimated: by the entropy model; NaN unless known for every image.
+        checked: images whose decoded bitstream was compared with the encoder's reconstruction.
+        wrong: images where the two differ.
+        implementations: programs that coded the images, with their settings.
+    """
+
+    encode_s: float
+    decode_s: float
+    reconstruct_s: float
+    bits: float
+    bits_estimated: float
+    checked: int
+    wrong: int
+    implementations: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,85 +83,81 @@ class Results:
     Attributes:
         root: ``results/<scale>``.
         plan: content of ``plan.json``.
-        curves: rows of ``tables/curves.csv``; a NaN stays a NaN.
-        bd: rows of ``tables/bd.csv``.
-        records: sums over ``tables/records.parquet``, if any.
-        runs: ``run.json`` of the trained points, by key.
-        evaluations: ``evaluate.json`` of the evaluated points, by key.
-        missing: what the report would show but cannot, in sentences.
-        published: rows of ``tables/published.csv``.
+        curves, bd, published, claims, claims_parts: ``tables/<name>.csv``; empty if missing.
+        records: sums over ``tables/records.parquet``, by operating point.
+        runs: ``run.json`` of trained points, by key.
+        evaluations: ``evaluate.json`` of evaluated points, by key.
+        missing: what the report cannot show, in sentences.
     """
 
     root: Path
-    plan: dict[str, Any]
-    curves: list[Row]
-    bd: list[Row]
-    records: Records | None
-    runs: dict[str, Row]
-    evaluations: dict[str, Row]
-    missing: list[str] = field(default_factory=list)
-    published: list[Row] = field(default_factory=list)
+    plan: PlanSummary
+    curves: pd.DataFrame
+    bd: pd.DataFrame
+    published: pd.DataFrame
+    claims: pd.DataFrame
+    claims_parts: pd.DataFrame
+    records: dict[Name, PointRecords]
+    runs: dict[str, dict[str, Any]]
+    evaluations: dict[str, dict[str, Any]]
+    missing: list[str]
 
-    @property
-    def left_out(self) -> list[str]:
-        """Which curves of the studies the run leaves out by its own configuration, in sentences."""
-        return [f"{line[0].upper()}{line[1:]}." for line in self.plan.get("left_out", [])]
+    @cached_property
+    def studies(self) -> dict[str, Study]:
+        """The studies that the report shows, in the order of the configuration."""
+        return shown_studies(self.plan)
 
-    def points(self, study: str, variant: str | None = None) -> list[Row]:
-        """Return the plan's operating points of a study or of one variant, in the plan's order."""
+    def points(self, study: str, variant: str | None = None) -> list[PointSummary]:
+        """Return the operating points of a study, or of one variant, in the plan's order."""
         return self._points.get((study, variant), [])
 
     @cached_property
-    def _points(self) -> dict[tuple[str, str | None], list[Row]]:
-        found: dict[tuple[str, str | None], list[Row]] = {}
-        for point in self.plan["points"]:
-            for variant in (None, point["variant"]):
-                found.setdefault((point["study"], variant), []).append(point)
+    def _points(self) -> dict[tuple[str, str | None], list[PointSummary]]:
+        found: dict[tuple[str, str | None], list[PointSummary]] = {}
+        for point in self.plan.points:
+            for variant in (None, point.variant):
+                found.setdefault((point.study, variant), []).append(point)
         return found
 
-    def curve(self, study: str, metric: str, variant: str | None = None) -> list[Row]:
-        """Return the curve rows of a study and metric, of one variant if it is given."""
-        return self._curves.get((study, metric, variant), [])
-
-    def variant_rows(self, study: str, variant: str | None) -> list[Row]:
-        """Return the curve rows of a variant, of all its metrics."""
-        return self._curves.get((study, None, variant), [])
+    def curve(self, study: str, variant: str | None, metric: str | None = None) -> pd.DataFrame:
+        """Return the rows of ``curves`` of a variant, of one metric if it is given."""
+        rows = self._curves.get((study, variant or ""), self.curves.iloc[:0])
+        return rows if metric is None else rows[rows["metric"] == metric]
 
     @cached_property
-    def _curves(self) -> dict[tuple[str, str | None, str | None], list[Row]]:
-        found: dict[tuple[str, str | None, str | None], list[Row]] = {}
-        for row in self.curves:
-            study, metric, variant = row["study"], row["metric"], row["variant"]
-            for key in ((study, metric, None), (study, metric, variant), (study, None, variant)):
-                found.setdefault(key, []).append(row)
-        return found
+    def _curves(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self.curves.groupby(["study", "variant"], sort=False)))
 
-    def rows_of(self, point: Row) -> list[Row]:
-        """Return the curve rows of one operating point of the plan."""
-        return self._rows.get(_name(point), [])
+    def measured(self, point: PointSummary) -> dict[str, Any]:
+        """Return the rows of ``curves`` of one operating point, by metric, with named fields."""
+        return self._measured.get(name_of(point), {})
 
     @cached_property
-    def _rows(self) -> dict[tuple[Any, ...], list[Row]]:
-        found: dict[tuple[Any, ...], list[Row]] = {}
-        for row in self.curves:
-            found.setdefault(_name(row), []).append(row)
+    def _measured(self) -> dict[Name, dict[str, Any]]:
+        found: dict[Name, dict[str, Any]] = {}
+        for row in rows_of(self.curves):
+            found.setdefault(name_of(row), {})[str(row.metric)] = row
         return found
 
-    def records_of(self, point: Row) -> PointRecords | None:
-        """Return what the records say of one operating point of the plan, or None."""
-        return None if self.records is None else self.records.points.get(_name(point))
+    def records_of(self, point: PointSummary) -> PointRecords | None:
+        """Return the summed records of an operating point, or None."""
+        return self.records.get(name_of(point))
 
-    def images_of(self, point: Row) -> pd.DataFrame | None:
-        """Return image ids, pixels, bits and PSNR of one operating point, or None."""
-        return None if self.records is None else self.records.images(_name(point))
+    def images_of(self, point: PointSummary) -> pd.DataFrame:
+        """Return id, pixels, bits and PSNR of every image of an operating point."""
+        path = self.root / "tables/records.parquet"
+        wanted = [(name, "==", value) for name, value in zip(POINT, name_of(point), strict=True)]
+        with reading(path, "run the analysis again"):
+            rows = pd.read_parquet(path, columns=_OF_IMAGES, filters=wanted)
+        return with_types(rows, str(path), _OF_IMAGES)
 
-    def implementations(self, point: Row) -> tuple[str, ...]:
-        """Return what coded the images of one operating point."""
+    def implementations(self, point: PointSummary) -> tuple[str, ...]:
+        """Return the programs that coded the images of an operating point."""
         records = self.records_of(point)
         return () if records is None else records.implementations
 
-    def intra_qp(self, point: Row) -> str | None:
-        """Return the QP that intra images were really coded with, where one is recorded."""
+    def intra_qp(self, point: PointSummary) -> str | None:
+        """Return the QP that a video codec used for intra images, if one is recorded."""
         for text in self.implementations(point):
             if match := re.search(r"intra QP (-?[\d.]+)", text):
                 return match[1]
@@ -138,80 +169,121 @@ class Results:
         return f"{100 * LEVEL:g} %"
 
     @property
+    def many_seeds(self) -> bool:
+        """Whether training runs are repeated."""
+        return len(self.plan.run.seeds) > 1
+
+    @property
     def date(self) -> str | None:
-        """When the newest run ended (or began, if it has not ended); None where none is dated."""
-        times = [
-            stamp
-            for run in self.runs.values()
-            for stamp in (run.get("finished"), run.get("started"))
-            if stamp
-        ]
+        """When the newest run ended (or began, if it has not ended); None if none is dated."""
+        stamps = [run.get("finished") or run.get("started") for run in self.runs.values()]
+        times = [stamp for stamp in stamps if stamp]
         if not times:
             return None
         newest = datetime.datetime.fromtimestamp(max(times), datetime.UTC)
         return newest.strftime("%Y-%m-%d %H:%M UTC")
 
 
+def name_of(row: Any) -> Name:
+    """Return what names an operating point in the tables."""
+    return row.study, row.variant, row.rate_index, row.seed
+
+
+def rows_of(table: pd.DataFrame) -> Iterator[Any]:
+    """Iterate over the rows of a table, with its columns as attributes."""
+    return iter(table.itertuples())
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def load_results(root: Path) -> Results:
     """Read a results folder; what is missing is listed, not an error.
 
     Raises:
-        UserError: if ``plan.json`` is missing, or a file is not what it should be.
+        UserError: if ``plan.json`` is missing or a file is damaged.
     """
-    plan_path = root / "plan.json"
-    if not plan_path.is_file():
-        raise UserError(f"{plan_path}: no such file; give a folder results/<scale> of a run")
-    plan = read_plan(root)
-    load_modules(plan["run"]["modules"])  # the plan names codecs and tasks of the registries
+    if not (root / "plan.json").is_file():
+        raise missing_file(root / "plan.json", "give the folder results/<scale> of a run")
+    plan = read_summary(root)
+    load_modules(plan.run.modules)  # they register codecs, tasks and metrics that the plan names
     missing: list[str] = []
-    curves = read_rows(root / "tables/curves.csv", CURVE_COLUMNS, missing)
-    bd = read_rows(root / "tables/bd.csv", BD_COLUMNS, missing)
-    published = read_rows(root / "tables/published.csv", PUBLISHED_COLUMNS, missing)
-    records = None
-    if (root / "tables/records.parquet").exists():
-        check_table(root / "tables/records.parquet")
-        records = load_records(root / "tables/records.parquet")
-    else:
-        missing.append("tables/records.parquet is missing: no figures of single images.")
-    runs: dict[str, Row] = {}
-    evaluations: dict[str, Row] = {}
-    for point in plan["points"]:
-        folder = root / "runs" / point["key"]
-        for name, wanted, into in (
-            ("run.json", point["trained"], runs),
-            ("evaluate.json", point["evaluated"], evaluations),
-        ):
-            if wanted and (folder / name).exists():
-                into[point["key"]] = read_object(folder / name)
-    for what, found in (("trained", runs), ("evaluated", evaluations)):
-        absent = [p["key"] for p in plan["points"] if p[what] and p["key"] not in found]
+    wanted = [name for name in _TABLES if not name.startswith("claims")]
+    if any(study.claims for study in shown_studies(plan).values()):
+        wanted = list(_TABLES)
+    tables = {
+        name: _read_table(root / f"tables/{name}.csv", columns, missing if name in wanted else [])
+        for name, columns in _TABLES.items()
+    }
+    path = root / "tables/records.parquet"
+    records = _read_records(path) if path.exists() else {}
+    if not path.exists():
+        missing.append("tables/records.parquet is missing: no numbers of single images.")
+    trained = [point for point in plan.points if point.trained]
+    evaluated = [point for point in plan.points if point.evaluated]
+    runs = _read_jobs(root, trained, "run.json")
+    evaluations = _read_jobs(root, evaluated, "evaluate.json")
+    for what, points, found in (
+        ("trained", trained, runs),
+        ("evaluated", evaluated, evaluations),
+    ):
+        absent = [point.key for point in points if point.key not in found]
         if absent:
             missing.append(
                 f"{len(absent)} planned operating points are not {what} yet, first {absent[0]}."
             )
-    unfinished = [key for key, run in runs.items() if run.get("status") != "finished"]
+    states = {key: run.get("status") for key, run in runs.items()}
+    unfinished = [key for key, state in states.items() if state != "finished"]
     if unfinished:
-        first = unfinished[0]
         missing.append(
-            f"{len(unfinished)} trainings have not finished, first {first} "
-            f"({runs[first].get('status')})."
+            f"{len(unfinished)} training runs have not finished, first {unfinished[0]} "
+            f"({states[unfinished[0]]})."
         )
-    return Results(root, plan, curves, bd, records, runs, evaluations, missing, published)
+    return Results(root, plan, **tables, records=records, runs=runs, evaluations=evaluations,
+                   missing=missing)  # fmt: skip
 
 
-def is_number(value: Any) -> bool:
-    """Return whether a value of a table is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+def _read_table(path: Path, columns: Sequence[str], missing: list[str]) -> pd.DataFrame:
+    """Return a result table; without one, an empty table and a sentence in ``missing``."""
+    if path.exists():
+        return read_table(path, columns)
+    missing.append(f"tables/{path.name} is missing: run the analysis again.")
+    return pd.DataFrame(columns=list(columns))
 
 
-def read_rows(path: Path, columns: tuple[str, ...], missing: list[str]) -> list[Row]:
-    """Return the rows of a result table; without one, none and a sentence more in ``missing``.
+def _read_jobs(root: Path, points: Sequence[PointSummary], name: str) -> dict[str, dict[str, Any]]:
+    """Return the file that a job left for each point, by key, as far as it exists."""
+    found = {}
+    for point in points:
+        folder = root / "runs" / point.key
+        if (folder / name).exists():
+            found[point.key] = read_object(folder / name)
+    return found
 
-    Raises:
-        UserError: see :func:`icmbench.analyse.checked.read_table`.
-    """
-    if not path.exists():
-        missing.append(f"{path.parent.name}/{path.name} is missing: repeat the analysis.")
-        return []
-    table = read_table(path, columns)
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+def _read_records(path: Path) -> dict[Name, PointRecords]:
+    """Return the sums of each point. A table may not fit in memory: row groups are summed alone."""
+    check_table(path)
+    sums, counts, programs = [], [], []
+    with reading(path, "run the analysis again"), pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, _SUMMED, use_threads=False).to_pandas()
+            rows = with_types(rows, str(path), _SUMMED)
+            points = rows.groupby(POINT, sort=False)[_NUMBERS]
+            sums.append(points.sum())
+            counts.append(points.count())
+            programs.append(rows[[*POINT, "implementation"]].drop_duplicates())
+    found = pd.concat(sums).groupby(level=POINT, sort=False).sum()
+    count = pd.concat(counts).groupby(level=POINT, sort=False).sum()
+    used = pd.concat(programs).drop_duplicates().groupby(POINT, sort=False)["implementation"]
+    table = found[_TIMES] / count[_TIMES]
+    table["bits"] = found["bits"]
+    known = count["bits_estimated"] == count["bits"]
+    table["bits_estimated"] = found["bits_estimated"].where(known)
+    table["checked"] = count["roundtrip_ok"]
+    table["wrong"] = count["roundtrip_ok"] - found["roundtrip_ok"]
+    table["implementations"] = used.agg(tuple)
+    values: Any = table.to_dict("records")
+    return {name: PointRecords(**row) for name, row in zip(table.index, values, strict=True)}

@@ -1,25 +1,30 @@
-"""The page's tables as data: a caption, columns and cells, rendered by one template."""
+"""Tables of a page, and those of one study's numbers."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import pandas as pd
+
+from icmbench.config.summary import PointSummary
+from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.report.outputs import study_metrics
-from icmbench.report.results import Results, Row, is_number
-from icmbench.report.selection import Rest
+from icmbench.report.results import POINT, Results, is_number, name_of, rows_of
 from icmbench.report.style import (
-    Metric,
-    VariantStyle,
+    DASH,
+    Style,
+    Styles,
     interval,
-    metric_style,
     number,
     plain,
+    shown,
+    shown_interval,
     signed,
 )
-
-Kind = Literal["text", "number", "head", "origin"]
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,18 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what it says.
-        kind: head cells name their row; origin cells say who chose a setting.
-        rows: how many rows it spans.
-        note: smaller text below.
-        marker: variant whose symbol stands before the text.
+        text: its content.
+        kind: ``head`` names the row; ``shared`` belongs to all rows of the same head; ``origin``
+            shows who chose a setting.
+        note: smaller text beside it.
+        marker: variant whose symbol precedes the text.
         link: address that the text leads to.
     """
 
     text: str
-    kind: Kind = "text"
-    rows: int = 1
+    kind: Literal["text", "number", "head", "shared", "origin"] = "text"
     note: str = ""
-    marker: VariantStyle | None = None
+    marker: Style | None = None
     link: str = ""
 
 
@@ -50,17 +54,42 @@ class Table:
     Attributes:
         caption: what it shows.
         columns: headings.
-        rows: of cells; shorter where a cell spans several rows.
-        source: rows of the results' own tables that it was made from, with every digit; the
-            download holds these in place of the cells.
-        rest: where the whole table is, where this is a part of it.
+        rows: of cells, the first of which is the head. Successive rows with equal heads share it.
+        source: the result table that it was made from, with every digit, for the download; None
+            downloads the cells.
     """
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
-    source: Sequence[Row] = ()
-    rest: Rest | None = None
+    source: pd.DataFrame | None = None
+
+    @property
+    def groups(self) -> list[list[list[Cell]]]:
+        """The rows, grouped by head."""
+        return [list(rows) for _, rows in itertools.groupby(self.rows, key=lambda row: row[0])]
+
+    @property
+    def csv(self) -> str:
+        """The content as CSV; of cells, notes have a column of their own."""
+        if self.source is not None:
+            return self.source.to_csv(index=False, na_rep="nan")
+        columns: dict[str, list[str]] = {}
+        for place, name in enumerate(self.columns):
+            cells = [row[place] for row in self.rows]
+            columns[name] = [_value(cell.text) for cell in cells]
+            if any(cell.note for cell in cells):
+                columns[f"{name}: note"] = [_value(cell.note) for cell in cells]
+        return pd.DataFrame(columns).to_csv(index=False)
+
+
+def _value(text: str) -> str:
+    return "" if text == DASH else text.replace("\N{MINUS SIGN}", "-")
+
+
+def head(style: Style) -> Cell:
+    """Return the cell that names a variant."""
+    return Cell(style.label, "head", marker=style)
 
 
 def text(value: object, note: str = "") -> Cell:
@@ -68,116 +97,89 @@ def text(value: object, note: str = "") -> Cell:
     return Cell(str(value), note=note)
 
 
-def figure(shown: str, note: str = "") -> Cell:
+def figure(words: str, note: str = "") -> Cell:
     """Return a cell that holds a formatted number."""
-    return Cell(shown, "number", note=note)
+    return Cell(words, "number", note=note)
 
 
-def setting(results: Results, point: Row) -> Cell:
+def setting(results: Results, point: PointSummary) -> Cell:
     """Return the rate setting of an operating point, e.g. ``lambda 0.013``.
 
-    A note gives the QP of intra images where it is recorded.
+    A note gives the QP of intra images if it is recorded.
     """
-    if point["rate_parameter"] is None:
-        return text("\N{EN DASH}")
+    if point.rate_parameter is None:
+        return text(DASH)
     intra = results.intra_qp(point)
-    shown = f"{point['rate_parameter']} {plain(point['rate_value'])}"
-    return text(shown, f"intra QP {intra}" if intra else "")
+    words = f"{point.rate_parameter} {plain(point.rate_value)}"
+    return text(words, f"intra QP {intra}" if intra else "")
 
 
-def key_figures(
-    results: Results, study: str, metrics: Sequence[Metric], styles: dict[str, VariantStyle]
-) -> Table:
+def measured(metric: Metric, row: Any) -> Cell:
+    """Return value and interval of a row of ``curves.csv``; a dash for None."""
+    if row is None:
+        return figure(DASH)
+    return figure(shown(metric, row.value), shown_interval(metric, row.low, row.high))
+
+
+def key_figures(results: Results, study: str, metrics: Sequence[Metric], styles: Styles) -> Table:
     """Return rate and leading metrics of every evaluated operating point."""
-    many_seeds = len(results.plan["run"]["seeds"]) > 1
-    columns = ["Variant", "Rate setting", *(["Seed"] if many_seeds else []), "Rate (bpp)"]
-    columns.extend(metric.heading for metric in metrics)
-    measured = _by_point(results, study)
-    names = [metric.name for metric in metrics]
-    source = [
-        row
-        for row in results.curves
-        if row["study"] == study and row["metric"] in names and row["variant"] in styles
-    ]
-    rows: list[list[Cell]] = []
-    for variant, style in styles.items():
-        points = [point for point in results.points(study, variant) if point["evaluated"]]
-        for place, point in enumerate(points):
-            head = [Cell(style.label, "head", len(points), marker=style)] if place == 0 else []
-            values = measured.get((variant, point["rate_index"], point["seed"]), {})
-            rate = next((row["bpp"] for row in values.values()), None)
-            cells = [setting(results, point)]
-            if many_seeds:
-                cells.append(text(point["seed"]))
-            cells.append(figure(metric_style("bpp").show(rate)))
-            for metric in metrics:
-                row = values.get(metric.name)
-                if row is None:
-                    cells.append(figure(number(None, 0)))
-                else:
-                    bounds = metric.show_interval(row["low"], row["high"])
-                    cells.append(figure(metric.show(row["value"]), bounds))
-            rows.append([*head, *cells])
-    caption = (
-        f"Rate, accuracy and image quality of every operating point; in brackets the "
-        f"{results.confidence} interval. A dash: not measured or not defined."
-    )
-    return Table(caption, columns, rows, source)
-
-
-def _by_point(results: Results, study: str) -> dict[tuple[str, int, int], dict[str, Row]]:
-    measured: dict[tuple[str, int, int], dict[str, Row]] = {}
-    for row in results.curves:
-        if row["study"] == study:
-            key = (row["variant"], row["rate_index"], row["seed"])
-            measured.setdefault(key, {})[row["metric"]] = row
-    return measured
-
-
-def curve_table(results: Results, metric: Metric, styles: dict[str, VariantStyle]) -> Table:
-    """Return the numbers behind one plot, whose variants may be of several studies."""
-    columns = [
-        "Variant",
-        "Rate index",
-        "Rate setting",
-        "Seed",
-        "Rate (bpp)",
-        "Rate, estimated (bpp)",
-        metric.heading,
-        f"{results.confidence} interval",
-        "Images",
-    ]
-    rate = metric_style("bpp")
-    points = {
-        (p["study"], p["variant"], p["rate_index"], p["seed"]): p for p in results.plan["points"]
-    }
+    seed = ["Seed"] if results.many_seeds else []
+    columns = ["Variant", "Rate setting", *seed, "Rate (bpp)", *(m.heading for m in metrics)]
     rows = []
-    source: list[Row] = []
-    for style in styles.values():
-        mine = results.curve(style.study, metric.name, style.name)
-        source += mine
-        for place, row in enumerate(mine):
-            head = [Cell(style.label, "head", len(mine), marker=style)] if place == 0 else []
+    for variant, style in styles.items():
+        for point in results.points(study, variant):
+            if not point.evaluated:
+                continue
+            values = results.measured(point)
+            rate = next((row.bpp for row in values.values()), None)
             rows.append(
                 [
-                    *head,
-                    figure(str(row["rate_index"])),
-                    setting(
-                        results, points[style.study, style.name, row["rate_index"], row["seed"]]
-                    ),
-                    figure(str(row["seed"])),
-                    figure(rate.show(row["bpp"])),
-                    figure(rate.show(row["bpp_estimated"])),
-                    figure(metric.show(row["value"])),
-                    figure(metric.show_interval(row["low"], row["high"]) or "\N{EN DASH}"),
-                    figure(str(row["n_images"])),
+                    head(style),
+                    setting(results, point),
+                    *([text(point.seed)] if seed else []),
+                    figure(shown(find_metric("bpp"), rate)),
+                    *(measured(metric, values.get(metric.name)) for metric in metrics),
                 ]
             )
-    caption = f"The numbers of this plot: {metric.title} over rate."
+    caption = (
+        "Rate, accuracy and image quality of every operating point, with the "
+        f"{results.confidence} interval in brackets. A dash: not measured or not defined."
+    )
+    curves, names = results.curves, [metric.name for metric in metrics]
+    source = curves[(curves["study"] == study) & curves["metric"].isin(names)]
     return Table(caption, columns, rows, source)
 
 
-# What a flag of bd.csv means (see icmbench.metrics.bd for the policy), in the order of severity.
+def curve_table(results: Results, metric: Metric, styles: Styles) -> Table:
+    """Return the numbers of one plot, whose variants may be of several studies."""
+    rows, sources = [], []
+    for style in styles.values():
+        curve = results.curve(style.study, style.name, metric.name)
+        sources.append(curve)
+        points = {(p.rate_index, p.seed): p for p in results.points(style.study, style.name)}
+        for row in rows_of(curve):
+            rows.append(
+                [
+                    head(style),
+                    figure(str(row.rate_index)),
+                    setting(results, points[row.rate_index, row.seed]),
+                    figure(str(row.seed)),
+                    figure(shown(find_metric("bpp"), row.bpp)),
+                    figure(shown(find_metric("bpp"), row.bpp_estimated)),
+                    figure(shown(metric, row.value)),
+                    figure(shown_interval(metric, row.low, row.high) or DASH),
+                    figure(str(row.n_images)),
+                ]
+            )
+    columns = ["Variant", "Rate index", "Rate setting", "Seed", "Rate (bpp)"]
+    columns += ["Rate, estimated (bpp)", metric.heading, f"{results.confidence} interval", "Images"]
+    caption = f"The numbers of this plot: {metric.title} over rate."
+    return Table(caption, columns, rows, pd.concat(sources) if sources else results.curves.iloc[:0])
+
+
+# --- Bjøntegaard deltas ---------------------------------------------------------------------------
+
+#: What a flag of bd.csv means (see icmbench.metrics.bd), most severe first.
 FLAGS = {
     "too-few-points": "too few points for the interpolation, so there is no result",
     "no-overlap": "the curves share no range, so there is no result",
@@ -192,8 +194,16 @@ FLAGS = {
 
 
 @dataclass(frozen=True)
-class BdTables:
-    """The BD table and what is needed to read it."""
+class BdTable:
+    """The table of Bjøntegaard deltas and what is needed to read it.
+
+    Attributes:
+        table: one row for each comparison and metric.
+        flags: those that occur, with their meaning.
+        images: numbers of test images.
+        resamples: numbers of bootstrap resamples.
+        incomplete: whether some deltas are undefined in some resamples.
+    """
 
     table: Table
     flags: dict[str, str]
@@ -202,42 +212,34 @@ class BdTables:
     incomplete: bool
 
 
-def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> BdTables | None:
-    """Return the Bjøntegaard table of a study, or None where nothing was compared."""
-    rows = [row for row in results.bd if row["study"] == study and row["variant"] in styles]
-    if not rows:
+def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
+    """Return the Bjøntegaard deltas of a study, or None if nothing was compared."""
+    source = results.bd[(results.bd["study"] == study) & results.bd["variant"].isin(styles)]
+    if source.empty:
         return None
     order = {
         name: place for place, name in enumerate([*study_metrics(results.plan, study), *styles])
     }
-    rows.sort(key=lambda row: [order.get(row[k], 0) for k in ("metric", "anchor", "variant")])
-    cells = []
-    flags: dict[str, str] = {}
-    for row in rows:
-        metric = metric_style(row["metric"])
-        unit = "dB" if metric.unit == "dB" else "points"
-        named = [flag for flag in str(row.get("flags") or "").split(";") if flag]
-        for flag in named:
-            name = flag.removeprefix("accuracy:").split(":")[0]
-            flags[name] = FLAGS.get(name, "see the documentation of icmbench.metrics.bd")
-        style = styles[row["variant"]]
-        anchor = styles[row["anchor"]].label if row["anchor"] in styles else row["anchor"]
-        cells.append(
+    by = ["metric", "anchor", "variant"]
+    source = source.sort_values(by, key=lambda names: names.map(order).fillna(0), kind="stable")
+    rows, found = [], set()
+    for row in rows_of(source):
+        metric = find_metric(row.metric)
+        flags = [flag for flag in str(row.flags).split(";") if flag]
+        found |= {flag.removeprefix("accuracy:").split(":")[0] for flag in flags}
+        gain = f" {metric.difference_unit}".rstrip()
+        rows.append(
             [
-                Cell(style.label, "head", marker=style),
-                text(anchor),
+                head(styles[row.variant]),
+                text(styles[row.anchor].label if row.anchor in styles else row.anchor),
                 text(metric.title),
-                figure(signed(row["bd_rate_pct"], 1, " %"), _bounds(row, "", 1)),
-                figure(
-                    signed(row["bd_accuracy_points"], 2, f" {unit}"), _bounds(row, "accuracy_", 2)
-                ),
-                text(row.get("method", "")),
-                figure(_percent(row.get("overlap"))),
-                text(", ".join(named) or "none"),
+                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1)),
+                figure(signed(row.bd_accuracy_points, 2, gain), _bounds(row, "accuracy_", 2)),
+                text(row.method),
+                figure(f"{number(100 * row.overlap, 0)} %" if is_number(row.overlap) else DASH),
+                text(", ".join(flags) or "none"),
             ]
         )
-    images = {row["n_images"] for row in results.curves if row["study"] == study}
-    resamples = {row["n_resamples"] for row in rows if is_number(row.get("n_resamples"))}
     columns = [
         "Variant",
         "Anchor",
@@ -248,30 +250,97 @@ def bd_table(results: Results, study: str, styles: dict[str, VariantStyle]) -> B
         "Overlap",
         "Flags",
     ]
-    table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, cells, rows)
-    found = {name: flags[name] for name in [*FLAGS, *flags] if name in flags}
-    lost = any(_lost(row, metric) for row in rows for metric in ("", "accuracy_"))
-    return BdTables(table, found, sorted(images), sorted(resamples), lost)
+    table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, rows, source)
+    return BdTable(
+        table,
+        {name: meaning for name, meaning in FLAGS.items() if name in found},
+        sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"])),
+        sorted(set(source["n_resamples"].dropna())),
+        any(_lost(row, side) for row in rows_of(source) for side in ("", "accuracy_")),
+    )
 
 
-def _bounds(row: Row, metric: str, digits: int) -> str:
-    """Return the interval of a BD metric, and how many resamples it rests on where some are lost.
+def _bounds(row: Any, side: str, digits: int) -> str:
+    """Return the interval of a delta, and the number of its resamples if some are undefined.
 
-    ``metric`` is what its columns begin with.
+    ``side`` is what its columns begin with.
     """
-    bounds = interval(row.get(f"{metric}low"), row.get(f"{metric}high"), digits)
-    if not _lost(row, metric):
+    bounds = interval(getattr(row, f"{side}low"), getattr(row, f"{side}high"), digits)
+    if not _lost(row, side):
         return bounds
-    return f"{bounds} {row[f'{metric}n_resamples_used']} of {row['n_resamples']} resamples"
+    used = getattr(row, f"{side}n_resamples_used")
+    return f"{bounds} {used} of {row.n_resamples} resamples"
 
 
-def _lost(row: Row, metric: str) -> bool:
-    """Return whether a BD metric is undefined in some resamples."""
-    used, drawn = row.get(f"{metric}n_resamples_used"), row.get("n_resamples")
-    return is_number(used) and is_number(drawn) and used != drawn
+def _lost(row: Any, side: str) -> bool:
+    return bool(getattr(row, f"{side}n_resamples_used") != row.n_resamples)
 
 
-def _percent(value: float | None) -> str:
-    if value is None or not is_number(value):
-        return number(None, 0)
-    return number(100 * value, 0) + " %"
+# --- complexity -----------------------------------------------------------------------------------
+
+_STEPS = {"encode": "Encoding", "decode": "Decoding", "reconstruct": "Reconstruction"}
+
+
+def complexity_rows(
+    results: Results, study: str, metrics: Sequence[Metric], styles: Styles
+) -> pd.DataFrame:
+    """Return the complexity of every evaluated operating point of a study, NaN if unknown.
+
+    Parameters are counts, ``kmacs_*`` thousands of multiply-accumulates per coded pixel, ``*_ms``
+    mean milliseconds per image; ``bpp`` and the metrics are in the tables' units.
+    """
+    rows: list[dict[str, Any]] = []
+    for point in results.points(study):
+        if not point.evaluated or point.variant not in styles:
+            continue
+        stated = results.evaluations.get(point.key, {}).get("complexity") or {}
+        parameters, macs = stated.get("parameters") or {}, stated.get("macs_per_pixel") or {}
+        kmacs = {step: count / 1000 for step, count in macs.items() if count is not None}
+        own = results.measured(point)
+        records = results.records_of(point) if point.encoding is not None else None
+        row = dict(zip(POINT, name_of(point), strict=True))
+        row["bpp"] = next((one.bpp for one in own.values()), None)
+        row |= {m.name: own[m.name].value if m.name in own else None for m in metrics}
+        row |= {f"parameters_{part}": parameters.get(part) for part in ("codec", "task")}
+        row |= {f"kmacs_{step}": kmacs.get(step) for step in (*_STEPS, "task")}
+        row |= {f"{s}_ms": records and 1000 * getattr(records, f"{s}_s") for s in _STEPS}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.astype({name: float for name in table.columns if name not in POINT})
+
+
+def complexity_table(
+    results: Results, study: str, metrics: Sequence[Metric], styles: Styles
+) -> Table | None:
+    """Return accuracy and complexity of each variant; None if nothing is evaluated.
+
+    Operating points of a variant that differ are shown as a range.
+    """
+    source = complexity_rows(results, study, metrics, styles)
+    if source.empty:
+        return None
+    columns = {
+        "bpp": ("Rate (bpp)", 1.0, 3),
+        **{metric.name: (metric.heading, metric.factor, metric.digits) for metric in metrics},
+        "parameters_codec": ("Codec, million parameters", 1e-6, 2),
+        "parameters_task": ("Task network, million parameters", 1e-6, 2),
+        **{f"kmacs_{step}": (f"{words}, kMAC per pixel", 1.0, 1) for step, words in _STEPS.items()},
+        "kmacs_task": ("Task network, kMAC per pixel", 1.0, 1),
+        **{f"{step}_ms": (f"{words}, ms per image", 1.0, 1) for step, words in _STEPS.items()},
+    }
+    columns = {name: column for name, column in columns.items() if source[name].notna().any()}
+    finite = source.replace([math.inf, -math.inf], math.nan).groupby("variant")[list(columns)]
+    least, most = finite.min(), finite.max()
+    rows = []
+    for variant, style in styles.items():
+        if variant in least.index:
+            cells = []
+            for name, (_, factor, digits) in columns.items():
+                ends = [number(side[name][variant] * factor, digits) for side in (least, most)]
+                cells.append(figure(" to ".join(dict.fromkeys(ends))))
+            rows.append([head(style), *cells])
+    caption = (
+        "Accuracy and complexity; a range if the operating points of a variant differ. Times are "
+        "means over the test images."
+    )
+    return Table(caption, ["Variant", *(column[0] for column in columns.values())], rows, source)

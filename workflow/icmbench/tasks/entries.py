@@ -6,6 +6,7 @@ from typing import Literal, cast
 
 from pydantic import Field, model_validator
 
+from icmbench.metrics.catalogue import family_metrics
 from icmbench.registry import TASKS, DataKind, NoParameters, TaskEntry
 from icmbench.utils.models import Strict
 
@@ -70,8 +71,8 @@ class AdaptedMaskRcnnParameters(MaskRcnnParameters):
 
 _BOX_LOSSES = ("task", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
 _MASK_LOSSES = (*_BOX_LOSSES, "loss_mask")
-_BOX_METRICS = ("box_map", "box_map50", "box_map75")
-_MASK_METRICS = (*_BOX_METRICS, "mask_map", "mask_map50", "mask_map75")
+_BOX_METRICS = family_metrics("detection")
+_MASK_METRICS = (*_BOX_METRICS, *family_metrics("instance-segmentation"))
 
 TASKS.register(
     TaskEntry(
@@ -251,7 +252,7 @@ def _on_backbone(
     )
 
 
-_PROBE = (ProbeParameters, "classifier", ("cross_entropy",), ("top1", "top5"))
+_PROBE = (ProbeParameters, "classifier", ("cross_entropy",), family_metrics("classification"))
 _BOXES = (ResnetRcnnParameters, "detector", _BOX_LOSSES, _BOX_METRICS)
 _MASKS = (ResnetRcnnParameters, "detector", _MASK_LOSSES, _MASK_METRICS)
 _RCNN, _FEATURE_RCNN = "resnet_rcnn:ResnetRcnn", "resnet_rcnn:FeatureRcnn"
@@ -301,8 +302,8 @@ class FaceOnFeaturesParameters(FaceParameters):
     )
 
 
-_ATTRIBUTES = ("attribute_accuracy", "majority_accuracy")
-_PARSING = ("miou", "fwiou", "pixel_accuracy")
+_ATTRIBUTES = family_metrics("face-attributes")
+_PARSING = family_metrics("face-parsing")
 
 
 def _faces(

@@ -17,7 +17,6 @@ from icmbench.analyse.bd_table import (
     curve_of,
     left_out_flags,
     measured_bd,
-    quality_scale,
 )
 from icmbench.analyse.bootstrap import SeedNoise, mean_over_seeds
 from icmbench.analyse.claims.interpolate import (
@@ -38,9 +37,9 @@ from icmbench.config.claims import (
     PointEffect,
     TrendClaim,
     effect_unit,
-    metric_unit,
 )
 from icmbench.metrics.bd import Method
+from icmbench.metrics.catalogue import find_metric
 from icmbench.registry import CODECS
 from icmbench.utils.files import read_object
 
@@ -281,7 +280,12 @@ class Measured:
 
     def _trend(self, claim: TrendClaim) -> list[Effect]:
         empty = Effect(
-            claim.variant, None, claim.metric, "difference", "", metric_unit(claim.metric)
+            claim.variant,
+            None,
+            claim.metric,
+            "difference",
+            "",
+            find_metric(claim.metric).difference_unit,
         )
         try:
             basis = self._basis([claim.variant])
@@ -381,7 +385,7 @@ class Measured:
                 raise _NoEffectError(f"{metric} is not defined for {variant}")
             values = [run.values[metric] for run in runs]
             samples = [run.value_samples[metric] for run in runs]
-            scale = quality_scale(metric)
+            scale = find_metric(metric).difference_factor
         resampled = mean_over_seeds(samples, f"{self.study}/{variant}", self.seed)
         return float(np.mean(values)) * scale, resampled * scale
 

@@ -17,6 +17,7 @@ from icmbench.analyse.claims.effects import Basis, Effect, Measured
 from icmbench.analyse.seeds import EvaluatedPoint
 from icmbench.config.claims import Claim, Expect, OrderClaim
 from icmbench.metrics.bd import Method
+from icmbench.metrics.catalogue import find_metric
 
 #: What is said of each comparison. quantity: see :class:`~icmbench.analyse.claims.effects.Effect`;
 #: at: where on the curve. effect, low, high: in ``unit``; a difference is variant minus anchor.
@@ -153,6 +154,8 @@ def _expect(claim: Claim) -> Expect:
     if not isinstance(claim, OrderClaim):
         return claim.expect
     fewer_is_better = claim.quantity == "bd_rate_pct"
+    if claim.quantity == "at_rate":  # a plain difference of the metric
+        fewer_is_better = find_metric(claim.metric).better == "lower"
     if claim.expect == "better":
         return "below" if fewer_is_better else "above"
     return "not-above" if fewer_is_better else "not-below"

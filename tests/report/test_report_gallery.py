@@ -1,0 +1,191 @@
+"""Galleries: decoded images with detections, and parsing maps."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from icmbench.config.study import Study, Variant, VisualComparison
+from icmbench.config.summary import PlanSummary, PointSummary
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces
+from icmbench.data.synthetic.faces import generate_faces
+from icmbench.evaluate.coded import new_archive
+from icmbench.report.drawing import annotated, coloured_map, map_colour
+from icmbench.report.gallery import GalleryMaker, TestImages, nearest_point, sort_ids
+from icmbench.report.results import Results, load_results
+from icmbench.report.style import variant_styles
+
+STUDY = "somewhere2021"
+J_FT = "hyperprior/faster-rcnn/j-ft"
+
+
+def test_nearest_operating_point(results: Results) -> None:
+    for row in results.curve(STUDY, J_FT, "psnr").itertuples():
+        point = nearest_point(results, STUDY, J_FT, row.bpp * 1.01)
+        assert point is not None and point.rate_index == row.rate_index
+    assert nearest_point(results, STUDY, "no/such/variant", 1.0) is None
+
+
+def test_tiles_show_the_numbers_of_their_point(root: Path) -> None:
+    results = load_results(root)
+    (gallery,) = GalleryMaker(results).galleries(STUDY, variant_styles(results.plan, STUDY))
+    assert gallery.missing == [] and gallery.boxes and len(gallery.rows) == 2
+    image_id, (original, jpeg, j_ft) = gallery.rows[0]
+    assert [tile.title for tile in (original, jpeg, j_ft)] == ["Original", "JPEG", "J-FT"]
+    point = nearest_point(results, STUDY, J_FT, 0.5)
+    assert point is not None
+    row = results.images_of(point).set_index("image_id").loc[image_id]
+    curve = results.curve(STUDY, J_FT, "box_map")
+    accuracy = curve[curve["rate_index"] == point.rate_index].iloc[0]
+    assert f"{row.bits / row.pixels:.3f} bpp" in j_ft.lines[0]
+    assert f"{row.psnr:.2f} dB" in j_ft.lines[1]
+    assert f"{100 * accuracy.value:.1f} %" in j_ft.lines[2]
+    assert f"{accuracy.bpp:.3f} bpp" in j_ft.lines[2]
+
+
+def test_boxes_are_drawn_at_their_place(built: Path) -> None:
+    """Pixels change around the boxes of the ground truth and nowhere far from them."""
+    truth = json.loads((built / "data/detection/instances_test.json").read_text())
+    image_id = truth["images"][0]["id"]
+    drawn = np.asarray(Image.open(built / f"report/images/{STUDY}-0-{image_id}.png"), int)
+    plain = drawn[1::3, 1::3]  # the 128 x 128 image, enlarged threefold
+    changed = (drawn != np.repeat(np.repeat(plain, 3, 0), 3, 1)).any(2)
+    near = np.zeros(changed.shape, bool)
+    for entry in truth["annotations"]:
+        if entry["image_id"] == image_id:
+            x, y, width, height = (int(3 * value) for value in entry["bbox"])
+            top, left = max(0, y - 24), max(0, x - 60)
+            near[top : y + height + 24, left : x + width + 60] = True
+    assert changed.any() and not (changed & ~near).any()
+
+
+def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
+    """Images in a folder, with ids that are not file names, and a data set without annotations."""
+    for name, colour in (("000007.png", "red"), ("kodim01.png", "blue")):
+        (tmp_path / "val").mkdir(exist_ok=True)
+        Image.new("RGB", (400, 200), colour).save(tmp_path / "val" / name)
+    annotations = {
+        "images": [{"id": 7, "file_name": "000007.png", "width": 400, "height": 200}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [{"image_id": 7, "category_id": 3, "bbox": [100, 50, 40, 20], "area": 800}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(annotations))
+
+    def dataset(role: str, file: str | None) -> DatasetSpec:
+        splits = {"test": {"images": "val", "annotations": file}}
+        settings = {"source": "catalogue", "name": "mine", "splits": splits}
+        place = {"folder": str(tmp_path), "manifest": str(tmp_path / "m.json")}
+        return DatasetSpec.model_validate({"role": role, "settings": settings, **place})
+
+    datasets = {"plain": dataset("plain", None), "marked": dataset("marked", "instances.json")}
+    plan = results.plan.model_copy(update={"datasets": datasets})
+    changed = dataclasses.replace(results, plan=plan)
+    assert TestImages(changed, "plain").ids() == ["000007", "kodim01"]
+    images = TestImages(changed, "marked")
+    assert images.ids() == ["7"] and images.size("7") == (400, 200)
+    (box,) = images.boxes("7")
+    assert box.text == "cat"
+    # Reduced to 384 pixels: the box moves with the image.
+    drawn = annotated(images.image("7"), [box], (400, 200))
+    assert drawn.size == (384, 192)
+    assert drawn.getpixel((round(140 * 0.96) - 2, 60)) != (255, 0, 0)
+    assert drawn.getpixel((115, 60)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        ("encoded/**/decoded.zip", "encoded/detection-test"),
+        ("data/detection/test.zip", "original images"),
+        ("data/detection/instances_test.json", "original images"),
+    ],
+)
+def test_images_that_cannot_be_shown_are_reported(root: Path, pattern: str, named: str) -> None:
+    for path in root.glob(pattern):
+        path.unlink()
+    results = load_results(root)
+    (gallery,) = GalleryMaker(results).galleries(STUDY, variant_styles(results.plan, STUDY))
+    assert named in " ".join(gallery.missing)
+    assert gallery.rows == []
+
+
+def test_colours_of_parsing_maps_differ() -> None:
+    assert len({map_colour(index) for index in range(19)}) == 19
+    drawn = np.asarray(coloured_map(np.array([[0, 3], [18, 1]], np.uint8)))
+    assert drawn.shape == (6, 6, 3)
+    assert tuple(drawn[0, 5]) == map_colour(3) and tuple(drawn[5, 0]) == map_colour(18)
+
+
+def face_results(root: Path) -> Results:
+    """Faces: JPEG with maps on images, latents with maps, and latents with attributes alone."""
+    config = EmbeddedFaces(source="embedded-faces", size=64, train=0, val=0, test=2)
+    generate_faces(config, root / "data/faces")
+    ids = [3_000_000, 3_000_001]
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((64, 64), 9, np.uint8)).save(buffer, "PNG")
+    found = base64.b64encode(buffer.getvalue()).decode()
+    parsing, attributes = {"parsing": found}, {"attributes": [1]}
+    coded = {
+        "jpeg": ("jpeg", "face-analysis-on-images", "miou", parsing),
+        "latents": ("layered", "face-parsing-on-features", "miou", parsing),
+        "blind": ("layered", "face-attributes-on-features", "attribute_accuracy", attributes),
+    }
+    variants, points, curves = {}, [], []
+    for name, (codec, task, metric, prediction) in coded.items():
+        variants[name] = Variant(label=name, codec=codec, task=task, mode="m", dataset="faces")
+        labels: dict[str, Any] = {"study": "faces", "variant": name, "rate_index": 0, "seed": 0}
+        own = {"codec": codec, "task": task, "dataset": "faces", "key": f"faces/{name}"}
+        points.append(PointSummary.model_construct(**labels, **own, evaluated=True, encoding=name))
+        numbers = {"bpp": 1.0, "value": 0.5, "low": 0.4, "high": 0.6}
+        curves.append({**labels, "metric": metric, **numbers})
+        folder = root / "runs/faces" / name
+        folder.mkdir(parents=True)
+        predictions = [{"image_id": identity, **prediction} for identity in ids]
+        (folder / "predictions.json").write_text(json.dumps(predictions))
+    with new_archive(root / "encoded/jpeg/decoded.zip") as add:
+        for identity in ids:
+            add(f"{identity}.png", buffer.getvalue())
+    shown = VisualComparison(title="T", bpp=1.0, images=1, variants=list(variants))
+    study = Study.model_construct(name="faces", variants=variants, visual_comparisons=[shown])
+    run: Any = SimpleNamespace(studies=["faces"])
+    plan = PlanSummary.model_construct(
+        run=run,
+        studies={"faces": study},
+        points=points,
+        datasets={"faces": DatasetSpec(role="faces", folder="-", manifest="-", settings=config)},
+    )
+    none = pd.DataFrame()
+    return Results(root, plan, pd.DataFrame(curves), none, none, none, none, {}, {}, {}, [])
+
+
+def test_parsing_maps_follow_their_image(tmp_path: Path) -> None:
+    results = face_results(tmp_path)
+    (gallery,) = GalleryMaker(results).galleries("faces", variant_styles(results.plan, "faces"))
+    (sentence,) = gallery.missing
+    assert sentence.startswith("blind")  # attributes of features: nothing to see
+    assert "hair" in gallery.maps and not gallery.boxes
+    (_, images), (words, maps) = gallery.rows
+    assert words.startswith("3000000")
+    assert [tile.title for tile in images] == ["Original", "jpeg"]
+    assert [tile.title for tile in maps] == ["Ground truth", "jpeg", "latents"]
+    assert "50.0 %" in maps[1].lines[1]
+    place = tmp_path / "report/images"
+    drawn = Image.open(place / "faces-0-3000000-map-2.png").convert("RGB")
+    assert drawn.getcolors() == [(192 * 192, map_colour(9))]
+    truth = Image.open(place / "faces-0-3000000-map-0.png").convert("RGB")
+    assert len(truth.getcolors() or []) > 4
+
+
+def test_ids_sort_as_numbers() -> None:
+    assert sort_ids(["10", "9", "100"]) == ["9", "10", "100"]
+    assert sort_ids(["kodim10", "kodim09"]) == ["kodim09", "kodim10"]

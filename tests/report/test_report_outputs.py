@@ -1,0 +1,153 @@
+"""Which pages and figures a plan has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from icmbench.config.study import Study, Variant
+from icmbench.config.summary import PlanSummary
+from icmbench.metrics.catalogue import METRICS, Metric, find_metric
+from icmbench.registry import TASKS, TaskEntry
+from icmbench.report.charts import rate_chart, vega_lite
+from icmbench.report.outputs import (
+    expected_outputs,
+    families_of,
+    figures,
+    leading_metrics,
+    pages,
+    roles,
+    study_metrics,
+    study_page,
+    study_plots,
+    vision_variants,
+)
+from icmbench.report.results import Results
+from icmbench.report.style import joint_styles, variant_styles
+from icmbench.report.tables import curve_table
+from icmbench.utils.models import Strict
+
+
+def variant(codec: str, task: str, role: str = "r", **more: Any) -> Variant:
+    label = f"{codec}, {task}"
+    return Variant(label=label, codec=codec, task=task, dataset=role, mode="m", **more)
+
+
+def plan_of(**studies: dict[str, Variant]) -> PlanSummary:
+    """The part of a plan that names of files depend on; ``_`` is ``-`` in study names."""
+    named = {
+        name.replace("_", "-"): Study.model_construct(name=name, variants=variants)
+        for name, variants in studies.items()
+    }
+    points = [
+        SimpleNamespace(study=study, variant=key, evaluated=True, encoding=None)
+        for study, content in named.items()
+        for key in content.variants
+    ]
+    run: Any = SimpleNamespace(studies=list(named), modules=[])
+    return PlanSummary.model_construct(run=run, studies=named, points=points)
+
+
+def test_pages_follow_from_the_plan() -> None:
+    plan = plan_of(
+        classical={"a": variant("jpeg", "reconstruction")},
+        methods={"a": variant("jpeg", "resnet-mask-rcnn"), "b": variant("uncoded", "linear-probe")},
+        task_of={
+            "a": variant("layered", "face-analysis-on-features", "faces"),
+            "b": variant("jpeg", "face-parsing-on-images", "faces", evaluate=False),
+        },
+    )
+    # A study whose name another page has gets a prefix; the classical codecs have their own page.
+    tasks = ["detection", "instance-segmentation", "classification"]
+    tasks += ["face-attributes", "face-parsing"]
+    assert pages(plan) == [
+        *("index.html", "classical.html", "study-methods.html", "study-task-of.html"),
+        *(f"task-{name}.html" for name in tasks),
+        "methods.html",
+    ]
+    assert study_page("zhu2024") == "zhu2024.html"
+    outputs = expected_outputs(plan)
+    assert len(outputs) == len(set(outputs))
+    parsing = [(metric, s) for name, metric, s in figures(plan) if "task-face-parsing" in name]
+    metrics = ("miou", "fwiou", "pixel_accuracy")
+    assert parsing == [(metric, suffix) for metric in metrics for suffix in ("svg", "pdf")]
+    # Features are not images, so they have no PSNR.
+    assert roles(vision_variants(plan)) == ["r"]
+    assert leading_metrics(plan, "task-of") == ["attribute_accuracy", "miou"]
+    assert ("psnr", None) not in study_plots(plan, "task-of")
+    assert leading_metrics(plan, "methods") == ["box_map", "mask_map", "top1", "psnr"]
+
+
+def test_image_quality_has_a_plot_for_each_data_set() -> None:
+    plan = plan_of(
+        s={"a": variant("jpeg", "faster-rcnn", "x"), "b": variant("jpeg", "faster-rcnn", "y")}
+    )
+    plots = study_plots(plan, "s")
+    assert ("psnr", "x") in plots and ("psnr", "y") in plots and ("box_map", None) in plots
+
+
+def test_metrics_of_a_study(results: Results) -> None:
+    every = ["box_map", "psnr", "box_map50", "box_map75", "psnr_ycbcr", "ms_ssim"]
+    assert study_metrics(results.plan, "somewhere2021") == every
+    assert study_metrics(results.plan, "photographs2020") == ["psnr", "ms_ssim", "psnr_ycbcr"]
+
+
+def test_styles_distinguish_variants_and_studies() -> None:
+    one = {"a": variant("jpeg", "faster-rcnn"), "b": variant("uncoded", "faster-rcnn")}
+    plan = plan_of(first=one, second=one, many={str(i): one["a"] for i in range(17)})
+    alone = variant_styles(plan, "second")["a"]
+    styles = joint_styles(plan, [(study, name) for study in ("first", "second") for name in "ab"])
+    assert list(styles) == ["first/a", "first/b", "second/a", "second/b"]
+    joint = styles["second/a"]
+    assert (joint.colour, joint.shape) == (alone.colour, alone.shape)
+    assert joint.label != alone.label and joint.dash != styles["first/a"].dash
+    # A single study needs no prefix.
+    assert joint_styles(plan, [("second", "a")])["second/a"] == alone
+    many = variant_styles(plan, "many").values()
+    for look in ("label", "dash", "shape"):
+        assert len({(style.colour, getattr(style, look)) for style in many}) == 17
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    """A user's task with a metric of its own, registered as a user's module does."""
+    metrics, tasks = dict(METRICS._entries), dict(TASKS._entries)
+    METRICS.register(
+        Metric("count_error", "Miscounted", "cars", better="lower", family="cars", fraction=False)
+    )
+    TASKS.register(
+        TaskEntry(
+            name="count-cars",
+            parameters=Strict,
+            implementation="mine:CountCars",
+            trainable=False,
+            loss_terms=(),
+            metrics=("psnr", "count_error", "not_registered"),
+        )
+    )
+    yield
+    METRICS._entries, TASKS._entries = metrics, tasks
+
+
+def test_own_metric_has_page_plot_and_unit(own: None, results: Results) -> None:
+    plan = plan_of(s={"a": variant("jpeg", "count-cars")})
+    # An unregistered metric is on a page named after its task.
+    assert families_of("count-cars") == {
+        "cars": ("count_error",),
+        "count-cars": ("not_registered",),
+    }
+    outputs = expected_outputs(plan)
+    assert {"report/task-cars.html", "report/task-count-cars.html"} < set(outputs)
+    assert "report/figures/s-rate-count_error.svg" in outputs
+    curves = results.curves.replace({"metric": {"box_map": "count_error"}})
+    measured = dataclasses.replace(results, curves=curves)
+    styles = variant_styles(results.plan, "somewhere2021")
+    chart = rate_chart(measured, find_metric("count_error"), styles)
+    counted = curves[(curves["metric"] == "count_error") & (curves["codec"] != "uncoded")]
+    assert sorted(point["value"] for point in chart.points) == sorted(counted["value"])
+    assert "Miscounted (cars)" in str(vega_lite(chart, legend=False))
+    assert "Miscounted (cars)" in curve_table(measured, chart.metric, styles).columns

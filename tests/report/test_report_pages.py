@@ -1,0 +1,221 @@
+"""The report as a whole: its files, links and downloads, and what missing inputs do to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from parsed_page import ParsedPage
+from PIL import Image
+
+from icmbench.config.summary import read_summary
+from icmbench.errors import UserError
+from icmbench.report import build_report, expected_outputs
+from icmbench.report.results import load_results
+from icmbench.utils.files import read_json, write_json
+
+STUDY = "somewhere2021"
+PAGES = ("index", STUDY, "photographs2020", "task-detection", "classical", "methods")
+
+
+def page_of(root: Path, name: str = STUDY) -> ParsedPage:
+    return ParsedPage(root / f"report/{name}.html")
+
+
+def all_text(root: Path) -> str:
+    return " ".join(ParsedPage(path).text for path in sorted((root / "report").glob("*.html")))
+
+
+def test_report_has_exactly_the_expected_files(built: Path) -> None:
+    expected = expected_outputs(read_summary(built))
+    assert expected[:6] == [f"report/{name}.html" for name in PAGES]
+    assert "report/figures/task-detection-rate-box_map-detection.pdf" in expected
+    assert "report/figures/human-vision-rate-psnr-detection.svg" in expected
+    assert "report/figures/somewhere2021-rate-box_map.png" in expected
+    assert "report/figures/photographs2020-rate-box_map.svg" not in expected
+    files = [path for path in (built / "report").rglob("*") if path.is_file()]
+    found = {path.relative_to(built).as_posix() for path in files if path.parent.name != "images"}
+    assert found == set(expected)
+    images = sorted((built / "report/images").iterdir())
+    assert len(images) == 2 * 3  # two images, each as original and of two variants
+    assert all(Image.open(path).size == (384, 384) for path in images)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_needs_no_network_and_its_links_resolve(built: Path, name: str) -> None:
+    page = page_of(built, name)
+    assert len(page.ids) == len(set(page.ids))
+    linked = [(tag, address) for tag, address in page.addresses if not address.startswith("data:")]
+    assert {tag for tag, _ in linked} == {"a"}  # nothing is fetched
+    for _, address in linked:
+        if not address.startswith("https://"):
+            other, _, place = address.partition("#")
+            assert not other or (built / "report" / other).is_file(), address
+            ids = page_of(built, Path(other).stem).ids if other else page.ids
+            assert not place or place in ids, address
+    text = (built / f"report/{name}.html").read_text(encoding="utf-8")
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert style and "url(" not in style and "@import" not in style
+    assert text.count('aria-current="page"') == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_rows_of_tables_fill_their_columns(built: Path, name: str) -> None:
+    for header, *rows in page_of(built, name).tables:
+        running: list[int] = []  # rows that cells from above still span
+        for row in rows:
+            running = [left - 1 for left in running if left > 1] + [span for _, span in row]
+            assert len(running) == len(header)
+        assert all(left == 1 for left in running)
+
+
+def test_plots_of_a_page_have_the_measured_points(built: Path) -> None:
+    curves = pd.read_csv(built / "tables/curves.csv")
+    page = page_of(built)
+    assert len(page.plots) == 6
+    for plot in page.plots:
+        points = plot["datasets"]["points"]
+        coded = curves[(curves["study"] == STUDY) & (curves["codec"] != "uncoded")]
+        assert len(points) == 12
+        assert {round(p["bpp"], 6) for p in points} == {round(rate, 6) for rate in coded["bpp"]}
+
+
+def test_downloads_have_every_digit(built: Path) -> None:
+    page = page_of(built)
+    names = [name for name, _ in page.downloads]
+    assert sum(name.endswith(".csv") for name in names) == len(page.tables)
+    for suffix in (".svg", ".pdf"):
+        saved = [(name, content) for name, content in page.downloads if name.endswith(suffix)]
+        assert len(saved) == 6
+        for name, content in saved:
+            assert content == (built / "report/figures" / name).read_bytes()
+    curves = {name: json.loads(c) for name, c in page.downloads if name.endswith(".json")}
+    source = built / f"curves/{STUDY}/hyperprior/faster-rcnn/j-ft.json"
+    assert len(curves) == 4
+    assert curves[f"{STUDY}-hyperprior-faster-rcnn-j-ft.json"] == read_json(source)
+    rows = page.csv("the-numbers-of-this-plot-box-map-over")
+    table = pd.read_csv(built / "tables/curves.csv")
+    table = table[(table["study"] == STUDY) & (table["metric"] == "box_map")]
+    assert sorted(rows["value"]) == sorted(table["value"]) and len(rows) == 13
+
+
+def test_pages_across_studies(built: Path) -> None:
+    people = page_of(built, "classical")
+    assert "role-detection" in people.ids and "photographs2020: JPEG" in people.text
+    # Variants with the same bitstreams have one curve.
+    assert "somewhere2021: JPEG = somewhere2021: JPEG, T-FT" in people.text
+    drawn = {point["label"] for point in people.plots[0]["datasets"]["points"]}
+    assert drawn == {"somewhere2021: JPEG", "somewhere2021: J-FT", "photographs2020: JPEG"}
+    machines = page_of(built, "task-detection")
+    drawn = {point["label"] for point in machines.plots[0]["datasets"]["points"]}
+    assert drawn == {"JPEG", "JPEG, T-FT", "J-FT"}
+
+
+def test_pages_show_provenance_and_escape_texts(built: Path) -> None:
+    assert "<with markup>" not in (built / f"report/{STUDY}.html").read_text()
+    text = all_text(built)
+    for words in (
+        "A study <with markup> & more",
+        "Something a reader must know.",
+        "2020-09-13 12:28 UTC",
+        "0123456789abcdef",
+        "9.9.9",
+        "feedc0ffeefe",
+        "6 test images (40 resamples)",
+        "1 of 48 coded images",
+    ):
+        assert words in text, words
+
+
+def test_the_study_of_classical_codecs_is_on_the_page_of_human_vision(root: Path) -> None:
+    for name in ("plan.json", "tables/curves.csv"):
+        path = root / name
+        path.write_text(path.read_text().replace("photographs2020", "classical"))
+    build_report(root)
+    assert not (root / "report/photographs2020.html").exists()
+    page = page_of(root, "classical")
+    assert len(page.ids) == len(set(page.ids))
+    ids = {"classical", "classical-plots", "classical-complexity", "role-detection"}
+    assert ids <= set(page.ids)
+    assert ("a", "classical.html") in page_of(root, "index").addresses
+
+
+def test_curves_excluded_by_the_configuration_are_listed(root: Path) -> None:
+    plan = read_json(root / "plan.json")
+    plan["left_out"] = ["study 'classical': curves of vtm-444 are left out"]
+    write_json(root / "plan.json", plan)
+    build_report(root)
+    text = page_of(root, "index").text
+    assert "Study 'classical': curves of vtm-444 are left out." in text
+    assert "incomplete" not in text
+
+
+def test_published_numbers_are_drawn_only_under_published_conditions(
+    built: Path, comparable: Path, make_folder: Callable[..., Path]
+) -> None:
+    paper = make_folder("paper", [0])
+    build_report(paper)
+    for root, name, label in (
+        (paper, STUDY, "J-FT (published)"),
+        (comparable, "photographs2020", "ELIC (published)"),
+    ):
+        svg = f"report/figures/{name}-rate-{'box_map' if name == STUDY else 'psnr'}.svg"
+        assert label in (root / svg).read_text()
+        assert label not in (built / svg).read_text()
+
+
+def test_missing_files_are_listed_on_the_pages(root: Path) -> None:
+    for path in root.glob("tables/*"):
+        path.unlink()
+    for path in [*root.rglob("decoded.zip"), *root.rglob("run.json"), *root.rglob("evaluate.json")]:
+        path.unlink()
+    shutil.rmtree(root / "data")
+    stale = [root / "report/images/somewhere2021-9-1.png", root / "report/task-of-old.html"]
+    for path in stale:  # of an earlier report
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"old")
+    build_report(root)
+    assert not any(path.exists() for path in stale)
+    text = page_of(root, "index").text
+    for name in ("curves.csv", "bd.csv", "records.parquet", "published.csv"):
+        assert f"tables/{name} is missing" in text
+    assert "not trained yet" in text and "not evaluated yet" in text
+    expected = expected_outputs(read_summary(root))
+    assert all((root / name).is_file() for name in expected)
+
+
+def test_unfinished_training_runs_are_listed(root: Path) -> None:
+    path = next(root.rglob("j-ft/rate2-seed0/run.json"))
+    write_json(path, read_json(path) | {"status": "interrupted", "finished": None})
+    (sentence,) = load_results(root).missing
+    assert "j-ft/rate2-seed0" in sentence and "interrupted" in sentence
+
+
+def test_damaged_inputs_are_named(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(UserError, match=r"plan\.json"):
+        build_report(tmp_path / "nowhere")
+    curves = root / "tables/curves.csv"
+    good = curves.read_text()
+    curves.write_text(good.replace("bpp_estimated", "other"))
+    with pytest.raises(UserError, match="'bpp_estimated'"):
+        build_report(root)
+    curves.write_text(good)
+    records = root / "tables/records.parquet"
+    content = records.read_bytes()
+    records.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"records\.parquet"):
+        build_report(root)
+    records.write_bytes(content)
+    next(root.rglob("run.json")).write_text("{")
+    with pytest.raises(UserError, match=r"run\.json"):
+        build_report(root)
+
+
+def test_report_imports_no_network_library(built: Path) -> None:
+    before, after = (set(line.split()) for line in (built / "modules").read_text().splitlines())
+    assert not {"altair", "pandas", "vl_convert", "numpy", "PIL"} & before
+    assert not {"torch", "torchvision", "compressai", "mlflow"} & after

@@ -1,0 +1,135 @@
+"""Published numbers and curves next to the measured ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from icmbench.config.study import PublishedCell
+from icmbench.report.published import (
+    comparable as is_comparable,
+)
+from icmbench.report.published import (
+    published_part,
+    published_points,
+    published_series,
+)
+from icmbench.report.results import Results, load_results
+from icmbench.report.style import COLOURS, variant_styles
+from icmbench.report.tables import Table
+
+STUDY, PHOTOGRAPHS = "somewhere2021", "photographs2020"
+J_FT = "hyperprior/faster-rcnn/j-ft"
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_published_numbers_are_compared_at_the_nearest_rate(results: Results) -> None:
+    part = published_part(results, STUDY, variant_styles(results.plan, STUDY))
+    ((table, notes),) = part.groups
+    rate, accuracy, alone = texts(table)
+    mine = results.curve(STUDY, J_FT, "box_map")
+    nearest = mine.iloc[(mine["bpp"] / 0.5).transform("log").abs().argmin()]
+    assert rate[:4] == ["J-FT", "Rate (bpp)", "0.5000", f"{nearest.bpp:.4f}"]
+    assert f"rate index {nearest.rate_index}" in rate[4]
+    assert accuracy[1:4] == ["Box mAP (%)", "34.1", f"{100 * nearest.value:.1f}"]
+    assert accuracy[5] == "high"
+    assert alone == ["Theirs alone", "Box mAP (%)", "20.0", DASH, DASH, "low"]
+    assert [len(group) for group in table.groups] == [2, 1]
+    assert notes == ["Source: the talk", "J-FT, Box mAP: +4.6 % over T-FT"]
+
+
+def test_published_bd_is_compared_with_the_same_anchor(results: Results) -> None:
+    anchors = ["jpeg/faster-rcnn/baseline", "jpeg/faster-rcnn/t-ft"]
+    quoted = [
+        PublishedCell(
+            group="G",
+            label="Ours",
+            variant=J_FT,
+            metric="bd_rate_pct:box_map",
+            value=value,
+            anchor=anchor,
+            source="s",
+            confidence="high",
+        )
+        for anchor, value in zip(anchors, (-10.0, -3.0), strict=True)
+    ]
+    studies = dict(results.plan.studies)
+    studies[STUDY] = studies[STUDY].model_copy(update={"published": quoted})
+    plan = results.plan.model_copy(update={"studies": studies})
+    changed = dataclasses.replace(results, plan=plan)
+    ((table, _),) = published_part(changed, STUDY, variant_styles(plan, STUDY)).groups
+    assert [row[1].note for row in table.rows] == ["against JPEG", "against JPEG, T-FT"]
+    assert [row[2].text for row in table.rows] == [f"{MINUS}10.00", f"{MINUS}3.00"]
+    measured = results.bd[results.bd["variant"] == J_FT]["bd_rate_pct"].item()
+    shown = [row[3].text.replace(MINUS, "-") for row in table.rows]
+    assert shown == [f"{measured:.2f}", DASH]  # the second pair was not compared
+
+
+def test_published_points_are_drawn_under_published_conditions(
+    results: Results, make_folder: Callable[..., Path]
+) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    part = published_part(results, STUDY, styles)
+    assert not is_comparable(results, STUDY, part)
+    assert published_points(results, STUDY, "box_map", styles) == []
+    paper = load_results(make_folder("paper", [0]))
+    assert is_comparable(paper, STUDY, part)
+    (curve,) = published_points(paper, STUDY, "box_map", styles)
+    assert (curve.rates, curve.qualities, curve.joined) == ([0.5], [0.341], False)
+    assert curve.style.colour == styles[J_FT].colour
+    assert published_points(paper, STUDY, "psnr", styles) == []
+
+
+def test_published_curves_have_the_colour_of_their_variant(comparable: Path) -> None:
+    results = load_results(comparable)
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    drawn = published_part(results, PHOTOGRAPHS, styles).drawn
+    then, elic = published_series(drawn, "psnr", styles)
+    style = styles["jpeg/reconstruction/baseline"]
+    assert (then.style.colour, then.style.shape) == (style.colour, style.shape)
+    assert elic.style.colour not in COLOURS
+    assert elic.rates == [0.1235, 0.1965, 0.3337, 0.4908, 0.7041, 0.8573]
+    assert elic.qualities[0] == 29.113
+    # ELIC has no MS-SSIM, and nobody publishes PSNR YCbCr.
+    assert len(published_series(drawn, "ms_ssim", styles)) == 1
+    assert published_series(drawn, "psnr_ycbcr", styles) == []
+
+
+def test_measured_curves_are_compared_with_published_ones(comparable: Path) -> None:
+    results = load_results(comparable)
+    part = published_part(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
+    (table,) = part.curves  # no anchor, so no gains
+    rows = results.published
+    value = rows[(rows["what"] == "bd_rate_pct") & (rows["metric"] == "psnr")]["value"].item()
+    psnr = texts(table)[0]
+    assert psnr[:3] == ["JPEG then", "JPEG", "PSNR"]
+    assert psnr[3].lstrip(f"+{MINUS}") == f"{abs(value):.1f} %"
+    assert psnr[4:] == [DASH, DASH]  # 2 points against 19
+    assert part.obstacles == []
+    assert part.curve_notes[1:] == ["JPEG then: Another program."]
+    # Classical codecs on the published data set are measured under the published conditions.
+    assert is_comparable(results, PHOTOGRAPHS, part)
+
+
+def test_published_gains_are_compared_with_measured_ones(comparable: Path) -> None:
+    results = load_results(comparable)
+    row = {"study": PHOTOGRAPHS, "metric": "psnr", "flags": "", "variant": "", "value": -60.04}
+    row |= {"what": "published_bd_rate_pct", "against": "JPEG then", "label": "ELIC"}
+    changed = dataclasses.replace(results, published=pd.DataFrame([row]))
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    (table,) = published_part(changed, PHOTOGRAPHS, styles).curves
+    assert texts(table) == [["ELIC", "PSNR", f"{MINUS}60.0 %", DASH]]
+
+
+def test_published_curves_of_other_data_are_not_drawn(results: Results) -> None:
+    part = published_part(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
+    assert part.drawn == part.curves == part.curve_notes == []
+    (sentence,) = part.obstacles
+    assert "kodak" in sentence and "generated scenes" in sentence

@@ -1,0 +1,266 @@
+"""Tables of a study against the result tables that they show."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from icmbench.config.study import Study
+from icmbench.jobs import RateTarget
+from icmbench.metrics.catalogue import find_metric
+from icmbench.report.provenance import (
+    cost_table,
+    implementations,
+    merged_settings,
+    study_implementations,
+    totals,
+    training_tables,
+)
+from icmbench.report.results import Results, load_results
+from icmbench.report.style import interval, number, plain, signed, variant_styles
+from icmbench.report.tables import (
+    FLAGS,
+    Cell,
+    Table,
+    bd_table,
+    complexity_rows,
+    complexity_table,
+    curve_table,
+    key_figures,
+)
+
+STUDY = "somewhere2021"
+J_FT = "hyperprior/faster-rcnn/j-ft"
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_key_figures_are_those_of_the_curves(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    table = key_figures(results, STUDY, [find_metric("box_map"), find_metric("psnr")], styles)
+    rows = texts(table)
+    assert len(rows) == 1 + 3 * 4
+    # Original pixels come first, as in the study file, and have no PSNR.
+    assert rows[0][:3] == ["Original images", DASH, "24.0000"] and rows[0][-1] == DASH
+    shown = {(row[0], row[2]): cells for row, cells in zip(rows, table.rows, strict=True)}
+    curves = results.curves[results.curves["study"] == STUDY]
+    for row in curves[curves["metric"] == "box_map"].itertuples():
+        cells = shown[styles[row.variant].label, f"{row.bpp:.4f}"]
+        assert cells[3].text == f"{100 * row.value:.1f}"
+        assert cells[3].note == f"[{100 * row.low:.1f}, {100 * row.high:.1f}]"
+    for row in curves[curves["metric"] == "psnr"].itertuples():
+        assert shown[styles[row.variant].label, f"{row.bpp:.4f}"][4].text == f"{row.value:.2f}"
+
+
+def test_curve_table_has_every_point(results: Results) -> None:
+    table = curve_table(results, find_metric("box_map"), variant_styles(results.plan, STUDY))
+    assert len(table.rows) == 13 and [len(group) for group in table.groups] == [1, 4, 4, 4]
+    row = next(row for row in table.rows if row[0].text == "JPEG")
+    assert (row[2].text, row[2].note) == ("quality 5", "intra QP 2")
+    saved = pd.read_csv(io.StringIO(table.csv))
+    assert saved["value"].tolist() == table.source["value"].tolist()
+
+
+def test_bd_table_values_and_flags(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    shown = bd_table(results, STUDY, styles)
+    assert shown is not None
+    source = results.bd.set_index("variant")
+    assert [row[0] for row in texts(shown.table)] == ["JPEG, T-FT", "J-FT"]
+    for row, variant in zip(shown.table.rows, ["jpeg/faster-rcnn/t-ft", J_FT], strict=True):
+        expected = source.loc[variant]
+        assert (row[1].text, row[2].text, row[5].text) == ("JPEG", "Box mAP", "pchip")
+        assert row[3].text == signed(expected.bd_rate_pct, 1, " %")
+        assert row[3].note == interval(expected.low, expected.high, 1)
+        assert row[4].text == signed(expected.bd_accuracy_points, 2, " points")
+        assert row[6].text == f"{100 * expected.overlap:.0f} %"
+    assert set(shown.flags) <= set(FLAGS)
+    assert (shown.images, shown.resamples) == ([6], [40])
+    assert bd_table(results, "photographs2020", styles) is None
+
+
+def test_bd_table_shows_undefined_and_lost_resamples(results: Results) -> None:
+    row = results.bd.iloc[:1].assign(
+        metric="psnr",
+        bd_rate_pct=float("nan"),
+        bd_accuracy_points=-0.25,
+        flags="no-overlap;accuracy:non-monotone:2",
+        n_resamples_used=0,
+    )
+    changed = dataclasses.replace(results, bd=row)
+    shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
+    assert shown is not None and shown.incomplete
+    rate, accuracy = shown.table.rows[0][3:5]
+    assert rate.text == DASH and "0 of 40 resamples" in rate.note
+    assert accuracy.text == f"{MINUS}0.25 dB" and "resamples" not in accuracy.note
+    assert list(shown.flags) == ["no-overlap", "non-monotone"]
+
+
+def test_complexity_ranges(results: Results) -> None:
+    styles, metrics = variant_styles(results.plan, STUDY), [find_metric("box_map")]
+    table = complexity_table(results, STUDY, metrics, styles)
+    assert table is not None
+    # Reconstruction is neither counted nor timed anywhere: it has no column.
+    assert not [name for name in table.columns if name.startswith("Reconstruction")]
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in texts(table)}
+    shown = rows["J-FT"]
+    assert shown["Codec, million parameters"] == "5.00 to 5.03"
+    assert shown["Task network, million parameters"] == "41.00"
+    assert shown["Encoding, kMAC per pixel"] == "40.5"
+    assert shown["Encoding, ms per image"] == "100.0"
+    assert shown["Decoding, ms per image"] == "20.0 to 50.0"
+    assert rows["JPEG"]["Codec, million parameters"] == DASH
+    curve = 100 * results.curve(STUDY, J_FT, "box_map")["value"]
+    assert shown["Box mAP (%)"] == f"{curve.min():.1f} to {curve.max():.1f}"
+    source = complexity_rows(results, STUDY, metrics, styles).set_index(["variant", "rate_index"])
+    assert source.loc[(J_FT, 3), "parameters_codec"] == 5_030_000
+    assert source.loc[(J_FT, 3), "kmacs_task"] == 260
+    assert source["reconstruct_ms"].isna().all()
+
+
+def test_complexity_without_measurements_has_no_columns(results: Results) -> None:
+    bare = {
+        key: {name: value for name, value in content.items() if name != "complexity"}
+        for key, content in results.evaluations.items()
+    }
+    changed = dataclasses.replace(results, evaluations=bare, records={})
+    table = complexity_table(changed, STUDY, [], variant_styles(results.plan, STUDY))
+    assert table is not None and table.columns == ["Variant", "Rate (bpp)"]
+
+
+def test_csv_of_cells_has_notes_and_plain_numbers() -> None:
+    rows = [
+        [Cell("x", "head"), Cell(f"{MINUS}1.5", "number", note="[1, 2]"), Cell("u")],
+        [Cell("x", "head"), Cell(DASH, "number"), Cell("v")],
+    ]
+    table = Table("T", ["Name", "A, (b)", "C"], rows)
+    assert list(csv.reader(io.StringIO(table.csv))) == [
+        ["Name", "A, (b)", "A, (b): note", "C"],
+        ["x", "-1.5", "[1, 2]", "u"],
+        ["x", "", "", "v"],
+    ]
+
+
+def test_programs_that_coded_are_listed(results: Results) -> None:
+    assert texts(implementations(results)) == [
+        ["bmshj2018-hyperprior", "test"],
+        ["jpeg", "Pillow 13.0.0, libjpeg 3.1, quality 5 to 40, intra QP 2 to 37"],
+        ["uncoded", "test"],
+    ]
+    styles = variant_styles(results.plan, "photographs2020")
+    assert texts(study_implementations(results, "photographs2020", styles)) == [
+        ["JPEG", "Pillow 13.0.0, libjpeg 3.1, quality 10 to 40, intra QP 7 to 37"]
+    ]
+
+
+def test_settings_of_one_curve_are_joined() -> None:
+    lines = ["bpgenc 0.9.8, bpgenc 0a1b2c5d6e8f, chroma 4:4:4, qp 37, intra QP 34"]
+    assert merged_settings(lines * 2) == lines
+    more = [lines[0].replace("37", "7").replace("34", "4"), lines[0].replace("0.9.8", "0.9.9")]
+    assert merged_settings([*lines, *more]) == [
+        "bpgenc 0.9.8, bpgenc 0a1b2c5d6e8f, chroma 4:4:4, qp 7 to 37, intra QP 4 to 34",
+        "bpgenc 0.9.9, bpgenc 0a1b2c5d6e8f, chroma 4:4:4, qp 37, intra QP 34",
+    ]
+    # Another digest or chroma format is another program.
+    others = [lines[0].replace("0a1b2c5d6e8f", "112233556688"), lines[0].replace("4:4:4", "4:2:0")]
+    assert merged_settings([*lines, *others]) == [*lines, *others]
+
+
+def test_cost_and_bitstream_checks(results: Results) -> None:
+    table = cost_table(results, STUDY, variant_styles(results.plan, STUDY))
+    rows = {(row[0], row[1]): dict(zip(table.columns, row, strict=True)) for row in texts(table)}
+    first = rows["J-FT", "beta 3"]
+    assert (first["Training"], first["Steps"], first["Round trip"]) == (
+        "finished",
+        "40 of 40",
+        "1 of 6",
+    )
+    assert first["CPU s, training"] == "12.5" and first["CPU s, evaluation"] == "2.5"
+    assert first["Real against estimated bits"] == "+2.04 %"
+    assert rows["JPEG", "quality 5"]["Training"] == "none"
+    # The encodings that two variants share count once.
+    sums = totals(results, STUDY)
+    assert (sums.mismatches, sums.images_checked) == (1, 48)
+
+
+def test_training_tables_show_settings_and_origins(results: Results) -> None:
+    study = results.studies[STUDY]
+    tables = training_tables(study, variant_styles(results.plan, STUDY))
+    cells = [(row[0].text, cell) for table in tables for row in table.rows for cell in row]
+    assert {name: cell.text for name, cell in cells if cell.kind == "origin"} == {
+        "beta": "ours",
+        "quality": "read from a figure",
+        "short": "published",
+        "Original images": "ours",
+        "JPEG, T-FT": "published",
+        "J-FT": "published",
+    }
+    found = {(name, cell.text) for name, cell in cells}
+    assert ("beta", "3, 1, 0.3, 0.1") in found
+    assert ("J-FT", "task + beta \N{MULTIPLICATION SIGN} bpp") in {
+        (name, " + ".join(sorted(text.split(" + "), reverse=True))) for name, text in found
+    }
+    assert ("J-FT", "codec: random\ntask: Original images, rate index 0") in found
+
+
+def test_a_steered_loss_term_is_explained(results: Results) -> None:
+    content = copy.deepcopy(results.studies[STUDY].model_dump())
+    training = content["variants"][J_FT]["train"]
+    training["loss"]["bpp"] = RateTarget(target="$beta", start=4.0, gain=0.01).model_dump()
+    content["schedules"]["short"].update(crop=224, crop_area=[0.2, 1.0])
+    tables = training_tables(Study.model_validate(content), variant_styles(results.plan, STUDY))
+    words = " ".join(text for table in tables for row in texts(table) for text in row)
+    for part in ("the ladder's beta", "weight 4", "gain 0.01", "crops of 224", "20 to 100 %"):
+        assert part in words
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (None, 1, DASH),
+        (float("nan"), 1, DASH),
+        (float("inf"), 1, "\N{INFINITY}"),
+        (-1.25, 2, f"{MINUS}1.25"),
+        (-0.001, 2, "0.00"),
+        (12.345, 1, "12.3"),
+    ],
+)
+def test_numbers(value: float | None, digits: int, expected: str) -> None:
+    assert number(value, digits) == expected
+
+
+def test_settings_are_in_usual_notation() -> None:
+    values = (1e-4, 3.0, 180000, 2e-5, None)
+    assert [plain(v) for v in values] == ["0.0001", "3", "180000", "2e-05", DASH]
+
+
+def test_records_are_summed_by_point(results: Results, made_results: Path) -> None:
+    frame = pd.read_parquet(made_results / "tables/records.parquet")
+    names = ["study", "variant", "rate_index", "seed"]
+    assert len(results.records) == len(frame.drop_duplicates(names))
+    for name, own in frame.groupby(names, sort=False):
+        found = results.records[name]
+        assert found.bits == own["bits"].sum()
+        assert (found.checked, found.wrong) == (6, (~own["roundtrip_ok"]).sum())
+        assert found.decode_s == pytest.approx(own["decode_s"].mean(), nan_ok=True)
+    point = results.points(STUDY, J_FT)[1]
+    own = frame[(frame.variant == J_FT) & (frame.rate_index == 1)]
+    assert results.images_of(point)["psnr"].tolist() == own["psnr"].tolist()
+
+
+def test_results_of_several_seeds_have_a_seed_column(make_folder: Callable[..., Path]) -> None:
+    results = load_results(make_folder("tiny", [0, 1]))
+    styles = variant_styles(results.plan, STUDY)
+    for table in (key_figures(results, STUDY, [], styles), cost_table(results, STUDY, styles)):
+        place = table.columns.index("Seed")
+        assert {row[place] for row in texts(table)} == {"0", "1"}
