@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torchvision.models import resnet50
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.data.readers.faces import open_faces
-from icmbench.data.specs import EmbeddedFaces
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces
 from icmbench.data.synthetic.face_look import ATTRIBUTES, PARSING
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.errors import UserError
@@ -150,21 +151,22 @@ def test_parameters_without_a_task_are_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def faces(tmp_path_factory: pytest.TempPathFactory) -> DatasetSpec:
     folder = tmp_path_factory.mktemp("faces")
     config = EmbeddedFaces(source="embedded-faces", size=64, train=30, val=0, test=14)
-    generate_faces(config, folder)
-    return {"role": "faces", "source": "embedded-faces", "folder": str(folder)}
+    manifest = generate_faces(config, folder)
+    return DatasetSpec(role="faces", folder=str(folder), manifest=str(manifest), settings=config)
 
 
-def analyse(faces: dict[str, Any], task: Any) -> Any:
-    split = Split(faces, "test")
-    job = {"key": "test", "dataset": faces, "split": "test"}
-
-    def read(indices: list[int]) -> Any:
-        return [torch.full((3, 64, 64), float(index)) for index in indices]
-
-    return analyse_faces(job, split, task, read, CPU)
+def analyse(faces: DatasetSpec, task: Any) -> Any:
+    job: Any = SimpleNamespace(key="test", dataset=faces, split="test")
+    predictor: Any = SimpleNamespace(
+        network=task,
+        compute=CPU,
+        inputs=lambda indices: [torch.full((3, 64, 64), float(index)) for index in indices],
+        predict=task.predict,
+    )
+    return analyse_faces(job, Split(faces, "test"), predictor)
 
 
 class Oracle:
@@ -172,7 +174,7 @@ class Oracle:
 
     classes = len(PARSING)
 
-    def __init__(self, faces: dict[str, Any], attributes: int = len(ATTRIBUTES)) -> None:
+    def __init__(self, faces: DatasetSpec, attributes: int = len(ATTRIBUTES)) -> None:
         self.faces, self.attributes = open_faces(faces, "test"), attributes
 
     def predict(self, inputs: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
@@ -189,7 +191,7 @@ class Oracle:
         return [{"attributes": 0.1 + 0.8 * known[: self.attributes], "parsing": found}]
 
 
-def test_evaluation_counts_what_is_wrong(faces: dict[str, Any]) -> None:
+def test_evaluation_counts_what_is_wrong(faces: DatasetSpec) -> None:
     outcome = analyse(faces, Oracle(faces))
     assert set(outcome.statistics) == {"attributes", "parsing"}
     right = 1 - 4 / len(ATTRIBUTES) / 14
@@ -209,12 +211,12 @@ def test_evaluation_counts_what_is_wrong(faces: dict[str, Any]) -> None:
     assert len(shown[0]["attributes"]) == len(ATTRIBUTES)
 
 
-def test_a_task_that_does_not_fit_the_data_says_what_to_set(faces: dict[str, Any]) -> None:
+def test_a_task_that_does_not_fit_the_data_says_what_to_set(faces: DatasetSpec) -> None:
     with pytest.raises(UserError, match=r"'attributes' is 7, but the data set .* has 20; set it"):
         analyse(faces, Oracle(faces, attributes=7))
 
 
-def test_a_small_network_learns_to_parse(faces: dict[str, Any]) -> None:
+def test_a_small_network_learns_to_parse(faces: DatasetSpec) -> None:
     """Far better than the most frequent class after a few steps, and better than at first."""
     import zipfile
 

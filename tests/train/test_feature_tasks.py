@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -139,20 +138,15 @@ def test_hits_of_one_image() -> None:
     assert hits(logits[:3], 0) == {"top1": 0.0, "top5": 1.0}
 
 
-def test_evaluation_counts_the_images_that_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inputs, task and labels are given; what is averaged is tested."""
+def test_classify_counts_the_images_that_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions and labels are given; what is averaged is tested."""
     scores = torch.tensor([[3.0, 2, 1], [1, 3, 2], [1, 2, 3], [3, 1, 2]])
-
-    class Fixed(torch.nn.Module):
-        def predict(self, inputs: list[Tensor]) -> Tensor:
-            return torch.stack(inputs)
-
-    inputs = ModuleType("icmbench.evaluate.inputs")
-    inputs.open_inputs = lambda job, split, device: (  # type: ignore[attr-defined]
-        lambda indices: [scores[i] for i in indices]
+    predictor = SimpleNamespace(
+        inputs=lambda indices: scores[indices],
+        predict=lambda inputs: inputs,
+        compute=SimpleNamespace(name="cpu"),
     )
-    monkeypatch.setitem(sys.modules, "icmbench.evaluate.inputs", inputs)
-    monkeypatch.setattr("icmbench.networks.build.build_task", lambda settings: Fixed())
+    monkeypatch.setattr("icmbench.tasks.probe.Predictor", lambda job, split: predictor)
 
     class Labelled:
         ids = (7, 8, 9, 10)
@@ -163,7 +157,7 @@ def test_evaluation_counts_the_images_that_are_right(monkeypatch: pytest.MonkeyP
         def label(self, index: int) -> int:
             return (0, 1, 2, 2)[index]
 
-    job = {"key": "k", "task": {}, "threads": 1, "gpu": 0, "precision": "fp32"}
+    job: Any = SimpleNamespace(key="k")
     split: Any = Labelled()
     outcome = classify(job, split)
     assert outcome.metrics == {"top1": 0.75, "top5": 1.0}
