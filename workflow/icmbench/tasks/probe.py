@@ -51,7 +51,7 @@ class OnBackbone(nn.Module):
 class FeatureProbe(OnBackbone):
     """Tail, global average pool and a linear layer, on features of stride 4.
 
-    Batch norm always uses its running statistics, also where the tail is trained.
+    Batch norm always uses its running statistics, also if the tail is trained.
 
     Args:
         parameters: size of the backbone, classes.
@@ -100,7 +100,7 @@ class FeatureProbe(OnBackbone):
         return logits.float()
 
     def losses(self, inputs: Any, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return ``cross_entropy`` for inputs as :attr:`reads` says and their ``label``."""
+        """Return ``cross_entropy`` for inputs of :attr:`input_kind` and their ``label``."""
         labels = torch.stack([target["label"] for target in targets])
         return {"cross_entropy": functional.cross_entropy(self(inputs), labels)}
 

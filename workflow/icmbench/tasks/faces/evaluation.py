@@ -26,11 +26,11 @@ def analyse_faces(job: EvaluateJob, split: Split, predictor: Predictor) -> Outco
 
     ``attribute_accuracy``: share of right attributes at a threshold of one half.
     ``majority_accuracy``: what one gets without looking, by each attribute's more frequent value
-    in the train split (left out where the data set has none). ``miou``, ``fwiou`` and
+    in the train split (absent if the data set has none). ``miou``, ``fwiou`` and
     ``pixel_accuracy``: see :mod:`icmbench.metrics.segmentation`.
 
     Raises:
-        UserError: where the data set lacks what the task predicts.
+        UserError: if the data set lacks what the task predicts.
     """
     correct: list[float] = []
     matrices: list[np.ndarray] = []
