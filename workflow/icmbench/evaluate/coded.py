@@ -1,6 +1,6 @@
 """The coded images of a split: the same files and tables, whichever codec made them.
 
-A folder holds all images, or a share of them where several jobs divide the work:
+A folder holds all images, or a share of them if several jobs divide the work:
 
     bitstreams.zip     <image id>.bin, whose length is the rate
     decoded.zip        <image id>.png, if tasks read images

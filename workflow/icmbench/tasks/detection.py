@@ -29,7 +29,7 @@ def detect(
     Boxes are compared in native pixels, whatever size was coded.
 
     Raises:
-        UserError: where the split has no annotations.
+        UserError: if the split has no annotations.
     """
     if split.annotations is None:
         raise UserError(
