@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from icmbench.analyse.points import PointFiles
+from icmbench.analyse.curves import PointFiles
 from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import MeanStatistics, save_statistics
 

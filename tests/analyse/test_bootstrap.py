@@ -7,8 +7,8 @@ from scipy import stats
 from icmbench.analyse.bootstrap import (
     SeedNoise,
     image_weights,
-    interval,
     mean_over_seeds,
+    percentile_interval,
     reach,
     seed_draws,
     seed_interval,
@@ -17,7 +17,7 @@ from icmbench.analyse.bootstrap import (
 )
 
 
-def test_image_weights_are_draws_with_replacement() -> None:
+def test_image_weights_draw_with_replacement() -> None:
     weights = image_weights(50, 400, 3)
     assert weights.shape == (400, 50)
     assert (weights.sum(axis=1) == 50).all()
@@ -36,21 +36,21 @@ def test_seed_draws_depend_on_the_variant_only() -> None:
     assert not seed_draws("study/a", 1, 200, 0).any()
 
 
-def test_interval_is_the_central_percentiles_of_defined_samples() -> None:
+def test_percentile_interval_uses_defined_samples() -> None:
     samples = np.array([*range(1, 1001), *[np.nan] * 50], float)
-    assert interval(samples) == (25.0, 975.0)
-    assert interval(samples, level=0.5) == (250.0, 750.0)
-    assert interval(np.array([1.0, np.inf, np.inf])) == (1.0, np.inf)
-    assert np.isnan(interval(np.full(3, np.nan))).all()
+    assert percentile_interval(samples) == (25.0, 975.0)
+    assert percentile_interval(samples, level=0.5) == (250.0, 750.0)
+    assert percentile_interval(np.array([1.0, np.inf, np.inf])) == (1.0, np.inf)
+    assert np.isnan(percentile_interval(np.full(3, np.nan))).all()
 
 
-def test_interval_covers_the_mean() -> None:
+def test_percentile_interval_covers_the_mean() -> None:
     """Of 200 samples of 40 normal values, about 95 % of the intervals hold the true mean."""
     rng = np.random.default_rng(0)
     weights = image_weights(40, 500, 0)
     covered = 0
     for _ in range(200):
-        low, high = interval(weights @ rng.normal(size=40) / 40)
+        low, high = percentile_interval(weights @ rng.normal(size=40) / 40)
         covered += low <= 0 <= high
     assert 0.88 <= covered / 200 <= 0.99
 
@@ -71,24 +71,26 @@ def noise_of(values: np.ndarray, variant: str = "v") -> SeedNoise:
     return SeedNoise(variant, values.size, mean_over_seeds(fixed, variant, 0))
 
 
-def test_the_interval_of_seeds_is_students() -> None:
-    """Where images say nothing it is the textbook's; one seed leaves percentiles as they are."""
+def test_seed_interval_is_students() -> None:
+    """Without variation of images it is the t interval; one seed gives percentiles."""
     values = np.array([1.0, 2.0, 4.0])
     noise = noise_of(values)
     low, high = seed_interval(values.mean(), noise.samples, 100, [noise])
     error = values.std(ddof=1) / np.sqrt(3)
     expected = values.mean() + np.array([-1, 1]) * stats.t.isf(0.025, 2) * error
     assert [low, high] == pytest.approx(expected, rel=0.05)
-    assert seed_interval(values.mean(), noise.samples, 100, []) == interval(noise.samples)
+    assert seed_interval(values.mean(), noise.samples, 100, []) == percentile_interval(
+        noise.samples
+    )
     same = noise_of(np.array([2.0, 2.0]))
     images = np.random.default_rng(0).normal(2, 1, 2000)
-    assert seed_interval(2.0, images, 100, [same]) == interval(images)
+    assert seed_interval(2.0, images, 100, [same]) == percentile_interval(images)
     # A BD-rate is a ratio: no interval reaches below -100 %.
     assert seed_interval(-50.0, -50 + 9 * noise.samples, 100, [noise_of(-50 + 9 * values)],
                          percent=True)[0] > -100  # fmt: skip
 
 
-def test_images_and_the_seeds_of_two_variants_add_up() -> None:
+def test_standard_errors_add_images_and_seeds() -> None:
     a, b = noise_of(np.array([0.0, 2.0]), "a"), noise_of(np.array([0.0, 2.0]), "b")
     images = np.random.default_rng(0).normal(0, 3, 2000)
     (of_images, many), (of_seeds, freedom) = standard_errors(
@@ -102,14 +104,14 @@ def test_images_and_the_seeds_of_two_variants_add_up() -> None:
 
 
 @pytest.mark.parametrize("errors", [[(1.0, 9)], [(1.0, 9), (2.0, 1)], [(0.0, 9), (2.0, 2)]])
-def test_a_p_value_is_where_the_reach_ends(errors: list[tuple[float, float]]) -> None:
+def test_two_sided_p_inverts_reach(errors: list[tuple[float, float]]) -> None:
     for p in (0.5, 0.05, 1e-9):
         assert two_sided_p(-reach(errors, p), errors) == pytest.approx(p, rel=1e-6)
     assert two_sided_p(1.0, [(0.0, 9)]) == 0
 
 
-def test_what_seeds_leave_undefined_widens_most() -> None:
+def test_seed_interval_is_wider_if_seed_samples_are_undefined() -> None:
     lost = SeedNoise("v", 2, np.full(50, np.nan))
     drawn = np.random.default_rng(0).normal(1, 1, 50)
     low, high = seed_interval(1.0, drawn, 9, [lost])
-    assert low < interval(drawn)[0] and high > interval(drawn)[1]
+    assert low < percentile_interval(drawn)[0] and high > percentile_interval(drawn)[1]

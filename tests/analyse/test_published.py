@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from icmbench.analyse.published import COLUMNS, obstacle, published_table
+from icmbench.analyse.published import COLUMNS, obstacle, published_results
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.study import Study
+from icmbench.config.study import PublishedCurveFile, Study
+from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import check_all
-from icmbench.data.specs import EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, EmbeddedScenes
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
@@ -28,13 +29,7 @@ CURVES = [path for path in FOLDER.glob("*.json") if not path.name.startswith("zh
 BPG, VTM, HM, JPEG = (
     f"{name}/reconstruction/photographs" for name in ("bpg-444-x265", "vtm-444", "hm-444", "jpeg")
 )
-KODAK = {
-    "source": "catalogue",
-    "name": "kodak",
-    "short_side": None,
-    "allow_subset": False,
-    "splits": {"test": {"images": ".", "limit": None}},
-}
+KODAK = {"source": "catalogue", "name": "kodak", "splits": {"test": {"images": "."}}}
 
 
 def file(name: str) -> dict[str, list[float]]:
@@ -45,21 +40,21 @@ def file(name: str) -> dict[str, list[float]]:
 @pytest.fixture
 def study() -> dict[str, Any]:
     content = yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text())
-    dumped = Study.model_validate(content).model_dump()
-    dumped["comparisons"] = [{"anchor": BPG, "variants": [VTM, HM, JPEG], "metrics": ["psnr"]}]
-    return dumped
+    content["comparisons"] = [{"anchor": BPG, "variants": [VTM, HM, JPEG], "metrics": ["psnr"]}]
+    return content
 
 
-def plan_of(study: dict[str, Any], dataset: dict[str, Any] = KODAK) -> dict[str, Any]:
-    points = [
-        {"study": "anchors", "variant": name, "encoding": "x", "dataset": "photographs"}
-        for name in study["variants"]
-    ]
-    return {
-        "studies": {"anchors": study},
-        "datasets": {"photographs": dataset},
-        "points": points,
-    }
+def plan_of(study: dict[str, Any], dataset: dict[str, Any] = KODAK) -> PlanSummary:
+    point = {"study": "anchors", "rate_index": 0, "seed": 0, "label": "", "codec": "", "task": "",
+             "mode": "", "dataset": "photographs", "key": "", "folder": "", "trained": False,
+             "evaluated": True, "encoding": "x", "scale": "tiny", "rate_parameter": None,
+             "rate_value": None}  # fmt: skip
+    role = {"role": "photographs", "folder": "", "manifest": "", "settings": dataset}
+    return PlanSummary.model_construct(
+        studies={"anchors": Study.model_validate(study)},
+        datasets={"photographs": DatasetSpec.model_validate(role)},
+        points=[PointSummary.model_validate(point | {"variant": v}) for v in study["variants"]],
+    )
 
 
 def curves_of(variants: dict[str, Any], n_images: int = 24) -> pd.DataFrame:
@@ -93,9 +88,9 @@ def psnr_curve(name: str, points: int | None = None) -> tuple[Any, Any]:
     return np.array(results["bpp"][:points]), np.array(results["psnr-rgb"][:points])
 
 
-def test_measured_as_published_has_no_difference(study: Any) -> None:
+def test_published_results_of_equal_curves_are_zero(study: Any) -> None:
     measured = {BPG: psnr_curve("bpg_444_x265_ycbcr"), JPEG: psnr_curve("jpeg")}
-    table = published_table(plan_of(study), curves_of(measured))
+    table = published_results(plan_of(study), curves_of(measured))
     assert list(table.columns) == COLUMNS
     for label, points in (("BPG 4:4:4", 8), ("JPEG", 19)):
         row = value(table, label, "bd_rate_pct")
@@ -107,26 +102,26 @@ def test_measured_as_published_has_no_difference(study: Any) -> None:
     assert set(table[table.metric == "ms_ssim"].what) == {"published_bd_rate_pct"}
 
 
-def test_known_distances(study: Any) -> None:
+def test_published_results_give_known_distances(study: Any) -> None:
     """Twice the published rate at equal quality is a BD-rate of 100 %."""
     rates, levels = psnr_curve("hm")
-    table = published_table(plan_of(study), curves_of({HM: (2 * rates, levels)}))
+    table = published_results(plan_of(study), curves_of({HM: (2 * rates, levels)}))
     assert value(table, "HM 4:4:4", "bd_rate_pct").value == pytest.approx(100)
     assert value(table, "HM 4:4:4", "max_bpp_difference_pct").value == pytest.approx(100)
     assert value(table, "HM 4:4:4", "max_quality_difference").value == 0
     shifted = levels + np.array([0, 0, 0.3, 0, -0.4, 0, 0, 0])
-    table = published_table(plan_of(study), curves_of({HM: (rates, shifted)}))
+    table = published_results(plan_of(study), curves_of({HM: (rates, shifted)}))
     assert value(table, "HM 4:4:4", "max_quality_difference").value == pytest.approx(0.4)
     # Points that cannot be paired have no distance.
-    table = published_table(plan_of(study), curves_of({HM: (rates[:4], levels[:4])}))
+    table = published_results(plan_of(study), curves_of({HM: (rates[:4], levels[:4])}))
     assert set(table[table.label == "HM 4:4:4"].what) == {"bd_rate_pct"}
 
 
-def test_published_against_published(study: Any) -> None:
+def test_published_results_compare_published_curves(study: Any) -> None:
     """BD-rates over the six lowest points, as computed independently: HM +0.5 %, VTM -21.1 %."""
     names = {BPG: "bpg_444_x265_ycbcr", HM: "hm", VTM: "vtm"}
     six = curves_of({variant: psnr_curve(name, 6) for variant, name in names.items()})
-    table = published_table(plan_of(study), six)
+    table = published_results(plan_of(study), six)
     for label, expected in (("HM 4:4:4", 0.5), ("VTM 4:4:4", -21.1)):
         row = value(table, label, "published_bd_rate_pct")
         assert row.value == pytest.approx(expected, abs=0.05)
@@ -137,49 +132,59 @@ def test_published_against_published(study: Any) -> None:
     assert value(table, "Joint autoregressive", "published_bd_rate_pct").variant == ""
     # All eight points, where the older PSNR of VTM and HM counts most.
     eight = curves_of({variant: psnr_curve(name) for variant, name in names.items()})
-    table = published_table(plan_of(study), eight)
+    table = published_results(plan_of(study), eight)
     assert value(table, "VTM 4:4:4", "published_bd_rate_pct").value == pytest.approx(-18.0, abs=0.1)
 
 
-def test_without_a_published_anchor_nothing_is_compared_with_it(study: Any) -> None:
+def test_published_results_need_a_published_anchor(study: Any) -> None:
     study["comparisons"] = []
-    table = published_table(plan_of(study), curves_of({HM: psnr_curve("hm")}))
+    table = published_results(plan_of(study), curves_of({HM: psnr_curve("hm")}))
     assert "published_bd_rate_pct" not in set(table.what)
 
 
 @pytest.mark.parametrize(
-    ("change", "images", "words"),
+    ("change", "images", "word"),
     [
         ({}, 24, None),
-        ({"source": "embedded-scenes"}, 24, "generated scenes"),
         ({"name": "coco2017"}, 24, "coco2017"),
-        ({"allow_subset": True}, 24, "a part of the data set"),
+        ({"allow_subset": True}, 24, "subset"),
         ({"short_side": 320}, 24, "resized"),
         ({"center_crop": 64}, 24, "cropped"),
-        ({"center_crop": None, "rate_pixels": "native"}, 24, None),
-        ({"rate_pixels": "coded"}, 24, "other pixels"),
+        ({"rate_pixels": "coded"}, 24, "coded pixels"),
         ({"splits": {"test": {"images": ".", "limit": 4}}}, 4, "4 of its 24 images"),
         ({}, 23, "23 of its 24 images"),
     ],
 )
-def test_only_the_same_whole_data_set_is_comparable(
-    study: Any, change: dict[str, Any], images: int, words: str | None
+def test_obstacle_accepts_only_the_same_complete_data_set(
+    study: Any, change: dict[str, Any], images: int, word: str | None
 ) -> None:
-    plan = plan_of(study, KODAK | change)
-    curves = curves_of({HM: psnr_curve("hm")}, images)
-    for label in ("HM 4:4:4", "ELIC"):  # beside a variant, and beside none
-        (entry,) = (e for e in study["published_curves"] if e["label"] == label)
-        reason = obstacle(plan, curves.to_dict("records"), "anchors", entry)
-        assert reason is None if words is None else words in str(reason)
-    table = published_table(plan, curves)
+    check_obstacle(study, KODAK | change, images, word)
+
+
+def test_obstacle_of_generated_images(study: Any) -> None:
+    scenes = {"source": "embedded-scenes", "train": 0, "val": 0, "test": 24}
+    check_obstacle(study, scenes, 24, "generated")
+
+
+def check_obstacle(study: Any, dataset: dict[str, Any], images: int, word: str | None) -> None:
+    plan, curves = plan_of(study, dataset), curves_of({HM: psnr_curve("hm")}, images)
+    for label in ("HM 4:4:4", "ELIC"):  # with a variant, and without one
+        reason = obstacle(plan, curves, "anchors", curve_named(plan, label))
+        assert reason is None if word is None else word in str(reason)
+    table = published_results(plan, curves)
     assert list(table.columns) == COLUMNS
-    assert table.empty is (words is not None)
+    assert table.empty is (word is not None)
 
 
-def test_a_curve_beside_a_variant_that_was_not_measured_is_left_out(study: Any) -> None:
-    (entry,) = (e for e in study["published_curves"] if e["label"] == "VTM 4:4:4")
-    rows = curves_of({HM: psnr_curve("hm")}).to_dict("records")
-    assert obstacle(plan_of(study), rows, "anchors", entry) == "no variant beside it was measured"
+def test_obstacle_of_a_variant_that_was_not_measured(study: Any) -> None:
+    plan = plan_of(study)
+    curves = curves_of({HM: psnr_curve("hm")})
+    assert obstacle(plan, curves, "anchors", curve_named(plan, "VTM 4:4:4")) is not None
+
+
+def curve_named(plan: PlanSummary, label: str) -> PublishedCurveFile:
+    (entry,) = (e for e in plan.studies["anchors"].published_curves if e.label == label)
+    return entry
 
 
 def check(content: dict[str, Any]) -> None:
@@ -189,13 +194,13 @@ def check(content: dict[str, Any]) -> None:
     check_all(RunConfig(), scale, {"anchors": Study.model_validate(content)})
 
 
-def test_faults_in_published_curves() -> None:
+def test_check_all_names_faults_in_published_curves() -> None:
     content = yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text())
     check(content)
     for key, bad, words in (
-        ("file", "published/nowhere.json", ["published_curves.2.file", "is not there; put it at"]),
-        ("variant", "nothing", ["published_curves.2.variant", "is no evaluated variant", JPEG]),
-        ("label", "JPEG", ["published_curves.2.label", "names two curves"]),
+        ("file", "published/nowhere.json", ["published_curves.2.file"]),
+        ("variant", "nothing", ["published_curves.2.variant", JPEG]),
+        ("label", "JPEG", ["published_curves.2.label"]),
     ):
         changed = json.loads(json.dumps(content))
         changed["published_curves"][2][key] = bad
@@ -205,16 +210,16 @@ def test_faults_in_published_curves() -> None:
             assert word in str(caught.value)
 
 
-def test_a_published_number_stands_once() -> None:
+def test_check_all_refuses_a_duplicate_published_number() -> None:
     content = yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text())
     cell = {"label": "Ours", "group": "Table 1", "variant": HM, "metric": "bd_rate_pct:psnr",
             "value": -10.0, "anchor": JPEG, "source": "p. 1", "confidence": "high"}  # fmt: skip
     check(content | {"published": [cell, cell | {"anchor": BPG, "value": -3.0}]})
-    with pytest.raises(UserError, match=r"published\.1.*'Ours' in 'Table 1' stands there twice"):
+    with pytest.raises(UserError, match=r"published\.1.*'Ours'"):
         check(content | {"published": [cell, cell | {"value": -3.0}]})
 
 
-def test_the_study_has_every_anchor_and_every_file() -> None:
+def test_classical_study_has_every_codec_and_file() -> None:
     load_modules([])
     study = Study.model_validate(yaml.safe_load((WORKFLOW / "studies/classical.yaml").read_text()))
     anchors = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
@@ -225,7 +230,7 @@ def test_the_study_has_every_anchor_and_every_file() -> None:
     assert {Path(curve.file).name for curve in study.published_curves} == files
 
 
-def test_files_are_the_published_ones(mirror: Path) -> None:
+def test_published_files_equal_those_of_compressai(mirror: Path) -> None:
     for path in CURVES:
         ours = json.loads(path.read_text())
         theirs = json.loads((mirror / "published/kodak" / path.name).read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icmbench.analyse.compressai_json import read_curve
+from icmbench.analyse.compressai_json import read_curve_file
 from icmbench.config.load import load_scale, load_study
 from icmbench.config.study import Study, published_path
 from icmbench.metrics.bd import bd_rate_pct
@@ -22,7 +22,7 @@ def study() -> Study:
 
 def kodak_curve(study: Study, variant: str) -> tuple[list[float], list[float]]:
     (entry,) = [c for c in study.published_curves if c.variant == variant and c.dataset == "kodak"]
-    results = read_curve(published_path(entry.file)).results
+    results = read_curve_file(published_path(entry.file)).results
     return list(results["bpp"][:POINTS]), list(results["psnr-rgb"][:POINTS])
 
 
@@ -31,7 +31,7 @@ def kodak_curve(study: Study, variant: str) -> tuple[list[float], list[float]]:
     [("vvc", -25.20), ("bmshj2018-hyperprior", 7.68), ("mbt2018", -13.85),
      ("cheng2020-attn", -19.76), ("ours", -21.50)],
 )  # fmt: skip
-def test_kodak_column(study: Study, codec: str, printed: float) -> None:
+def test_bd_rate_reproduces_the_kodak_column(study: Study, codec: str, printed: float) -> None:
     variant = f"{codec}/reconstruction/photographs"
     anchor = kodak_curve(study, "hevc/reconstruction/photographs")
     result = bd_rate_pct(*anchor, *kodak_curve(study, variant), method="cubic")
@@ -42,11 +42,11 @@ def test_kodak_column(study: Study, codec: str, printed: float) -> None:
     assert cell.value == printed
 
 
-def test_digitised_curves_say_what_they_are(study: Study) -> None:
+def test_digitised_curves_are_labelled(study: Study) -> None:
     curves = [curve for curve in study.published_curves if curve.dataset == "coco2017"]
     assert len(curves) == 7
     for curve in curves:
-        results = read_curve(published_path(curve.file)).results
+        results = read_curve_file(published_path(curve.file)).results
         assert {"bpp", "box-map", "mask-map"} == set(results)
         assert (results["box-map"] > results["mask-map"]).all()
         assert "digitised" in curve.label and "read off" in curve.note

@@ -14,7 +14,6 @@ import pytest
 from icmbench.errors import UserError
 from icmbench.metrics.average_precision import (
     _RECALLS,
-    Matches,
     _thresholds_reached,
     average_precision,
     average_precision_resampled,
@@ -72,7 +71,7 @@ def random_set(seed: int, *, images: int = 12, tied: bool = False) -> tuple[Coco
 
 
 def copied(coco: Coco, detections: Detections, weights: np.ndarray) -> tuple[Coco, Detections]:
-    """The data set in which image i stands ``weights[i]`` times, copies having adjacent ids."""
+    """The data set with ``weights[i]`` copies of image i, with adjacent ids."""
     images, objects, results = [], [], []
     for image in coco["images"]:
         for number in range(weights[image["id"]]):
@@ -92,7 +91,7 @@ def six(stats: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("tied", [False, True])
-def test_unweighted_equals_pycocotools(seed: int, tied: bool) -> None:
+def test_average_precision_equals_pycocotools(seed: int, tied: bool) -> None:
     coco, detections = random_set(seed, tied=tied)
     values = average_precision(match_detections(coco, detections, "bbox"))
     assert list(values) == ["map", "map50", "map75", "map_small", "map_medium", "map_large"]
@@ -103,7 +102,7 @@ def test_unweighted_equals_pycocotools(seed: int, tied: bool) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("tied", [False, True])
-def test_weighted_equals_copied_images(seed: int, tied: bool) -> None:
+def test_average_precision_with_weights_equals_copied_images(seed: int, tied: bool) -> None:
     coco, detections = random_set(seed, tied=tied)
     matches = match_detections(coco, detections, "bbox")
     images = len(coco["images"])
@@ -115,7 +114,7 @@ def test_weighted_equals_copied_images(seed: int, tied: bool) -> None:
     assert list(values.values()) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-def test_weights_that_remove_a_category() -> None:
+def test_average_precision_with_weights_that_remove_a_category() -> None:
     coco, detections = random_set(0)
     coco["annotations"] = [
         o for o in coco["annotations"] if o["category_id"] != 3 or o["image_id"] == 0
@@ -126,7 +125,7 @@ def test_weights_that_remove_a_category() -> None:
     assert list(values.values()) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-def test_resampled_rows_equal_single_calls() -> None:
+def test_average_precision_resampled_equals_single_calls() -> None:
     coco, detections = random_set(3)
     matches = match_detections(coco, detections, "bbox")
     weights = np.random.default_rng(5).multinomial(12, [1 / 12] * 12, size=70)
@@ -139,7 +138,7 @@ def test_resampled_rows_equal_single_calls() -> None:
     assert rows["map"].std() > 0
 
 
-def test_by_hand() -> None:
+def test_average_precision_equals_a_case_by_hand() -> None:
     """Two objects; a hit, a miss, a hit: AP = 51/101 x 1 + 50/101 x 2/3 at every IoU."""
     coco = {
         "images": [{"id": 7}],
@@ -164,14 +163,14 @@ def test_by_hand() -> None:
     ] == pytest.approx(expected)
 
 
-def test_thresholds_reached_is_searchsorted() -> None:
+def test_thresholds_reached_equals_searchsorted() -> None:
     for objects in (*range(1, 301), 997, 1000, 12_300):
         recall = np.arange(objects + 1) / objects
         expected = np.searchsorted(_RECALLS, recall, side="right")
         assert np.array_equal(_thresholds_reached(recall), expected), objects
 
 
-def test_no_detections_and_no_objects() -> None:
+def test_average_precision_without_detections_or_objects() -> None:
     coco, detections = random_set(1)
     assert average_precision(match_detections(coco, [], "bbox"))["map"] == 0.0
     assert coco_stats(coco, [], "bbox")[0] == 0.0
@@ -181,7 +180,7 @@ def test_no_detections_and_no_objects() -> None:
     assert np.isnan(list(none.values())).all()
 
 
-def test_subset_of_images() -> None:
+def test_match_detections_on_a_subset_of_images() -> None:
     coco, detections = random_set(2)
     keep = [1, 4, 5, 9]
     weights = np.isin(np.arange(12), keep).astype(int)
@@ -190,7 +189,7 @@ def test_subset_of_images() -> None:
     assert subset == pytest.approx(weighted, nan_ok=True)
 
 
-def test_arguments_are_left_alone_and_other_geometry_is_ignored() -> None:
+def test_match_detections_keeps_its_arguments() -> None:
     coco, detections = random_set(4)
     both = [{**d, "segmentation": {"size": [480, 640], "counts": "0"}} for d in detections]
     before = copy.deepcopy((coco, both))
@@ -199,8 +198,8 @@ def test_arguments_are_left_alone_and_other_geometry_is_ignored() -> None:
     assert values == average_precision(match_detections(coco, detections, "bbox"))
 
 
-def test_area_of_a_mask_is_not_that_of_its_box() -> None:
-    """A small false mask counts among small objects, whatever box the detector gives with it."""
+def test_match_detections_uses_the_area_of_a_mask() -> None:
+    """A small false mask counts among small objects, whatever its box is."""
     from pycocotools import mask as coder
 
     def square(x: int, side: int) -> dict[str, Any]:
@@ -220,28 +219,15 @@ def test_area_of_a_mask_is_not_that_of_its_box() -> None:
     assert values["map_small"] == values["map"] == pytest.approx(0.5)
 
 
-def test_file_round_trip(tmp_path: Path) -> None:
-    coco, detections = random_set(5)
-    matches = match_detections(coco, detections, "bbox")
-    matches.save(tmp_path / "matches.npz")
-    first = (tmp_path / "matches.npz").read_bytes()
-    loaded = Matches.load(tmp_path / "matches.npz")
-    for name, value in vars(matches).items():
-        assert np.array_equal(getattr(loaded, name), value), name
-    assert average_precision(loaded) == average_precision(matches)
-    matches.save(tmp_path / "matches.npz")
-    assert (tmp_path / "matches.npz").read_bytes() == first
-
-
-def test_errors_name_the_cause() -> None:
+def test_match_detections_errors_name_the_cause() -> None:
     coco, detections = random_set(0)
-    with pytest.raises(UserError, match=r"detections: image 99 \(1 in all\) is not in"):
+    with pytest.raises(UserError, match="detections: image 99"):
         match_detections(coco, [{**detections[0], "image_id": 99}], "bbox")
     with pytest.raises(UserError, match="image_ids: image 50"):
         match_detections(coco, detections, "bbox", [1, 50])
-    with pytest.raises(UserError, match="no 'segmentation' in a detection of image 0"):
+    with pytest.raises(UserError, match="segmentation"):
         match_detections(coco, detections, "segm")
-    with pytest.raises(UserError, match="iou_type 'keypoints' is unknown"):
+    with pytest.raises(UserError, match="keypoints"):
         match_detections(coco, detections, "keypoints")  # type: ignore[arg-type]
     matches = match_detections(coco, detections, "bbox")
     for wrong in (np.ones(11, int), np.ones(12), np.full(12, -1)):
@@ -251,7 +237,7 @@ def test_errors_name_the_cause() -> None:
 
 @pytest.mark.mirror
 @pytest.mark.parametrize(("iou_type", "kind"), [("bbox", "fakebbox"), ("segm", "fakesegm")])
-def test_coco_demo_values(iou_type: Any, kind: str) -> None:
+def test_coco_stats_reproduce_the_coco_demo(iou_type: Any, kind: str) -> None:
     """The COCO API's demo: 100 val2014 images, values as published with the API."""
     folder = Path(os.environ.get("ICMBENCH_MIRROR", "")) / "coco_eval"
     if not os.environ.get("ICMBENCH_MIRROR") or not folder.is_dir():

@@ -33,7 +33,7 @@ def curves(draw: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @timeless
 @given(curves(), st.sampled_from(METHODS))
-def test_identity_is_zero(curve: tuple[np.ndarray, np.ndarray], method: Any) -> None:
+def test_bd_of_equal_curves_is_zero(curve: tuple[np.ndarray, np.ndarray], method: Any) -> None:
     rate = bd_rate_pct(*curve, *curve, method=method)
     accuracy = bd_accuracy(*curve, *curve, method=method)
     assert rate.overlap == accuracy.overlap == 1.0
@@ -44,7 +44,7 @@ def test_identity_is_zero(curve: tuple[np.ndarray, np.ndarray], method: Any) -> 
 
 @timeless
 @given(curves(), st.floats(0.2, 5.0), st.sampled_from(METHODS))
-def test_scaling_all_rates(
+def test_bd_rate_of_scaled_rates(
     curve: tuple[np.ndarray, np.ndarray], factor: float, method: Any
 ) -> None:
     rate, quality = curve
@@ -55,7 +55,7 @@ def test_scaling_all_rates(
 
 @timeless
 @given(curves(), st.floats(-3.0, 3.0))
-def test_raising_all_qualities(curve: tuple[np.ndarray, np.ndarray], gain: float) -> None:
+def test_bd_accuracy_of_raised_qualities(curve: tuple[np.ndarray, np.ndarray], gain: float) -> None:
     rate, quality = curve
     result = bd_accuracy(rate, quality, rate, quality + gain)
     assert result.value == pytest.approx(gain, abs=1e-9)
@@ -63,7 +63,7 @@ def test_raising_all_qualities(curve: tuple[np.ndarray, np.ndarray], gain: float
 
 @timeless
 @given(curves(), curves(), st.sampled_from(METHODS))
-def test_swapping_inverts(
+def test_bd_is_inverted_by_swapping_curves(
     anchor: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], method: Any
 ) -> None:
     there = bd_rate_pct(*anchor, *test, method=method)
@@ -80,7 +80,7 @@ def test_swapping_inverts(
 
 @timeless
 @given(curves(), st.permutations(range(4)))
-def test_order_of_points_does_not_matter(
+def test_bd_rate_ignores_the_order_of_points(
     curve: tuple[np.ndarray, np.ndarray], order: list[int]
 ) -> None:
     rate, quality = (part[:4] for part in curve)
@@ -90,27 +90,27 @@ def test_order_of_points_does_not_matter(
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize("function", [bd_rate_pct, bd_accuracy])
-def test_impossible_rate_names_the_curve(function: Any, bad: float) -> None:
-    with pytest.raises(UserError, match=r"^test curve: rate .* greater than 0"):
+def test_bd_refuses_an_invalid_rate(function: Any, bad: float) -> None:
+    with pytest.raises(UserError, match=r"^test curve: rate"):
         function(RATE, QUALITY, [bad, 0.2, 0.4, 0.8], QUALITY)
     with pytest.raises(UserError, match=r"^anchor curve: rate"):
         function([0.1, 0.2, bad, 0.8], QUALITY, RATE, QUALITY)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_impossible_quality_names_the_curve(bad: float) -> None:
-    with pytest.raises(UserError, match=r"^anchor curve: quality .* at rate 0\.4"):
+def test_bd_refuses_an_invalid_quality(bad: float) -> None:
+    with pytest.raises(UserError, match=r"^anchor curve: .*0\.4"):
         bd_rate_pct(RATE, [28.0, 31.0, bad, 35.0], RATE, QUALITY)
 
 
-def test_length_and_method_are_checked() -> None:
-    with pytest.raises(UserError, match="test curve: 3 rates and 4 qualities"):
+def test_bd_rate_checks_lengths_and_method() -> None:
+    with pytest.raises(UserError, match=r"test curve: 3 .* 4"):
         bd_rate_pct(RATE, QUALITY, RATE[:3], QUALITY)
-    with pytest.raises(UserError, match=r"'spline' is unknown; use one of pchip, akima, cubic"):
+    with pytest.raises(UserError, match=r"'spline'.*pchip"):
         bd_rate_pct(RATE, QUALITY, RATE, QUALITY, method="spline")  # type: ignore[arg-type]
 
 
-def test_non_monotone_curve_is_reduced_to_its_envelope() -> None:
+def test_bd_rate_reduces_a_curve_to_its_envelope() -> None:
     rate = [0.1, 0.2, 0.25, 0.4, 0.5, 0.8]
     quality = [28.0, 31.0, 30.0, 33.5, 33.5, 35.0]
     result = bd_rate_pct(RATE, QUALITY, rate, quality)
@@ -122,7 +122,7 @@ def test_non_monotone_curve_is_reduced_to_its_envelope() -> None:
     assert accuracy.value < -0.1
 
 
-def test_equal_rates_are_averaged() -> None:
+def test_bd_averages_equal_rates() -> None:
     rate = [0.1, 0.2, 0.2, 0.4, 0.8]
     quality = [28.0, 30.5, 31.5, 33.5, 35.0]
     for function in (bd_rate_pct, bd_accuracy):
@@ -131,7 +131,7 @@ def test_equal_rates_are_averaged() -> None:
         assert result.value == pytest.approx(0.0, abs=1e-9)
 
 
-def test_overlap_is_intersection_over_union() -> None:
+def test_bd_rate_overlap_is_intersection_over_union() -> None:
     shifted = [q + 3.5 for q in QUALITY]  # 28..35 and 31.5..38.5
     result = bd_rate_pct(RATE, QUALITY, RATE, shifted)
     assert result.overlap == pytest.approx(3.5 / 10.5)
@@ -139,7 +139,7 @@ def test_overlap_is_intersection_over_union() -> None:
     assert math.isfinite(result.value)
 
 
-def test_no_overlap_is_undefined() -> None:
+def test_bd_without_overlap_is_undefined() -> None:
     result = bd_rate_pct(RATE, QUALITY, RATE, [q + 7.0 for q in QUALITY])  # touch in one point
     assert math.isnan(result.value)
     assert (result.overlap, result.flags) == (0.0, ("no-overlap",))
@@ -150,7 +150,7 @@ def test_no_overlap_is_undefined() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
 @pytest.mark.parametrize("method", METHODS)
-def test_few_points(method: Any, size: int) -> None:
+def test_bd_rate_flags_few_points(method: Any, size: int) -> None:
     rate = [2 * r for r in RATE[:size]]
     result = bd_rate_pct(RATE, QUALITY, rate, QUALITY[:size], method=method)
     assert "few-points" in result.flags
@@ -159,14 +159,14 @@ def test_few_points(method: Any, size: int) -> None:
     assert math.isnan(result.value) is not computable
 
 
-def test_two_points_are_a_line_in_log_rate() -> None:
+def test_bd_rate_of_two_points_is_a_line_in_log_rate() -> None:
     result = bd_rate_pct([0.1, 0.4], [30.0, 32.0], [0.2, 0.4], [30.0, 32.0])
     # log10 differences 0.301 at 30 dB and 0 at 32 dB: mean half of log10(2).
     assert result.value == pytest.approx(100 * (math.sqrt(2) - 1))
     assert result.flags == ("few-points",)
 
 
-def test_slightly_wavy_cubic_is_kept_and_flagged() -> None:
+def test_bd_rate_flags_a_slightly_wavy_cubic() -> None:
     anchor = [4593.6, 9487.76, 26875.24, 82472.76], [38.615, 40.037, 41.404, 43.825]
     test = [4469.0, 9787.8, 33952.04, 99896.96], [38.651, 40.121, 41.875, 44.731]
     result = bd_rate_pct(*anchor, *test, method="cubic")

@@ -39,7 +39,7 @@ def last_digit(printed: str) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["name"])
-def test_golden(case: dict[str, Any], method: Any) -> None:
+def test_bd_reproduces_published_values(case: dict[str, Any], method: Any) -> None:
     curves = (*curve(case["anchor"]), *curve(case["test"]))
     for function, key in ((bd_rate_pct, "bd_rate_pct"), (bd_accuracy, "bd_accuracy")):
         if method in case[key]:
@@ -51,7 +51,7 @@ def test_golden(case: dict[str, Any], method: Any) -> None:
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_vectors(name: str) -> None:
+def test_bd_reproduces_the_vectors(name: str) -> None:
     curves = (*curve(f"vectors:{name}:anchor"), *curve(f"vectors:{name}:test"))
     rate = bd_rate_pct(*curves, method="cubic").value
     psnr = bd_accuracy(*curves, method="cubic").value
@@ -74,14 +74,14 @@ def test_vectors(name: str) -> None:
 
 
 @pytest.mark.parametrize("codec", GOLDEN["zhu2024_kodak"]["printed"])
-def test_zhu2024_kodak_column(codec: str) -> None:
+def test_bd_rate_reproduces_zhu2024(codec: str) -> None:
     anchor_rate, anchor_psnr = curve("kodak:hm")
     rate, psnr = curve(f"kodak:{codec}")
     result = bd_rate_pct(anchor_rate[:4], anchor_psnr[:4], rate[:4], psnr[:4], method="cubic")
     assert result.value == pytest.approx(GOLDEN["zhu2024_kodak"]["printed"][codec], abs=0.05)
 
 
-def test_saturated_quality_is_refused_by_cubic_only() -> None:
+def test_bd_rate_refuses_an_unstable_cubic() -> None:
     curves = (*curve("saturated:anchor"), *curve("saturated:test"))
     cubic = bd_rate_pct(*curves, method="cubic")
     assert cubic.value != cubic.value

@@ -23,7 +23,7 @@ def random_curves(
 
 @pytest.mark.parametrize("noise", [0.01, 0.3])
 @pytest.mark.parametrize("sizes", [(2, 2), (3, 5), (4, 4), (6, 8)])
-def test_pchip_equals_the_package(sizes: tuple[int, int], noise: float) -> None:
+def test_bd_resampled_equals_the_package(sizes: tuple[int, int], noise: float) -> None:
     from bjontegaard import bd_psnr, bd_rate
 
     rng = np.random.default_rng(7)
@@ -53,7 +53,7 @@ def test_pchip_equals_the_package(sizes: tuple[int, int], noise: float) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_undefined_rows_are_nan(method: Any) -> None:
+def test_bd_resampled_undefined_rows_are_nan(method: Any) -> None:
     rate = np.tile([0.1, 0.2, 0.4, 0.8], (5, 1))
     quality = np.tile([28.0, 31.0, 33.5, 35.0], (5, 1))
     test_rate, test_quality = rate * 1.1, quality.copy()
@@ -67,7 +67,7 @@ def test_undefined_rows_are_nan(method: Any) -> None:
     assert np.isnan(values).tolist() == [False, False, True, True, False]
 
 
-def test_equal_rates_follow_the_scalar_policy() -> None:
+def test_bd_resampled_averages_equal_rates() -> None:
     rate = np.array([[0.1, 0.2, 0.4, 0.8], [0.1, 0.2, 0.4, 0.8]])
     quality = np.array([[28.0, 31.0, 33.5, 35.0], [28.0, 31.0, 33.5, 35.0]])
     test_rate = np.array([[0.1, 0.2, 0.2, 0.8], [0.1, 0.2, 0.4, 0.8]])

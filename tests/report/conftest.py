@@ -18,8 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from icmbench.analyse.points import LABELS
 from icmbench.analyse.run import analyse_run
+from icmbench.analyse.tables import LABELS
 from icmbench.config.job_settings import summary, write_files
 from icmbench.config.plan import Plan
 from icmbench.config.run import AnalysisSettings, RunConfig

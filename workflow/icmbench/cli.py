@@ -233,11 +233,11 @@ def _track(arguments: argparse.Namespace) -> Result:
 def _compare(arguments: argparse.Namespace) -> Result:
     from icmbench.analyse.compare import compare
     from icmbench.analyse.compare_text import comparison_text
-    from icmbench.analyse.tables import write_csv
+    from icmbench.analyse.tables import write_result_table
 
     found = compare(arguments.a, arguments.b, seeds=arguments.seeds and tuple(arguments.seeds))
     if arguments.output is not None:
-        write_csv(arguments.output, found.table)
+        write_result_table(arguments.output, found.table)
     return comparison_text(found, arguments.rows)
 
 

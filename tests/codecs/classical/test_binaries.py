@@ -24,7 +24,7 @@ from icmbench.codecs.classical.entries import (
 from icmbench.codecs.classical.raw_video import Hm, Vtm, Vvenc
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
-from icmbench.metrics.pixels import psnr
+from icmbench.metrics.image_quality import psnr
 from icmbench.utils.files import read_json
 from icmbench.utils.programs import Program, find_program
 

@@ -20,7 +20,7 @@ from icmbench.codecs.classical.colour import (
     ycbcr_to_rgb,
 )
 from icmbench.data.synthetic.scenes import make_scene
-from icmbench.metrics.pixels import psnr
+from icmbench.metrics.image_quality import psnr
 
 Rounding = Literal["nearest", "truncate"]
 

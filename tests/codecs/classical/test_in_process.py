@@ -29,7 +29,7 @@ from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec
 from icmbench.jobs import ClassicalSpec
-from icmbench.metrics.pixels import psnr
+from icmbench.metrics.image_quality import psnr
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.files import read_json

@@ -1,29 +1,24 @@
-"""The table of BD results: each variant against its anchor, with bootstrap intervals.
+"""BD metrics of each variant against its anchor, with bootstrap intervals: ``bd.csv``.
 
-A curve has one point for each rate index; the runs (seeds) of a rate index are averaged, in rate
-and in quality. A resample draws images with replacement (the same images for both curves) and,
-where a rate index has several seeds, seeds with replacement.
+A curve has one point for each rate index; the seeds of a rate index are averaged, in rate and in
+quality. A resample draws images with replacement (the same images for both curves) and, if a rate
+index has several seeds, seeds with replacement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from icmbench.analyse.bootstrap import mean_over_seeds, seed_interval
-from icmbench.analyse.points import Evaluation, PointFiles
-from icmbench.analyse.seeds import Sides, by_rate_index, seed_noise
+from icmbench.analyse.bootstrap import Floats, seed_interval
+from icmbench.analyse.curves import Curve, EvaluatedPoint, Sides, by_variant, curve_of, seed_noise
 from icmbench.errors import UserError
 from icmbench.metrics.bd import BDResult, Method, bd_accuracy, bd_rate_pct
 from icmbench.metrics.bd_resampled import bd_accuracy_resampled, bd_rate_pct_resampled
-from icmbench.metrics.catalogue import find_metric
 
-Floats = npt.NDArray[np.float64]
 Quantity = Literal["bd_rate_pct", "bd_accuracy_points"]
 
 #: bd_rate_pct: percent of the anchor's rate at equal quality, negative is better; low and high are
@@ -56,14 +51,17 @@ COLUMNS = [
     "accuracy_n_resamples_used",
 ]
 
+# Prefix of a quantity's columns and flags.
+_PREFIX: dict[Quantity, str] = {"bd_rate_pct": "", "bd_accuracy_points": "accuracy"}
 
-class Versus(NamedTuple):
+
+class BdComparison(NamedTuple):
     """One variant against its anchor.
 
     Attributes:
         study: of both.
         variant: whose gain is measured.
-        anchor: the variant that it is compared with.
+        anchor: the reference variant.
         metrics: to compare by, of those that both have; None takes all.
     """
 
@@ -73,63 +71,11 @@ class Versus(NamedTuple):
     metrics: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """One variant's rate against one metric, averaged over seeds.
-
-    N rate points, R resamples. Points whose metric is not finite (PSNR of a lossless image) cannot
-    be on a BD curve and are left out.
-    """
-
-    rate: Floats  # (N,) bpp
-    quality: Floats  # (N,) percentage points, dB or the metric's own unit
-    rate_samples: Floats  # (R, N)
-    quality_samples: Floats  # (R, N)
-    seeds: int
-    left_out: int
-    sign: float  # -1.0 where a lower quality is better, else 1.0
-
-
-def curve_of(
-    label: str, points: Sequence[tuple[PointFiles, Evaluation]], metric: str, seed: int
-) -> Curve:
-    """Return the curve of one variant's points; ``label`` keys the draws of seeds."""
-    by_rate = by_rate_index(points)
-    seeds = max(len(runs) for runs in by_rate.values())
-    resamples = points[0][1].rate_samples.size
-    described = find_metric(metric)
-    scale = described.difference_factor
-    columns: list[tuple[float, float, Floats, Floats]] = []
-    for own in by_rate.values():
-        runs = [run for _, run in own]
-        quality = float(np.mean([run.values[metric] for run in runs])) * scale
-        if not np.isfinite(quality):
-            continue
-        qualities = [run.value_samples[metric] * scale for run in runs]
-        columns.append(
-            (
-                float(np.mean([run.rates["bpp"] for run in runs])),
-                quality,
-                mean_over_seeds([run.rate_samples for run in runs], label, seed),
-                mean_over_seeds(qualities, label, seed),
-            )
-        )
-    return Curve(
-        rate=np.array([column[0] for column in columns]),
-        quality=np.array([column[1] for column in columns]),
-        rate_samples=np.array([column[2] for column in columns]).reshape(-1, resamples).T,
-        quality_samples=np.array([column[3] for column in columns]).reshape(-1, resamples).T,
-        seeds=seeds,
-        left_out=len(by_rate) - len(columns),
-        sign=described.sign,
-    )
-
-
 def measured_bd(
     quantity: Quantity, anchor: Curve, test: Curve, method: Method
 ) -> tuple[BDResult, Floats]:
-    """Return a BD metric and its resamples, (R,): all NaN where the metric is."""
-    sign = anchor.sign  # a BD metric takes larger qualities as better
+    """Return a BD metric and its resamples, (R,); all are NaN if the metric is."""
+    sign = anchor.sign  # for BD metrics, larger qualities are better
     curves = (anchor.rate, sign * anchor.quality, test.rate, sign * test.quality)
     samples = (
         anchor.rate_samples,
@@ -142,7 +88,7 @@ def measured_bd(
     else:
         result, resampled = bd_accuracy(*curves, method=method), bd_accuracy_resampled
     if np.isnan(result.value):
-        # Where the result is undefined its resamples say nothing.
+        # Resamples of an undefined result have no meaning.
         return result, np.full(anchor.rate_samples.shape[0], np.nan)
     return result, resampled(*samples, method=method)
 
@@ -153,9 +99,9 @@ def left_out_flags(anchor: Curve, test: Curve) -> list[str]:
     return [f"non-finite:{count}"] if count else []
 
 
-def bd_table(
-    points: Sequence[tuple[PointFiles, Evaluation]],
-    comparisons: Sequence[Versus],
+def bd_results(
+    points: Sequence[EvaluatedPoint],
+    comparisons: Sequence[BdComparison],
     *,
     method: Method = "pchip",
     seed: int = 0,
@@ -164,41 +110,28 @@ def bd_table(
 
     Args:
         points: all evaluated operating points.
-        comparisons: what is compared with what, and by which metrics.
+        comparisons: the pairs of variants, and the metrics to compare them by.
         method: see :mod:`icmbench.metrics.bd`.
         seed: of the draws of training seeds.
 
     Raises:
-        UserError: for a variant without points, or curves over different images.
+        UserError: for curves over different images.
     """
-    by_variant: dict[tuple[str, str], list[tuple[PointFiles, Evaluation]]] = {}
-    for point, evaluation in points:
-        by_variant.setdefault((point.study, point.variant), []).append((point, evaluation))
+    variants = by_variant(points)
     rows = []
-    for study, variant, anchor, metrics in (Versus(*entry) for entry in comparisons):
-        sides = {name: _points_of(by_variant, study, name) for name in (anchor, variant)}
+    for pair in (BdComparison(*entry) for entry in comparisons):
+        sides = {name: variants[pair.study, name] for name in (pair.anchor, pair.variant)}
         both = [point for points in sides.values() for point in points]
-        _require_same_images(study, both)
-        common = set.intersection(*(set(e.values) for _, e in both))
-        for metric in sorted(common if metrics is None else common & set(metrics)):
-            compared = _Compared(study, variant, anchor, metric, method, seed)
-            row = {"study": study, "variant": variant, "anchor": anchor, "metric": metric}
-            rows.append(row | compared.numbers(sides))
+        _require_same_images(pair.study, both)
+        common = set.intersection(*(set(evaluation.values) for _, evaluation in both))
+        wanted = common if pair.metrics is None else common & set(pair.metrics)
+        rows += [_row(pair, metric, sides, method, seed) for metric in sorted(wanted)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     order = ["study", "variant", "anchor", "metric"]
     return table.sort_values(order, kind="stable", ignore_index=True)
 
 
-def _points_of(
-    by_variant: dict[tuple[str, str], list[tuple[PointFiles, Evaluation]]], study: str, variant: str
-) -> list[tuple[PointFiles, Evaluation]]:
-    if (study, variant) not in by_variant:
-        known = ", ".join(sorted(name for of, name in by_variant if of == study)) or "none"
-        raise UserError(f"comparison: {study} has no points of {variant!r}; variants: {known}")
-    return by_variant[study, variant]
-
-
-def _require_same_images(study: str, points: Sequence[tuple[PointFiles, Evaluation]]) -> None:
+def _require_same_images(study: str, points: Sequence[EvaluatedPoint]) -> None:
     first, expected = points[0][0], points[0][1].image_ids
     for point, evaluation in points:
         if evaluation.image_ids != expected:
@@ -209,63 +142,49 @@ def _require_same_images(study: str, points: Sequence[tuple[PointFiles, Evaluati
             )
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """One variant against its anchor in one metric."""
+def _row(
+    pair: BdComparison, metric: str, sides: Sides, method: Method, seed: int
+) -> dict[str, object]:
+    """Return the row of one comparison and metric."""
 
-    study: str
-    variant: str
-    anchor: str
-    metric: str
-    method: Method
-    seed: int
-
-    def curves(self, sides: Sides) -> tuple[Curve, Curve]:
-        """Return the curves of anchor and variant."""
+    def curves(of: Sides) -> tuple[Curve, Curve]:
         anchor, test = (
-            curve_of(f"{self.study}/{name}", sides[name], self.metric, self.seed)
-            for name in (self.anchor, self.variant)
+            curve_of(f"{pair.study}/{name}", of[name], metric, seed)
+            for name in (pair.anchor, pair.variant)
         )
         return anchor, test
 
-    def measured(self, sides: Sides, quantity: Quantity) -> tuple[BDResult, Floats]:
-        """Return a BD metric and its resamples."""
-        return measured_bd(quantity, *self.curves(sides), self.method)
+    anchor, test = curves(sides)
+    images = len(sides[pair.anchor][0][1].image_ids)
+    row: dict[str, object] = {}
+    flags: list[str] = []
+    for quantity, name in _PREFIX.items():
+        result, samples = measured_bd(quantity, anchor, test, method)
 
-    def bounds(
-        self, sides: Sides, quantity: Quantity, value: float, samples: Floats
-    ) -> tuple[float, float]:
-        """Return the interval of a BD metric."""
-        images = len(sides[self.anchor][0][1].image_ids)
-        noise = seed_noise(sides, lambda alone: self.measured(alone, quantity)[1])
+        def samples_of(alone: Sides, quantity: Quantity = quantity) -> Floats:
+            return measured_bd(quantity, *curves(alone), method)[1]
+
+        noise = seed_noise(sides, samples_of)
         percent = quantity == "bd_rate_pct"
-        return seed_interval(value, samples, images, noise, percent=percent)
-
-    def numbers(self, sides: Sides) -> dict[str, object]:
-        """Return what the table says of the pair."""
-        anchor, test = self.curves(sides)
-        rate, rates = measured_bd("bd_rate_pct", anchor, test, self.method)
-        accuracy, accuracies = measured_bd("bd_accuracy_points", anchor, test, self.method)
-        low, high = self.bounds(sides, "bd_rate_pct", rate.value, rates)
-        accuracy_low, accuracy_high = self.bounds(
-            sides, "bd_accuracy_points", accuracy.value, accuracies
-        )
-        flags = [*rate.flags, *(f"accuracy:{flag}" for flag in accuracy.flags)]
-        return {
-            "bd_rate_pct": rate.value,
-            "bd_accuracy_points": accuracy.value,
-            "low": low,
-            "high": high,
-            "accuracy_low": accuracy_low,
-            "accuracy_high": accuracy_high,
-            "method": self.method,
-            "overlap": rate.overlap,
-            "accuracy_overlap": accuracy.overlap,
-            "flags": ";".join([*flags, *left_out_flags(anchor, test)]),
-            "n_points": test.rate.size,
-            "n_points_anchor": anchor.rate.size,
-            "n_seeds": test.seeds,
-            "n_resamples": rates.size,
-            "n_resamples_used": int(np.isfinite(rates).sum()),
-            "accuracy_n_resamples_used": int(np.isfinite(accuracies).sum()),
+        low, high = seed_interval(result.value, samples, images, noise, percent=percent)
+        prefix = f"{name}_" if name else ""
+        flags += [f"{name}:{flag}" if name else flag for flag in result.flags]
+        row |= {
+            quantity: result.value,
+            f"{prefix}low": low,
+            f"{prefix}high": high,
+            f"{prefix}overlap": result.overlap,
+            f"{prefix}n_resamples_used": int(np.isfinite(samples).sum()),
         }
+    return row | {
+        "study": pair.study,
+        "variant": pair.variant,
+        "anchor": pair.anchor,
+        "metric": metric,
+        "method": method,
+        "flags": ";".join([*flags, *left_out_flags(anchor, test)]),
+        "n_points": test.rate.size,
+        "n_points_anchor": anchor.rate.size,
+        "n_seeds": test.seeds,
+        "n_resamples": anchor.rate_samples.shape[0],
+    }

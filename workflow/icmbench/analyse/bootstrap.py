@@ -1,8 +1,8 @@
-"""Bootstrap over images and seeds: shared resamples and their intervals.
+"""Bootstrap over images and training seeds: shared resamples and their intervals.
 
-Percentiles say what the images do. Seeds are too few for them: of two or three the resamples know
-only their own few values. So wherever a number has several seeds its interval is at least that of
-Student's t (:func:`seed_interval`).
+Intervals over images are percentiles. Seeds are too few for percentiles: resamples of two or three
+seeds contain only those few values. If a number has several seeds, its interval is therefore at
+least that of Student's t (:func:`seed_interval`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,32 @@ from scipy import special  # type: ignore[import-untyped]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+#: A number and its R resamples, (R,).
+Resampled = tuple[float, Floats]
+
+#: A standard error and its degrees of freedom.
+StandardError = tuple[float, float]
+
 LEVEL = 0.95
+
+
+def subtract(one: Resampled, other: Resampled) -> Resampled:
+    """Return a difference; that of two equal infinite values is NaN: undefined."""
+    with np.errstate(invalid="ignore"):
+        return one[0] - other[0], one[1] - other[1]
 
 
 @lru_cache(maxsize=8)
 def image_weights(images: int, resamples: int, seed: int) -> Ints:
-    """Return how often each image stands in each resample, (resamples, images).
+    """Return the number of copies of each image in each resample, (resamples, images).
 
     Each row draws ``images`` images with replacement. Columns belong to the images in ascending
     order of ``str(id)``, so all operating points on one set of images share their resamples, which
     makes comparisons paired.
+
+    >>> image_weights(4, 2, 0)
+    array([[1, 0, 0, 3],
+           [0, 2, 2, 0]])
     """
     rng = np.random.default_rng([seed, 0])
     weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
@@ -42,9 +58,9 @@ def seed_draws(label: str, seeds: int, resamples: int, seed: int) -> Ints:
     """Return which of a variant's training seeds each resample uses, (resamples, draws).
 
     Drawn with replacement, the same for all rate points of the variant ``label`` (a seed is one
-    repetition of the whole curve) and independently of other variants. One seed less is drawn than
-    there are: a mean of all S would vary by (S - 1) / S of what it should (McCarthy and Snowden,
-    1985). The one column is 0 where there is one seed.
+    repetition of the whole curve) and independently of other variants. S - 1 of S seeds are drawn:
+    the variance of a mean of S draws would be too small by a factor (S - 1) / S (McCarthy and
+    Snowden, 1985). The only column is 0 if there is one seed.
     """
     rng = np.random.default_rng([seed, 1, zlib.crc32(label.encode())])
     return rng.integers(seeds, size=(resamples, max(1, seeds - 1)))
@@ -55,17 +71,20 @@ def mean_over_seeds(samples: Sequence[Floats], label: str, seed: int) -> Floats:
 
     Args:
         samples: (R,) of each seed.
-        label: variant whose seeds they are.
+        label: variant that the seeds belong to.
         seed: of the draws.
     """
     drawn = seed_draws(label, len(samples), samples[0].size, seed)
     return np.take_along_axis(np.stack(samples, axis=1), drawn, axis=1).mean(axis=1)
 
 
-def interval(samples: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """Return the central percentile interval of the samples that are not NaN; NaN if none is.
+def percentile_interval(samples: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """Return the central percentile interval of the samples that are not NaN; NaN if all are.
 
-    The bounds are samples themselves (no interpolation), so infinite samples do no harm.
+    The bounds are samples themselves (no interpolation), so infinite samples are allowed.
+
+    >>> percentile_interval(np.arange(1.0, 1001.0))
+    (25.0, 975.0)
     """
     defined = samples[~np.isnan(samples)]
     if defined.size == 0:
@@ -77,12 +96,12 @@ def interval(samples: Floats, level: float = LEVEL) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class SeedNoise:
-    """What the seeds of one variant do to a number.
+    """The variation of a number that comes from the seeds of one variant.
 
     Attributes:
-        variant: whose seeds.
-        seeds: how many, at least 2.
-        samples: (R,), the number where these seeds are drawn and nothing else is.
+        variant: that the seeds belong to.
+        seeds: their number, at least 2.
+        samples: (R,), the number if only these seeds are drawn.
     """
 
     variant: str
@@ -90,18 +109,17 @@ class SeedNoise:
     samples: Floats
 
 
-#: A standard error and its degrees of freedom.
-Error = tuple[float, float]
-
-
-def standard_errors(samples: Floats, images: int, noise: Sequence[SeedNoise]) -> list[Error]:
-    """Return the error that images make and, where seeds vary, the one that seeds make.
+def standard_errors(
+    samples: Floats, images: int, noise: Sequence[SeedNoise]
+) -> list[StandardError]:
+    """Return the standard error due to images and, if seeds vary, the one due to seeds.
 
     The seeds of several variants have the degrees of freedom of Welch and Satterthwaite.
 
     Args:
-        samples: (R,), images and seeds drawn; what the seeds do not explain is the images'.
-        images: how many, at least 2.
+        samples: (R,), images and seeds drawn; the variance that seeds do not explain is due to
+            images.
+        images: number of images, at least 2.
         noise: of each variant with several seeds.
     """
     total = _variance(samples)
@@ -115,31 +133,32 @@ def standard_errors(samples: Floats, images: int, noise: Sequence[SeedNoise]) ->
     return [(math.sqrt(max(0.0, total - of_seeds)), images - 1), (math.sqrt(of_seeds), freedom)]
 
 
-def reach(errors: Sequence[Error], error_rate: float) -> float:
-    """Return how far a number may lie from the truth, but for a share ``error_rate`` of cases.
+def reach(errors: Sequence[StandardError], error_rate: float) -> float:
+    """Return the half-width of the interval that misses the truth at a given rate.
 
-    The reaches of Student's t add up as errors do. One t over the summed error would be too short:
-    of two seeds that happen to agree it would take the degrees of freedom of the images.
+    The half-widths of Student's t add up as errors do, in squares. A single t over the summed error
+    would be too short: if two seeds agree by chance, it would have the degrees of freedom of the
+    images.
     """
     return math.hypot(
         *(error * float(-special.stdtrit(own, error_rate / 2)) for error, own in errors)
     )
 
 
-def two_sided_p(difference: float, errors: Sequence[Error]) -> float:
-    """Return the error rate at which a difference other than 0 is just within reach of 0."""
+def two_sided_p(difference: float, errors: Sequence[StandardError]) -> float:
+    """Return the error rate at which :func:`reach` equals a difference other than 0."""
     if all(error == 0 for error, _ in errors):
         return 0.0
     if len(errors) == 1:
         ((error, own),) = errors
         return 2 * float(special.stdtr(own, -abs(difference) / error))
 
-    from scipy import optimize  # half a CPU second that only comparisons need
+    from scipy import optimize  # takes half a CPU second; only comparisons need it
 
     def beyond(logarithm: float) -> float:
         return reach(errors, math.exp(logarithm)) - abs(difference)
 
-    lowest = -600.0  # e^-600 is nothing
+    lowest = -600.0  # exp(-600) is close to the smallest float
     return 0.0 if beyond(lowest) < 0 else math.exp(optimize.brentq(beyond, lowest, 0.0))
 
 
@@ -152,17 +171,17 @@ def seed_interval(
     *,
     percent: bool = False,
 ) -> tuple[float, float]:
-    """Return the percentile interval; where seeds vary at least what Student's t reaches.
+    """Return the percentile interval, widened to that of Student's t if seeds vary.
 
     Args:
-        value: finite, or the interval is that of percentiles.
+        value: the number; if it is not finite, the interval is that of percentiles.
         samples: (R,), images and seeds drawn.
-        images: how many, at least 2, or likewise.
-        noise: of each variant with several seeds; without any, percentiles are all there is.
+        images: number of images; with fewer than 2 the interval is that of percentiles.
+        noise: of each variant with several seeds; without any, the interval is that of percentiles.
         level: coverage.
-        percent: whether the number is a relative difference in percent, whose logarithm is taken.
+        percent: whether the number is a relative difference in percent; its logarithm is used.
     """
-    low, high = interval(samples, level)
+    low, high = percentile_interval(samples, level)
     if not noise or not math.isfinite(value) or images < 2:
         return low, high
     scaled = [replace(part, samples=_linear(part.samples, percent)) for part in noise]
@@ -175,13 +194,13 @@ def seed_interval(
 
 
 def _variance(samples: Floats) -> float:
-    """Return the variance of the finite samples, infinite where fewer than two are."""
+    """Return the variance of the finite samples, infinite if there are fewer than two."""
     finite = samples[np.isfinite(samples)]
     return float(np.var(finite, ddof=1)) if finite.size > 1 else math.inf
 
 
 def _linear(values: Any, percent: bool) -> Any:
-    """Return numbers on the scale on which they are about normal."""
+    """Return numbers on a scale where they are approximately normal."""
     if not percent:
         return values
     with np.errstate(divide="ignore", invalid="ignore"):

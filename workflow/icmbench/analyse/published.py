@@ -1,17 +1,19 @@
-"""Published rate-quality curves against measured ones, and against each other."""
+"""Published curves against measured ones, and against each other: ``published.csv``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from icmbench.analyse.compressai_json import read_curve
-from icmbench.config.study import published_path
+from icmbench.analyse.bootstrap import Floats
+from icmbench.analyse.compressai_json import read_curve_file
+from icmbench.config.study import PublishedCurveFile, Study, published_path
+from icmbench.config.summary import PlanSummary
+from icmbench.data.specs import DatasetSpec
 from icmbench.metrics.bd import Method, bd_rate_pct
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 
@@ -19,16 +21,17 @@ from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 #:
 #: * bd_rate_pct: BD-rate of the measured variant against the published curve, in percent.
 #: * max_bpp_difference_pct, max_quality_difference: largest distance of a measured point from the
-#:   published one of the same place in the order of rate; quality in the metric's unit. Only where
-#:   both have equally many points and quality rises with rate.
-#: * published_bd_rate_pct: BD-rate of the published curve against another published one, that of
-#:   the study's first comparison anchor that has one, to stand beside the row of ``bd.csv``. Points
-#:   at rates that the variants beside them do not reach are left out (10 % are allowed).
+#:   published point at the same place in the order of rate; quality in the metric's unit. Only if
+#:   both curves have equally many points and quality rises with rate.
+#: * published_bd_rate_pct: BD-rate of the published curve against the published curve of the
+#:   study's first comparison anchor that has one, to compare with the row of ``bd.csv``. Points
+#:   outside the rates that the measured variants reach (with a margin of 10 %) are left out.
 #:
-#: label and variant: the published curve and the variant it stands beside (empty without one);
-#: against: label of the published curve compared with; n_points: of the measured curve (of the
-#: published one for published_bd_rate_pct), n_points_against: of the other; overlap and flags: see
-#: :mod:`icmbench.metrics.bd`, empty for distances. Rates are means over images of bits per pixel.
+#: label and variant: the published curve and the measured variant that it belongs to (empty without
+#: one); against: label of the published curve compared with; n_points: of the measured curve (of
+#: the published one for published_bd_rate_pct), n_points_against: of the other; overlap and flags:
+#: see :mod:`icmbench.metrics.bd`, empty for distances. Rates are means over images of bits per
+#: pixel.
 COLUMNS = [
     "study",
     "label",
@@ -45,60 +48,62 @@ COLUMNS = [
 
 _RATE_MARGIN = 1.1
 
-Floats = npt.NDArray[np.float64]
-Row = Mapping[str, Any]
 Points = tuple[Floats, Floats]  # rates, rising, and qualities
 
 
-def obstacle(plan: Row, curves: Iterable[Row], study: str, published: Row) -> str | None:
-    """Return why a published curve cannot stand beside measured ones; None where it can.
+def obstacle(
+    plan: PlanSummary, curves: pd.DataFrame, study: str, published: PublishedCurveFile
+) -> str | None:
+    """Return why a published curve cannot be compared with measured ones; None if it can.
 
-    Both must be means over the same whole data set at its native size.
+    Both must be means over the same complete data set at its native size.
 
     Args:
         plan: content of ``plan.json``.
-        curves: rows of ``tables/curves.csv``.
+        curves: ``tables/curves.csv``.
         study: name of the study.
-        published: an entry of the study's ``published_curves``.
+        published: one of the study's published curves.
     """
-    images = {row["variant"]: row["n_images"] for row in curves if row["study"] == study}
-    found = "no variant beside it was measured"
-    for point in plan["points"]:
-        variant = point["variant"]
+    own = curves[curves["study"] == study]
+    images = dict(zip(own["variant"], own["n_images"], strict=True))
+    found = "its variant was not measured"
+    for point in plan.points:
         if (
-            point["study"] == study
-            and variant in images
-            and point["encoding"] is not None
-            and published["variant"] in (None, variant)
+            point.study == study
+            and point.variant in images
+            and point.encoding is not None
+            and published.variant in (None, point.variant)
         ):
-            reason = _obstacle(plan["datasets"][point["dataset"]], images[variant], published)
+            reason = _obstacle(plan.datasets[point.dataset], images[point.variant], published)
             if reason is None:
                 return None
             found = reason
     return found
 
 
-def _obstacle(dataset: Row, images: int, published: Row) -> str | None:
-    if dataset["source"] != "catalogue":
+def _obstacle(dataset: DatasetSpec, images: int, published: PublishedCurveFile) -> str | None:
+    fetched = dataset.fetched
+    if fetched is None:
         return "this run measured generated scenes"
-    if dataset["name"] != published["dataset"]:
-        return f"this run measured {dataset['name']}"
-    if dataset["allow_subset"]:
-        return "this run accepts a part of the data set"
-    if dataset["short_side"] is not None:
+    if fetched.name != published.dataset:
+        return f"this run measured {fetched.name}"
+    if fetched.allow_subset:
+        return "this run allows a subset of the data set"
+    if fetched.short_side is not None:
         return "this run resized the images"
-    # Plans of before these keys have neither.
-    if dataset.get("center_crop") is not None:
+    if fetched.center_crop is not None:
         return "this run cropped the images"
-    if dataset.get("rate_pixels", "native") != "native":
-        return "this run divides rates by other pixels than the images' own"
-    if dataset["splits"]["test"]["limit"] is not None or images != published["images"]:
-        return f"this run measured {images} of its {published['images']} images"
+    if fetched.rate_pixels != "native":
+        return "this run divides bits by the number of coded pixels"
+    if fetched.splits["test"].limit is not None or images != published.images:
+        return f"this run measured {images} of its {published.images} images"
     return None
 
 
-def published_table(plan: Row, curves: pd.DataFrame, method: Method = "pchip") -> pd.DataFrame:
-    """Return ``COLUMNS`` for every published curve that can be compared; no rows where none can.
+def published_results(
+    plan: PlanSummary, curves: pd.DataFrame, method: Method = "pchip"
+) -> pd.DataFrame:
+    """Return ``COLUMNS`` for every published curve that can be compared; no rows if none can.
 
     Args:
         plan: content of ``plan.json``.
@@ -109,69 +114,66 @@ def published_table(plan: Row, curves: pd.DataFrame, method: Method = "pchip") -
         UserError: for a malformed file of a published curve.
     """
     rows: list[dict[str, Any]] = []
-    measured = [{str(k): v for k, v in row.items()} for row in curves.to_dict("records")]
-    for name, study in plan["studies"].items():
+    for name, study in plan.studies.items():
         shown = [
-            entry
-            for entry in study["published_curves"]
-            if obstacle(plan, measured, name, entry) is None
+            entry for entry in study.published_curves if obstacle(plan, curves, name, entry) is None
         ]
         for metric in PIXEL_METRICS:
-            rows += _rows(name, study, shown, metric, curves, method)
+            found = _rows(study, shown, metric, curves[curves["study"] == name], method)
+            rows += [{"study": name, "metric": metric} | row for row in found]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _rows(
-    name: str, study: Row, shown: Sequence[Row], metric: str, curves: pd.DataFrame, method: Method
+    study: Study,
+    shown: Sequence[PublishedCurveFile],
+    metric: str,
+    curves: pd.DataFrame,
+    method: Method,
 ) -> list[dict[str, Any]]:
     """Return the rows of one study and metric."""
-    ours = {e["label"]: _measured(curves, name, e["variant"], metric) for e in shown}
-    theirs = {e["label"]: _published(e["file"], metric) for e in shown}
+    ours = {entry.label: _measured(curves, entry.variant, metric) for entry in shown}
+    theirs = {entry.label: _published(entry.file, metric) for entry in shown}
     comparable = {label: _within(theirs[label], ours[label]) for label in theirs}
-    anchor = _anchor(study, shown)
+    labels = {entry.variant: entry.label for entry in reversed(shown)}
+    anchors = [labels[c.anchor] for c in study.comparisons if c.anchor in labels]
     rows: list[dict[str, Any]] = []
     for entry in shown:
-        label = entry["label"]
+        label = entry.label
+        fixed = {"label": label, "variant": entry.variant or ""}
         if theirs[label][0].size == 0:
             continue
-        words = {"study": name, "label": label, "variant": entry["variant"] or "", "metric": metric}
         if ours[label][0].size:
-            pair = {
-                "against": label,
-                "n_points": ours[label][0].size,
-                "n_points_against": theirs[label][0].size,
-            }
-            rows.append({**words, **_bd("bd_rate_pct", theirs[label], ours[label], method), **pair})
-            rows += [{**words, **row, **pair} for row in _distances(ours[label], theirs[label])]
-        if anchor not in (None, label):
-            test, base = comparable[label], comparable[anchor]
-            pair = {"against": anchor, "n_points": test[0].size, "n_points_against": base[0].size}
-            rows.append({**words, **_bd("published_bd_rate_pct", base, test, method), **pair})
+            bd = _bd("bd_rate_pct", theirs[label], ours[label], method)
+            found = [bd, *_distances(ours[label], theirs[label])]
+            sizes = _sizes(ours[label], theirs[label])
+            rows += [fixed | row | sizes | {"against": label} for row in found]
+        if anchors and anchors[0] != label:
+            test, base = comparable[label], comparable[anchors[0]]
+            bd = _bd("published_bd_rate_pct", base, test, method)
+            rows.append(fixed | bd | _sizes(test, base) | {"against": anchors[0]})
     return rows
 
 
-def _measured(curves: pd.DataFrame, study: str, variant: str | None, metric: str) -> Points:
-    """Return a measured curve, averaged over seeds."""
+def _measured(curves: pd.DataFrame, variant: str | None, metric: str) -> Points:
+    """Return a measured curve of a study, averaged over seeds."""
     own = curves[
-        (curves["study"] == study)
-        & (curves["variant"] == variant)
-        & (curves["metric"] == metric)
-        & np.isfinite(curves["value"])
+        (curves["variant"] == variant) & (curves["metric"] == metric) & np.isfinite(curves["value"])
     ]
     means = own.groupby("rate_index")[["bpp_mean", "value"]].mean().sort_values("bpp_mean")
     return means["bpp_mean"].to_numpy(np.float64), means["value"].to_numpy(np.float64)
 
 
 def _published(file: str, metric: str) -> Points:
-    """Return a published curve; no points where it lacks the metric."""
-    results = read_curve(published_path(file)).results
+    """Return a published curve; no points if it lacks the metric."""
+    results = read_curve_file(published_path(file)).results
     quality = results.get(find_metric(metric).json_key, np.full(results["bpp"].size, math.nan))
     known = np.isfinite(quality)
     return results["bpp"][known], quality[known]
 
 
 def _within(published: Points, measured: Points) -> Points:
-    """Return the published points at the rates of a measured curve; all where there is none."""
+    """Return the published points at the rates of a measured curve; all if there is none."""
     rates = measured[0]
     if rates.size == 0:
         return published
@@ -179,12 +181,8 @@ def _within(published: Points, measured: Points) -> Points:
     return published[0][inside], published[1][inside]
 
 
-def _anchor(study: Row, shown: Sequence[Row]) -> Any:
-    for comparison in study["comparisons"]:
-        for entry in shown:
-            if entry["variant"] == comparison["anchor"]:
-                return entry["label"]
-    return None
+def _sizes(test: Points, against: Points) -> dict[str, int]:
+    return {"n_points": test[0].size, "n_points_against": against[0].size}
 
 
 def _bd(what: str, anchor: Points, test: Points, method: Method) -> dict[str, Any]:

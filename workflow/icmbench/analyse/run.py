@@ -1,48 +1,120 @@
-"""Analyse a whole run: from the plan to the tables."""
+"""The analysis of a run: from evaluated operating points to tables and curves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from pydantic import TypeAdapter
 
-from icmbench.analyse.checked import seal_tables, unseal_tables
-from icmbench.analyse.points import LABELS
-from icmbench.analyse.published import published_table
-from icmbench.analyse.tables import PointFiles, Versus, analyse, write_csv
+from icmbench.analyse.bd_table import BdComparison, bd_results
+from icmbench.analyse.claims import claim_tables
+from icmbench.analyse.compressai_json import write_curve_files
+from icmbench.analyse.curves import (
+    EvaluatedPoint,
+    Evaluation,
+    PointFiles,
+    evaluate_folder,
+    read_point_records,
+)
+from icmbench.analyse.published import published_results
+from icmbench.analyse.tables import LABELS, curves_table, write_result_table
 from icmbench.config.claims import Claim
-from icmbench.config.summary import read_plan
+from icmbench.config.summary import read_summary
+from icmbench.errors import UserError
+from icmbench.evaluate.records import records_table
+from icmbench.metrics.bd import Method
 from icmbench.plugins import load_modules
 
 
 def analyse_run(root: Path) -> None:
     """Write tables and curves of the run under ``root`` (``<results>/<scale>``)."""
-    plan = read_plan(root)
-    unseal_tables(root / "tables")
+    plan = read_summary(root)
+    load_modules(plan.run.modules)  # claims ask the registry which codec leaves images uncoded
     points = [
-        PointFiles(**{name: point[name] for name in LABELS}, folder=Path(point["folder"]))
-        for point in plan["points"]
-        if point["evaluated"]
+        PointFiles(**{name: getattr(point, name) for name in LABELS}, folder=Path(point.folder))
+        for point in plan.points
+        if point.evaluated
     ]
     metrics: dict[tuple[str, str, str], set[str]] = {}
-    for name, study in plan["studies"].items():
-        for comparison in study["comparisons"]:
-            for variant in comparison["variants"]:
-                pair = (name, variant, comparison["anchor"])
-                metrics.setdefault(pair, set()).update(comparison["metrics"])
-    comparisons = [Versus(*pair, tuple(sorted(named))) for pair, named in sorted(metrics.items())]
-    # Studies that only lend trainings state no claims here.
-    asked = {name: plan["studies"][name].get("claims", {}) for name in plan["run"]["studies"]}
-    claims = TypeAdapter(dict[str, dict[str, Claim]]).validate_python(asked)
-    load_modules(plan["run"]["modules"])  # claims ask the registry which codec is none
-    settings = plan["run"]["analysis"]
-    method = settings["bd_method"]
-    resamples = settings["resamples"]
-    scale = plan["run"]["scale"]
+    for name, study in plan.studies.items():
+        for comparison in study.comparisons:
+            for variant in comparison.variants:
+                pair = (name, variant, comparison.anchor)
+                metrics.setdefault(pair, set()).update(comparison.metrics)
+    method = plan.run.analysis.bd_method
     analyse(
-        points, comparisons, root, resamples=resamples, method=method, claims=claims, scale=scale
+        points,
+        [BdComparison(*pair, tuple(sorted(named))) for pair, named in sorted(metrics.items())],
+        root,
+        resamples=plan.run.analysis.resamples,
+        method=method,
+        # Studies that are only prerequisites of others have no claims here.
+        claims={name: plan.studies[name].claims for name in plan.run.studies},
+        scale=plan.run.scale,
     )
     curves = pd.read_csv(root / "tables/curves.csv")
-    write_csv(root / "tables/published.csv", published_table(plan, curves, method))
-    seal_tables(root / "tables")
+    write_result_table(root / "tables/published.csv", published_results(plan, curves, method))
+
+
+def analyse(
+    points: Sequence[PointFiles],
+    comparisons: Sequence[BdComparison],
+    out_dir: Path | str,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    method: Method = "pchip",
+    claims: Mapping[str, Mapping[str, Claim]] | None = None,
+    scale: str | None = None,
+) -> None:
+    """Write the tables and curves of a set of operating points.
+
+    Writes ``tables/records.parquet``, ``tables/curves.csv``, ``tables/bd.csv`` and
+    ``curves/<study>/<variant>.json`` under ``out_dir``, and ``tables/claims.csv`` and
+    ``tables/claims_parts.csv`` if claims are given. The same input gives the same bytes.
+
+    Args:
+        points: different operating points; a folder may serve several studies or variants.
+        comparisons: the rows of ``bd.csv``. The curves hold all variants and metrics.
+        out_dir: ``results/<scale>``.
+        resamples: number of bootstrap resamples of the images, at least 1.
+        seed: of the bootstrap.
+        method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
+        claims: by study and name; None writes no tables of claims.
+        scale: of the run, for claims that hold at some scales only.
+
+    Raises:
+        UserError: for no points, or files that do not fit together.
+    """
+    if not points:
+        raise UserError("analyse: no operating points; the studies evaluate nothing")
+    ordered = sorted(points, key=lambda p: (p.study, p.variant, p.rate_index, p.seed))
+    tables = Path(out_dir) / "tables"
+    evaluated = _evaluate(ordered, tables / "records.parquet", resamples, seed)
+    write_result_table(tables / "curves.csv", curves_table(evaluated))
+    bd = bd_results(evaluated, comparisons, method=method, seed=seed)
+    write_result_table(tables / "bd.csv", bd)
+    write_curve_files(Path(out_dir) / "curves", evaluated)
+    if claims is not None:
+        decided = claim_tables(evaluated, claims, method=method, seed=seed, scale=scale)
+        write_result_table(tables / "claims.csv", decided.claims)
+        write_result_table(tables / "claims_parts.csv", decided.parts)
+
+
+def _evaluate(
+    points: Sequence[PointFiles], table: Path, resamples: int, seed: int
+) -> list[EvaluatedPoint]:
+    """Evaluate every folder and write all records; one point's records are held at a time."""
+    evaluations: dict[Path, Evaluation] = {}
+    with records_table(table) as rows:
+        for point in points:
+            folder = Path(point.folder)
+            if folder in evaluations:
+                records = read_point_records(folder)
+            else:
+                evaluation = evaluate_folder(folder, resamples, seed)
+                records = evaluation.records
+                evaluations[folder] = evaluation.without_records()
+            rows.add(records.assign(**{name: getattr(point, name) for name in LABELS}))
+    return [(point, evaluations[Path(point.folder)]) for point in points]

@@ -1,106 +1,72 @@
-"""From evaluated operating points to the result tables; see :func:`analyse`."""
+"""The result tables: how they are written and read as CSV, and the table of curves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from icmbench.analyse.bd_table import Versus, bd_table
-from icmbench.analyse.claims import claim_tables
-from icmbench.analyse.compressai_json import write_curves
-from icmbench.analyse.curves import curves_table
-from icmbench.analyse.points import (
-    LABELS,
-    Evaluation,
-    PointFiles,
-    evaluate_folder,
-    read_point,
-)
-from icmbench.config.claims import Claim
-from icmbench.errors import UserError
-from icmbench.evaluate.records import records_table
-from icmbench.metrics.bd import Method
-from icmbench.utils.files import write_text
+from icmbench.analyse.bootstrap import percentile_interval
+from icmbench.errors import damaged_file
+from icmbench.utils.files import reading, write_text
 
-__all__ = ["PointFiles", "Versus", "analyse", "write_csv"]
+if TYPE_CHECKING:
+    from icmbench.analyse.curves import EvaluatedPoint
 
+#: What identifies an operating point in every table.
+LABELS = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
 
-def analyse(
-    points: Sequence[PointFiles],
-    comparisons: Sequence[Versus],
-    out_dir: Path | str,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    method: Method = "pchip",
-    claims: Mapping[str, Mapping[str, Claim]] | None = None,
-    scale: str | None = None,
-) -> None:
-    """Write the tables and curves of a set of operating points.
+#: Columns of ``curves.csv``. Rates in bits per pixel (see
+#: :func:`icmbench.evaluate.records.bits_per_pixel`); value, low and high in the metric's unit (dB
+#: for PSNR, else [0, 1]), the bounds by percentile bootstrap over images (95 %).
+CURVE_COLUMNS = [
+    *LABELS,
+    "bpp",
+    "bpp_coded",
+    "bpp_estimated",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n_images",
+    "bpp_mean",
+]
 
-    Writes ``tables/records.parquet``, ``tables/curves.csv``, ``tables/bd.csv`` and
-    ``curves/<study>/<variant>.json`` under ``out_dir``, and ``tables/claims.csv`` and
-    ``tables/claims_parts.csv`` where claims are given. The same input gives the same bytes.
-
-    Args:
-        points: the operating points; a folder may serve several studies or variants.
-        comparisons: what ``bd.csv`` compares. The curves hold all variants and metrics.
-        out_dir: ``results/<scale>``.
-        resamples: bootstrap resamples, at least 1; the images are drawn anew in each.
-        seed: of the bootstrap.
-        method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
-        claims: by study and name; None writes no tables of claims.
-        scale: what was run at, for claims about some scales only.
-
-    Raises:
-        UserError: for no points, two points of one name, or files that do not fit together.
-    """
-    if not points:
-        raise UserError("analyse: no operating points; name at least one evaluated folder")
-    if resamples < 1:
-        raise UserError(f"analyse: resamples is {resamples}; allowed: 1 or more")
-    named: dict[tuple[str, str, int, int], PointFiles] = {}
-    for point in points:
-        name = (point.study, point.variant, point.rate_index, point.seed)
-        if name in named:
-            raise UserError(
-                f"analyse: {point.study}/{point.variant} rate {point.rate_index} seed {point.seed} "
-                f"is in {named[name].folder} and {point.folder}; name each operating point once"
-            )
-        named[name] = point
-    tables = Path(out_dir) / "tables"
-    ordered = [named[name] for name in sorted(named)]
-    evaluated = _evaluate(ordered, tables / "records.parquet", resamples, seed)
-    write_csv(tables / "curves.csv", curves_table(evaluated))
-    write_csv(tables / "bd.csv", bd_table(evaluated, comparisons, method=method, seed=seed))
-    write_curves(Path(out_dir) / "curves", evaluated)
-    if claims is not None:
-        decided = claim_tables(evaluated, claims, method=method, seed=seed, scale=scale)
-        write_csv(tables / "claims.csv", decided.claims)
-        write_csv(tables / "claims_parts.csv", decided.parts)
+_ADVICE = "run the analysis again"
 
 
-def _evaluate(
-    points: Sequence[PointFiles], table: Path, resamples: int, seed: int
-) -> list[tuple[PointFiles, Evaluation]]:
-    """Evaluate every folder and write all records; one point's records are held at a time."""
-    evaluations: dict[Path, Evaluation] = {}
-    with records_table(table) as rows:
-        for point in points:
-            folder = Path(point.folder)
-            if folder in evaluations:
-                records = read_point(folder)
-            else:
-                evaluation = evaluate_folder(folder, resamples, seed)
-                records = evaluation.records
-                evaluations[folder] = evaluation.without_records()
-            rows.add(records.assign(**{name: getattr(point, name) for name in LABELS}))
-    return [(point, evaluations[Path(point.folder)]) for point in points]
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write with 10 significant digits, ``nan`` for undefined numbers and Unix line ends."""
+def write_result_table(path: Path, table: pd.DataFrame) -> None:
+    """Write CSV with 10 significant digits, ``nan`` for undefined numbers and Unix line ends."""
     text = table.to_csv(index=False, float_format="%.10g", na_rep="nan", lineterminator="\n")
     write_text(path, text)
+
+
+def read_result_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a CSV table; ``nan`` is a missing number, and empty texts stay empty.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedFile: if it cannot be read or lacks one of ``columns``.
+    """
+    with reading(path, _ADVICE):
+        table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise damaged_file(path, f"column {absent[0]!r} is missing", _ADVICE)
+    return table
+
+
+def curves_table(points: Sequence[EvaluatedPoint]) -> pd.DataFrame:
+    """Return one row for each operating point and metric, with ``CURVE_COLUMNS``, sorted."""
+    rows = []
+    for point, evaluation in points:
+        labels = {name: getattr(point, name) for name in LABELS} | evaluation.rates
+        for metric, value in evaluation.values.items():
+            low, high = percentile_interval(evaluation.value_samples[metric])
+            number = {"metric": metric, "value": value, "low": low, "high": high}
+            rows.append({**labels, **number, "n_images": len(evaluation.image_ids)})
+    table = pd.DataFrame(rows, columns=CURVE_COLUMNS)
+    order = ["study", "variant", "rate_index", "seed", "metric"]
+    return table.sort_values(order, kind="stable", ignore_index=True)

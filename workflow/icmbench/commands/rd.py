@@ -1,12 +1,11 @@
 """``python -m icmbench rd``: the rate-distortion curve of a classical codec over a folder.
 
-For a quick look without a study; its output is CompressAI's JSON. Nothing is kept, and no job of
-the workflow runs through here.
+For a quick look without a study; its output is CompressAI's JSON. No bitstream is kept, and the
+workflow does not use this verb.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -22,7 +21,8 @@ from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec, timed_encode
 from icmbench.jobs import ClassicalSpec
 from icmbench.metrics.catalogue import find_metric
-from icmbench.metrics.pixels import quality
+from icmbench.metrics.image_quality import quality
+from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
 
 
@@ -37,34 +37,26 @@ def rate_distortion(
 
     Args:
         settings: a classical codec's ``codec`` section without its rate, see ``Plan.encodings``.
-        folder: images directly inside it, by any of the suffixes we read.
+        folder: its images are read, without subfolders.
         rates: values of the classical codec's rate parameter.
         metrics: of psnr, psnr_ycbcr, ms_ssim.
         jobs: processes that share the images.
 
     Raises:
-        UserError: naming the images that failed; nothing is averaged over the others.
+        UserError: naming the images that failed; there is no mean over the others.
     """
     images = list_images(folder)
     if not images:
         raise UserError(f"{folder}: no images in it; give a folder of PNG or JPEG files")
     external = open_codec(settings.model_copy(update={"rate": rates[0]})).external
     work = [(settings, path, tuple(rates), tuple(metrics)) for path in images]
-    if external:  # an encoder may take minutes: share out single rates, the slowest first
+    if external:  # an encoder may take minutes: distribute single rates
         work = [(settings, path, (rate,), tuple(metrics)) for rate in rates for path in images]
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
-    start = time.monotonic()
-    for number, (done, failed) in enumerate(_spread(work, jobs), start=1):
+    for done, failed in progress(_spread(work, jobs), settings.name, len(work)):
         rows += done
         failures += failed
-        spent = time.monotonic() - start
-        print(
-            f"\r{settings.name}: {number} of {len(work)}, about "
-            f"{spent / number * (len(work) - number):.0f} s left ",
-            end="" if number < len(work) else "\n",
-            file=sys.stderr,
-        )
     if failures:
         raise UserError("\n".join(failures))
     return _averaged(settings, rows, rates, metrics)
@@ -74,7 +66,7 @@ def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, Any]], 
     if jobs == 1:
         yield from map(_code, work)
         return
-    # This process has no other threads, so forking is safe, and spares each worker the imports.
+    # Workers that fork need no imports. No thread of this process holds a lock that they use.
     with worker_pool(jobs, "fork") as pool:
         yield from pool.map(_code, work)
 

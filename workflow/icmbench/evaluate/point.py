@@ -17,7 +17,7 @@ from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import save_statistics
 from icmbench.jobs import EvaluateJob
 from icmbench.metrics.catalogue import PIXEL_METRICS
-from icmbench.metrics.pixels import quality
+from icmbench.metrics.image_quality import quality
 from icmbench.registry import TASKS, implementation
 from icmbench.utils.environment import describe_environment
 from icmbench.utils.files import write_json

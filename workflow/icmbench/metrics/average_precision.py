@@ -2,15 +2,15 @@
 
 pycocotools matches the detections of each image once (:mod:`icmbench.metrics.matching`); here the
 matches are accumulated to AP. With one copy of each image the result is that of
-``COCOeval.accumulate`` and ``summarize``; with integer weights it is that of an annotation file in
-which each image stands that many times.
+``COCOeval.accumulate`` and ``summarize``; with integer weights it is that of an annotation file
+that contains each image as many times.
 
-Tied scores: copies of an image count as adjacent in the order of images, and copies of one
-detection as adjacent to each other. Only a tie between two detections of one image and category,
-one right and one wrong, can make physically copied images differ from this.
+Tied scores: copies of an image are adjacent in the order of images, and copies of one detection are
+adjacent to each other. A file with copied images differs from this only for a tie between two
+detections of one image and category, one right and one wrong.
 
 Only true positives are visited: recall rises nowhere else, and COCO's precision at a recall is the
-best precision at that recall or a higher one, which is reached at a true positive.
+best precision at that or a higher recall, which is reached at a true positive.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-# pycocotools' recall thresholds, to the last bit.
+# The recall thresholds of pycocotools, bit for bit.
 _RECALLS = np.linspace(0.0, 1.0, 101, endpoint=True)
 # Resamples accumulated together: enough for NumPy to run at full speed, few enough for the working
 # arrays to stay in the cache.
@@ -50,12 +50,24 @@ def average_precision(matches: Matches, weights: npt.ArrayLike | None = None) ->
 
     Args:
         matches: from :func:`match_detections`.
-        weights: (I,) non-negative integers, how often each of ``matches.image_ids`` stands in the
-            sample; None: once each.
+        weights: (I,) non-negative integers, copies of each of ``matches.image_ids`` in the sample;
+            None: one of each.
 
     Returns:
         ``map`` (IoU 0.50 to 0.95), ``map50``, ``map75``, and ``map_small``, ``map_medium``,
         ``map_large`` (objects below 32², up to 96², above 96² pixels).
+
+    One of two objects is found, with a box that overlaps it by 80 %:
+
+    >>> objects = [{"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500}
+    ...            for i in (1, 2)]
+    >>> annotations = {"images": [{"id": 1}, {"id": 2}], "categories": [{"id": 1}],
+    ...                "annotations": objects}
+    >>> found = [{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [0, 0, 50, 40]}]
+    >>> matches = match_detections(annotations, found, "bbox")
+    >>> values = average_precision(matches)
+    >>> {name: round(values[name], 3) for name in ("map", "map50", "map75", "map_small")}
+    {'map': 0.353, 'map50': 0.505, 'map75': 0.505, 'map_small': nan}
     """
     images = matches.image_ids.size
     copies = np.ones(images, np.int64) if weights is None else np.asarray(weights)
@@ -78,6 +90,16 @@ def average_precision_resampled(
 
     Raises:
         ValueError: for weights that are not non-negative integers of shape (R, I).
+
+    >>> detection = {"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [0, 0, 50, 50]}
+    >>> objects = [{"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500}
+    ...            for i in (1, 2)]
+    >>> annotations = {"images": [{"id": 1}, {"id": 2}], "categories": [{"id": 1}],
+    ...                "annotations": objects}
+    >>> matches = match_detections(annotations, [detection], "bbox")
+    >>> copies = np.array([[2, 0], [0, 2]])  # only the first image, only the second
+    >>> average_precision_resampled(matches, copies)["map"].tolist()
+    [1.0, 0.0]
     """
     if weights.ndim != 2 or weights.shape[1] != matches.image_ids.size:
         raise ValueError(f"weights: shape {weights.shape}, not (R, {matches.image_ids.size})")
@@ -101,7 +123,7 @@ def average_precision_resampled(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What does not depend on the weights, for one area range.
+    """The part that does not depend on the weights, for one area range.
 
     A segment is one category at one IoU threshold (category-major, K * T of them). Arrays over true
     positives (P,) and ignored detections (Q,) are sorted by segment, then by descending score.
@@ -181,8 +203,8 @@ def _thresholds_reached(recall: Floats) -> npt.NDArray[np.intp]:
     """Return ``np.searchsorted(_RECALLS, recall, side="right")``, three times faster.
 
     recall is a ratio of integers below 10^6, so 100 times it is either a whole number, up to
-    rounding, or farther from one than 10^-6; the comparison then settles the whole numbers as
-    floating point has them (0.07 does not reach pycocotools' 0.07000000000000001).
+    rounding, or more than 10^-6 away from one. The comparison then decides whole numbers in
+    floating point (0.07 does not reach pycocotools' 0.07000000000000001).
     """
     below = (recall * 100 + 1e-7).astype(np.intp)
     below += _RECALLS.take(below) <= recall
@@ -190,7 +212,7 @@ def _thresholds_reached(recall: Floats) -> npt.NDArray[np.intp]:
 
 
 def _mean_by_threshold(plan: _Plan, weights: npt.NDArray[np.integer]) -> Floats:
-    """Mean over categories of AP at each IoU threshold, shape (B, T); NaN without objects."""
+    """Return the mean AP over categories at each IoU threshold, (B, T); NaN without objects."""
     copies = np.ascontiguousarray(weights.T, dtype=np.int32)  # (I, B): rows are gathered below
     objects = plan.ground_truths @ copies  # (K, B)
     hits = _running_count(copies.take(plan.image, axis=0))
@@ -198,13 +220,13 @@ def _mean_by_threshold(plan: _Plan, weights: npt.NDArray[np.integer]) -> Floats:
     counted = _running_count(copies.take(plan.image_index, axis=0))
     counted = counted.take(plan.rank_end, axis=0) - counted.take(plan.rank_start, axis=0)
     if plan.ignored_image.size:
-        left_out = _running_count(copies.take(plan.ignored_image, axis=0))
-        counted -= left_out[plan.ignored_before] - left_out[plan.ignored_start]
+        skipped = _running_count(copies.take(plan.ignored_image, axis=0))
+        counted -= skipped[plan.ignored_before] - skipped[plan.ignored_start]
 
     precision = hits / (counted + np.spacing(1))
     recall = hits / np.maximum(objects, 1)[plan.category]
     # The number of recall thresholds reached so far; each is credited with the best precision
-    # from the true positive that reaches it onwards.
+    # at or after the true positive that reaches it.
     reached = _thresholds_reached(recall)
     newly_reached = reached.copy()
     newly_reached[1:] -= reached[:-1]
@@ -214,7 +236,7 @@ def _mean_by_threshold(plan: _Plan, weights: npt.NDArray[np.integer]) -> Floats:
         best = np.maximum.accumulate(precision[start:stop][::-1], axis=0)[::-1]
         np.einsum("pb,pb->b", best, newly_reached[start:stop], out=credited[plan.segment[start]])
     per_category = credited.reshape(plan.categories, plan.thresholds, -1) / _RECALLS.size
-    present = (objects > 0).sum(axis=0)  # categories without objects credit nothing, nor count
+    present = (objects > 0).sum(axis=0)  # categories without objects do not count
     total: Floats = per_category.sum(axis=0)
     mean = np.divide(total, present, out=np.full(total.shape, np.nan), where=present > 0)
     return mean.T

@@ -1,25 +1,27 @@
-"""Bjøntegaard deltas (BD-rate, BD-accuracy) with a stated policy for awkward curves.
+"""Bjøntegaard deltas (BD-rate, BD-accuracy) with a documented policy for irregular curves.
 
-The numbers come from the ``bjontegaard`` package (methods: PCHIP, Akima, and ``cubic``, the one
-third-order polynomial of VCEG-M33). BD-rate is the mean difference of log10(rate) at equal quality,
-as a percentage of the anchor's rate; BD-accuracy is the mean difference of quality at equal
-log10(rate). Both are means over the interval that the two curves share.
+The numbers come from the ``bjontegaard`` package (methods: PCHIP, Akima, and ``cubic``, the single
+third-order polynomial of Bjøntegaard, VCEG-M33, 2001). BD-rate is the mean difference of
+log10(rate) at equal quality, as a percentage of the anchor's rate; BD-accuracy is the mean
+difference of quality at equal log10(rate). Both are means over the interval that the two curves
+share.
 
 Policy
 ------
 * Points are sorted by rate. A rate that is zero, negative, NaN or infinite, or a quality that is
-  not finite, is refused with a :class:`UserError` that names the curve.
-* Points of exactly equal rate are replaced by one with their mean quality:
+  not finite, raises a :class:`UserError` that names the curve.
+* Points of exactly equal rate are replaced by one point with their mean quality:
   flag ``duplicate-rates:<points removed>``.
 * BD-rate needs quality to increase with rate. Each curve is reduced to its upper envelope: a point
-  whose quality does not exceed that of every cheaper point is dropped, since nobody would use it;
-  flag ``non-monotone:<points dropped>``. BD-accuracy is defined on any curve and keeps all points.
+  whose quality does not exceed that of every point of lower rate is dropped, because the other
+  point is better in both; flag ``non-monotone:<points dropped>``. BD-accuracy is defined on any
+  curve and keeps all points.
 * Fewer than 4 points left in a curve: flag ``few-points``. Fewer than the method needs
-  (2 for PCHIP and Akima, which is a straight line then; 4 for cubic): NaN, ``too-few-points``.
+  (2 for PCHIP and Akima, which then are a straight line; 4 for cubic): NaN, ``too-few-points``.
 * No common interval: NaN, ``no-overlap``. Overlap below 0.75: ``low-overlap``.
 * A cubic that, within the common interval, leaves the range of its own points by more than 10 % of
-  that range is refused: NaN, ``cubic-unstable`` (a saturated quality can otherwise give results
-  such as +100421 %). A cubic that merely is not monotone there is kept: ``cubic-non-monotone``
+  that range is rejected: NaN, ``cubic-unstable`` (a saturated quality can otherwise give results
+  such as +100421 %). A cubic that is only not monotone there is kept: ``cubic-non-monotone``
   (BD-rate only).
 """
 
@@ -33,7 +35,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from icmbench.errors import UserError
+from icmbench.errors import UserError, unknown
 
 Method = Literal["pchip", "akima", "cubic"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -48,14 +50,14 @@ ArrayLike = Sequence[float] | npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class BDResult:
-    """A Bjøntegaard delta and what is needed to judge it.
+    """A Bjøntegaard delta, with the information needed to interpret it.
 
     Attributes:
         value: percent of rate (BD-rate) or units of the quality (BD-accuracy); NaN if undefined.
         method: interpolation, one of ``METHODS``.
         overlap: length of the common interval divided by the length of the union of both, in
             [0, 1]; along quality for BD-rate, along log10(rate) for BD-accuracy.
-        flags: what the policy of this module did or found; empty for a clean pair of curves.
+        flags: see the policy of this module; empty for a regular pair of curves.
     """
 
     value: float
@@ -83,6 +85,19 @@ def bd_rate_pct(
     Raises:
         UserError: for rates that are not positive and finite, qualities that are not finite,
             lists of different length, or an unknown method.
+
+    Half the rate at equal quality:
+
+    >>> anchor = ([0.2, 0.4, 0.8, 1.6], [30.0, 32.0, 34.0, 36.0])
+    >>> test = ([0.1, 0.2, 0.4, 0.8], [30.0, 32.0, 34.0, 36.0])
+    >>> result = bd_rate_pct(*anchor, *test)
+    >>> round(result.value, 3), result.overlap, result.flags
+    (-50.0, 1.0, ())
+
+    Curves without a common quality:
+
+    >>> bd_rate_pct(*anchor, [0.1, 0.2, 0.4, 0.8], [20.0, 22.0, 24.0, 26.0]).flags
+    ('no-overlap',)
     """
     _check_method(method)
     anchor_rates, anchor_qualities, merged_anchor = prepare_curve(
@@ -117,6 +132,11 @@ def bd_accuracy(
     """Return the BD-accuracy (BD-PSNR if quality is PSNR), in units of quality (positive: better).
 
     Arguments and errors are those of :func:`bd_rate_pct`.
+
+    >>> rates = [0.1, 0.2, 0.4, 0.8]
+    >>> result = bd_accuracy(rates, [30.0, 32.0, 34.0, 36.0], rates, [30.5, 32.5, 34.5, 36.5])
+    >>> round(result.value, 3)
+    0.5
     """
     _check_method(method)
     anchor_rates, anchor_qualities, merged_anchor = prepare_curve(
@@ -135,10 +155,10 @@ def bd_accuracy(
 
 
 def prepare_curve(rate: ArrayLike, quality: ArrayLike, name: str) -> tuple[Floats, Floats, int]:
-    """Return rates (strictly increasing), qualities, and how many points equal rates cost.
+    """Return rates (strictly increasing), qualities, and the number of points merged.
 
     Raises:
-        UserError: naming the curve, for values that no curve can have.
+        UserError: naming the curve, for values that a curve cannot have.
     """
     rates = np.asarray(rate, dtype=np.float64)
     qualities = np.asarray(quality, dtype=np.float64)
@@ -165,7 +185,7 @@ def prepare_curve(rate: ArrayLike, quality: ArrayLike, name: str) -> tuple[Float
 
 
 def on_envelope(quality: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which points (last axis, sorted by rate) exceed the quality of every cheaper one."""
+    """Return which points (last axis, sorted by rate) exceed the quality of all points before."""
     keep = np.ones(quality.shape, dtype=np.bool_)
     if quality.shape[-1] > 1:
         best_before = np.maximum.accumulate(quality, axis=-1)[..., :-1]
@@ -180,7 +200,7 @@ def to_percent(log10_ratio: float) -> float:
 
 def _check_method(method: str) -> None:
     if method not in METHODS:
-        raise UserError(f"BD method {method!r} is unknown; use one of {', '.join(METHODS)}")
+        raise UserError(unknown("BD method", method, METHODS))
 
 
 def _merged_flag(merged: int) -> list[str]:
@@ -210,12 +230,12 @@ def _delta(
     if overlap < LOW_OVERLAP:
         flags.append("low-overlap")
 
-    # Imported here because it pulls in matplotlib and SciPy (about 2 s).
+    # Imported here because it imports matplotlib and SciPy (about 2 s).
     from bjontegaard import bd_linear
 
     with warnings.catch_warnings():
-        # NumPy calls the textbook cubic through qualities of 30 to 40 dB poorly conditioned; the
-        # check below is the one that matters.
+        # NumPy considers the standard cubic through qualities of 30 to 40 dB poorly conditioned;
+        # the check below detects the cases that matter.
         warnings.filterwarnings("ignore", message="Polyfit may be poorly conditioned")
         value, fit_anchor, fit_test = bd_linear(
             anchor_x,

@@ -1,9 +1,9 @@
 """Bjøntegaard deltas of many resampled curve pairs at once, for bootstrap intervals.
 
 Same definition and policy as :mod:`icmbench.metrics.bd`. One call of the ``bjontegaard`` package
-takes about 0.7 ms, too long for a thousand resamples of every comparison, and SciPy's PCHIP shares
-its abscissae over a batch while here every resample has its own; hence the array version below
-(equal to the package to 1e-9 in the tests). Akima and cubic go through the package row by row.
+takes about 0.7 ms, too long for a thousand resamples of every comparison, and SciPy's PCHIP needs
+common abscissae for a batch, but every resample has its own. Hence the array version below (equal
+to the package to 1e-9 in the tests). Akima and cubic call the package for each row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def bd_rate_pct_resampled(
     test_quality: Floats,
     method: Method = "pchip",
 ) -> Floats:
-    """Return the BD-rate in percent of each resample, shape (R,); NaN where undefined.
+    """Return the BD-rate in percent of each resample, shape (R,); NaN if undefined.
 
     Args:
         anchor_rate: (R, points of the anchor), > 0.
@@ -33,6 +33,11 @@ def bd_rate_pct_resampled(
         test_rate: (R, points of the test curve).
         test_quality: same shape.
         method: as for :func:`icmbench.metrics.bd.bd_rate_pct`.
+
+    >>> rates = np.array([[0.1, 0.2, 0.4, 0.8], [0.1, 0.2, 0.4, 0.9]])
+    >>> quality = np.array([[30.0, 32.0, 34.0, 36.0]] * 2)
+    >>> bd_rate_pct_resampled(rates, quality, rates / 2, quality).round(3).tolist()
+    [-50.0, -50.0]
     """
     curves = (anchor_rate, anchor_quality, test_rate, test_quality)
     if method != "pchip":
@@ -50,6 +55,11 @@ def bd_accuracy_resampled(
     """Return the BD-accuracy of each resample, shape (R,), in units of the quality.
 
     Arguments are those of :func:`bd_rate_pct_resampled`.
+
+    >>> rates = np.array([[0.1, 0.2, 0.4, 0.8]])
+    >>> quality = np.array([[30.0, 32.0, 34.0, 36.0]])
+    >>> bd_accuracy_resampled(rates, quality, rates, quality + 1).round(3).tolist()
+    [1.0]
     """
     curves = (anchor_rate, anchor_quality, test_rate, test_quality)
     if method != "pchip":
@@ -76,13 +86,13 @@ def _row_by_row(curves: Curves, method: Method, *, accuracy: bool) -> Floats:
 
 
 def _pchip_deltas(curves: Curves, *, accuracy: bool) -> Floats:
-    """Mean difference of log10(rate), or of quality, over the common interval of each row."""
+    """Return the mean difference of log10(rate), or quality, over the common interval of rows."""
     values = np.full(curves[0].shape[0], np.nan)
     rows = _finite_rows(curves)
     anchor = _sorted_by_rate(curves[0][rows], curves[1][rows])
     test = _sorted_by_rate(curves[2][rows], curves[3][rows])
 
-    # Exactly equal rates within one resample are rare: leave their averaging to the scalar code.
+    # Exactly equal rates within one resample are rare; the scalar code averages them.
     ties = (np.diff(anchor[0]) == 0).any(axis=1) | (np.diff(test[0]) == 0).any(axis=1)
     for tied in np.nonzero(ties)[0]:
         points = [part[tied] for part in (*anchor, *test)]
@@ -126,7 +136,7 @@ def _sorted_by_rate(rate: Floats, quality: Floats) -> tuple[Floats, Floats]:
 
 
 def _mean_difference(anchor_x: Floats, anchor_y: Floats, test_x: Floats, test_y: Floats) -> Floats:
-    """Mean of test minus anchor over the common x of each row; NaN where there is none."""
+    """Return the mean of test minus anchor over the common x of each row; NaN if there is none."""
     if min(anchor_x.shape[1], test_x.shape[1]) < 2:
         return np.full(anchor_x.shape[0], np.nan)
     low = np.maximum(anchor_x[:, 0], test_x[:, 0])
@@ -175,7 +185,7 @@ def _pchip_derivatives(step: Floats, slope: Floats) -> Floats:
 
 
 def _end_derivative(h0: Floats, h1: Floats, m0: Floats, m1: Floats) -> Floats:
-    """Three-point derivative at an end, limited so that the shape is kept."""
+    """Return the three-point derivative at an end, limited to keep the curve monotone."""
     d = ((2 * h0 + h1) * m0 - h0 * m1) / (h0 + h1)
     d = np.where(np.sign(d) != np.sign(m0), 0.0, d)
     too_steep = (np.sign(m0) != np.sign(m1)) & (np.abs(d) > 3 * np.abs(m0))

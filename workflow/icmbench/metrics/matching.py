@@ -1,4 +1,4 @@
-"""Detections matched to COCO ground truth by pycocotools, kept in a form that can be resampled."""
+"""Detections matched to COCO ground truth by pycocotools, in a form that can be resampled."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from icmbench.errors import UserError
-from icmbench.utils.files import atomic_path
+from icmbench.errors import UserError, unknown
 
 IouType = Literal["bbox", "segm"]
 AREAS = ("all", "small", "medium", "large")
@@ -37,7 +35,7 @@ class Matches:
 
     I images, K categories, T IoU thresholds, A area ranges (``AREAS``), D detections (at most 100
     for each image and category). Detections are sorted by category, then by descending score;
-    equal scores stand in the order of pycocotools (images in ascending id, stable).
+    equal scores are in the order of pycocotools (images in ascending id, stable).
 
     Attributes:
         iou_type: ``"bbox"`` or ``"segm"``.
@@ -47,7 +45,7 @@ class Matches:
         category_starts: (K + 1,), where each category's detections begin in the (D,) arrays.
         scores: (D,).
         image_index: (D,), position in ``image_ids``.
-        matched: (A, T, D), whether the detection is assigned to an object.
+        matched: (A, T, D), whether the detection matches an object.
         ignored: (A, T, D), whether it counts neither as true nor as false positive.
         ground_truths: (A, K, I), number of objects to be found.
     """
@@ -78,17 +76,6 @@ class Matches:
             content[name] = np.unpackbits(arrays[name], axis=-1, count=count).astype(np.bool_)
         return cls(iou_type=str(arrays["iou_type"]), **content)
 
-    def save(self, path: Path | str) -> None:
-        """Write to an ``.npz`` file, atomically."""
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **self.to_arrays())
-
-    @classmethod
-    def load(cls, path: Path | str) -> Matches:
-        """Read a file written by :meth:`save`."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls.from_arrays(dict(arrays))
-
 
 def match_detections(
     annotations: dict[str, Any],
@@ -109,12 +96,19 @@ def match_detections(
     Raises:
         UserError: for an image that ``annotations`` does not list, an unknown ``iou_type``, or
             detections without the geometry that ``iou_type`` needs.
+
+    >>> annotations = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": [
+    ...     {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500}]}
+    >>> found = [{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [0, 0, 50, 40]}]
+    >>> matches = match_detections(annotations, found, "bbox")
+    >>> matches.matched[0, :, 0].sum()  # at 7 of 10 IoU thresholds, 0.50 to 0.80
+    7
     """
     evaluation = _evaluate(annotations, detections, iou_type, image_ids)
     ids = list(evaluation.params.imgIds)
     categories = list(evaluation.params.catIds)
     thresholds = np.asarray(evaluation.params.iouThrs, dtype=np.float64)
-    # evalImgs is a flat list: category, then area range, then image; None where there is nothing.
+    # evalImgs is a flat list: category, then area range, then image; None for empty cells.
     cells = np.empty((len(categories), len(AREAS), len(ids)), dtype=object)
     for index, cell in enumerate(evaluation.evalImgs):
         cells.ravel()[index] = cell
@@ -161,7 +155,7 @@ def coco_stats(
     """Return the 12 numbers of ``COCOeval.summarize``, by pycocotools alone.
 
     AP, AP50, AP75, AP small, medium, large; AR for 1, 10, 100 detections, AR small, medium, large;
-    each in [0, 1], or -1 where there is no ground truth. Arguments as :func:`match_detections`.
+    each in [0, 1], or -1 without ground truth. Arguments as :func:`match_detections`.
     """
     evaluation = _evaluate(annotations, detections, iou_type, None)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -176,12 +170,12 @@ def _evaluate(
     iou_type: IouType,
     image_ids: Sequence[int] | None,
 ) -> Any:
-    """Run ``COCOeval.evaluate`` on copies (pycocotools writes into what it is given)."""
+    """Run ``COCOeval.evaluate`` on copies, because pycocotools changes its arguments."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     if iou_type not in get_args(IouType):
-        raise UserError(f"iou_type {iou_type!r} is unknown; use {' or '.join(get_args(IouType))}")
+        raise UserError(unknown("iou_type", iou_type, get_args(IouType)))
     if not annotations["categories"]:
         raise UserError("annotations: 'categories' is empty; list the categories to evaluate")
     known = {image["id"] for image in annotations["images"]}
@@ -189,14 +183,14 @@ def _evaluate(
     _require_known(wanted, known, "image_ids")
     _require_known((d["image_id"] for d in detections), known, "detections")
 
-    # Ids are renumbered from 1: pycocotools takes an object whose id is 0 for "not matched".
+    # Ids are renumbered from 1, because id 0 means "not matched" in pycocotools.
     objects = [
         {"iscrowd": 0, **annotation, "id": number}
         for number, annotation in enumerate(annotations["annotations"], start=1)
         if annotation["image_id"] in wanted
     ]
     geometry, other = ("bbox", "segmentation") if iou_type == "bbox" else ("segmentation", "bbox")
-    # The other geometry is left out: pycocotools would take a mask's area from its box.
+    # Without the other geometry, because pycocotools would compute a mask's area from its box.
     results = [
         {key: value for key, value in detection.items() if key != other}
         for detection in detections

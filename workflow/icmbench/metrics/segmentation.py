@@ -1,7 +1,7 @@
 """Metrics of semantic segmentation from confusion matrices.
 
-As in the ``Evaluator`` of pytorch-deeplab-xception: one matrix over the whole set, rows are the
-true classes, columns the predicted ones.
+As in the ``Evaluator`` of pytorch-deeplab-xception: one matrix over the whole set; rows are true
+classes, columns are predicted classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def confusion_matrix(
         classes: number of classes.
 
     Raises:
-        ValueError: where shapes differ or a counted pixel is predicted to be of no class.
+        ValueError: if the shapes differ or the prediction of a counted pixel is not a class.
+
+    >>> confusion_matrix(np.array([0, 0, 1, 255]), np.array([0, 1, 1, 0]), 2).tolist()
+    [[1, 1], [0, 1]]
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"shapes differ: truth {truth.shape}, predicted {predicted.shape}")
@@ -42,8 +45,12 @@ def segmentation_metrics(confusion: npt.NDArray[Any]) -> dict[str, Floats]:
     """Return the metrics of confusion matrices [..., K, K], each [...] in [0, 1].
 
     ``miou``: mean intersection over union of the classes that occur in truth or prediction.
-    ``fwiou``: intersection over union of the classes weighted by how often they are true.
-    ``pixel_accuracy``: share of pixels that are right. NaN for a matrix without pixels.
+    ``fwiou``: intersection over union of the classes, weighted by their share of the true pixels.
+    ``pixel_accuracy``: share of pixels with the right class. NaN for a matrix without pixels.
+
+    >>> metrics = segmentation_metrics(np.array([[3, 1], [0, 4]]))
+    >>> {name: round(float(value), 3) for name, value in metrics.items()}
+    {'miou': 0.775, 'fwiou': 0.775, 'pixel_accuracy': 0.875}
     """
     counts = np.asarray(confusion, np.float64)
     right = np.diagonal(counts, axis1=-2, axis2=-1)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from icmbench.analyse.compressai_json import read_curve
+from icmbench.analyse.compressai_json import read_curve_file
 from icmbench.analyse.published import obstacle
 from icmbench.config.study import PublishedCell, PublishedCurveFile, published_path
-from icmbench.config.summary import read_plan
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.registry import CODECS
 from icmbench.report.charts import PublishedCurve
@@ -250,7 +249,7 @@ def published_series(
             colour, shape = GREY, shapes[alone % len(shapes)]
             dash = PUBLISHED_DASHES[alone // len(shapes) % len(PUBLISHED_DASHES)]
             alone += 1
-        found = read_curve(published_path(entry.file)).results
+        found = read_curve_file(published_path(entry.file)).results
         key = find_metric(metric).json_key
         if key in found:
             known = np.isfinite(found[key])
@@ -267,10 +266,8 @@ def _drawn(results: Results, study: str) -> tuple[list[PublishedCurveFile], list
     entries = results.studies[study].published_curves
     if not entries:
         return [], []
-    measured: list[Any] = results.curves.to_dict("records")
-    plan = read_plan(results.root)
     for entry in entries:
-        reason = obstacle(plan, measured, study, entry.model_dump())
+        reason = obstacle(results.plan, results.curves, study, entry)
         if reason is None:
             drawn.append(entry)
         else:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from icmbench.analyse.bootstrap import LEVEL
-from icmbench.analyse.checked import check_table, read_table
+from icmbench.analyse.tables import read_result_table
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary, PointSummary, read_summary
 from icmbench.errors import missing_file
@@ -248,7 +248,7 @@ def load_results(root: Path) -> Results:
 def _read_table(path: Path, columns: Sequence[str], missing: list[str]) -> pd.DataFrame:
     """Return a result table; without one, an empty table and a sentence in ``missing``."""
     if path.exists():
-        return read_table(path, columns)
+        return read_result_table(path, columns)
     missing.append(f"tables/{path.name} is missing: run the analysis again.")
     return pd.DataFrame(columns=list(columns))
 
@@ -265,7 +265,6 @@ def _read_jobs(root: Path, points: Sequence[PointSummary], name: str) -> dict[st
 
 def _read_records(path: Path) -> dict[Name, PointRecords]:
     """Return the sums of each point. A table may not fit in memory: row groups are summed alone."""
-    check_table(path)
     sums, counts, programs = [], [], []
     with reading(path, "run the analysis again"), pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):

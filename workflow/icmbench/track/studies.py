@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from icmbench.analyse.checked import read_table
+from icmbench.analyse.tables import read_result_table
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.errors import UserError
 from icmbench.report.outputs import study_page
@@ -70,7 +70,11 @@ class _Tables:
 
     @staticmethod
     def _read(path: Path, *columns: str) -> pd.DataFrame:
-        return read_table(path, columns) if path.exists() else pd.DataFrame(columns=list(columns))
+        return (
+            read_result_table(path, columns)
+            if path.exists()
+            else pd.DataFrame(columns=list(columns))
+        )
 
 
 class _Study:

@@ -1,48 +1,23 @@
-"""The decision rule: an interval on the claimed side of a threshold supports, on the other not."""
+"""The decision rule: an interval on the claimed side of a threshold supports a claim."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from icmbench.analyse.bootstrap import seed_interval
-from icmbench.analyse.claims.effects import Effect
+from icmbench.analyse.claims.effects import Effect, Verdict
 from icmbench.config.claims import RATE, Expect
 
-Verdict = Literal["supported", "contradicted", "inconclusive", "not run"]
-
-#: Of a claim that is made of several parts, the first of these that a part has. A claim that some
-#: part contradicts is contradicted; one of which a part was not run cannot be said to hold.
+#: The verdict of a claim with several parts is the first of these that a part has: one contradicted
+#: part contradicts the claim, and one part that was not run leaves it open.
 WORST: tuple[Verdict, ...] = ("contradicted", "not run", "inconclusive", "supported")
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What became of one effect.
-
-    Attributes:
-        verdict: see :func:`decide`.
-        low: lower bound of the interval, NaN where there is none.
-        high: upper bound.
-        used: how many resamples the interval rests on.
-        reason: why a verdict is ``inconclusive`` or ``not run``; empty otherwise.
-        slack: distance of the effect from the nearest bound of the claimed side, positive inside;
-            NaN where there is no effect.
-    """
-
-    verdict: Verdict
-    low: float
-    high: float
-    used: int
-    reason: str
-    slack: float
-
-
 def claimed_side(expect: Expect, threshold: float, margin: float) -> tuple[float, float]:
-    """Return lower and upper bound of the effects that a claim expects, infinite where open."""
+    """Return the lower and upper bound of the effects that a claim expects, infinite if open."""
     return {
         "above": (threshold + margin, math.inf),
         "not-below": (threshold - margin, math.inf),
@@ -52,67 +27,59 @@ def claimed_side(expect: Expect, threshold: float, margin: float) -> tuple[float
     }[expect]
 
 
-def decide(
-    effect: Effect, expect: Expect, threshold: float, margin: float, level: float
-) -> Decision:
-    """Decide one effect.
+def decide(effect: Effect, expect: Expect, threshold: float, margin: float, level: float) -> Effect:
+    """Return an effect with its verdict.
 
     ``supported``: interval and effect lie inside the claimed side; ``contradicted``: both lie
     outside it, on one side; ``inconclusive``: neither, or undefined, or undefined in more than
-    1 - level of the resamples (what is left of them would be a selection). ``above`` and ``below``
-    are strict: an interval that touches the bound does not support them. What is 0 in every
-    resample is inconclusive, whatever is expected, except in rate: nothing was resolved. So is what
-    rests on fewer images than an exact paired test needs to decide anything (6 at 95 %), or on so
-    few resamples that the interval's ends are their extremes.
+    1 - level of the resamples (the others are a biased selection). ``above`` and ``below`` are
+    strict: an interval that touches the bound does not support them. An effect that is 0 in every
+    resample is inconclusive whatever is expected, except in rate: nothing was resolved. An effect
+    is also inconclusive with fewer images than an exact paired test needs to decide anything (6 at
+    95 %), or with so few resamples that the ends of the interval are their extremes.
 
     Args:
-        effect: what was measured.
+        effect: the measured number.
         expect: the claimed side.
-        threshold: in the effect's unit.
+        threshold: in the unit of the effect.
         margin: see :class:`icmbench.config.claims.Statement`.
         level: coverage of the interval.
     """
-    nothing = (math.nan, math.nan, 0)
-    if effect.absent:
-        return Decision("not run", *nothing, effect.absent, math.nan)
-    if not math.isfinite(effect.value):
-        reason = effect.reason or "the effect is not a finite number"
-        return Decision("inconclusive", *nothing, reason, math.nan)
+    if effect.verdict:
+        return effect
+    if not math.isfinite(effect.effect):
+        return effect.inconclusive("the effect is not a finite number")
     lower, upper = claimed_side(expect, threshold, margin)
-    slack = min(effect.value - lower, upper - effect.value)
     used = int(np.isfinite(effect.samples).sum())
+    slack = min(effect.effect - lower, upper - effect.effect)
+    effect = replace(effect, used=used, slack=slack)
     if used < effect.samples.size * level:
-        reason = f"defined in only {used} of {effect.samples.size} resamples"
-        return Decision("inconclusive", *nothing[:2], used, reason, slack)
-    nowhere = effect.value == 0 and not np.nan_to_num(effect.samples).any()
+        return effect.inconclusive(f"defined in only {used} of {effect.samples.size} resamples")
+    nowhere = effect.effect == 0 and not np.nan_to_num(effect.samples).any()
     if nowhere and effect.basis and effect.metric != RATE:
-        # An untrained detector finds nothing, whatever it is given: that is not equality.
+        # An untrained detector finds nothing in any image: that is not equality.
         what = "0" if effect.quantity == "value" else "the same on both sides"
-        reason = f"{effect.metric} is {what} in every resample"
-        return Decision("inconclusive", 0.0, 0.0, used, reason, slack)
+        constant = replace(effect, low=0.0, high=0.0)
+        return constant.inconclusive(f"{effect.metric} is {what} in every resample")
     images = min((basis.images for basis in effect.basis), default=0)
     percent = effect.quantity == "bd_rate_pct"
     low, high = seed_interval(
-        effect.value, effect.samples, images, effect.noise, level, percent=percent
+        effect.effect, effect.samples, images, effect.noise, level, percent=percent
     )
+    effect = replace(effect, low=low, high=high)
     if few := _too_few(effect, level):
-        return Decision("inconclusive", low, high, used, few, slack)
-    lowest, highest = min(low, effect.value), max(high, effect.value)
-    if expect in ("above", "below"):
-        inside = lower < lowest and highest < upper
-    else:
-        inside = lower <= lowest and highest <= upper
-    if inside:
-        return Decision("supported", low, high, used, "", slack)
+        return effect.inconclusive(few)
+    lowest, highest = min(low, effect.effect), max(high, effect.effect)
+    strict = expect in ("above", "below")
+    if lower < lowest and highest < upper if strict else lower <= lowest and highest <= upper:
+        return replace(effect, verdict="supported")
     if highest < lower or lowest > upper:
-        return Decision("contradicted", low, high, used, "", slack)
-    return Decision(
-        "inconclusive", low, high, used, "the interval does not clear the threshold", slack
-    )
+        return replace(effect, verdict="contradicted")
+    return effect.inconclusive("the interval does not clear the threshold")
 
 
 def _too_few(effect: Effect, level: float) -> str:
-    """Return what an effect has too few of to decide anything; empty where it has enough.
+    """Return why an effect has too little data to decide anything; empty if it has enough.
 
     A count has no basis: nothing is drawn.
     """
@@ -120,7 +87,7 @@ def _too_few(effect: Effect, level: float) -> str:
         return ""
     error = round(1 - level, 12)  # 0.05, not the next number above it
     images = min(basis.images for basis in effect.basis)
-    # Two-sided, by exchanging the two sides of every image in all possible ways.
+    # The smallest two-sided p-value of a test that exchanges the sides of each image.
     if 2.0 ** (1 - images) > error:
         return f"too few images: {images} cannot decide anything at {100 * level:g} %"
     resamples = effect.samples.size

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from icmbench.analyse.points import PointFiles
-from icmbench.analyse.tables import analyse
+from icmbench.analyse.curves import PointFiles
+from icmbench.analyse.run import analyse
 from icmbench.errors import UserError
 
 VERSUS = [("study", "test", "anchor")]
@@ -37,7 +37,7 @@ def one(bd: pd.DataFrame, metric: str = "accuracy") -> pd.Series:
     return rows.iloc[0]
 
 
-def test_tables_and_curves(tmp_path: Path, make_curve: Any) -> None:
+def test_analyse_writes_tables_and_curves(tmp_path: Path, make_curve: Any) -> None:
     points = make_curve("anchor") + make_curve("test", noise=2)
     curves, bd = run(tmp_path / "out", points[::-1])
     assert list(curves.columns[:15]) == [
@@ -62,9 +62,7 @@ def test_tables_and_curves(tmp_path: Path, make_curve: Any) -> None:
     ]
 
 
-def test_bd_of_noisy_curves_agrees_with_the_scalar_functions(
-    tmp_path: Path, make_curve: Any
-) -> None:
+def test_bd_results_agree_with_the_scalar_functions(tmp_path: Path, make_curve: Any) -> None:
     from icmbench.metrics.bd import bd_accuracy, bd_rate_pct
 
     points = make_curve("anchor") + make_curve("test", factor=0.9, noise=2)
@@ -84,7 +82,7 @@ def test_bd_of_noisy_curves_agrees_with_the_scalar_functions(
 
 
 @pytest.mark.parametrize("method", ["pchip", "akima", "cubic"])
-def test_resamples_are_paired(tmp_path: Path, make_curve: Any, method: str) -> None:
+def test_bd_results_are_paired_over_images(tmp_path: Path, make_curve: Any, method: str) -> None:
     """The same accuracies at exactly 1.5 times the bits: 50 % in every resample."""
     points = make_curve("anchor", factor=2.0) + make_curve("test", factor=3.0)
     _, bd = run(tmp_path / "out", points, method=method, resamples=40)
@@ -94,7 +92,7 @@ def test_resamples_are_paired(tmp_path: Path, make_curve: Any, method: str) -> N
     assert row["n_resamples_used"] == 40
 
 
-def test_accuracy_is_in_points_and_psnr_in_db(tmp_path: Path, make_point: Any) -> None:
+def test_bd_results_are_in_points_and_psnr_in_db(tmp_path: Path, make_point: Any) -> None:
     points = []
     for r in range(4):
         bits, psnr = 1e4 * 2**r, 30.0 + r
@@ -112,7 +110,7 @@ def test_accuracy_is_in_points_and_psnr_in_db(tmp_path: Path, make_point: Any) -
     assert one(bd, "ms_ssim")["n_resamples_used"] == 0
 
 
-def test_seeds_are_averaged_and_resampled(tmp_path: Path, make_curve: Any) -> None:
+def test_bd_results_average_and_resample_seeds(tmp_path: Path, make_curve: Any) -> None:
     anchor = make_curve("anchor")
     gains = {0: 0.0, 1: 0.02, 2: 0.04}
     test = [p for seed, gain in gains.items() for p in make_curve("test", 1.0, gain, seed=seed)]
@@ -130,7 +128,7 @@ def test_seeds_are_averaged_and_resampled(tmp_path: Path, make_curve: Any) -> No
     assert width == pytest.approx(0.0, abs=1e-6)
 
 
-def test_each_comparison_has_its_own_metrics(tmp_path: Path, make_curve: Any) -> None:
+def test_bd_results_use_the_metrics_of_each_comparison(tmp_path: Path, make_curve: Any) -> None:
     points = make_curve("anchor") + make_curve("test", noise=2) + make_curve("other", noise=3)
     named = [
         ("study", "test", "anchor", ("accuracy",)),
@@ -144,7 +142,7 @@ def test_each_comparison_has_its_own_metrics(tmp_path: Path, make_curve: Any) ->
     ]
 
 
-def test_undefined_resamples_are_counted(tmp_path: Path, make_point: Any) -> None:
+def test_bd_results_count_undefined_resamples(tmp_path: Path, make_point: Any) -> None:
     """Curves that barely overlap: some resamples have no common range."""
     rng = np.random.default_rng(0)
     points = []
@@ -160,7 +158,7 @@ def test_undefined_resamples_are_counted(tmp_path: Path, make_point: Any) -> Non
     assert np.isfinite([row["low"], row["high"]]).all()
 
 
-def test_lossless_points_are_left_out_of_bd(tmp_path: Path, make_point: Any) -> None:
+def test_bd_results_leave_out_lossless_points(tmp_path: Path, make_point: Any) -> None:
     points = []
     for r in range(5):
         psnr = 30.0 + r + np.arange(20) / 20
@@ -179,7 +177,7 @@ def test_lossless_points_are_left_out_of_bd(tmp_path: Path, make_point: Any) -> 
     assert one(bd)["n_points"] == 5
 
 
-def test_rerun_is_byte_identical(tmp_path: Path, make_curve: Any) -> None:
+def test_analyse_repeats_byte_for_byte(tmp_path: Path, make_curve: Any) -> None:
     points = make_curve("anchor") + make_curve("test", 0.8, noise=2)
     run(tmp_path / "one", points)
     run(tmp_path / "two", points[::-1])
@@ -199,7 +197,7 @@ def test_rerun_is_byte_identical(tmp_path: Path, make_curve: Any) -> None:
     ).read_bytes()
 
 
-def test_one_folder_may_serve_two_studies(tmp_path: Path, make_curve: Any) -> None:
+def test_analyse_uses_one_folder_for_two_studies(tmp_path: Path, make_curve: Any) -> None:
     points = make_curve("anchor")
     again = [dataclasses.replace(point, study="second", variant="jpeg/x") for point in points]
     curves, bd = run(tmp_path / "out", points + again, [])
@@ -210,29 +208,20 @@ def test_one_folder_may_serve_two_studies(tmp_path: Path, make_curve: Any) -> No
     assert (tmp_path / "out/curves/second/jpeg/x.json").is_file()
 
 
-def test_errors_name_the_cause(tmp_path: Path, make_point: Any, make_curve: Any) -> None:
-    points = make_curve("anchor")
-    with pytest.raises(UserError, match="study has no points of 'test'; variants: anchor"):
-        run(tmp_path, points)
-    with pytest.raises(UserError, match="study/anchor rate 0 seed 0 is in"):
-        run(tmp_path, [*points, points[0]], [])
-    with pytest.raises(UserError, match="no operating points"):
-        run(tmp_path, [], [])
-    with pytest.raises(UserError, match="resamples is 0; allowed: 1 or more"):
-        run(tmp_path, points, [], resamples=0)
+def test_analyse_refuses_different_images(tmp_path: Path, make_point: Any, make_curve: Any) -> None:
     other = make_point("test", 0, 100, 0.5)
     renamed = pd.read_parquet(other.folder / "records.parquet")
     renamed["image_id"] = [f"x{i}" for i in range(20)]
     renamed.to_parquet(other.folder / "records.parquet")
     (other.folder / "statistics-acc.npz").unlink()
-    with pytest.raises(UserError, match=r"comparison in study: 'test' .*on different images"):
-        run(tmp_path, [*points, other])
+    with pytest.raises(UserError, match=r"study: 'test' .*different images"):
+        run(tmp_path, [*make_curve("anchor"), other])
 
 
-def test_torch_is_not_imported(tmp_path: Path, make_curve: Any) -> None:
+def test_analyse_does_not_import_torch(tmp_path: Path, make_curve: Any) -> None:
     points = make_curve("anchor") + make_curve("test", 0.8, noise=2)
     code = (
-        "import sys; from pathlib import Path; from icmbench.analyse.tables import *\n"
+        "import sys; from pathlib import Path; from icmbench.analyse.run import *\n"
         "folders = sys.argv[2:]\n"
         "points = [PointFiles('s', Path(f).parent.name, 'c', 't', 'm', i % 4, 0, Path(f))"
         " for i, f in enumerate(folders)]\n"
@@ -245,10 +234,10 @@ def test_torch_is_not_imported(tmp_path: Path, make_curve: Any) -> None:
     assert (tmp_path / "out/tables/bd.csv").is_file()
 
 
-def test_records_written_as_they_come_are_those_of_one_write(
+def test_analyse_writes_records_in_row_groups(
     tmp_path: Path, make_curve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from icmbench.analyse.points import LABELS
+    from icmbench.analyse.tables import LABELS
     from icmbench.evaluate.records import RecordsTable, read_records, write_records
 
     points = make_curve("b") + make_curve("a", noise=2) + make_curve("b", seed=1)

@@ -1,4 +1,4 @@
-"""Quality of a decoded image against the original, for human vision."""
+"""Quality of a decoded image against the original: PSNR and MS-SSIM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from icmbench.errors import UserError
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.utils.images import RgbImage
 
-_MS_SSIM_MIN_SIDE = 161  # five scales with an 11-pixel window (Wang, Simoncelli, Bovik, 2003)
+# Five scales with a window of 11 pixels (Wang, Simoncelli and Bovik, Multiscale structural
+# similarity for image quality assessment, 2003).
+_MS_SSIM_MIN_SIDE = 161
 
 # Weight, factors of R, G and B, and their divisor, for each of Y, Cb and Cr: BT.709 in integers.
 _YCBCR = (
@@ -27,7 +29,7 @@ def quality(
     """Return image metrics of two uint8 RGB images [H, W, 3], by name.
 
     Raises:
-        UserError: where the shapes differ.
+        UserError: if the shapes differ.
     """
     functions = {"psnr": psnr, "psnr_ycbcr": psnr_ycbcr, "ms_ssim": ms_ssim}
     return {name: functions[name](original, decoded) for name in metrics}
@@ -39,7 +41,13 @@ def psnr(original: RgbImage, decoded: RgbImage) -> float:
     Infinite for equal images.
 
     Raises:
-        UserError: where the shapes differ.
+        UserError: if the shapes differ.
+
+    >>> black = np.zeros((8, 8, 3), np.uint8)
+    >>> round(psnr(black, black + np.uint8(1)), 2)  # 10 log10(255^2)
+    48.13
+    >>> psnr(black, black)
+    inf
     """
     _check(original, decoded)
     error = np.subtract(original, decoded, dtype=np.int16).ravel()
@@ -51,12 +59,18 @@ def psnr_ycbcr(original: RgbImage, decoded: RgbImage) -> float:
     """Return (6 PSNR of Y + PSNR of Cb + PSNR of Cr) / 8, in dB, of two uint8 RGB images.
 
     The weights are those of Ohm et al., Comparison of the coding efficiency of video coding
-    standards (IEEE TCSVT 22(12), 2012). Y, Cb and Cr are BT.709, full range, taken from the 8-bit
-    RGB samples at full resolution and never rounded. A component without any error, as the chroma
-    of grey images, is left out with its weight; infinite for equal images.
+    standards (IEEE TCSVT 22(12), 2012). Y, Cb and Cr are BT.709, full range, computed from the
+    8-bit RGB samples at full resolution and not rounded. A component without any error, such as the
+    chroma of grey images, is left out with its weight; infinite for equal images.
 
     Raises:
-        UserError: where the shapes differ.
+        UserError: if the shapes differ.
+
+    An error of 1 in R, G and B is an error of 1 in Y and of 0 in Cb and Cr:
+
+    >>> black = np.zeros((8, 8, 3), np.uint8)
+    >>> round(psnr_ycbcr(black, black + np.uint8(1)), 2)
+    48.13
     """
     _check(original, decoded)
     error = np.subtract(original, decoded, dtype=np.float64).reshape(-1, 3)
@@ -77,7 +91,14 @@ def psnr_ycbcr(original: RgbImage, decoded: RgbImage) -> float:
 def ms_ssim(original: RgbImage, decoded: RgbImage) -> float:
     """Return MS-SSIM in [0, 1] of two uint8 RGB images, by pytorch-msssim.
 
-    NaN where the shorter side is under 161 pixels, for which the metric is not defined.
+    NaN if the shorter side is below 161 pixels, for which the metric is not defined.
+
+    Raises:
+        UserError: if the shapes differ.
+
+    >>> grey = np.full((161, 200, 3), 128, np.uint8)
+    >>> round(ms_ssim(grey, grey), 3), ms_ssim(grey[:64], grey[:64])
+    (1.0, nan)
     """
     _check(original, decoded)
     if min(original.shape[:2]) < _MS_SSIM_MIN_SIDE:
