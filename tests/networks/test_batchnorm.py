@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from icmbench.networks.batchnorm import (
-    batch_statistics,
     freeze_statistics,
     frozen_statistics,
+    unchanged_statistics,
     updated_statistics,
 )
 
@@ -35,11 +35,10 @@ def test_frozen_statistics_restores_modes_and_keeps_averages() -> None:
     assert [layer.training for layer in layers] == [False, True, True]
 
 
-def test_batch_statistics_normalises_by_the_batch_without_updating() -> None:
+def test_unchanged_statistics_normalises_by_the_batch_without_updating() -> None:
     layers = network()
-    layers.eval()
     before = {name: value.clone() for name, value in layers.state_dict().items()}
-    with batch_statistics(layers):
+    with unchanged_statistics(layers):
         out = layers[0](5 + torch.rand(64, 2, 8, 8))
-    assert abs(float(out.mean())) < 1e-4 and layers[0].track_running_stats
+    assert abs(out.mean().item()) < 1e-4 and layers[0].track_running_stats
     assert all(torch.equal(value, before[name]) for name, value in layers.state_dict().items())

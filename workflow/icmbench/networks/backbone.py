@@ -1,4 +1,4 @@
-"""A ResNet of bottleneck blocks, split where features take the place of pixels."""
+"""A ResNet of bottleneck blocks, split where features replace pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-# Of ImageNet; networks see normalised pixels, callers give [0, 1].
+# Of ImageNet, to normalise pixels in [0, 1].
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -21,7 +21,7 @@ class SplitResNet(nn.Module):
     Args:
         blocks: bottleneck blocks of each of the four stages.
         width: channels of the stem; stage i has ``4 * width * 2**i`` output channels.
-        classes: outputs of ``fc``; 0 leaves it out.
+        classes: outputs of ``fc``; 0 builds none.
 
     Attributes:
         channels: output channels of ``layer1`` to ``layer4``.

@@ -40,8 +40,8 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Use the statistics of the batch inside the block, without updating the running averages."""
+def unchanged_statistics(network: nn.Module) -> Iterator[None]:
+    """Keep layers in training mode from updating their running averages inside the block."""
     layers = [layer for layer in batch_norms(network) if layer.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False

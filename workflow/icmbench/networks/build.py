@@ -1,4 +1,4 @@
-"""Build codecs and task networks from a job's settings and give them their weights."""
+"""Build codecs and task networks from a job's settings and load their weights."""
 
 from __future__ import annotations
 
@@ -14,41 +14,37 @@ from icmbench.registry import CODECS, TASKS, implementation
 
 
 def build_codec(settings: CodecSpec) -> Any:
-    """Return the learned codec of a job's ``codec`` section, with its initial or final weights."""
+    """Return the learned codec of a job, with its initial or final weights."""
     entry = CODECS[settings.name]
     parameters = entry.parameters.model_validate(settings.parameters)
     codec = implementation(entry)(
         parameters, rate_index=settings.rate_index, pretrained=settings.starts_pretrained
     )
-    source = settings.weights.source
-    if source == "pretrained":
+    if settings.weights.source == "pretrained":
         with published_weights(settings.name):
             codec.load_pretrained(settings.rate_index)
-    elif source != "random":
-        _load(codec, settings, "codec")
-    return suit_cpu(codec).to(memory_format=torch.channels_last)
+    return _loaded(codec, settings, {settings.name, *entry.shares_weights_with})
 
 
 def build_task(settings: TaskSpec) -> Any:
-    """Return the task network of a job's ``task`` section, with its initial or final weights."""
+    """Return the task network of a job, with its initial or final weights."""
     entry = TASKS[settings.name]
     parameters = entry.parameters.model_validate(settings.parameters)
     task = implementation(entry)(parameters, pretrained=settings.starts_pretrained)
-    source = settings.weights.source
-    if source == "pretrained":
+    if settings.weights.source == "pretrained":
         with published_weights(settings.name):
             task.load_pretrained()
-    elif source not in ("random", None):
-        _load(task, settings, "task")
-    return suit_cpu(task).to(memory_format=torch.channels_last)
+    return _loaded(task, settings, {settings.name})
 
 
-def _load(module: Any, settings: CodecSpec | TaskSpec, part: str) -> None:
-    """Load trained weights; those of another network as far as names and shapes agree."""
-    names = {settings.name}
-    if part == "codec":
-        names.update(CODECS[settings.name].shares_weights_with)
+def _loaded(network: Any, settings: CodecSpec | TaskSpec, same: set[str]) -> Any:
+    """Return a network with its trained weights, if it has any, in the form that jobs run.
+
+    Weights of other codecs or tasks than ``same`` are loaded as far as names and shapes agree.
+    """
     weights = settings.weights
-    assert weights.path is not None
-    own = weights.of in names and weights.part == part
-    load_part(module, weights.path, weights.part, partial=not own)
+    if weights.path is not None:
+        part = "codec" if isinstance(settings, CodecSpec) else "task"
+        own = weights.of in same and weights.part == part
+        load_part(network, weights.path, weights.part, partial=not own)
+    return suit_cpu(network).to(memory_format=torch.channels_last)

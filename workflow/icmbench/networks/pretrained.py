@@ -1,4 +1,4 @@
-"""Published weights: loaded without executing anything, and faults in one line."""
+"""Load published weights safely: no code is executed, and a failure is one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from icmbench.errors import UserError
 from icmbench.utils.files import line_of
 
-# torch.hub and what is built on it ask for the loader that executes pickles; this wins over them.
+# torch.hub and libraries on top of it use the loader that executes pickles; this overrides them.
 _ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -19,11 +19,11 @@ def published_weights(name: str, otherwise: str = "") -> Iterator[None]:
     """Load published weights inside the block; files in torch's cache need no network.
 
     Args:
-        name: of the codec or task, for the error.
-        otherwise: another way out that the error names, e.g. ", or set ...".
+        name: of the codec or task, for the error message.
+        otherwise: an alternative for the error message, e.g. ", or set ...".
 
     Raises:
-        UserError: where they cannot be downloaded, are damaged, or hold more than tensors.
+        UserError: where they cannot be downloaded, are damaged, or contain more than tensors.
     """
     import torch
 
@@ -33,13 +33,13 @@ def published_weights(name: str, otherwise: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    # URLError is an OSError, a wrong hash a RuntimeError, a damaged file nearly anything.
+    # URLError is an OSError, a wrong hash a RuntimeError; damaged files raise nearly anything.
     except Exception as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
             f"published weights of {name!r} cannot be loaded ({line_of(error)}); run this job once "
-            f"where there is network, or put the file into {folder} in the place of a damaged one "
-            f"(TORCH_HOME moves it){otherwise}"
+            f"with network access, or put the file into {folder}, replacing a damaged one "
+            f"(TORCH_HOME changes this folder){otherwise}"
         ) from error
     finally:
         if before is None:

@@ -1,4 +1,4 @@
-"""Read the weights that a training left, without executing anything in the file."""
+"""Read the weights of a training run, without executing anything in the file."""
 
 from __future__ import annotations
 
@@ -10,44 +10,42 @@ from typing import Any
 
 import torch
 
-from icmbench.errors import DamagedFile, UserError, damaged_file
+from icmbench.errors import UserError, damaged_file, missing_file
 from icmbench.utils.files import read_object, reading, sha256_file
 
-_AGAIN = "delete it and run the training again"
+_AGAIN = "delete it to retrain"
 
 
 def load_tensors(path: Path, advice: str) -> dict[str, Any]:
-    """Return what ``torch.save`` wrote, without executing anything that the file may hold.
+    """Return the content of a file of ``torch.save``, without executing anything in it.
 
-    PyTorch does not check the checksums inside its files, so a changed weight would be loaded; they
+    PyTorch does not check the checksums inside its files and would load a changed weight, so they
     are checked first.
 
     Raises:
-        DamagedFile: where the file is damaged, or holds more than tensors and plain values.
+        DamagedFile: where the file is damaged, or contains more than tensors and plain values.
     """
     with reading(path, advice):
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
         if wrong is not None:
-            raise DamagedFile(f"{path}: {wrong} inside it has another checksum; {advice}")
+            raise damaged_file(path, f"checksum mismatch of {wrong} inside it", advice)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            raise DamagedFile(
-                f"{path}: refused, since it holds more than tensors and plain values, which could "
-                f"run code; {advice}"
-            ) from None
+            reason = "contains more than tensors and plain values, which could run code"
+            raise damaged_file(path, reason, advice) from None
         if not isinstance(state, dict):
-            raise DamagedFile(f"{path}: holds no dictionary; {advice}")
+            raise damaged_file(path, "not a dictionary", advice)
     return state
 
 
 def check_weights_file(path: Path) -> None:
-    """Check the weights that a training left against the checksum in its ``run.json``.
+    """Check the weights of a training run against the checksum in its ``run.json``.
 
     Raises:
         FileNotFoundError: where there are none.
-        DamagedFile: where they are not those that the training wrote.
+        DamagedFile: where they differ from those that the training run wrote.
     """
     with reading(path, _AGAIN):
         path.stat()
@@ -61,29 +59,33 @@ def check_weights_file(path: Path) -> None:
 def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -> None:
     """Load the weights of ``part`` (codec or task) from a weights file into ``module``.
 
-    ``partial``: the file is another network's; what agrees in name and shape is taken. A module
-    that knows what its layers are called there says so (``rename_weight``).
+    With ``partial`` the file belongs to another network, and weights that agree in name and shape
+    are loaded. A module translates the names of that network with ``rename_weight``, if it has it.
 
-    Entropy coding tables change size when a model is updated; they are resized to fit the file's,
-    which is what makes published checkpoints fail to load elsewhere.
+    Entropy coding tables change their size when a model is updated; they are resized to those of
+    the file.
+
+    Raises:
+        UserError: where the file is missing, has no such part, or nothing in it fits.
+        DamagedFile: where it is damaged.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such weights; run the training they come from first")
+        raise missing_file(path, "run the training job that writes it first")
     check_weights_file(path)
     stored = load_tensors(path, _AGAIN)
     if part not in stored or not isinstance(stored[part], Mapping | None):
-        raise DamagedFile(f"{path}: holds no {part!r}, so it is no weights file of ours; {_AGAIN}")
+        raise damaged_file(path, f"not a weights file of this package, {part!r} is missing", _AGAIN)
     state = stored[part]
     if state is None:
-        raise UserError(f"{path}: holds no weights of the {part}; it was not trained there")
+        raise UserError(f"{path}: has no weights of the {part}, which was not trained there")
     if partial:
         own = module.state_dict()
         rename_weight = getattr(module, "rename_weight", str)
         state = {rename_weight(name): value for name, value in state.items()}
         state = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
         if not state:
-            raise UserError(f"{path}: nothing in it fits this {part}; start it from another")
+            raise UserError(f"{path}: none of its weights fit this {part}; use other weights")
         module.load_state_dict(state, strict=False)
         return
     with reading(path, f"its weights do not fit this {part}; {_AGAIN}"):
@@ -91,7 +93,7 @@ def load_part(module: Any, path: Path | str, part: str, partial: bool = False) -
 
 
 def load_resized(module: Any, state: Mapping[str, Any]) -> None:
-    """Load ``state`` into ``module``, resizing buffers, not parameters, to the state's shapes."""
+    """Load a state dict into a module; buffers, but not parameters, adopt its shapes."""
     own = dict(module.named_buffers())
     for name, value in state.items():
         buffer = own.get(name)

@@ -22,7 +22,7 @@ _FILTER_STD = 0.02
 
 
 class GlobalLocalFilter(nn.Module):
-    """Half of the channels through a 3 x 3 convolution, half through a filter of frequencies.
+    """A 3 x 3 convolution for half of the channels, a filter in the frequency domain for the others.
 
     Args:
         channels: of input and output; even.
@@ -46,7 +46,7 @@ class GlobalLocalFilter(nn.Module):
             spectrum = torch.fft.rfft2(everywhere.float(), norm="ortho")
             filtered = spectrum * self._filter(height, width // 2 + 1)
             everywhere = torch.fft.irfft2(filtered, s=(height, width), norm="ortho")
-        # One channel of each in turn, so that every gate has both.
+        # Alternate channels of both, so that every gate has both.
         mixed = torch.stack((local, everywhere.to(local.dtype)), 2).flatten(1, 2)
         out: Tensor = self.norm_after(mixed)
         return out
@@ -67,8 +67,9 @@ class GatedConv(nn.Module):
 
     Args:
         channels: of input and output, a multiple of ``2 ** (order - 1)``.
-        order: how often.
-        global_filter: mix by a :class:`GlobalLocalFilter` instead of 7 x 7 depth-wise convolution.
+        order: number of gates.
+        global_filter: mix by a :class:`GlobalLocalFilter` instead of a 7 x 7 depth-wise
+            convolution.
     """
 
     def __init__(self, channels: int, order: int, global_filter: bool = False) -> None:
@@ -97,12 +98,12 @@ class GatedConv(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """gnConv and MLP, each normalised before, scaled after and added; stochastic depth.
+    """gnConv and MLP, each with normalisation, layer scale, stochastic depth and skip connection.
 
     Args:
         channels: of input and output.
         order: of the gated convolution.
-        drop_path: probability that a branch is left out for an image in training.
+        drop_path: probability that a branch is skipped for an image in training.
         global_filter: see :class:`GatedConv`.
     """
 
@@ -163,8 +164,7 @@ class CompressionEncoder(nn.Sequential):
 class CompressionDecoder(nn.Sequential):
     """The latent to decoded features; arguments as of :class:`CompressionEncoder`.
 
-    Its blocks run in the same order of orders and of stochastic depth; that the latter is so here
-    as in the encoder is our reading.
+    Its blocks have the same sequence of orders and of stochastic depth; the latter is our reading.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class CompressionDecoder(nn.Sequential):
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw convolutions and linear layers from a truncated normal of 0.02; biases are zero."""
+    """Initialise convolutions and linear layers: truncated normal weights of 0.02, zero biases."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

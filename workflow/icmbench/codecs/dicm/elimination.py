@@ -1,7 +1,7 @@
 """Redundancy elimination (RE): a bottleneck under a rate constraint that is never transmitted.
 
-Its encoder takes features down by eight, its decoder brings them back; what does not pay for its
-bits in the training objective is gone. Blocks: Conv2Former (Hou, Lu, Cheng, Feng, TPAMI 2024), or
+Its encoder reduces the resolution of features by eight, its decoder restores it. Features that are
+not worth their bits in the training objective are lost. Blocks: Conv2Former (Hou, Lu, Cheng, Feng, TPAMI 2024), or
 ConvFormer (Yu et al., "MetaFormer baselines for vision", TPAMI 2024).
 """
 
@@ -23,7 +23,7 @@ _LAYER_SCALE = 1e-6
 
 
 class ConvolutionalModulation(nn.Module):
-    """Values weighed by what an 11 x 11 depth-wise convolution says of their surroundings."""
+    """Values, weighted by an 11 x 11 depth-wise convolution of their surroundings."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ConvolutionalModulation(nn.Module):
 
 
 class ConvolutionalMlp(nn.Module):
-    """Two 1 x 1 convolutions with a depth-wise 3 x 3 convolution between, which adds to them."""
+    """Two 1 x 1 convolutions, with a depth-wise 3 x 3 convolution and a skip connection between."""
 
     def __init__(self, channels: int, ratio: int = 4) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class ConvolutionalMlp(nn.Module):
 
 
 class Conv2FormerBlock(nn.Module):
-    """Convolutional modulation and MLP, each normalised before, scaled after and added."""
+    """Convolutional modulation and MLP, each with normalisation, layer scale and skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -96,13 +96,13 @@ def _blocks(kind: Block, channels: int, count: int) -> list[nn.Module]:
 
 
 class EliminationEncoder(nn.Sequential):
-    """Features [B, C, h, w] to the latent y1 [B, widths[3], h/8, w/8].
+    """Features [B, C, h, w] to the latent [B, widths[3], h/8, w/8].
 
     Args:
         channels: of the features.
         widths: channels of the three stages and of the latent.
         depths: blocks of the three stages.
-        block: kind of the blocks.
+        block: which blocks.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class EliminationEncoder(nn.Sequential):
 
 
 class EliminationDecoder(nn.Sequential):
-    """Latent y1 to features, the way back; arguments as of :class:`EliminationEncoder`."""
+    """Latent to features; arguments as of :class:`EliminationEncoder`."""
 
     def __init__(
         self, channels: int, widths: Sequence[int], depths: Sequence[int], block: Block
@@ -130,10 +130,10 @@ class EliminationDecoder(nn.Sequential):
 
 
 class IntegerBottleneck(SteadyBottleneck):
-    """CompressAI's factorised prior for a latent that is rounded to integers, never coded.
+    """CompressAI's factorised prior for a latent that is rounded to integers, but never coded.
 
-    The quantiles that coding tables need are then no parameters, so that training has no auxiliary
-    loss; the medians stay zero, which makes its rounding the plain one.
+    The quantiles, which only coding tables need, are a buffer instead of parameters, so training
+    has no auxiliary loss. The medians stay zero, so rounding is to integers.
     """
 
     def __init__(self, channels: int) -> None:
@@ -148,7 +148,7 @@ class Elimination(nn.Module):
 
     Args:
         channels, widths, depths, block: as of :class:`EliminationEncoder`.
-        gain: the latent is that many times larger at the start.
+        gain: factor on the initial latent.
     """
 
     def __init__(
@@ -163,16 +163,16 @@ class Elimination(nn.Module):
         self.encoder = EliminationEncoder(channels, widths, depths, block)
         self.decoder = EliminationDecoder(channels, widths, depths, block)
         self.prior = IntegerBottleneck(widths[-1])
-        # The latent is normalised, so that integers of it hold little until its weights have grown.
+        # The latent is normalised, so its integers have little information until its weights grow.
         with torch.no_grad():
             for module, factor in ((self.encoder[-1], gain), (self.decoder[0], 1 / gain)):
                 module.get_parameter("weight").mul_(factor)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is left of features [B, C, h, w], and the likelihoods of their latent.
+        """Return features [B, C, h, w] after elimination, and the likelihoods of their latent.
 
-        The decoder always sees the rounded latent, with a straight-through gradient; likelihoods
-        [B, widths[3], h/8, w/8] are those of a noisy latent in training.
+        The decoder always sees the rounded latent, with a straight-through gradient. In training
+        the likelihoods [B, widths[3], h/8, w/8] are those of a noisy latent.
         """
         y = self.encoder(features)
         left: Tensor = self.decoder(quantize_ste(y)).float()

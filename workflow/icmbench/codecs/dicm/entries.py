@@ -46,7 +46,7 @@ class DicmParameters(Strict):
     elimination_block: Literal["conv2former", "convformer"] = Field(
         "conv2former",
         description="Block of redundancy elimination: Conv2Former's, as in the authors' code, or "
-        "MetaFormer's ConvFormer block, as their text says.",
+        "MetaFormer's ConvFormer block, as in their text.",
     )
     elimination_gain: float = Field(
         1.0,

@@ -31,12 +31,12 @@ _HIDDEN_SHARE = 0.5  # of positions in training
 class RelativePositions(nn.Module):
     """Embeddings of the offset between two positions, one table for all heads.
 
-    Offsets with ``|dy| + |dx| <= buckets // 2`` have an entry each; all others share entry 0, a
-    corner of the table, outside that diamond.
+    Each offset with ``|dy| + |dx| <= buckets // 2`` has its own entry. All others share entry 0, a
+    corner of the table outside that diamond.
 
     Args:
         buckets: side of the square table.
-        channels: of an embedding, those of a head.
+        channels: of an embedding, as of a head.
     """
 
     def __init__(self, buckets: int, channels: int) -> None:
@@ -59,11 +59,12 @@ class RelativePositions(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of each position to the ``keep`` positions that score highest.
+    """Attention of each position to the ``keep`` positions with the highest scores.
 
     Args:
-        channels: of the tokens; scores are divided by its root, not by that of a head's channels.
-        heads: how many.
+        channels: of the tokens; scores are divided by its square root, not by that of a head's
+            channels.
+        heads: number of heads.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -82,8 +83,8 @@ class Attention(nn.Module):
             x: tokens.
             table: embeddings of offsets [entries, C / heads].
             indices: the table's entry for each query and key [N, N].
-            keep: keys that a query attends to; where scores tie at the limit, more.
-            allowed: which keys a query may see, bool [B, N, N]; None is all.
+            keep: number of keys that a query attends to; more if scores tie at the limit.
+            allowed: keys that each query may attend to, bool [B, N, N]; None allows all.
         """
         batch, count, channels = x.shape
         qkv = self.qkv(x).reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -108,7 +109,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each normalised before and added."""
+    """Attention and MLP, each with normalisation before and a skip connection."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerStage(nn.Module):
-    """Transformer blocks over a map; they share one table of relative positions.
+    """Transformer blocks over a map, which share one table of relative positions.
 
     Args:
         channels: of the map.
@@ -149,8 +150,8 @@ class TransformerStage(nn.Module):
 
         Args:
             x: the map.
-            keep: keys that a position attends to.
-            allowed: which positions (last axis) each one may see, bool [B, h w, h w].
+            keep: number of keys that a position attends to.
+            allowed: positions (last axis) that each one may attend to, bool [B, h w, h w].
         """
         height, width = x.shape[-2:]
         indices = self.positions.indices(height, width)
@@ -161,14 +162,14 @@ class TransformerStage(nn.Module):
 
 
 def choose_keep(top_k: int, training: bool) -> int:
-    """Return how many keys to attend to: ``top_k``, in training from [top_k / 2, 2 top_k)."""
+    """Return the number of keys to attend to: ``top_k``; in training from [top_k/2, 2 top_k)."""
     if not training:
         return top_k
     return int(torch.randint(top_k // 2, 2 * top_k, ()))
 
 
 class HyperEncoder(nn.Module):
-    """The latent y2 [B, M, h, w], not quantised, to the hyper-latent [B, M, h/4, w/4].
+    """The latent [B, M, h, w], not quantised, to the hyper-latent [B, M, h/4, w/4].
 
     Args:
         latent: M.
@@ -196,7 +197,7 @@ class HyperEncoder(nn.Module):
         self.down = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in _SHARES[1:]
         )
-        # Entroformer's layer norms keep PyTorch's epsilon.
+        # Entroformer's layer norms have PyTorch's default epsilon.
         self.norm = LayerNorm2d(channels, eps=1e-5)
         self.project = nn.Conv2d(channels, latent, 1)
 
@@ -274,12 +275,12 @@ class ContextModel(nn.Module):
         """Return features [B, channels, h, w], zero at visible positions.
 
         Args:
-            y: the latent [B, M, h, w]; hidden elements have no influence.
+            y: the latent [B, M, h, w]; hidden elements are not used.
             visible: bool [B, 1, h, w].
         """
         seen = visible.flatten(1)
         itself = torch.eye(seen.shape[1], dtype=torch.bool, device=y.device)
-        # A hidden position may attend to itself, an empty token, since something has to be there.
+        # A hidden position may attend to itself, an empty token, so that no set of keys is empty.
         allowed = seen[:, None] | itself
         keep = choose_keep(self.top_k, self.training)
         features = self.stage(self.embed(y.masked_fill(~visible, 0)), keep, allowed)

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _PRECISION = 16  # bits of a probability in the range coder
-# A value rarer than this is coded as an escape: an entry of its own would cost the others as much.
+# A rarer value is coded as an escape: its own table entry would cost the other values as much.
 _RAREST = 2.0 ** -(_PRECISION + 1)
-# CompressAI's encoder reserves a 32-bit word a symbol; with fewer symbols than these, of 16 bits at
-# most, its final state of two words would be written outside.
+# CompressAI's encoder reserves one 32-bit word per symbol. With fewer symbols, of at most 16 bits
+# each, its final state of two words would be written outside the buffer.
 _FEWEST = 4
 
 LOWEST, HIGHEST = -128, 127
@@ -33,7 +33,7 @@ _MIN_LIKELIHOOD = 1e-12
 
 
 def quantise(values: Tensor, training: bool) -> Tensor:
-    """Return values with additive uniform noise in training, else rounded; in [-128, 127]."""
+    """Return values with additive uniform noise in training, else rounded, in [-128, 127]."""
     if training:
         noisy = values + torch.rand_like(values) - 0.5
         return noisy.clamp(LOWEST, HIGHEST)
@@ -61,10 +61,10 @@ class IntegerLikelihood(nn.Module):
 
 
 class ChannelGaussian(nn.Module):
-    """A Gaussian for each channel, learned: the prior of the hyper-latent.
+    """A learned Gaussian for each channel: the prior of the hyper-latent.
 
     Args:
-        channels: how many; each begins as a standard normal distribution (ours).
+        channels: number of channels; each begins as a standard normal distribution (ours).
     """
 
     def __init__(self, channels: int) -> None:
@@ -80,7 +80,11 @@ class ChannelGaussian(nn.Module):
 
 
 def log_spaced(lowest: float, highest: float, count: int) -> list[float]:
-    """Return ``count`` scales from ``lowest`` to ``highest`` with equal ratios."""
+    """Return ``count`` scales from ``lowest`` to ``highest`` with equal ratios.
+
+    >>> log_spaced(0.5, 8.0, 5)
+    [0.5, 1.0, 2.0, 4.0, 8.0]
+    """
     return [float(scale) for scale in np.geomspace(lowest, highest, count)]
 
 
@@ -88,9 +92,9 @@ class IntegerGaussianCoder:
     """Codes integers with a mean and a scale each; tables are made when they are needed.
 
     Args:
-        scales: standard deviations that there are tables for, increasing; the one with the nearest
-            logarithm is used.
-        fractions: steps into which means divide the distance of two integers.
+        scales: standard deviations of the tables, increasing; a scale uses the one with the nearest
+            logarithm.
+        fractions: number of quantised means between two integers.
         reach: a value further than this from its mean is coded as an escape.
     """
 
@@ -103,11 +107,11 @@ class IntegerGaussianCoder:
         self._tables: dict[int, tuple[list[int], int]] = {}
 
     def writer(self) -> IntegerWriter:
-        """Return what joins several arrays in one string."""
+        """Return a writer that joins several arrays in one string."""
         return IntegerWriter(self)
 
     def reader(self, data: bytes) -> IntegerReader:
-        """Return what reads the arrays of a string, in the order in which they were written."""
+        """Return a reader of the arrays of a string, in the order in which they were written."""
         return IntegerReader(self, data)
 
     def encode(self, symbols: Array, means: Array, scales: Array) -> bytes:
@@ -123,9 +127,9 @@ class IntegerGaussianCoder:
     def model(
         self, means: Array, scales: Array
     ) -> tuple[Array, list[int], tuple[list[list[int]], list[int], list[int]]]:
-        """Return the integers below the means, places in the tables, and the tables in use.
+        """Return the integers below the means, each element's table, and the tables in use.
 
-        The tables are cumulative frequencies, their lengths, and the lowest distance of each.
+        Tables are given as cumulative frequencies, their lengths, and the lowest distance of each.
         """
         steps = np.floor(means.reshape(-1).astype(np.float64) * self.fractions + 0.5)
         floors, fractions = np.divmod(steps.astype(np.int64), self.fractions)
@@ -144,7 +148,7 @@ class IntegerGaussianCoder:
         values = torch.arange(-self.reach, self.reach + 1, dtype=torch.float64)
         for number, level, fraction in zip(numbers, levels, fractions, strict=True):
             scale = float(self.scales[level])
-            # Nothing beyond nine deviations matters to 16 bits.
+            # Beyond nine standard deviations probabilities are 0 in 16 bits.
             near = min(self.reach, math.ceil(9 * scale) + 1)
             distances = values[self.reach - near : self.reach + near + 1]
             distances = (distances - float(fraction) / self.fractions).abs()
@@ -159,7 +163,7 @@ class IntegerGaussianCoder:
 
 
 class IntegerWriter:
-    """Codes arrays one after the other into one string, which ends with one coder state."""
+    """Codes arrays one after the other into one string with a single coder state at its end."""
 
     def __init__(self, coder: IntegerGaussianCoder) -> None:
         self._coder = coder
@@ -176,7 +180,7 @@ class IntegerWriter:
     def finish(self) -> bytes:
         """Return the string."""
         if self._count < _FEWEST:
-            # Zeros that are as good as certain cost nothing, and are never read.
+            # Nearly certain zeros cost nothing, and are never read.
             zeros = np.zeros(_FEWEST)
             self.write(zeros, zeros, zeros)
         string: bytes = self._encoder.flush()
@@ -184,7 +188,7 @@ class IntegerWriter:
 
 
 class IntegerReader:
-    """Reads what :class:`IntegerWriter` wrote; what was read may decide means and scales next."""
+    """Reads the arrays of :class:`IntegerWriter`; one may decide means and scales of the next."""
 
     def __init__(self, coder: IntegerGaussianCoder, data: bytes) -> None:
         self._coder = coder

@@ -1,4 +1,4 @@
-"""Model of the transmitted latent y2: hyper-latent, checkerboard context, one Gaussian each."""
+"""Entropy model of the transmitted latent: hyper-latent, checkerboard context, one Gaussian each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from icmbench.codecs.dicm.gaussian import (
 )
 from icmbench.codecs.learned.base import bits_of
 
-# Smaller scales than 0.02 leave nothing to code unless a mean lies halfway between integers; larger
-# ones than 256 leave the range of the latent.
+# With scales below 0.02 there is nothing to code unless a mean is halfway between integers; scales
+# above 256 exceed the range of the latent.
 _SCALES = log_spaced(0.02, 256.0, 96)
 _FRACTIONS = 64
 _HYPER_STRIDE = 4  # of the hyper-latent, in elements of the latent
@@ -37,6 +37,17 @@ _HYPER_STRIDE = 4  # of the hyper-latent, in elements of the latent
 
 class LatentModel(nn.Module):
     """Entropy model of a latent [B, M, h, w] of integers in [-128, 127].
+
+    .. code-block:: none
+
+        y -> hyper-encoder -> z -> Q -> (one Gaussian per channel) ->|bits|-> z_hat
+        |                                                                      |
+        |                    side information <- hyper-decoder <---------------+
+        v                           |
+        Q -> y_hat, odd positions:  mixer(side, 0)       -> Gaussians ->|bits|
+             y_hat, even positions: mixer(side, context) -> Gaussians ->|bits|
+
+        context: transformer over the odd positions, see ``entroformer.ContextModel``
 
     Args:
         parameters: sizes, and whether there is a context model.
@@ -88,7 +99,7 @@ class LatentModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return means and scales of all elements, those at visible positions from ``side`` only.
 
-        ``visible`` None: no position is visible, and none has context.
+        If ``visible`` is None, no position is visible, and none has context.
         """
         known = side
         if self.context is not None:
@@ -103,12 +114,12 @@ class LatentModel(nn.Module):
         """Code a latent [1, M, h, w].
 
         Returns:
-            One string of z and of each pass over y; the decoded latent, int8 [M, h, w]; the bits
-            that the model estimates.
+            One string of z and of each pass over y; the decoded latent, int8 [M, h, w]; the
+            estimated bits.
         """
         z = _symbols(quantise(self.hyper_encoder(y), False))
         symbols = _symbols(quantise(y, False))
-        # From here on as the decoder does it, from the same numbers.
+        # From here on as in the decoder, from the same numbers.
         z_hat = self._values(z)
         means, scales = self.hyper_prior(z_hat)
         writer = self.coder.writer()
@@ -140,7 +151,7 @@ class LatentModel(nn.Module):
         return _symbols(y_hat)[0].astype(np.int8)
 
     def _passes(self, y_hat: Tensor) -> Iterator[tuple[Tensor | None, Tensor]]:
-        """Yield what is visible before each pass, and what the pass codes, bool [1, 1, h, w]."""
+        """Yield the positions visible before each pass and those it codes, bool [1, 1, h, w]."""
         first = checkerboard(y_hat)
         if self.context is None:
             yield None, torch.ones_like(first)

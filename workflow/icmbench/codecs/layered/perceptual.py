@@ -1,7 +1,6 @@
 """Distances between features of networks that are never trained.
 
-Filters are buffers that no checkpoint holds: no optimiser finds them, and they are the same in
-every run.
+Filters are buffers outside the state dict: no optimiser changes them and no checkpoint stores them.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ class VggDistance(nn.Module):
     synthesis", IEEE TIP 2022), on torchvision's ImageNet weights.
 
     Raises:
-        UserError: where the weights are neither in torch's cache nor can be downloaded.
+        UserError: where the weights are not in torch's cache and cannot be downloaded.
     """
 
     mean: Tensor
     std: Tensor
 
-    # Numbers of the convolutions in torchvision's ``features``; each row follows a pooling.
+    # Indices of the convolutions in torchvision's ``features``; each row follows a pooling layer.
     stages = ((0, 2), (5, 7), (10, 12, 14))
 
     def __init__(self) -> None:
@@ -92,12 +91,12 @@ class VggDistance(nn.Module):
 
 
 class RandomDistance(nn.Module):
-    """Stands in for VGG16 where no published weights are wanted (ours).
+    """A substitute for VGG16 without published weights (ours).
 
     A pyramid of three convolutions of stride 2 with fixed random orthogonal filters. As in LPIPS
     (Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR
-    2018) features have unit length at each position before their squared distance is taken; the
-    distances are averaged over positions and over scales.
+    2018) features are normalised to unit length at each position; squared distances are averaged
+    over positions and over scales.
     """
 
     def __init__(self) -> None:
@@ -130,17 +129,17 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def make_distance(name: str) -> nn.Module:
-    """Return the distance that the parameter ``perceptual`` names.
+    """Return the distance for a value of the parameter ``perceptual``.
 
-    Draws nothing from torch's global generator, so that it can be made in the middle of a run.
+    Draws nothing from torch's global generator, so it can be called during a training run.
 
     Raises:
-        UserError: for ``none``, or where published weights cannot be had.
+        UserError: for ``none``, or where published weights are not available.
     """
     if name == "none":
         raise UserError(
             "loss term 'perceptual' has a weight, but the codec's parameter 'perceptual' is none; "
-            "allowed: vgg16, random; set one of them or take the term out of the loss"
+            "choose from vgg16, random, or remove the term from the loss"
         )
     return VggDistance() if name == "vgg16" else RandomDistance()
 

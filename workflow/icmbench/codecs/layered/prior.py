@@ -1,4 +1,4 @@
-"""The entropy model of one layer: a mean and scale hyperprior that may know another layer.
+"""The entropy model of one layer: a mean and scale hyperprior, optionally given another layer.
 
 Minnen, Ballé, Toderici, "Joint autoregressive and hierarchical priors for learned image
 compression", NeurIPS 2018, without the autoregression. The entropy models are CompressAI's.
@@ -26,7 +26,7 @@ class LayerPrior(nn.Module):
         channels: of the layer.
         hyper: of the hyper-latent and inside the hyper-networks.
         context: channels of the decoded layer that this one is conditioned on; 0 for none.
-        mixed: in training, what is decoded is rounded while the rate is that of noisy latents.
+        mixed: in training, decode rounded latents while the rate is that of noisy ones.
     """
 
     def __init__(self, channels: int, hyper: int, context: int = 0, mixed: bool = False) -> None:
@@ -54,11 +54,11 @@ class LayerPrior(nn.Module):
         self.gaussian_conditional = CompactGaussian(None)
 
     def forward(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the quantised latent and the bits of it and its hyper-latent, twice, scalars.
+        """Return the quantised latent, its bits and its bits when rounded (scalars).
 
-        Evaluation mode rounds, and the two are equal. In training mode the first are those of noisy
-        latents, the second of rounded ones, without gradient; the latent is noisy, too, or rounded
-        with a straight-through gradient (``mixed``).
+        Bits include those of the hyper-latent. Evaluation mode rounds, and both are equal. In
+        training mode the first are those of noisy latents, the second have no gradient; the latent
+        is noisy as well, or rounded with a straight-through gradient (``mixed``).
         """
         z = self.h_a(y)
         z_hat, z_likelihoods = self.entropy_bottleneck(z)
@@ -83,8 +83,8 @@ class LayerPrior(nn.Module):
     def compress(self, y: Tensor, context: Tensor | None = None) -> tuple[bytes, Tensor, float]:
         """Return the string of a latent [1, channels, h, w], its decoded value, estimated bits.
 
-        Hyper-latent and latent share one string: the range coder ends each with some 8 bytes,
-        which are several percent of a small image's rate.
+        Hyper-latent and latent share one string: the range coder ends each string with about 8
+        bytes, which are several percent of a small image's rate.
         """
         bottleneck, conditional = self.entropy_bottleneck, self.gaussian_conditional
         encoder = BufferedRansEncoder()
@@ -93,8 +93,8 @@ class LayerPrior(nn.Module):
             places, used = tables.used(indexes.flatten().tolist())
             values = symbols.flatten().tolist()
             encoder.encode_with_indexes(values, places, *used)
-            # Nothing but numbers survives, the memory layout of the analysis no more than in the
-            # decoder: convolutions round differently in different layouts.
+            # Through lists, so that the memory layout is the decoder's: convolutions round
+            # differently in different layouts.
             return as_symbols(values, indexes)
 
         z, medians = self.h_a(y), self._medians()
@@ -125,9 +125,9 @@ class LayerPrior(nn.Module):
         return read(conditional.build_indexes(scales), conditional.tables) + means
 
     def predict(self, context: Tensor) -> Tensor:
-        """Return the means that the context implies where nothing of this layer was decoded.
+        """Return the means that the context implies if nothing of this layer was decoded.
 
-        The hyper-latent is taken to be at its medians, its commonest value.
+        The hyper-latent is set to its medians.
         """
         batch, _, height, width = context.shape
         shape = (batch, -1, height // HYPER_STRIDE, width // HYPER_STRIDE)
@@ -145,7 +145,7 @@ class LayerPrior(nn.Module):
 
 
 def channel_indexes(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return the channel of each element [1, C, h, w], int32, which is its table's number."""
+    """Return the channel of each element [1, C, h, w], int32, which is the index of its table."""
     channels = torch.arange(shape[1], dtype=torch.int32, device=like.device)
     return channels.reshape(1, -1, 1, 1).expand(tuple(shape))
 

@@ -87,5 +87,5 @@ class Synthesis(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Return the image."""
         x = self.head(latent)
-        # The image is mid-grey where the network says nothing.
+        # An output of zero is mid-grey.
         return (self.tail(x + self.blocks(x)) + 1) / 2

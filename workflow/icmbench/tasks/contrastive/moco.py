@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from icmbench.data.dataset import Split
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
-from icmbench.networks.batchnorm import batch_statistics
+from icmbench.networks.batchnorm import unchanged_statistics
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.contrastive.views import CropBoxes, Views, compute_boxes
 from icmbench.tasks.entries import ContrastiveParameters
@@ -29,16 +29,16 @@ from icmbench.tasks.entries import ContrastiveParameters
 class Contrastive(nn.Module):
     """Momentum contrast between two views of an image.
 
-    The query network is the codec's backbone under a projection of this task; the key network is a
-    copy that follows it. Where features pass the codec's redundancy elimination, keys pass the very
-    same one: only the backbone has a momentum copy (ours).
+    The query network is the codec's backbone and a projection of this task; the key network is a
+    copy that follows it. If features pass the codec's redundancy elimination, keys pass the same
+    one: only the backbone has a momentum copy (ours).
 
     Args:
         parameters: of backbone, views, queue and crops.
-        pretrained: no effect; there is nothing published for it.
+        pretrained: not used; no weights are published.
 
     Attributes:
-        targets: what it needs beside the images: their index in the split.
+        targets: what its losses need: the index of each image in the split.
         trains_codec: the trainer calls :meth:`with_codec` and :meth:`refresh`.
     """
 
@@ -58,12 +58,12 @@ class Contrastive(nn.Module):
         self._view = Views(parameters.crop, parameters.alpha, parameters.area)
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return the modules of each trainable part; the key network is none of them."""
+        """Return the modules of each trainable part; the key network is not trained."""
         return {"projection": [self.projection]}
 
     @staticmethod
     def evaluate(job: EvaluateJob, split: Split) -> Outcome:
-        """Return nothing: what the features are worth, probes and detectors say."""
+        """Return nothing: probes and detectors evaluate the features."""
         return Outcome()
 
     def with_codec(
@@ -71,8 +71,8 @@ class Contrastive(nn.Module):
     ) -> dict[str, Tensor]:
         """Return ``contrastive`` and the codec's own terms for whole images [3, H, W] in [0, 1].
 
-        Without a gradient (validation) neither key network nor queue change, and crops are ordinary
-        ones, since boxes are those of the train split.
+        Without gradients (validation) neither key network nor queue change, and crops are ordinary
+        ones, since boxes belong to the train split.
 
         Args:
             codec: has ``backbone`` and ``self_supervised(images, eliminate)``.
@@ -93,7 +93,7 @@ class Contrastive(nn.Module):
         if learns or not key.started:
             key.follow(codec.backbone, self.projection, self.settings.momentum)
         key.take_modes(codec.backbone, self.projection)
-        with nullcontext() if learns else batch_statistics(nn.ModuleList([codec, key])):
+        with nullcontext() if learns else unchanged_statistics(nn.ModuleList([codec, key])):
             features, terms = codec.self_supervised(queries, self.settings.eliminate)
             projected = self.projection(features.mean((2, 3)))
             with torch.no_grad():
@@ -103,8 +103,8 @@ class Contrastive(nn.Module):
     def _keys(self, codec: Any, images: Tensor, shuffle: bool = False) -> Tensor:
         """Return the keys [B, dimension] of views.
 
-        Several processes shuffle them among themselves, so that batch norm cannot tell a query's
-        key by its statistics (He et al., section 3.3). Validation is one process's and does not.
+        Several processes shuffle them among themselves, so that batch norm's statistics do not
+        identify a query's key (He et al., section 3.3). Validation runs in one process and does not.
         """
         if shuffle:
             images, order = batch_shuffle(images, distributed=True)
@@ -125,10 +125,10 @@ class Contrastive(nn.Module):
         device: torch.device,
         workers: int = 0,
     ) -> None:
-        """Renew the boxes where ``step`` is the first of an epoch in which that is due.
+        """Renew the boxes at the first step of the epochs in which this is due.
 
-        Due are the epoch after the warm-up and every ``refresh_epochs``-th from there. The first
-        step of a warm-up forgets boxes that came with weights of another training.
+        These are the epoch after the warm-up and every ``refresh_epochs``-th from there. The first
+        step of a warm-up discards boxes that were loaded with weights of another training run.
 
         Args:
             codec: as in :meth:`with_codec`.
@@ -152,7 +152,7 @@ class Contrastive(nn.Module):
 
 
 class MomentumNetwork(nn.Module):
-    """Backbone and projection that follow those of the query; they take no gradient.
+    """Backbone and projection that follow those of the query, without gradients.
 
     Args:
         blocks: of the backbone, see :class:`SplitResNet`.
@@ -167,14 +167,14 @@ class MomentumNetwork(nn.Module):
         self.backbone = SplitResNet(blocks, width, classes=0)
         self.projection = make_projection(self.backbone.channels[-1], dimension)
         self.requires_grad_(False)
-        # At first it is a copy of the query network, which is not known yet.
+        # It begins as a copy of the query network, which is not known yet.
         self.register_buffer("started", torch.tensor(False))
 
     @torch.no_grad()
     def follow(self, backbone: SplitResNet, projection: nn.Module, momentum: float) -> None:
-        """Move every weight: momentum x own + (1 - momentum) x the query's.
+        """Set every weight to momentum x own + (1 - momentum) x the query's.
 
-        Statistics of batch norm are not averaged but its own, as in MoCo.
+        Statistics of batch norm are its own, not averaged, as in MoCo.
         """
         started = bool(self.started)
         for query, key in self._pairs(backbone, projection):
@@ -187,7 +187,7 @@ class MomentumNetwork(nn.Module):
     def take_modes(self, backbone: SplitResNet, projection: nn.Module) -> None:
         """Put every layer into the mode, training or evaluation, of the query's layer.
 
-        The trainer knows only trained parts and would leave these in evaluation mode.
+        The trainer sets the modes of trained parts only.
         """
         for query, key in self._pairs(backbone, projection):
             for theirs, own in zip(query.modules(), key.modules(), strict=True):
@@ -205,7 +205,7 @@ class MomentumNetwork(nn.Module):
 class QueueLoss(NTXentLoss):
     """InfoNCE of each query with its key against a queue of the keys of earlier batches.
 
-    The queue is part of the state, and takes the keys of all processes.
+    The queue is part of the state, and gets the keys of all processes.
 
     Args:
         size: keys in the queue.
@@ -216,7 +216,7 @@ class QueueLoss(NTXentLoss):
     def __init__(self, size: int, dimension: int, temperature: float) -> None:
         super().__init__(temperature, (size, dimension), gather_distributed=True)
         bank = self.memory_bank
-        for name in ("bank", "bank_ptr"):  # lightly's are left out of checkpoints
+        for name in ("bank", "bank_ptr"):  # lightly's are not in checkpoints
             value = getattr(bank, name)
             delattr(bank, name)
             bank.register_buffer(name, value)
@@ -224,7 +224,7 @@ class QueueLoss(NTXentLoss):
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Return the mean loss of queries and keys [B, dimension], in float32.
 
-        The keys join the queue afterwards, where there is a gradient.
+        With gradients, the keys join the queue afterwards.
         """
         with torch.autocast(queries.device.type, enabled=False):
             loss: Tensor = super().forward(queries.float(), keys.float())
@@ -238,7 +238,7 @@ def make_projection(channels: int, dimension: int) -> nn.Module:
 
 @contextmanager
 def _replaced_backbone(codec: Any, backbone: nn.Module) -> Iterator[None]:
-    """Run a codec's own path on another backbone."""
+    """Let a codec use another backbone inside the block."""
     own = codec.backbone
     codec.backbone = backbone
     try:

@@ -28,18 +28,18 @@ Crop = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
 def heat_map_boxes(features: Tensor, threshold: float) -> Tensor:
-    """Return the box of what a network looks at in each image.
+    """Return the box that a network responds to in each image.
 
     The heat map is the sum over channels, min-max normalised per image; the box is the smallest
-    that holds all its cells above ``threshold``.
+    that contains all its cells above ``threshold``.
 
     Args:
         features: [B, C, h, w], of the last stage.
         threshold: in [0, 1).
 
     Returns:
-        [B, 4], float32: x1, y1, x2, y2 in units of the image's width and height. The whole image
-        where the heat map is flat.
+        [B, 4], float32: x1, y1, x2, y2 in units of the image's width and height; the whole image
+        for a flat heat map.
     """
     heat = features.float().sum(1)
     low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
@@ -50,7 +50,7 @@ def heat_map_boxes(features: Tensor, threshold: float) -> Tensor:
 
 
 def _extent(hot: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the true cells of each row of [B, n] begin and end, in [0, 1]."""
+    """Return the first and last edge of the true cells of each row of [B, n], in [0, 1]."""
     cells = hot.int()
     count = hot.shape[1]
     return cells.argmax(1) / count, (count - cells.flip(1).argmax(1)) / count
@@ -61,10 +61,9 @@ def sample_crop(
 ) -> Crop:
     """Draw one crop of an image [3, H, W] from torch's global generator.
 
-    Area and aspect ratio (3/4 to 4/3) are those of a random resized crop. Without a
-    box the place is uniform. With one, each coordinate of the centre is Beta(alpha, alpha) over
-    that part of the box where the crop stays inside the image (the nearest such centre where there
-    is none).
+    Area and aspect ratio (3/4 to 4/3) are those of a random resized crop. Without a box the place is
+    uniform. With a box, each coordinate of the centre is Beta(alpha, alpha) over the part of the
+    box where the crop stays inside the image, or else the nearest such centre.
 
     Args:
         image: gives H and W.
@@ -72,7 +71,7 @@ def sample_crop(
         alpha: of the Beta distribution; below 1 the two views of an image are pushed apart.
         area: bounds of the crop's share of the image's area.
     """
-    # It draws only, and never resizes.
+    # Only for drawing; it never resizes.
     drawn = v2.RandomResizedCrop(1, scale=tuple(area), ratio=_RATIO).make_params([image])
     top, left, height, width = (int(drawn[n]) for n in ("top", "left", "height", "width"))
     if box is None:
@@ -85,7 +84,7 @@ def sample_crop(
 
 
 def _place(low: float, high: float, length: int, total: int, share: float) -> int:
-    """Return where a crop of ``length`` begins whose centre is at ``share`` of the usable range."""
+    """Return the beginning of a crop of ``length`` with its centre at a share of usable places."""
     first, last = length / 2, total - length / 2
     low, high = (min(max(edge * total, first), last) for edge in (low, high))
     begin = round(low + (high - low) * share - length / 2)
@@ -95,8 +94,8 @@ def _place(low: float, high: float, length: int, total: int, share: float) -> in
 class CropBoxes(nn.Module):
     """The boxes of all images of the train split; empty until they are first computed.
 
-    They are state: a resumed training must crop as an uninterrupted one. Loading takes the number
-    of boxes from what is loaded.
+    They are state: a resumed training run must crop as an uninterrupted one. Loading adopts the
+    number of boxes in the state dict.
     """
 
     boxes: Tensor
@@ -106,10 +105,10 @@ class CropBoxes(nn.Module):
         self.register_buffer("boxes", torch.zeros(0, 4))
 
     def of(self, indices: Tensor) -> list[list[float] | None]:
-        """Return the box of each image of a batch, or None where boxes are not known yet."""
+        """Return the box of each image of a batch, or None while boxes are not known."""
         if not len(self.boxes):
             return [None] * len(indices)
-        return list(self.boxes[indices].tolist())  # one wait for the GPU, not one an image
+        return list(self.boxes[indices].tolist())  # waits for the GPU once, not per image
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -123,6 +122,8 @@ class CropBoxes(nn.Module):
 class Views:
     """Makes a view of an image, on its device, with torch's global generator.
 
+    MoCo v2's augmentation: crop, colour jitter, grey, blur, flip.
+
     Args:
         side: of the view in pixels.
         alpha: of the Beta distribution that places a crop in its box.
@@ -131,7 +132,7 @@ class Views:
 
     def __init__(self, side: int, alpha: float, area: Sequence[float] = AREA) -> None:
         self.side, self.alpha, self.area = side, alpha, tuple(area)
-        # SimCLR's tenth of the side, odd; the papers use 23 for 224.
+        # A tenth of the side as in SimCLR, odd; the papers use 23 for 224.
         kernel = 2 * (side // 20) + 1
         self._change = v2.Compose(
             [
@@ -147,9 +148,9 @@ class Views:
 
         Args:
             image: the whole image.
-            box: x1, y1, x2, y2 where the crop's centre lies, in units of the image; None: anywhere.
+            box: x1, y1, x2, y2 of the centre's range in units of the image; None: anywhere.
         """
-        # The blur is a convolution, which autocast would round.
+        # The blur is a convolution, which autocast would compute in bfloat16.
         with torch.autocast(image.device.type, enabled=False):
             crop = sample_crop(image, box, self.alpha, self.area)
             view = v2.functional.resized_crop(
@@ -160,7 +161,7 @@ class Views:
 
 
 class _Squares(Dataset[Tensor]):
-    """Every image of a split as a square: boxes are relative, so its shape does not matter."""
+    """Every image of a split as a square; boxes are relative, so the shape does not matter."""
 
     def __init__(self, split: Split, side: int) -> None:
         self.split, self.side = split, side
@@ -185,8 +186,8 @@ def compute_boxes(
 ) -> Tensor:
     """Return the boxes [N, 4] of all images, see :func:`heat_map_boxes`.
 
-    Runs in evaluation mode, draws no random number, and leaves the codec's modes as they were.
-    Several processes share the images.
+    Runs in evaluation mode, draws no random numbers, and restores the codec's modes. Several
+    processes share the images.
     """
     rank, world = dist.rank(), dist.world_size()
     own = range(rank, len(split), world)

@@ -1,8 +1,8 @@
 """Networks of zhang2022's analysis: stems for latents and images, trunks, heads.
 
 The paper gives parameter counts only (26.9 million for one task, 54.8 for two). As in cResNet
-(Torfason et al., ICLR 2018), latents enter a ResNet at the stage of their stride; the counts speak
-for a trunk of its own for each task.
+(Torfason et al., ICLR 2018), latents enter a ResNet at the stage of their stride. The counts suggest
+a separate trunk for each task.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def _convolution(before: int, after: int) -> list[nn.Module]:
 
 
 class LatentStem(nn.Module):
-    """Latents [B, C, h, w] to what ``layer2`` of a ResNet yields, at the same stride of 16.
+    """Latents [B, C, h, w] to the output of ``layer2`` of a ResNet, at the same stride of 16.
 
-    Two 3 x 3 convolutions in place of the stages that would reduce the resolution, then the rest
-    of ``layer2``.
+    Two 3 x 3 convolutions instead of the stages that reduce the resolution, then the rest of
+    ``layer2``.
     """
 
     stride = 16
@@ -70,7 +70,7 @@ class ImageStem(nn.Module):
         super().__init__()
         blocks, width = _layout(parameters)
         self.network = SplitResNet(blocks, width, classes=0)
-        # The trunks have these stages.
+        # These stages are in the trunks.
         del self.network.layer3, self.network.layer4
 
     def forward(self, images: Tensor) -> Tensor:
@@ -79,13 +79,13 @@ class ImageStem(nn.Module):
 
 
 class Trunk(nn.Module):
-    """``layer3`` and ``layer4`` of a ResNet, with strides or with dilation in their place.
+    """``layer3`` and ``layer4`` of a ResNet, with strides or with dilation instead.
 
     Args:
         parameters: blocks and width.
-        dilations: of the two stages; 1 keeps a stage's stride, more takes the stride away, as
-            DeepLab does (Chen et al., 2017).
-        first_stride: of ``layer3`` where it is not dilated; 1 for what is at stride 16 already.
+        dilations: of the two stages; 1 keeps a stage's stride, more replaces the stride, as in
+            DeepLab (Chen et al., 2017).
+        first_stride: of ``layer3`` if it is not dilated; 1 for features at stride 16.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ def _stage(before: int, inner: int, count: int, stride: int, dilation: int) -> n
 class AttributeNetwork(nn.Module):
     """A trunk, the mean over all places, one logit for each attribute.
 
-    The small one averages within 4 x 4 regions: with so few channels and steps it cannot learn to
-    tell them apart by content, and faces are aligned.
+    The small network averages within 4 x 4 regions: with few channels and steps it cannot learn to
+    distinguish them by content, and faces are aligned.
     """
 
     def __init__(self, parameters: FaceParameters, stride: int) -> None:
@@ -138,8 +138,7 @@ class AttributeNetwork(nn.Module):
 class ParsingNetwork(nn.Module):
     """A dilated trunk, atrous pyramid pooling, and upsampling to every pixel.
 
-    Upsampling is learned up to half the resolution; the last step, which would cost most, is
-    bilinear.
+    Upsampling is learned up to half the resolution; the last and most expensive step is bilinear.
 
     Args:
         parameters: blocks, width, classes.
@@ -151,7 +150,7 @@ class ParsingNetwork(nn.Module):
         _, width = _layout(parameters)
         self.trunk = Trunk(parameters, (1, 2) if stride == 16 else (2, 4), first_stride=1)
         reduced, pooled = 8 * width, 4 * width
-        # Rates of DeepLab suit 33 x 33 places; those of a face are half as many.
+        # DeepLab's rates are for 33 x 33 positions; faces have half as many per side.
         rates = [3, 6, 9] if stride == 16 else [6, 12, 18]
         self.reduce = nn.Sequential(
             nn.Conv2d(self.trunk.channels, reduced, 1, bias=False),
@@ -185,7 +184,7 @@ def _initialise(network: nn.Module) -> None:
 
 
 def load_imagenet(stem: ImageStem, trunks: list[Trunk]) -> None:
-    """Take torchvision's ResNet-50 (IMAGENET1K_V2) for a stem and every trunk."""
+    """Load torchvision's ResNet-50 (IMAGENET1K_V2) into a stem and every trunk."""
     state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
     copy_resnet(state, stem, trunks)
 
