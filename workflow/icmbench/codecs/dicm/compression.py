@@ -22,7 +22,7 @@ _FILTER_STD = 0.02
 
 
 class GlobalLocalFilter(nn.Module):
-    """A 3 x 3 convolution for half of the channels, a filter in the frequency domain for the others.
+    """A 3 x 3 convolution for half of the channels, a filter of frequencies for the others.
 
     Args:
         channels: of input and output; even.

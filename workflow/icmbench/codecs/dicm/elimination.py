@@ -1,8 +1,8 @@
 """Redundancy elimination (RE): a bottleneck under a rate constraint that is never transmitted.
 
 Its encoder reduces the resolution of features by eight, its decoder restores it. Features that are
-not worth their bits in the training objective are lost. Blocks: Conv2Former (Hou, Lu, Cheng, Feng, TPAMI 2024), or
-ConvFormer (Yu et al., "MetaFormer baselines for vision", TPAMI 2024).
+not worth their bits in the training objective are lost. Blocks: Conv2Former (Hou, Lu, Cheng, Feng,
+TPAMI 2024), or ConvFormer (Yu et al., "MetaFormer baselines for vision", TPAMI 2024).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ConvolutionalMlp(nn.Module):
 
 
 class Conv2FormerBlock(nn.Module):
-    """Convolutional modulation and MLP, each with normalisation, layer scale and skip connection."""
+    """Convolutional modulation and MLP, each with norm, layer scale and skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

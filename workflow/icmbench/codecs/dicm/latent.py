@@ -1,4 +1,4 @@
-"""Entropy model of the transmitted latent: hyper-latent, checkerboard context, one Gaussian each."""
+"""Entropy model of the transmitted latent: hyper-latent, checkerboard context, Gaussians."""
 
 from __future__ import annotations
 

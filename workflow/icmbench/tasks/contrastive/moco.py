@@ -104,7 +104,7 @@ class Contrastive(nn.Module):
         """Return the keys [B, dimension] of views.
 
         Several processes shuffle them among themselves, so that batch norm's statistics do not
-        identify a query's key (He et al., section 3.3). Validation runs in one process and does not.
+        identify a query's key (He et al., section 3.3). Validation runs in one process.
         """
         if shuffle:
             images, order = batch_shuffle(images, distributed=True)

@@ -61,8 +61,8 @@ def sample_crop(
 ) -> Crop:
     """Draw one crop of an image [3, H, W] from torch's global generator.
 
-    Area and aspect ratio (3/4 to 4/3) are those of a random resized crop. Without a box the place is
-    uniform. With a box, each coordinate of the centre is Beta(alpha, alpha) over the part of the
+    Area and aspect ratio (3/4 to 4/3) are those of a random resized crop. Without a box the place
+    is uniform. With a box, each coordinate of the centre is Beta(alpha, alpha) over the part of the
     box where the crop stays inside the image, or else the nearest such centre.
 
     Args:

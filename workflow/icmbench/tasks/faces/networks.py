@@ -1,8 +1,8 @@
 """Networks of zhang2022's analysis: stems for latents and images, trunks, heads.
 
 The paper gives parameter counts only (26.9 million for one task, 54.8 for two). As in cResNet
-(Torfason et al., ICLR 2018), latents enter a ResNet at the stage of their stride. The counts suggest
-a separate trunk for each task.
+(Torfason et al., ICLR 2018), latents enter a ResNet at the stage of their stride. The counts
+suggest a separate trunk for each task.
 """
 
 from __future__ import annotations
