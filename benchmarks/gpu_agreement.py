@@ -19,6 +19,7 @@ from gpu_common import Place, Table, TimeCap
 from torch import Tensor, nn
 
 from icmbench.codecs.base import RgbImage
+from icmbench.codecs.learned.base import LearnedFeatureCodec
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.networks.convolutions import suit_cpu
 from icmbench.networks.padding import stack_padded
@@ -239,20 +240,20 @@ def _exchange(settings: AgreementSettings, table: Table, kind: str, images: list
 @contextmanager
 def _latents_of(codec: Any, found: list[np.ndarray]) -> Iterator[None]:
     """Note the latents that a codec of images reconstructs from; feature codecs return theirs."""
-    reconstruct = getattr(codec, "_reconstruct", None)
-    if reconstruct is None:
+    if isinstance(codec, LearnedFeatureCodec):
         yield
         return
+    finish = codec.finish
 
-    def noting(y_hat: Tensor, *size: int) -> Any:
-        found.append(y_hat.float().cpu().numpy())
-        return reconstruct(y_hat, *size)
+    def noting(latent: Tensor, *size: int) -> Any:
+        found.append(latent.float().cpu().numpy())
+        return finish(latent, *size)
 
-    codec._reconstruct = noting
+    codec.finish = noting
     try:
         yield
     finally:
-        del codec._reconstruct
+        del codec.finish
 
 
 def _arrays(decoded: Any, latents: list[np.ndarray]) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import icmbench.tasks.faster_rcnn
+import icmbench.tasks.detectors
 
 # What a training imports, so that no fork has to.
 import lightning_fabric.strategies.ddp  # noqa: F401

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from icmbench.codecs import LearnedParameters
+from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.data.dataset import Split
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.plugins import load_modules
