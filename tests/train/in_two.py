@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import icmbench.tasks.detectors
-
 # What a training imports, so that no fork has to.
 import lightning_fabric.strategies.ddp  # noqa: F401
 import torchvision.models.detection  # noqa: F401
@@ -29,6 +27,7 @@ from torchvision.transforms import v2
 
 import icmbench.codecs.dicm.codec
 import icmbench.codecs.learned.hyperprior
+import icmbench.tasks.detectors
 import icmbench.train.run  # noqa: F401
 from icmbench.cli import main
 from icmbench.tasks.contrastive.views import Views
