@@ -24,7 +24,7 @@ from icmbench.data.synthetic.scenes import make_scene
 from icmbench.networks.convolutions import suit_cpu
 from icmbench.networks.padding import stack_padded
 from icmbench.registry import CODECS, TASKS, implementation
-from icmbench.utils.tensors import to_tensor
+from icmbench.utils.images import to_tensor
 
 KINDS = (
     "bmshj2018-factorized",

@@ -214,7 +214,7 @@ def test_small_network_learns_to_parse(faces: DatasetSpec) -> None:
     import zipfile
 
     from icmbench.data.images import read_image
-    from icmbench.utils.tensors import to_tensor
+    from icmbench.utils.images import to_tensor
 
     torch.manual_seed(0)
     own = open_faces(faces, "train")

@@ -21,7 +21,7 @@ from icmbench.track import sync
 from icmbench.track.model import TrainedNetworks
 from icmbench.train.checkpoint import save_weights
 from icmbench.utils.files import sha256_file, write_json
-from icmbench.utils.tensors import to_image, to_tensor
+from icmbench.utils.images import to_image, to_tensor
 
 NAME = "icmbench.toy2020.smoke.hyperprior.faster-rcnn.c-ft"
 POINT, OTHER = f"{CFT}/rate0-seed0", f"{CFT}/rate1-seed0"

@@ -28,7 +28,7 @@ from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.networks.weights import load_part
 from icmbench.train.checkpoint import save_weights
-from icmbench.utils.tensors import to_tensor
+from icmbench.utils.images import to_tensor
 
 SMALL: dict[str, Any] = {
     "widths": [8, 12, 16, 32, 32],

@@ -26,7 +26,7 @@ from icmbench.networks.weights import load_part
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, implementation
 from icmbench.train.checkpoint import save_weights
-from icmbench.utils.tensors import to_tensor
+from icmbench.utils.images import to_tensor
 
 load_modules([])
 LEARNED = [

@@ -17,7 +17,7 @@ from icmbench.jobs import EvaluateJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.utils.device import Compute, choose_compute
 from icmbench.utils.files import reading
-from icmbench.utils.tensors import to_tensor
+from icmbench.utils.images import to_tensor
 
 Inputs = list[Tensor] | Features
 

@@ -105,7 +105,7 @@ def ms_ssim(original: RgbImage, decoded: RgbImage) -> float:
         return math.nan
     from pytorch_msssim import ms_ssim as compute
 
-    from icmbench.utils.tensors import to_tensor
+    from icmbench.utils.images import to_tensor
 
     return float(compute(to_tensor(original), to_tensor(decoded), data_range=1.0))
 

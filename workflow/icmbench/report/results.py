@@ -266,7 +266,10 @@ def _read_jobs(root: Path, points: Sequence[PointSummary], name: str) -> dict[st
 def _read_records(path: Path) -> dict[Name, PointRecords]:
     """Return the sums of each point. A table may not fit in memory: row groups are summed alone."""
     sums, counts, programs = [], [], []
-    with reading(path, "run the analysis again"), pq.ParquetFile(path) as file:
+    with (
+        reading(path, "run the analysis again"),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, _SUMMED, use_threads=False).to_pandas()
             rows = with_types(rows, str(path), _SUMMED)

@@ -95,7 +95,7 @@ class TrainedNetworks:
         import torch
 
         from icmbench.codecs.base import Features
-        from icmbench.utils.tensors import to_image, to_tensor
+        from icmbench.utils.images import to_image, to_tensor
 
         result: dict[str, Any] = {}
         inputs: Any = [image]

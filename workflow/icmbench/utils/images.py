@@ -1,14 +1,17 @@
-"""Images as arrays, decoded latents, and PNG in memory."""
+"""Images as arrays, tensors and PNG in memory; decoded latents. Only tensors import torch."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RgbImage = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -37,3 +40,18 @@ def from_png(data: bytes) -> RgbImage:
     """Return the uint8 RGB image [H, W, 3] of a PNG file."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def to_tensor(image: RgbImage) -> Tensor:
+    """Return a uint8 image [H, W, 3] as a float32 batch [1, 3, H, W] in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def to_image(image: Tensor) -> RgbImage:
+    """Return a float image [3, H, W] as uint8 [H, W, 3], clamped to [0, 1] and rounded once."""
+    import torch
+
+    scaled = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return scaled.permute(1, 2, 0).cpu().numpy()

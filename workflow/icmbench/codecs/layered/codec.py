@@ -30,7 +30,7 @@ from icmbench.codecs.layered.prior import HYPER_STRIDE, LayerPrior
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
 from icmbench.codecs.learned.base import LearnedFeatureCodec
 from icmbench.codecs.learned.compressai import Bounded
-from icmbench.utils.tensors import to_image
+from icmbench.utils.images import to_image
 
 # Terms of the loss that depend on decoded pixels; the trainer computes mse itself.
 PIXEL_TERMS = frozenset({"mae", "ssim", "perceptual", "adversarial", "mse"})

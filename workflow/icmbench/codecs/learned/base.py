@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
 from icmbench.codecs.bitstream import pack, unpack_image
-from icmbench.utils.tensors import to_tensor
+from icmbench.utils.images import to_tensor
 
 
 class LearnedCodec(nn.Module, ABC):

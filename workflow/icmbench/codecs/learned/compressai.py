@@ -19,8 +19,7 @@ from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
 from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.codecs.learned.fast_entropy import use_fast_entropy_models
 from icmbench.networks.weights import load_resized
-from icmbench.utils.images import as_png, from_png
-from icmbench.utils.tensors import to_image
+from icmbench.utils.images import as_png, from_png, to_image
 
 
 class Bounded(nn.Module):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from icmbench.data.dataset import Split
-from icmbench.utils.tensors import to_tensor
+from icmbench.utils.images import to_tensor
 
 _RATIO = (3 / 4, 4 / 3)
 AREA = (0.2, 1.0)
