@@ -581,26 +581,19 @@ def _report() -> Any:
 
 
 def _track() -> Any:
-    """Read all that goes to MLflow, without sending it."""
-    from icmbench.config.jobs import read_plan
+    """Read all that is sent to MLflow, without sending it."""
+    from icmbench.config.summary import read_summary
+    from icmbench.track.studies import read_studies
 
-    from icmbench.track.importer import _read_studies
-
-    studies, complete, problems = _read_studies(ROOT, read_plan(ROOT), "icmbench")
+    studies = list(read_studies(ROOT, read_summary(ROOT)))
+    problems = [problem for study in studies for problem in study.problems]
     if problems:
-        raise UserError("\n".join(problems))  # told by the verb as `not imported: ...`
-    times = ("times", "started", "ended", "time")
-    return json.dumps(
-        [
-            complete,
-            [
-                {k: v for k, v in vars(run).items() if k not in times}
-                for study in studies
-                for run in study.contents
-            ],
-        ],
-        default=str,
-    )
+        raise UserError("\n".join(problems))  # the verb logs them as `not imported: ...`
+    times = ("started", "ended", "values")
+    runs = [run for study in studies for run in study.runs]
+    values = [(value.name, value.value, value.step) for run in runs for value in run.values]
+    rest = [{k: v for k, v in vars(run).items() if k not in times} for run in runs]
+    return json.dumps([rest, values], default=str)
 
 
 def _results() -> list[Target]:

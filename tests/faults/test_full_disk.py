@@ -93,7 +93,7 @@ def test_a_phase_on_a_full_disk(whole: Checkout, tmp_path: Path, name: str, free
         # MLflow fails no workflow: it warns, and tracking.json says that the import failed.
         assert read_json(disk / phase.output)["status"] == "failed"
         (disk / phase.output).unlink()
-        said = said.replace("warning: ", "icmbench: error: ")
+        said = said.replace("icmbench: warning: ", "icmbench: error: ")
     else:
         assert done.returncode == 1, said
     errors = [line for line in said.splitlines() if line.startswith("icmbench: error: ")]

@@ -132,9 +132,7 @@ def read_point(
         tags["steps"] = f"{training['steps_done']}/{training['steps']}"
     if trained:
         tags["weights_path"] = (folder / "weights.pt").relative_to(root.parent).as_posix()
-    records = (
-        [folder / "evaluate.json"] if running else [folder / "run.json", folder / "evaluate.json"]
-    )
+    records = ("evaluate.json",) if running else ("run.json", "evaluate.json")
     run = Run(
         key=point.key,
         name=f"{name}, rate {point.rate_index}, seed {point.seed}",
@@ -144,9 +142,9 @@ def read_point(
         parent=parent,
         parameters=_parameters(root, point, training),
         tags=texts(tags),
-        values=log + numbers(_results(point, training, evaluation, rows), measured),
+        values=numbers(_results(point, training, evaluation, rows), measured) + log,
         data=list(_data(plan, training, evaluation)),
-        artefacts=[path for path in records if path.is_file()],
+        artefacts=[folder / record for record in records if (folder / record).is_file()],
         model=model,
         folder=folder,
     )
@@ -188,16 +186,12 @@ def _training_log(path: Path) -> Iterator[Value]:
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
-            values = [
-                Value(
-                    f"{row['split']}/{name}", float(value), round(1000 * row["time"]), row["step"]
-                )
-                for name, value in row["values"].items()
-                if value is not None
-            ]
+            split, step, time_ms = row["split"], row["step"], round(1000 * row["time"])
+            measured = {name: float(v) for name, v in row["values"].items() if v is not None}
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # cut off by a kill, or still being written
-        yield from values
+        for name, value in measured.items():
+            yield Value(f"{split}/{name}", value, time_ms, step)
 
 
 def _parameters(root: Path, point: PointSummary, training: Json) -> dict[str, str]:
