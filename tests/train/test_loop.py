@@ -118,7 +118,7 @@ def test_nan_stops_with_step_and_term(train_job: MakeJob, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(System, "forward", broken)
     job = train_job(MSE, steps=4)
-    with pytest.raises(UserError, match="rate0-seed0.* step 1: mse = nan"):
+    with pytest.raises(UserError, match=r"rate0-seed0.* step 1: mse = nan"):
         train(job)
     run = read_json(Path(job.output) / "run.json")
     assert run["status"] == "failed" and "mse" in run["error"]

@@ -17,7 +17,6 @@ import torch
 
 from icmbench.errors import DamagedFile, UserError
 from icmbench.networks.weights import check_weights_file, load_tensors
-from icmbench.utils.checksums import require
 from icmbench.utils.files import atomic_path, link, read_object
 
 FORMAT = 1
@@ -110,12 +109,10 @@ def is_finished(folder: Path, fingerprint: str) -> bool:
     """Return whether a run with this fingerprint has finished and its weights are undamaged."""
     try:
         run = read_object(folder / "run.json")
-        if run.get("status") != "finished" or run.get("fingerprint") != fingerprint:
-            return False
-        require(folder / "checkpoint.pt", run.get("weights_sha256"), _REPEAT, "run.json")
+        check_weights_file(folder / "checkpoint.pt")
     except (FileNotFoundError, DamagedFile):
         return False
-    return True
+    return run.get("status") == "finished" and run.get("fingerprint") == fingerprint
 
 
 def restore_finished(folder: Path, fingerprint: str) -> bool:

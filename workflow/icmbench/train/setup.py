@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icmbench.data.dataset import Split, data_digest
-from icmbench.evaluate.rows import check_coded, coded_fingerprint, image_digests
+from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.registry import CODECS, TASKS
@@ -25,21 +25,20 @@ from icmbench.train.system import System, part_parameters, set_modes
 from icmbench.train.targets import Targets
 from icmbench.utils.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.utils.environment import describe_environment, version
-from icmbench.utils.files import digest_json, source_digest
+from icmbench.utils.files import digest_json
 
 
 def fingerprint_of(job: TrainJob) -> str:
     """Return a digest of everything that decides the result: settings, data, weights, code."""
     settings = job.model_dump(include={"codec", "task", "parts", "loss", "schedule", "seed"})
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
-    files = [job.codec.weights.source, job.task.weights.source]
     runtime = job.runtime
     return digest_json(
         {
             "settings": settings,
             "dataset": dataset,
             "data": data_digest(job.dataset),
-            "files": [source_digest(path) for path in files],
+            "files": [part.weights.digest() for part in (job.codec, job.task)],
             "coded": coded_fingerprint(job.coded),
             "precision": resolve_precision(runtime.precision, uses_cuda(runtime)),
             "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
@@ -117,7 +116,6 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     Raises:
         UserError: for impossible settings, missing data or weights, a checkpoint of other settings.
     """
-    check_coded(job.coded)
     compute = choose_compute(job.runtime, warn=distributed.is_rank_zero())
     torch.manual_seed(job.seed)
     codec = build_codec(job.codec) if CODECS[job.codec.name].kind == "learned" else None
@@ -167,7 +165,6 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         },
     )
     run.update()
-    coded = job.coded
     return Training(
         job=job,
         fingerprint=fingerprint,
@@ -176,9 +173,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         model=distributed.data_parallel(system, separate),
         parameters=parameters,
         optimisers=optimisers,
-        split=Split(
-            job.dataset, "train", coded.images if coded else None, digests=image_digests(coded)
-        ),
+        split=Split(job.dataset, "train", decoded_archives(job.coded)),
         log=MetricsLog(folder / "metrics.jsonl" if writes else None, first_step),
         run=run,
         clock=Clock(totals, job.schedule.devices),
