@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 
 import icmbench.codecs.dicm.codec
 import icmbench.codecs.learned.hyperprior
-import icmbench.tasks.faster_rcnn  # noqa: F401
+import icmbench.tasks.detectors  # noqa: F401
 from icmbench.jobs import TrainJob, read_job
 from icmbench.plugins import load_modules
 from icmbench.tasks.contrastive.views import Views
