@@ -23,8 +23,8 @@ from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
 from icmbench.registry import CODECS
 from icmbench.train.batches import Batch, batches
-from icmbench.train.distributed import Team
-from icmbench.train.run import _prepare, _step
+from icmbench.train.setup import prepare
+from icmbench.train.step import optimise
 from icmbench.utils.files import write_json
 
 REPOSITORY = Path(__file__).parents[1]
@@ -96,25 +96,24 @@ class Ours:
         self.label = f"icmbench, {precision}, channels last" + (", compiled" if compiled else "")
         folder = settings.folder / f"{codec}-{precision}-{compiled}"
         folder.mkdir(parents=True, exist_ok=True)
-        self.state = _prepare(_job(settings, codec, precision, folder), "benchmark", Team())
-        self.batch = _resident(settings, self.state.split)
+        self.training = prepare(_job(settings, codec, precision, folder), "benchmark")
+        self.batch = _resident(settings, self.training.split)
         self.done = 0
         if compiled:
-            for module in self.state.system.codec.network.children():
+            for module in self.training.system.codec.network.children():
                 if isinstance(module, nn.Sequential):  # transforms; entropy models stay as they are
                     module.compile()
 
     def step(self, batch: Batch | None = None) -> None:
         """Do one step, on the resident batch where none is given."""
         torch.backends.cudnn.allow_tf32 = False  # as choose_compute sets it
-        own = {"stop": 0.0, "cpu_seconds": 0.0}
-        chosen = self.batch if batch is None else batch.to(self.state.fabric.device)
-        _step(self.state, self.done, chosen, own)
+        chosen = self.batch if batch is None else batch.to(self.training.compute.device)
+        optimise(self.training, self.done, chosen)
         self.done += 1
 
     def close(self) -> None:
         """Close the log."""
-        self.state.log.close()
+        self.training.log.close()
 
 
 class Theirs:
@@ -316,7 +315,7 @@ def _behind_loader(
     source = batches(
         split,
         0,
-        one.state.schedule,
+        one.training.job.schedule,
         range(total),
         "none",
         workers=settings.workers,

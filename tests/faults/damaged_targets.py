@@ -448,16 +448,8 @@ def _checkpoint() -> Any:
     return [state["step"], _digest(state["model"])]
 
 
-def _finished() -> Any:
-    """Start a training that has finished: it returns, or is done anew with the same weights."""
-    from icmbench.train.run import train
-
-    return sha256_file(train(world.train_job()))
-
-
 def _weights() -> list[Target]:
     first, second = (f"{_POINTS}/rate{index}-seed0" for index in range(2))
-    kept = f"{first}/kept"  # found in the world by its pattern
     return [
         Target(
             "weights",
@@ -470,7 +462,6 @@ def _weights() -> list[Target]:
         Target(
             "checkpoints", "training/checkpoint.pt", BINARY, _checkpoint, ("training/other.pt",)
         ),
-        Target("weights", kept, BINARY, _finished, (f"{second}/weights.pt",), heals=True),
         Target(
             "records of trainings",
             f"{first}/run.json",
@@ -684,7 +675,6 @@ def in_world(found: list[Target]) -> list[Target]:
     assert first["codec"]["rate"] == 10
     own = [e for e in entries if "quality 10" in read_json(e / "entry.json")["implementation"]]
     other = [e for e in entries if e not in own]
-    kept = next(Path(f"{_POINTS}/rate0-seed0").glob("finished-*.pt"))
     shutil.copy(f"{_POINTS}/rate0-seed0/weights.pt", "codecs/loose.pt")
     names = {"CACHE": str(own[0]), "OTHER": str(other[0])}
 
@@ -694,8 +684,6 @@ def in_world(found: list[Target]) -> list[Target]:
 
     ready = []
     for target in found:
-        if target.path.endswith("/kept"):
-            target = replace(target, path=str(kept))
         prepare = getattr(target.read, "prepare", None)
         if prepare is not None:
             prepare()

@@ -116,7 +116,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
         f"{ROOT}/data/detection/train.zip",
         "bytes flipped",
         ("train", f"{ROOT}/plan/train/{_CURVE}/rate0-seed0.json"),
-        ("finished-*.pt",),
+        ("checkpoint.pt",),
     ),
     "encode": (
         f"{_POINT}/weights.pt",

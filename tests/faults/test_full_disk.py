@@ -46,7 +46,7 @@ PHASES = {
     "train": _in_plan("train", f"train/{CHAIN}/rate1-seed0",
         f"results/smoke/runs/{CHAIN}/rate1-seed0/weights.pt",
         *(f"results/smoke/runs/{CHAIN}/rate1-seed0/{name}"
-          for name in ("finished-*.pt", "run.json", "metrics.jsonl"))),
+          for name in ("checkpoint.pt", "run.json", "metrics.jsonl"))),
     "encode": _in_plan("encode", f"code/photographs-test/{CHAIN}",
         f"results/smoke/encoded/photographs-test/{CHAIN}/encoded.json",
         f"results/smoke/encoded/photographs-test/{CHAIN}/*/encode*",

@@ -1,22 +1,26 @@
-"""What only a GPU can show; every test here skips where there is none."""
+"""What only a GPU can show; every test here skips without one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from training_jobs import J_FT, changed
 
 from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.data.dataset import Split
+from icmbench.data.specs import DatasetSpec
 from icmbench.data.synthetic.scenes import make_scene
+from icmbench.jobs import TrainJob
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, implementation
-from icmbench.train import run
 from icmbench.train.batches import batches
-from icmbench.train.distributed import Team
+from icmbench.train.checkpoint import save_checkpoint
+from icmbench.train.setup import prepare
+from icmbench.train.step import optimise
 
 load_modules([])
 pytestmark = [
@@ -24,32 +28,37 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
+MakeJob = Callable[..., TrainJob]
 
-def test_a_resumed_training_goes_on(train_job: Any, tmp_path: Path) -> None:
-    job = train_job("hyperprior/faster-rcnn/j-ft", steps=4)
-    job["output"] = str(tmp_path / "run")
-    job["runtime"].update(gpu=1, precision="bf16")
-    state = run._prepare(job, "f", Team())
-    batch = next(batches(state.split, 0, state.schedule, range(1), state.targets))
-    own = {"stop": 0.0, "cpu_seconds": 0.0}
-    run._step(state, 0, batch.to(state.fabric.device), own)
-    run._save(state, 1, run._Clock(state), lambda: None)
-    state.log.close()
 
-    resumed = run._prepare(job, "f", Team())
+def test_resumed_run_has_its_optimisers_on_the_gpu(train_job: MakeJob, tmp_path: Path) -> None:
+    job = changed(train_job(J_FT, steps=4), output=str(tmp_path / "run"), gpu=1, precision="bf16")
+    training = prepare(job, "f")
+    step, batch = next(training.batches())
+    optimise(training, step, batch)
+    save_checkpoint(
+        training.folder / "checkpoint.pt",
+        fingerprint="f",
+        step=1,
+        model=training.system.state_dict(),
+        optimisers=training.optimisers,
+        totals=training.clock.totals(),
+    )
+    training.log.close()
+
+    resumed = prepare(job, "f")
     assert resumed.first_step == 1
     for optimiser in resumed.optimisers.values():
         for parameter, kept in optimiser.state.items():
             held = [v for v in kept.values() if isinstance(v, torch.Tensor)]
             assert held and all(value.device == parameter.device for value in held)
-    run._step(resumed, 1, batch.to(resumed.fabric.device), own)
+    optimise(resumed, 1, batch)
     resumed.log.close()
 
 
-def test_batches_are_pinned(scenes: dict[str, Any]) -> None:
-    schedule = {"batch_size": 2, "crop": None, "flip": True, "crop_area": None}
+def test_batches_are_pinned(train_job: MakeJob, scenes: DatasetSpec) -> None:
     split = Split(scenes, "train")
-    batch = next(batches(split, 0, schedule, range(1), "boxes", pinned=True))
+    batch = next(batches(split, 0, train_job(J_FT).schedule, range(1), "boxes", pinned=True))
     assert all(image.is_pinned() for image in batch.images)
     assert all(v.is_pinned() for target in batch.targets for v in target.values() if v.numel())
 

@@ -24,7 +24,7 @@ from icmbench.utils.job_stats import job_stats
 from icmbench.utils.logs import setup_logging
 
 if TYPE_CHECKING:
-    from icmbench.jobs import Job, TrainJob
+    from icmbench.jobs import Job
 
 logger = logging.getLogger(__name__)
 
@@ -108,30 +108,9 @@ def _train(arguments: argparse.Namespace) -> Result:
     from icmbench.jobs import TrainJob
 
     job = _job(arguments, TrainJob)
-    from icmbench.train import launch
-    from icmbench.utils.gpus import take_gpus
+    from icmbench.train.launch import run
 
-    if launch.is_member():
-        launch.take_part(lambda: _train_here(job, launch.leads()))
-    take_gpus(job.runtime.gpu * job.schedule.devices)
-    if launch.wants_processes(job):
-        return launch.launch(arguments.job, job)
-    return _train_here(job)
-
-
-def _train_here(job: TrainJob, speaks: bool = True) -> int:
-    from icmbench.train.launch import INTERRUPTED
-    from icmbench.train.run import Interrupted, train
-
-    try:
-        weights = train(job)
-    except Interrupted as stop:
-        if speaks:
-            print(f"icmbench: {stop}", file=sys.stderr)
-        return INTERRUPTED
-    if speaks:
-        print(weights)
-    return 0
+    return run(job)
 
 
 def _encode(arguments: argparse.Namespace) -> Result:

@@ -1,4 +1,4 @@
-"""The one trainer: what is trained, towards what, and how it survives being killed."""
+"""The trainer of all studies. Reading order: loop, setup, step; then what they call."""
 
-# Raised when a change makes trainings of the same settings end differently: part of fingerprints.
+# Part of fingerprints. Increment it when a code change changes the result for equal settings.
 TRAINING_VERSION = 5

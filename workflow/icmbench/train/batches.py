@@ -1,4 +1,4 @@
-"""Batches whose content follows from (seed, step) alone: resuming needs no sampler state."""
+"""Batches that depend on (seed, step) alone, so that resuming needs no sampler state."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory; a loader that pins calls this."""
+        """Return the batch in page-locked memory; called by loaders with ``pin_memory``."""
         return Batch(
             [image.pin_memory() for image in self.images],
             [{k: v.pin_memory() for k, v in t.items()} for t in self.targets],
@@ -64,7 +64,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn: the part of a schedule that the loader needs."""
+    """How images are drawn: the settings of a schedule that the loader needs."""
 
     batch_size: int
     flip: bool
@@ -81,19 +81,19 @@ class _Steps(Dataset[Batch]):
         seed: int,
         schedule: Sampling,
         targets: Targets,
-        share: range | None = None,
+        places: range | None = None,
     ):
         self.split, self.seed, self.schedule = split, seed, schedule
         self.targets = targets
-        self.share = range(schedule.batch_size) if share is None else share
+        self.places = range(schedule.batch_size) if places is None else places
 
     def __getitem__(self, step: int) -> Batch:
         schedule = self.schedule
         rng = np.random.default_rng([self.seed, 2, step])
         images, targets = [], []
         indices = indices_of_step(self.seed, step, schedule.batch_size, len(self.split))
-        for place, index in enumerate(indices[: self.share.stop]):
-            if place not in self.share:  # another process's: only its random numbers are drawn
+        for place, index in enumerate(indices[: self.places.stop]):
+            if place not in self.places:  # of another rank: only its random numbers are drawn
                 self._draw(index, None, rng)
                 continue
             image, target = self._one(index, rng)
@@ -107,7 +107,7 @@ class _Steps(Dataset[Batch]):
         return torch.from_numpy(image.copy()).permute(2, 0, 1).float().div_(255), target
 
     def _image(self, index: int, rng: np.random.Generator) -> tuple[RgbImage, bool]:
-        """Return the image, cropped where its target allows that, and whether it is mirrored."""
+        """Return the image, cropped if its target allows that, and whether it is mirrored."""
         image = self.split.image(index)
         mirrored, part = self._draw(index, image, rng)
         if part is not None:
@@ -122,7 +122,7 @@ class _Steps(Dataset[Batch]):
     def _draw(
         self, index: int, image: RgbImage | None, rng: np.random.Generator
     ) -> tuple[bool, Part | None]:
-        """Return whether an image is mirrored and which part of it is taken, None for all."""
+        """Return whether an image is mirrored and which part of it is used, None for all."""
         schedule = self.schedule
         mirrored = bool(schedule.flip and rng.random() < 0.5 and self.targets != "index")
         crop, area = schedule.crop, schedule.crop_area
@@ -135,7 +135,7 @@ class _Steps(Dataset[Batch]):
 
 
 def random_crop(size: Sequence[int], side: int, rng: np.random.Generator) -> Part:
-    """Return a square of ``side`` pixels at a random place, or less where there is less."""
+    """Return a square of ``side`` pixels at a random place, cut to the size of the image."""
     height, width = size
     top = int(rng.integers(max(height - side, 0) + 1))
     left = int(rng.integers(max(width - side, 0) + 1))
@@ -145,11 +145,11 @@ def random_crop(size: Sequence[int], side: int, rng: np.random.Generator) -> Par
 def random_resized_crop(
     size: Sequence[int], area: Sequence[float], rng: np.random.Generator
 ) -> Part:
-    """Return a random part of an image of a size, to be resized to a square.
+    """Return a random part of an image, to be resized to a square.
 
-    The part has a share of the area between the bounds ``area`` and an aspect ratio of 3/4 to 4/3,
-    as in torchvision's RandomResizedCrop; after ten draws that do not fit, it is the largest square
-    in the middle.
+    Its share of the image's area lies between the bounds ``area``, its aspect ratio between 3/4 and
+    4/3, as in torchvision's RandomResizedCrop; after ten draws that do not fit, it is the largest
+    square in the middle.
     """
     height, width = size
     for _ in range(10):
@@ -172,7 +172,7 @@ def batches(
     steps: range,
     targets: Targets,
     workers: int = 0,
-    share: range | None = None,
+    places: range | None = None,
     pinned: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of ``steps`` in order.
@@ -181,15 +181,15 @@ def batches(
         split: the train split.
         seed: of the operating point.
         schedule: batch size, crop and flip of the study's schedule.
-        steps: which steps; a resumed training begins in the middle.
-        targets: what to yield beside the images; random crops only with none or label.
+        steps: which steps; a resumed run begins in the middle.
+        targets: what to yield with the images; only none and label allow random crops.
         workers: loader processes; 0 loads in this one.
-        share: places of the images of each batch to yield; None yields all. Which images, crops
-            and mirrorings are at these places does not depend on it.
-        pinned: put them into page-locked memory, from which a GPU copies while it computes.
+        places: places in the batch of the images to yield; None yields all. Which images, crops
+            and flips are at these places does not depend on it.
+        pinned: put tensors into page-locked memory, from which a GPU copies while it computes.
     """
     sampling = Sampling(schedule.batch_size, schedule.flip, schedule.crop, schedule.crop_area)
-    source = _Steps(split, seed, sampling, targets, share)
+    source = _Steps(split, seed, sampling, targets, places)
     if workers:
         _allow_open_files()
     loader = DataLoader(
@@ -204,10 +204,10 @@ def batches(
 
 
 def _allow_open_files() -> None:
-    """Raise this process's limit on open files to the most it may have.
+    """Raise this process's limit on open files to its maximum.
 
-    Workers hand every tensor over as open files. With the usual limit of 1,024, a batch of 256
-    images is lost, and the training waits for it for ever.
+    Loader workers hand over every tensor as an open file. With the usual limit of 1,024, a batch of
+    256 images is lost, and the training run waits for it without end.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

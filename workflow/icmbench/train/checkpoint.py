@@ -1,6 +1,9 @@
-"""The side-car checkpoint: everything that a killed training needs to go on, bit for bit.
+"""The two files of a training run that hold weights: ``checkpoint.pt`` and ``weights.pt``.
 
-It lies beside the declared output, undeclared, because Snakemake deletes a failed job's outputs.
+While a run trains, ``checkpoint.pt`` holds everything that it needs to resume, bit for bit. When it
+has finished, ``checkpoint.pt`` is a second name (hard link) of ``weights.pt``: Snakemake deletes
+``weights.pt``, its output, each time before it starts the job, but does not know of the other file.
+So a finished run with unchanged settings is not repeated.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from typing import Any
 
 import torch
 
-from icmbench.errors import UserError
+from icmbench.errors import DamagedFile, UserError
 from icmbench.networks.weights import check_weights_file, load_tensors
-from icmbench.utils.files import atomic_path
+from icmbench.utils.files import atomic_path, link, read_object
 
 FORMAT = 1
-_AGAIN = "delete it and run the training again"
+_REPEAT = "delete it and run the training again"
 
 
 def save_checkpoint(
@@ -26,22 +29,22 @@ def save_checkpoint(
     fingerprint: str,
     step: int,
     model: Mapping[str, Any],
-    optimisers: dict[str, torch.optim.Optimizer],
+    optimisers: Mapping[str, torch.optim.Optimizer],
     totals: dict[str, float],
 ) -> None:
     """Write a checkpoint atomically.
 
     Args:
-        path: where.
+        path: the file.
         fingerprint: of settings, data and code; another one is refused on loading.
         step: steps done.
         model: state of codec and task.
         optimisers: by group.
-        totals: seconds and other sums that go on after a resume.
+        totals: seconds, which a resumed run adds to.
 
     Random numbers need no state: every step seeds them by (seed, step).
     """
-    # Given a path, torch says of a full disk no more than that writing failed.
+    # Given a path, torch does not report that a disk is full, only that writing failed.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         torch.save(
             {
@@ -59,26 +62,30 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Return a checkpoint, or None where there is none.
+    """Return a checkpoint, or None if there is none or it is of a finished run.
 
     Raises:
-        UserError: where it is damaged, or belongs to other settings, data or code.
+        UserError: if it is damaged, or belongs to an unfinished run with other settings, data or
+            code.
     """
     if not path.exists():
         return None
     state = load_tensors(path, "delete it to train from the start")
+    if "meta" in state:  # weights of a finished run, see keep_finished
+        return None
     if state.get("format") != FORMAT or state.get("fingerprint") != fingerprint:
         raise UserError(
             f"{path}: this checkpoint belongs to other settings, data or code; "
-            "delete it to train anew, or restore what it was made with"
+            "delete it to train from the start, or restore what it was made with"
         )
     return state
 
 
 def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str, Any]) -> None:
-    """Write the weights that a training leaves; parts that were not trained are None.
+    """Write the weights of a finished run; parts that were not trained are None.
 
-    Equal weights are equal files: their digest decides whether what starts from them is repeated.
+    Equal weights are equal files: their checksum decides whether runs that start from them are
+    repeated.
     """
     # Given a path, torch would write its name, here a random one, into the file.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -93,8 +100,31 @@ def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str
         )
 
 
+def keep_finished(folder: Path) -> None:
+    """Give ``weights.pt`` of a finished run its second name."""
+    link(folder / "weights.pt", folder / "checkpoint.pt")
+
+
+def is_finished(folder: Path, fingerprint: str) -> bool:
+    """Return whether a run with this fingerprint has finished and its weights are undamaged."""
+    try:
+        run = read_object(folder / "run.json")
+        check_weights_file(folder / "checkpoint.pt")
+    except (FileNotFoundError, DamagedFile):
+        return False
+    return run.get("status") == "finished" and run.get("fingerprint") == fingerprint
+
+
+def restore_finished(folder: Path, fingerprint: str) -> bool:
+    """Return whether the run is finished; if so, ``weights.pt`` is there again."""
+    finished = is_finished(folder, fingerprint)
+    if finished:
+        link(folder / "checkpoint.pt", folder / "weights.pt")
+    return finished
+
+
 def steered_weights(path: Path | str) -> dict[str, float]:
-    """Return the weights of steered loss terms with which the training of a weights file ended."""
+    """Return the weights of steered loss terms with which the run of a weights file ended."""
     check_weights_file(Path(path))
-    meta = load_tensors(Path(path), _AGAIN).get("meta") or {}
+    meta = load_tensors(Path(path), _REPEAT).get("meta") or {}
     return dict(meta.get("steering", {}))

@@ -1,223 +1,137 @@
-"""Start the processes that train one job together, on this host.
+"""Start a training run: in this process, or by torchrun in one process per device.
 
-They find each other as under torchrun, whose environment variables these are, and torchrun may be
-used in its place. This launcher differs in how it ends: a SIGTERM waits for the checkpoint however
-long that takes, a failure is one line, and processes whose launcher was killed stop by themselves.
+The processes of a run on one host are started by torchrun's own launcher, in this process. On
+several hosts, start the verb ``train`` with the command torchrun.
 """
 
 from __future__ import annotations
 
-import ctypes
+import atexit
+import logging
 import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
+from uuid import uuid4
 
 from icmbench.errors import UserError
 from icmbench.jobs import TrainJob
-from icmbench.utils.files import read_json, write_json
+from icmbench.plugins import load_modules
+from icmbench.train import distributed
+from icmbench.train.loop import train
+from icmbench.train.signals import Interrupted
+from icmbench.utils.files import read_object, write_json
+from icmbench.utils.gpus import take_gpus
+from icmbench.utils.logs import setup_logging
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 143  # what a shell reports of a process that SIGTERM ended
-_LAUNCHER = "ICMBENCH_LAUNCHER"  # its process id
-_FAULTS = "ICMBENCH_FAULTS"  # folder in which a process leaves why it failed
-_POLL_S = 0.05
-_GRACE_S = 20.0  # for the others to end after one has failed
-_PR_SET_PDEATHSIG = 1
+_SHUTDOWN_S = 3600  # for the checkpoint after SIGTERM; then SIGKILL
+_SETTLE_S = 1.0
 
 
-def wants_processes(job: TrainJob) -> bool:
-    """Return whether a training needs several processes that nobody has started."""
-    return job.schedule.devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
-
-
-def is_member() -> bool:
-    """Return whether this is one of several processes of a job, ours or torchrun's."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-
-
-def leads() -> bool:
-    """Return whether this process speaks for its job."""
-    return os.environ.get("RANK") == "0"
-
-
-def take_part(work: Callable[[], int]) -> NoReturn:
-    """Do one process's work and end the process with the exit status that it returns.
-
-    It ends without destructors: that of DDP was seen waiting for ever for a thread of gloo, which
-    itself waited for Python's lock (PyTorch 2.13), and after a failure they wait for the others.
-    """
-    if _LAUNCHER in os.environ:
-        _end_with_parent()
-    code = 1
-    try:
-        code = work()
-    except Exception as error:
-        _leave_word(error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _leave_word(error: Exception) -> None:
-    """Tell the launcher, which says what failed first; under torchrun say it here."""
-    said = str(error) if isinstance(error, UserError) else None
-    trace = traceback.format_exc()
-    if _FAULTS not in os.environ:
-        print(trace if said is None else f"icmbench: error: {said}", file=sys.stderr)
-        return
-    fault = {
-        "time_ns": time.time_ns(),
-        "said": said,
-        "error": f"{type(error).__name__}: {error}",
-        "trace": trace,
-    }
-    write_json(Path(os.environ[_FAULTS]) / f"{os.environ['RANK']}.json", fault)
-
-
-def _end_with_parent() -> None:
-    """Ask Linux for a SIGTERM when the launcher is gone: checkpoint, then stop."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(os.environ[_LAUNCHER]):  # it was gone before
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def launch(path: Path, job: TrainJob) -> int:
-    """Run the verb ``train`` in as many processes as the schedule asks for.
-
-    Args:
-        path: the job's settings file.
-        job: what is in it.
-
-    Returns:
-        The exit status: 0, or 143 after SIGTERM or SIGINT with the checkpoint saved.
+def run(job: TrainJob) -> int:
+    """Train an operating point and return the exit status: 0, or 143 after SIGTERM or SIGINT.
 
     Raises:
-        UserError: of the process that failed first.
+        UserError: for errors that the user can fix; with several processes for every failure.
     """
-    size = job.schedule.devices
+    if distributed.is_started():
+        _rank(job)
+        return 0
+    take_gpus(job.runtime.gpu * job.schedule.devices)
+    return _train(job) if job.schedule.devices == 1 else _launch(job)
+
+
+def _train(job: TrainJob) -> int:
+    try:
+        weights = train(job)
+    except Interrupted as stop:
+        if distributed.is_rank_zero():
+            logger.warning("%s", stop)
+        return INTERRUPTED
+    if distributed.is_rank_zero():
+        print(weights)
+    return 0
+
+
+def _launch(job: TrainJob) -> int:
+    """Train in as many processes as the schedule asks for."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for library in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(library).addHandler(logging.NullHandler())  # failures are one line here
     with tempfile.TemporaryDirectory(prefix="icmbench-") as folder:
-        group = _Group([sys.executable, "-m", "icmbench", "train", str(path)], size, Path(folder))
-        codes = group.run()
-        if not any(codes):
-            return 0
-        if group.signalled is not None:
-            if set(codes) != {INTERRUPTED}:
-                name = signal.Signals(group.signalled).name
-                print(
-                    f"icmbench: {job.key}: {name} before all processes were training; an "
-                    "earlier checkpoint is kept",
-                    file=sys.stderr,
-                )
-            return INTERRUPTED
-        if set(codes) <= {0, INTERRUPTED}:
-            return INTERRUPTED
-        said = group.first_fault(job.key)
-    _note_failure(Path(job.output) / "run.json", said)
-    raise UserError(said)
-
-
-class _Group:
-    """Processes that live and end together."""
-
-    def __init__(self, command: list[str], size: int, faults: Path) -> None:
-        self.command, self.size, self.faults = command, size, faults
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.signalled: int | None = None
-        self.at_failure: list[int | None] = []
-
-    def run(self) -> list[int]:
-        """Start them, wait for all, and return their exit statuses."""
-        handled = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, self._forward) for number in handled}
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=job.schedule.devices,
+            run_id=uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            shutdown_timeout=_SHUTDOWN_S,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
         try:
-            self._start()
-            self._wait()
-        finally:
-            for process in self.processes:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        return [process.returncode for process in self.processes]
-
-    def first_fault(self, key: str) -> str:
-        """Return in one line why the first that failed did; print its trace where it left one."""
-        for rank, code in enumerate(self.at_failure):
-            if code is not None and code < 0:
-                name = signal.Signals(-code).name
-                hint = "; memory may have run out" if -code == signal.SIGKILL else ""
-                return f"{key}: process {rank} of {self.size} was ended by {name}{hint}"
-        left = [path for path in self.faults.glob("*.json") if path.stem.isdigit()]
-        faults = [(int(path.stem), read_json(path)) for path in left]
-        if not faults:
-            listing = ", ".join(str(code) for code in self.at_failure)
-            return f"{key}: a process failed before it trained; exit statuses: {listing}"
-        rank, fault = min(faults, key=lambda found: found[1]["time_ns"])
-        if fault["said"] is not None:
-            return str(fault["said"])
-        print(fault["trace"], file=sys.stderr)
-        return f"{key}: process {rank} of {self.size}: {fault['error'].splitlines()[0]}"
-
-    def _start(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        shared = {
-            "WORLD_SIZE": str(self.size),
-            "LOCAL_WORLD_SIZE": str(self.size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "TORCHELASTIC_RUN_ID": "icmbench",
-            _LAUNCHER: str(os.getpid()),
-            _FAULTS: str(self.faults),
-        }
-        # DDP warns of find_unused_parameters where all are used, which depends on the study.
-        quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-        for rank in map(str, range(self.size)):
-            own = {"RANK": rank, "LOCAL_RANK": rank}
-            self.processes.append(
-                subprocess.Popen(self.command, env={**quiet, **os.environ, **shared, **own})
-            )
-        if self.signalled is not None:  # it came while they were started
-            self._send(self.signalled)
-
-    def _wait(self) -> None:
-        deadline: float | None = None
-        while any(process.poll() is None for process in self.processes):
-            codes = [process.poll() for process in self.processes]
-            if deadline is None and any(c not in (None, 0, INTERRUPTED) for c in codes):
-                self.at_failure = codes
-                self._send(signal.SIGTERM)
-                deadline = time.monotonic() + _GRACE_S
-            if deadline is not None and time.monotonic() > deadline:
-                self._send(signal.SIGKILL)
-            time.sleep(_POLL_S)
-        if deadline is None:
-            self.at_failure = [process.poll() for process in self.processes]
-
-    def _forward(self, number: int, frame: FrameType | None) -> None:
-        self.signalled = number
-        self._send(number)
-
-    def _send(self, number: int) -> None:
-        for process in self.processes:
-            process.send_signal(number)  # which leaves one that has ended alone
+            elastic_launch(config, _rank)(job)
+        except SignalException:
+            return INTERRUPTED
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            if failure.exitcode == INTERRUPTED:
+                return INTERRUPTED
+            reason = f"rank {rank} of {job.schedule.devices}: {failure.message}"
+    _record_failure(Path(job.output) / "run.json", reason)
+    raise UserError(f"{job.key}: {reason}")
 
 
-def _note_failure(run: Path, said: str) -> None:
-    """Write the failure into run.json, whose writer may have been killed or knows only that the
-    others are gone."""
-    if run.is_file():
-        content = read_json(run)
-        if content["status"] in ("running", "failed"):
-            write_json(run, {**content, "status": "failed", "finished": time.time(), "error": said})
+def _rank(job: TrainJob) -> None:
+    """Train as one rank. A rank that does not finish ends here, without cleaning up.
+
+    The destructors of DDP and gloo wait for the other ranks, or for Python's lock, which the thread
+    that they wait for needs (seen with PyTorch 2.13).
+    """
+    atexit.register(os._exit, 0)
+    setup_logging()
+    try:
+        load_modules(job.modules)
+        if (status := _train(job)) != 0:
+            _end(status)
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        # If this rank has only lost the connection to one that failed, it is terminated meanwhile.
+        time.sleep(_SETTLE_S)
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _fail(message: str) -> NoReturn:
+    """End with an error that torchrun reports, or this process where torchrun did not start it."""
+    if error_file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        write_json(error_file, {"message": message, "timestamp": int(time.time())})
+    else:
+        logger.error("%s", message)
+    _end(1)
+
+
+def _end(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _record_failure(path: Path, reason: str) -> None:
+    """Write to run.json what failed first: rank 0 may only know that it lost a connection."""
+    if path.is_file():
+        run = read_object(path)
+        if run.get("status") in ("running", "failed"):
+            write_json(path, {**run, "status": "failed", "finished": time.time(), "error": reason})

@@ -1,4 +1,4 @@
-"""Steer a loss term to a target by its weight: how a rate is hit without tuning by hand (ours)."""
+"""Rate control (ours): the weight of a loss term follows the term until it reaches a target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANGE = 100.0  # the weight stays within this factor of its start
 
 
 class Steering(nn.Module):
-    """The weight of one loss term; it is state of the training and survives a resume.
+    """The weight of one loss term; it is part of the checkpoint.
 
     Args:
         target: value of the term to reach.
@@ -39,12 +39,12 @@ class Steering(nn.Module):
     def update(self, value: Tensor) -> None:
         """Raise the weight where the term's value is above the target, lower it below."""
         excess = (value.detach() / self.target - 1).clamp(-1, 1)
-        # A term that its weight cannot move must not wind the weight up or down for ever.
+        # Bounded for terms that do not follow their weight.
         self.log_weight.add_(self.gain * excess).clamp_(*self.bounds)
 
 
 def first_loss_weights(job: TrainJob) -> dict[str, float | RateTarget]:
-    """Return a training job's loss weights; steered ones that continue start where they ended."""
+    """Return the loss weights of a job; those with ``continues`` start where the codec's ended."""
     weights = dict(job.loss)
     targets = {name: w for name, w in weights.items() if isinstance(w, RateTarget) and w.continues}
     ended = steered_weights(job.codec.weights.path) if targets and job.codec.weights.path else {}

@@ -1,4 +1,4 @@
-"""Optimisers and learning rates; the rate is a function of the step, so resuming needs no state."""
+"""Optimisers and learning rates. A rate is a function of the step: resuming needs no state."""
 
 from __future__ import annotations
 

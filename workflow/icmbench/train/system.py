@@ -19,12 +19,12 @@ from icmbench.train.rate_control import Steering
 class System(nn.Module):
     """A codec followed by a task network; either may be absent.
 
-    A task with ``trains_codec`` trains the codec's own network: it is given the codec itself.
+    A task with ``trains_codec`` trains the codec's own network: it receives the codec itself.
 
     Args:
         codec: a learned codec, or None where the images come decoded or uncoded.
         task: a task network with ``losses(images, targets)``, or None for reconstruction.
-        codec_trains: False runs the codec as in use: rounding, no gradient.
+        codec_trains: False runs the codec as for coding: rounding, no gradient.
         loss: weights of the loss terms; those with a target are steered to it.
     """
 
@@ -44,10 +44,10 @@ class System(nn.Module):
             for name, w in loss.items()
             if isinstance(w, RateTarget)
         }
-        # Registered for their state: a resumed training goes on with the weights it had.
+        # Registered for their state: a resumed run continues with the weights it had.
         self.steering_state = nn.ModuleDict(self.steering)
         if codec is not None:
-            # Codecs of many terms compute what is wanted; a task that reads images needs them.
+            # Codecs with many terms compute only these; a task that reads images needs images.
             images = task is not None and getattr(task, "input_kind", "images") == "images"
             codec.wanted = frozenset(loss) | ({"mse"} if images else set())
 
@@ -60,10 +60,10 @@ class System(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss term of a batch as a scalar.
 
-        ``bpp``: estimated bits per pixel. ``bpp_coded``: those of rounded latents, where the codec
-        tells them apart; it has no gradient. ``mse``: 255^2 times the mean squared error, so
-        that lambda means what it means in CompressAI. ``task``: the sum of the task's own
-        terms, which are there by name too.
+        ``bpp``: estimated bits per pixel. ``bpp_coded``: those of rounded latents, from codecs that
+        distinguish them; it has no gradient. ``mse``: 255^2 times the mean squared error, so that
+        lambda has the same unit as in CompressAI. ``task``: the sum of the task's own terms, which
+        are returned by name as well.
         """
         if self.task is not None and self.task_takes_codec:
             losses: dict[str, Tensor] = self.task.with_codec(
@@ -90,8 +90,7 @@ class System(nn.Module):
         with torch.set_grad_enabled(self.codec_trains and torch.is_grad_enabled()):
             stacked = stack_padded(images, self.codec.multiple)
             out = self.codec(stacked.contiguous(memory_format=torch.channels_last))
-            # Rate and distortion over the images' own pixels: padding, repeated edges, costs few
-            # bits.
+            # Rate and distortion per pixel of the images. Padding repeats edges: few bits.
             pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
             terms = {"bpp": out.bits / pixels, **out.terms}
             if out.coded_bits is not None:
@@ -115,7 +114,7 @@ class System(nn.Module):
 def part_parameters(codec: Any | None, task: Any | None, parts: list[str]) -> dict[str, list[Any]]:
     """Return the parameters to train by optimiser group: codec, task, auxiliary, adversary.
 
-    The quantiles of a factorised prior have a loss and an optimiser of their own, as has a
+    The quantiles of a factorised prior have their own loss and optimiser, and so does a
     discriminator (``adversary``).
     """
     groups: dict[str, list[nn.Parameter]] = {}
@@ -148,16 +147,16 @@ def trained_modules(
 def set_modes(system: System, parts: list[str]) -> None:
     """Freeze what is not trained.
 
-    Frozen parameters take no gradient, and frozen batch norm stays in evaluation mode: a detector
-    that teaches a codec must not move its statistics. A task stays in training mode otherwise,
-    because that is when detectors return losses; a codec that trains in part quantises with noise.
+    Frozen parameters have no gradient, and frozen batch norm is in evaluation mode: a frozen
+    detector that trains a codec must keep its statistics. Otherwise a task is in training mode,
+    because only then detectors return losses; a codec trained in part quantises with noise.
     """
-    modules = trained_modules(system.codec, system.task, parts)
-    trained = [m for owned in modules.values() for top in owned for m in top.modules()]
-    kept = {id(p) for owned in modules.values() for top in owned for p in top.parameters()}
+    owned = trained_modules(system.codec, system.task, parts)
+    trained = nn.ModuleList([module for modules in owned.values() for module in modules])
+    kept = {id(parameter) for parameter in trained.parameters()}
     system.train()
     if system.codec is not None and not system.codec_trains:
         system.codec.eval()
-    freeze_statistics(system, trained)
+    freeze_statistics(system, trained=set(trained.modules()))
     for parameter in system.parameters():
         parameter.requires_grad_(id(parameter) in kept)

@@ -1,4 +1,4 @@
-"""What a task's losses need beside an image, by kind."""
+"""What a task's losses need with an image, by kind of target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icmbench.data.masks import decode_masks
 
 Targets = Literal["none", "index", "label", "boxes", "masks", "faces"]
 
-# Kinds that stay true when the image is cropped at random.
+# Kinds that a random crop of the image does not change.
 CROPPED = ("none", "label")
 
 Target = dict[str, Tensor]
@@ -26,7 +26,7 @@ def _none(split: Split, index: int, size: Size, mirrored: bool) -> Target:
 
 
 def _index(split: Split, index: int, size: Size, mirrored: bool) -> Target:
-    """Which image it is, for tasks that keep something about each."""
+    """The image's number, for tasks that keep something about each image."""
     return {"index": torch.tensor(index)}
 
 
@@ -45,7 +45,7 @@ def _boxes(split: Split, index: int, size: Size, mirrored: bool) -> Target:
 
 
 def _masks(split: Split, index: int, size: Size, mirrored: bool) -> Target:
-    """Boxes, and a mask [H, W] of each."""
+    """Boxes, and a mask [H, W] of each box."""
     height, width = size
     native_width, native_height = split.native_size(index)
     masks = decode_masks(split.segmentations(index), (native_height, native_width), (height, width))
@@ -54,7 +54,7 @@ def _masks(split: Split, index: int, size: Size, mirrored: bool) -> Target:
 
 
 def _faces(split: Split, index: int, size: Size, mirrored: bool) -> Target:
-    """Attributes [A] of 0 and 1, and the class of every pixel [H, W] where the set has them."""
+    """Attributes [A] of 0 and 1; the class of every pixel [H, W] if the data set has it."""
     target = {"attributes": torch.from_numpy(split.attributes(index).astype(np.float32))}
     if split.faces.parsing_names:
         parsing = split.parsing(index)

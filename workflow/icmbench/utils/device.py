@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 
 class Runtime(Protocol):
-    """What a job says of its hardware: an evaluation job, or a training run's ``runtime``."""
+    """The hardware settings of a job: an evaluation job, or a training run's ``runtime``."""
 
     @property
     def threads(self) -> int:
@@ -27,7 +29,7 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and in which arithmetic a job computes."""
+    """Device and arithmetic of a job."""
 
     device: torch.device
     precision: str
@@ -40,34 +42,35 @@ class Compute:
 
     @property
     def name(self) -> str:
-        """Return the device as people name it."""
+        """Return the device's model name, or the CPU's threads."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"cpu, {torch.get_num_threads()} threads"
 
 
 def uses_cuda(runtime: Runtime) -> bool:
-    """Return whether a job computes on a GPU: it asks for one and there is one."""
+    """Return whether a job computes on a GPU: it asks for one and one is available."""
     return runtime.gpu > 0 and torch.cuda.is_available()
 
 
-def choose_compute(runtime: Runtime, says: bool = True) -> Compute:
-    """Return device and precision for a job's runtime settings: threads, gpu, precision.
+def choose_compute(runtime: Runtime, warn: bool = True) -> Compute:
+    """Return device and precision for a job's hardware settings.
 
-    A job that asks for a GPU where there is none runs on the CPU and ``says`` so.
+    A job that asks for a GPU runs on the CPU if there is none, with a warning if ``warn``.
     """
     torch.set_num_threads(runtime.threads)
     cuda = uses_cuda(runtime)
-    if runtime.gpu > 0 and not cuda and says:
-        print("icmbench: no GPU here; running on the CPU, which is slow", file=sys.stderr)
-    device = torch.device("cuda" if cuda else "cpu")
-    # What is float32 here is so on purpose (entropy models): with TF32 factors have 10 bits.
+    if runtime.gpu > 0 and not cuda and warn:
+        logger.warning("no GPU found; running on the CPU, which is slow")
+    # What is float32 here is so on purpose (entropy models); factors in TF32 have 10 bits.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    return Compute(device, resolve_precision(runtime.precision, cuda))
+    return Compute(
+        torch.device("cuda" if cuda else "cpu"), resolve_precision(runtime.precision, cuda)
+    )
 
 
 def resolve_precision(wanted: str, cuda: bool) -> str:
-    """Return fp32 or bf16; ``auto`` takes bf16 where the hardware computes in it."""
+    """Return fp32 or bf16; ``auto`` is bf16 on hardware that computes in it."""
     if wanted != "auto":
         return wanted
     if cuda:

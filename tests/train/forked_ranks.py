@@ -1,11 +1,11 @@
-"""Run training jobs, each in as many processes as it asks for: one import serves them all.
+"""Run training jobs, each in as many ranks as it asks for: one import serves them all.
 
-python in_two.py [--quiet] JOB...
+python forked_ranks.py [--quiet] JOB...
 
-The processes are forked from this one and find each other as torchrun's do. --quiet takes away what
-differs between processes by design: noise of quantisation, random views, and batch norm's
-statistics of a process's own share. In a job whose file is called nan.json the last process's loss
-becomes NaN at the second step. Prints the exit statuses by job.
+The ranks are forked from this process and find each other as torchrun's do. --quiet removes what
+differs between ranks by design: noise of quantisation, random views, and batch norm's statistics of
+a rank's own part of the batch. In a job whose file is called nan.json the last rank's loss becomes
+NaN at the second step. Prints the exit statuses by job.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# What a training imports, so that no fork has to.
-import lightning_fabric.strategies.ddp  # noqa: F401
+# What a training run imports, so that no fork has to.
 import torchvision.models.detection  # noqa: F401
 from compressai.entropy_models import EntropyModel
 from torch import Tensor, nn
@@ -27,12 +26,13 @@ from torchvision.transforms import v2
 
 import icmbench.codecs.dicm.codec
 import icmbench.codecs.learned.hyperprior
-import icmbench.tasks.detectors
-import icmbench.train.run  # noqa: F401
-from icmbench.cli import main
+import icmbench.tasks.detectors  # noqa: F401
+from icmbench.jobs import TrainJob, read_job
+from icmbench.plugins import load_modules
 from icmbench.tasks.contrastive.views import Views
+from icmbench.train import launch
 from icmbench.train.system import System
-from icmbench.utils.files import read_json
+from icmbench.utils.logs import setup_logging
 
 
 def make_quiet() -> None:
@@ -64,8 +64,10 @@ def break_loss() -> None:
     System.forward = forward  # type: ignore[method-assign]
 
 
-def run(job: str) -> list[int]:
-    size = read_json(job)["schedule"].get("devices", 1)
+def run(path: str) -> list[int]:
+    load_modules([])
+    job = read_job(Path(path), TrainJob)
+    size = job.schedule.devices
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -77,16 +79,16 @@ def run(job: str) -> list[int]:
                 place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
                 place |= {"LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
                 os.environ.update({name: str(value) for name, value in place.items()})
-                os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_RUN_ID="test")
-                os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
-                if rank == size - 1 and Path(job).name == "nan.json":
+                os.environ.update(MASTER_ADDR="127.0.0.1", TORCH_CPP_LOG_LEVEL="ERROR")
+                if rank == size - 1 and Path(path).name == "nan.json":
                     break_loss()
-            os._exit(main(["train", job]))
+            os._exit(launch.run(job))
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 if __name__ == "__main__":
+    setup_logging()
     jobs = sys.argv[1:]
     if jobs[0] == "--quiet":
         make_quiet()

@@ -1,0 +1,186 @@
+"""What a training run starts with: networks, optimisers, data, and the state it resumes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from icmbench.data.dataset import Split, data_digest
+from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
+from icmbench.jobs import TrainJob
+from icmbench.networks.build import build_codec, build_task
+from icmbench.registry import CODECS, TASKS
+from icmbench.train import TRAINING_VERSION, distributed
+from icmbench.train.batches import Batch, batches
+from icmbench.train.checkpoint import load_checkpoint
+from icmbench.train.progress import Clock, MetricsLog, RunFile
+from icmbench.train.rate_control import first_loss_weights
+from icmbench.train.schedule import make_optimiser
+from icmbench.train.system import System, part_parameters, set_modes
+from icmbench.train.targets import Targets
+from icmbench.utils.device import Compute, choose_compute, resolve_precision, uses_cuda
+from icmbench.utils.environment import describe_environment, version
+from icmbench.utils.files import digest_json
+
+
+def fingerprint_of(job: TrainJob) -> str:
+    """Return a digest of everything that decides the result: settings, data, weights, code."""
+    settings = job.model_dump(include={"codec", "task", "parts", "loss", "schedule", "seed"})
+    dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
+    runtime = job.runtime
+    return digest_json(
+        {
+            "settings": settings,
+            "dataset": dataset,
+            "data": data_digest(job.dataset),
+            "files": [part.weights.digest() for part in (job.codec, job.task)],
+            "coded": coded_fingerprint(job.coded),
+            "precision": resolve_precision(runtime.precision, uses_cuda(runtime)),
+            "code": [TRAINING_VERSION, *map(version, ("torch", "torchvision", "compressai"))],
+        }
+    )
+
+
+@dataclass
+class Training:
+    """Everything that a training run holds.
+
+    Attributes:
+        job: its settings.
+        fingerprint: see :func:`fingerprint_of`.
+        compute: device and precision.
+        system: codec and task.
+        model: the forward pass of the system, see :func:`distributed.data_parallel`.
+        parameters, optimisers: by group (codec, task, auxiliary, adversary).
+        split: the train split.
+        log, run, clock: what is reported.
+        first_step: steps done before this process.
+        final: the values that were logged last.
+    """
+
+    job: TrainJob
+    fingerprint: str
+    compute: Compute
+    system: System
+    model: Callable[[Batch], dict[str, Tensor]]
+    parameters: dict[str, list[nn.Parameter]]
+    optimisers: dict[str, torch.optim.Optimizer]
+    split: Split
+    log: MetricsLog
+    run: RunFile
+    clock: Clock
+    first_step: int
+    final: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.job.output)
+
+    @cached_property
+    def validation_split(self) -> Split:
+        """The val split, opened at the first validation."""
+        return Split(self.job.dataset, "val")
+
+    @property
+    def targets(self) -> Targets:
+        """What the task needs beside the images."""
+        return "none" if self.system.task is None else self.system.task.targets
+
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """Yield the steps that are left, from 0, each with this rank's part of its batch."""
+        schedule, device = self.job.schedule, self.compute.device
+        steps = range(self.first_step, schedule.steps)
+        source = batches(
+            self.split,
+            self.job.seed,
+            schedule,
+            steps,
+            self.targets,
+            workers=self.job.runtime.workers,
+            places=distributed.places(schedule.batch_size),
+            pinned=device.type == "cuda",
+        )
+        for step, batch in zip(steps, source, strict=True):
+            yield step, batch.to(device)
+
+
+def prepare(job: TrainJob, fingerprint: str) -> Training:
+    """Return a training run, resumed from its checkpoint if there is one.
+
+    Raises:
+        UserError: for impossible settings, missing data or weights, a checkpoint of other settings.
+    """
+    compute = choose_compute(job.runtime, warn=distributed.is_rank_zero())
+    torch.manual_seed(job.seed)
+    codec = build_codec(job.codec) if CODECS[job.codec.name].kind == "learned" else None
+    task = build_task(job.task) if TASKS[job.task.name].trainable else None
+    codec_trains = any(part.split(".")[0] == "codec" for part in job.parts)
+    system = System(codec, task, codec_trains, first_loss_weights(job))
+    set_modes(system, job.parts)
+
+    folder = Path(job.output)
+    resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
+    if resumed is not None:
+        system.load_state_dict(resumed["model"])
+    system.to(compute.device)
+    parameters = part_parameters(codec, task, job.parts)
+    optimisers = {
+        name: make_optimiser(job.schedule.optimiser(name), group)
+        for name, group in parameters.items()
+    }
+    for name, optimiser in optimisers.items():
+        if resumed is not None:
+            optimiser.load_state_dict(resumed["optimisers"][name])
+    separate = [p for name in ("auxiliary", "adversary") for p in parameters.get(name, [])]
+
+    first_step = resumed["step"] if resumed else 0
+    totals = resumed["totals"] if resumed else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+    writes = distributed.is_rank_zero()
+    run = RunFile(
+        folder / "run.json" if writes else None,
+        {
+            "key": job.key,
+            "fingerprint": fingerprint,
+            "steps": job.schedule.steps,
+            "steps_done": first_step,
+            "parameters": {
+                name: sum(p.numel() for p in part.parameters())
+                for name, part in (("codec", codec), ("task", task))
+                if part is not None
+            },
+            "job": job.model_dump(mode="json"),
+            "dataset": {
+                "role": job.dataset.role,
+                "name": job.dataset.name,
+                "digest": data_digest(job.dataset),
+            },
+            "environment": {**describe_environment(), "device": _device_name(job, compute)},
+            **totals,
+        },
+    )
+    run.update()
+    return Training(
+        job=job,
+        fingerprint=fingerprint,
+        compute=compute,
+        system=system,
+        model=distributed.data_parallel(system, separate),
+        parameters=parameters,
+        optimisers=optimisers,
+        split=Split(job.dataset, "train", decoded_archives(job.coded)),
+        log=MetricsLog(folder / "metrics.jsonl" if writes else None, first_step),
+        run=run,
+        clock=Clock(totals, job.schedule.devices),
+        first_step=first_step,
+    )
+
+
+def _device_name(job: TrainJob, compute: Compute) -> str:
+    devices = job.schedule.devices
+    return compute.name if devices == 1 else f"{devices} x {compute.name}"
