@@ -1,9 +1,9 @@
-"""What the encoder, the decoder, the trainer and the tasks may ask of a codec."""
+"""The results of a codec, for the encoder, the decoder, the trainer and the tasks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from icmbench.utils.images import Latents, RgbImage, decoded_digest
 
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CodecOutput",
     "Encoded",
-    "FeatureCodec",
     "Features",
-    "ImageCodec",
     "Latents",
     "RgbImage",
     "decoded_digest",
@@ -46,42 +44,6 @@ class Encoded:
     def bits(self) -> int:
         """The rate in bits."""
         return 8 * len(self.data) if self.bits_counted is None else self.bits_counted
-
-
-class ImageCodec(Protocol):
-    """Turns an RGB image into bytes and back."""
-
-    def implementation(self) -> str:
-        """Return name and version of the code or program that does the coding."""
-        ...
-
-    def encode(self, image: RgbImage) -> Encoded:
-        """Code a uint8 RGB image [H, W, 3]."""
-        ...
-
-    def decode(self, data: bytes) -> RgbImage:
-        """Return the uint8 RGB image [H, W, 3] of a bitstream."""
-        ...
-
-
-class FeatureCodec(Protocol):
-    """Turns an RGB image into bytes, and these into features that tasks read without pixels."""
-
-    def implementation(self) -> str:
-        """Return name and version of the code that does the coding."""
-        ...
-
-    def encode(self, image: RgbImage) -> Encoded:
-        """Code a uint8 RGB image [H, W, 3]; ``reconstruction`` holds latents."""
-        ...
-
-    def decode(self, data: bytes) -> Latents:
-        """Return the latents of a bitstream."""
-        ...
-
-    def features(self, latents: Latents) -> Tensor:
-        """Return what tasks read, float32 [1, C, h, w], of the padded image."""
-        ...
 
 
 @dataclass

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from icmbench.codecs.base import FeatureCodec, ImageCodec, decoded_digest
+from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import BITSTREAMS, ENCODED_ROWS, new_archive, write_rows
 from icmbench.evaluate.complexity import complexity_of
 from icmbench.jobs import EncodeJob
 from icmbench.utils.logs import progress
+
+if TYPE_CHECKING:
+    from icmbench.codecs.learned.base import LearnedCodec
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ def encode(job: EncodeJob) -> dict[str, Any]:
     return complexity_of(codec, rows[0]["pixels_coded"], {"encode": lambda: codec.encode(first)})
 
 
-def open_codec(job: EncodeJob) -> ImageCodec | FeatureCodec:
+def open_codec(job: EncodeJob) -> LearnedCodec:
     """Return the learned codec of a job, ready to code."""
     import torch
 

@@ -5,7 +5,7 @@ Ren et al., "Faster R-CNN", NeurIPS 2015; He et al., "Mask R-CNN", ICCV 2017; bu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,116 +39,112 @@ from icmbench.tasks.entries import (
 Target = dict[str, Tensor]
 
 
-class FasterRcnn(nn.Module):
-    """A detector of boxes.
-
-    Args:
-        parameters: backbone, classes, input size.
-        pretrained: build it as torchvision does for its COCO weights (resnet50-fpn only): batch
-            norm keeps ImageNet's statistics, first convolution and first stage are not trained.
+class Detector(nn.Module):
+    """One of torchvision's detectors, in training and evaluation.
 
     Attributes:
         targets: what its losses need.
+        weights: torchvision's COCO weights.
+        iou_types: what it detects, in pycocotools' words.
     """
 
-    targets = "boxes"
+    targets: ClassVar[Literal["boxes", "masks"]]
+    weights: ClassVar[Any]
+    iou_types: ClassVar[tuple[Literal["bbox", "segm"], ...]]
 
-    def __init__(self, parameters: FasterRcnnParameters, pretrained: bool = False) -> None:
+    def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
-        self._as_published = pretrained and parameters.backbone == "resnet50-fpn"
-        if parameters.backbone == "resnet50-fpn":
-            build = _published if pretrained else _untrained
-            self.network = build(
-                num_classes=parameters.classes,
-                min_size=parameters.short_side,
-                max_size=parameters.long_side,
-            )
-        else:
-            self.network = FasterRCNN(**small_settings(parameters))
-        keep_boxes_in_float32(self.network.backbone, self.network.rpn, self.network.roi_heads)
+        self.network: Any = network
+        keep_boxes_in_float32(network.backbone, network.rpn, network.roi_heads)
 
     def load_pretrained(self) -> None:
-        """Load torchvision's COCO weights (fasterrcnn_resnet50_fpn, box mAP 37.0 on val2017)."""
-        weights = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-        self.network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
-
-    def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return the modules of each trainable part."""
-        if not self._as_published:
-            return {"detector": [self.network]}
-        body = self.network.backbone.body
-        trained = [body[f"layer{stage}"] for stage in (2, 3, 4)]
-        heads = [self.network.backbone.fpn, self.network.rpn, self.network.roi_heads]
-        return {"detector": [*trained, *heads]}
-
-    @staticmethod
-    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
-        """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
-        return detect(job, split, ("bbox",))
-
-    def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Return the four detector losses for images [3, H, W] in [0, 1] and their targets.
-
-        Works in training mode of the heads whatever the mode of batch norm, so that a frozen
-        detector can teach a codec.
-        """
-        return self.network(images, targets)
-
-    @torch.no_grad()
-    def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Return boxes (x1, y1, x2, y2 in pixels), labels and scores for each image."""
-        self.eval()
-        return self.network(images)
-
-
-class MaskRcnn(nn.Module):
-    """A detector of boxes and masks.
-
-    Args:
-        parameters: backbone, classes, input size.
-        pretrained: not used; the network is the same with and without torchvision's COCO weights.
-    """
-
-    targets = "masks"
-
-    def __init__(self, parameters: MaskRcnnParameters, pretrained: bool = False) -> None:
-        super().__init__()
-        self.settings = parameters
-        self.network = _mask_rcnn(parameters)
-        keep_boxes_in_float32(self.network.backbone, self.network.rpn, self.network.roi_heads)
-
-    def load_pretrained(self) -> None:
-        """Load torchvision's COCO weights (box mAP 47.4, mask mAP 41.8 on val2017)."""
-        weights = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
-        self.network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
+        """Load torchvision's COCO weights."""
+        self.network.load_state_dict(self.weights.get_state_dict(progress=False, check_hash=True))
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
         return {"detector": [self.network]}
 
-    @staticmethod
-    def evaluate(job: EvaluateJob, split: Split) -> Outcome:
+    @classmethod
+    def evaluate(cls, job: EvaluateJob, split: Split) -> Outcome:
         """Detect on every image of a split; see :func:`icmbench.tasks.detection.detect`."""
-        return detect(job, split, ("bbox", "segm"))
+        return detect(job, split, cls.iou_types)
 
     def adapt(self, images: list[Tensor]) -> list[Tensor]:
-        """Return the detector's input for images [3, H, W] in [0, 1]."""
+        """Return the network's input for images [3, H, W] in [0, 1]."""
         return images
 
     def losses(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Return the five losses for images [3, H, W] in [0, 1] and their targets."""
+        """Return the detector's losses for images [3, H, W] in [0, 1] and their targets.
+
+        Works in training mode of the heads whatever the mode of batch norm, so that a frozen
+        detector can teach a codec.
+        """
         losses: dict[str, Tensor] = self.network(self.adapt(images), targets)
         return losses
 
     @torch.no_grad()
     def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Return boxes (x1, y1, x2, y2 in pixels), labels, scores and masks for each image.
+        """Return boxes (x1, y1, x2, y2 in pixels), labels and scores for each image.
 
-        Masks are probabilities [N, 1, H, W].
+        Mask R-CNN adds masks, probabilities [N, 1, H, W].
         """
         self.eval()
         results: list[dict[str, Tensor]] = self.network(self.adapt(images))
         return results
+
+
+class FasterRcnn(Detector):
+    """A detector of boxes; COCO weights (fasterrcnn_resnet50_fpn) have box mAP 37.0 on val2017.
+
+    Args:
+        parameters: backbone, classes, input size.
+        pretrained: build it as torchvision does for its COCO weights (resnet50-fpn only): batch
+            norm keeps ImageNet's statistics, first convolution and first stage are not trained.
+    """
+
+    targets = "boxes"
+    weights = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+    iou_types = ("bbox",)
+
+    def __init__(self, parameters: FasterRcnnParameters, pretrained: bool = False) -> None:
+        full = parameters.backbone == "resnet50-fpn"
+        sizes = {"min_size": parameters.short_side, "max_size": parameters.long_side}
+        if not full:
+            network = FasterRCNN(**small_settings(parameters))
+        elif pretrained:
+            network = _published(parameters.classes, **sizes)
+        else:
+            network = fasterrcnn_resnet50_fpn(
+                weights=None, weights_backbone=None, num_classes=parameters.classes, **sizes
+            )
+        super().__init__(network)
+        self._as_published = pretrained and full
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        if not self._as_published:
+            return super().part_modules()
+        body = self.network.backbone.body
+        trained = [body[f"layer{stage}"] for stage in (2, 3, 4)]
+        heads = [self.network.backbone.fpn, self.network.rpn, self.network.roi_heads]
+        return {"detector": [*trained, *heads]}
+
+
+class MaskRcnn(Detector):
+    """A detector of boxes and masks; COCO weights have box mAP 47.4, mask mAP 41.8 on val2017.
+
+    Args:
+        parameters: backbone, classes, input size.
+        pretrained: not used; the network is the same with and without COCO weights.
+    """
+
+    targets = "masks"
+    weights = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
+    iou_types = ("bbox", "segm")
+
+    def __init__(self, parameters: MaskRcnnParameters, pretrained: bool = False) -> None:
+        super().__init__(_mask_rcnn(parameters))
 
 
 class AdaptedMaskRcnn(MaskRcnn):
@@ -203,11 +199,6 @@ class DynamicTransformation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the detector's input for images [B, 3, H, W]; it may be outside [0, 1]."""
         return x + self.layers(x)
-
-
-def _untrained(**settings: Any) -> FasterRCNN:
-    """Return the network to train from random weights, with ordinary batch norm."""
-    return fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, **settings)
 
 
 def _published(num_classes: int, **settings: Any) -> FasterRCNN:

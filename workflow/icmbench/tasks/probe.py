@@ -65,6 +65,23 @@ class OnBackbone(nn.Module):
         return features
 
 
+class OnImages(OnBackbone):
+    """Mixin before such a task: reads images [3, H, W] in [0, 1] through the backbone's head."""
+
+    input_kind = "images"
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each trainable part."""
+        return {"head": self.network.head_modules(), **super().part_modules()}  # type: ignore[misc]
+
+    def features(self, inputs: Any) -> Features:
+        """Return the head's features of a list of images, padded as a codec pads."""
+        stacked = stack_padded(inputs, MULTIPLE).contiguous(memory_format=torch.channels_last)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in inputs]
+        padded = (stacked.shape[-2], stacked.shape[-1])
+        return Features(self.network.head(stacked), sizes, padded)
+
+
 class FeatureProbe(OnBackbone):
     """Tail, global average pool and a linear layer, on features of stride 4.
 
@@ -124,18 +141,8 @@ class FeatureProbe(OnBackbone):
         return classify(job, split)
 
 
-class Probe(FeatureProbe):
-    """The same on images [3, H, W] in [0, 1], through the head of the backbone."""
-
-    input_kind = "images"
-
-    def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return the modules of each trainable part."""
-        return {"head": self.network.head_modules(), **super().part_modules()}
-
-    def features(self, inputs: Any) -> Features:
-        """Return the head's features of a list of images, padded as a codec pads."""
-        return head_features(self.network, inputs)
+class Probe(OnImages, FeatureProbe):
+    """The same on images [3, H, W] in [0, 1]."""
 
 
 def classify(job: EvaluateJob, split: Split) -> Outcome:
@@ -164,14 +171,6 @@ def hits(logits: Tensor, label: int) -> dict[str, float]:
     """
     best = logits.topk(min(5, len(logits))).indices.tolist()
     return {"top1": float(best[0] == label), "top5": float(label in best)}
-
-
-def head_features(network: SplitResNet, images: list[Tensor]) -> Features:
-    """Return the head's features of images [3, H, W], padded to multiples of 64."""
-    stacked = stack_padded(images, MULTIPLE).contiguous(memory_format=torch.channels_last)
-    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-    padded = (stacked.shape[-2], stacked.shape[-1])
-    return Features(network.head(stacked), sizes, padded)
 
 
 def remove_head(network: SplitResNet) -> None:

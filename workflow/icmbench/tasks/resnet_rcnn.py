@@ -34,7 +34,7 @@ from icmbench.tasks.detector_parts import (
     small_settings,
 )
 from icmbench.tasks.entries import DetectorParameters, ResnetRcnnParameters
-from icmbench.tasks.probe import OnBackbone, head_features, remove_head
+from icmbench.tasks.probe import OnBackbone, OnImages, remove_head
 
 Target = dict[str, Tensor]
 
@@ -95,18 +95,8 @@ class FeatureRcnn(OnBackbone):
         return detect(job, split, ("bbox", "segm") if masks else ("bbox",))
 
 
-class ResnetRcnn(FeatureRcnn):
-    """The same on images [3, H, W] in [0, 1], through the head of the backbone."""
-
-    input_kind = "images"
-
-    def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return the modules of each trainable part."""
-        return {"head": self.network.head_modules(), **super().part_modules()}
-
-    def features(self, inputs: Any) -> Features:
-        """Return the head's features of a list of images, padded as a codec pads."""
-        return head_features(self.network, inputs)
+class ResnetRcnn(OnImages, FeatureRcnn):
+    """The same on images [3, H, W] in [0, 1]."""
 
 
 class _Pyramid(nn.Module):

@@ -32,12 +32,19 @@ from icmbench.codecs.classical.entries import (
     ReferenceSoftwareParameters,
     VvencParameters,
 )
-from icmbench.codecs.classical.run import program_version, read_output, run_program, workspace
+from icmbench.codecs.classical.run import (
+    CHECK_PROGRAM,
+    last_message,
+    program_version,
+    read_output,
+    run_program,
+    workspace,
+)
 from icmbench.utils.programs import Program
 
 Words = list[str]
 
-_DAMAGED = "the bitstream may be damaged: code the image again"
+_DAMAGED = "if this program works here, the bitstream is damaged: code the image again"
 
 
 class RawVideoCodec(ClassicalCodec):
@@ -50,6 +57,8 @@ class RawVideoCodec(ClassicalCodec):
         decoder: key of the decoder.
         version_arguments: arguments with which the encoder prints its version, if it needs any.
         options: fixed options that change bits; they come last.
+        smallest: shortest side that the encoder codes.
+        advice: what the user can do if the encoder fails.
     """
 
     rate_range = (0, 63)
@@ -58,7 +67,9 @@ class RawVideoCodec(ClassicalCodec):
     encoder: ClassVar[str]
     decoder: ClassVar[str]
     version_arguments: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[tuple[str, ...]]
+    options: ClassVar[tuple[str, ...]] = ()
+    smallest: ClassVar[int] = 1
+    advice: ClassVar[str] = CHECK_PROGRAM
 
     chroma: Chroma = "4:2:0"
     bit_depth: int = 10
@@ -79,6 +90,10 @@ class RawVideoCodec(ClassicalCodec):
     def decoder_words(self, folder: Path) -> Words:
         """Return the decoder's arguments: from ``in.bin`` in a folder to ``out.yuv``."""
 
+    def summary(self, output: str) -> str:
+        """Return the part of a failing program's messages that the error quotes."""
+        return last_message(output)
+
     def check_decoded(self, output: str) -> None:
         """Raise a UserError if the decoder's standard output reports damage."""
         return
@@ -96,7 +111,7 @@ class RawVideoCodec(ClassicalCodec):
 
     def encode(self, image: RgbImage) -> Encoded:
         """Code a uint8 RGB image [H, W, 3]; the rate is the size of the bitstream."""
-        coded = pad(image, 2 if self.chroma == "4:2:0" else 1)
+        coded = pad(image, 2 if self.chroma == "4:2:0" else 1, self.smallest)
         height, width = coded.shape[:2]
         what = f"{self.title} encoder, qp {self.rate}"
         reconstruction = None
@@ -109,6 +124,8 @@ class RawVideoCodec(ClassicalCodec):
                 what=what,
                 time_limit_s=self.parameters.time_limit_s,
                 cwd=folder,
+                advice=self.advice,
+                summary=self.summary,
             )
             data = read_output(folder / "out.bin", what)
             if str(folder / "recon.yuv") in words:
@@ -133,6 +150,7 @@ class RawVideoCodec(ClassicalCodec):
                 time_limit_s=self.parameters.time_limit_s,
                 cwd=folder,
                 advice=_DAMAGED,
+                summary=self.summary,
             )
             self.check_decoded(output)
             raw = read_output(folder / "out.yuv", what, self._raw_size(height, width), _DAMAGED)
@@ -209,6 +227,10 @@ class Hm(ReferenceSoftware):
     stream = "hevc"
     encoder, decoder, configuration = "hm_encoder", "hm_decoder", "hm_config"
     options = ("--SEIDecodedPictureHash", "--Level=5.1", "--ConformanceMode=1")
+
+    def summary(self, output: str) -> str:
+        """Return the part of a failing program's messages that the error quotes."""
+        return last_message(output)
 
     def check_decoded(self, output: str) -> None:
         """Raise a UserError unless the decoder found a matching MD5."""

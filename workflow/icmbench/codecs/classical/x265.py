@@ -1,7 +1,7 @@
 """HEVC intra by libx265 inside PyAV, decoded by FFmpeg's own decoder there.
 
 Syntax and samples of Rec. ITU-T H.265; the bitstream is a bare Annex B one (parameter sets and one
-IDR image) whose VUI says BT.709 and full range, which costs 3 bytes.
+IDR image) with a VUI of BT.709 and full range, which costs 3 bytes.
 """
 
 from __future__ import annotations

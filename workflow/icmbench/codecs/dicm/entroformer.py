@@ -9,6 +9,7 @@ coded first, the others then see all of them. In training the visible half is dr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from timm.layers import LayerNorm2d
@@ -168,16 +169,18 @@ def choose_keep(top_k: int, training: bool) -> int:
     return int(torch.randint(top_k // 2, 2 * top_k, ()))
 
 
-class HyperEncoder(nn.Module):
-    """The latent [B, M, h, w], not quantised, to the hyper-latent [B, M, h/4, w/4].
+class _HyperNetwork(nn.Module):
+    """A map to ``channels``, and transformer stages at three resolutions.
 
     Args:
-        latent: M.
+        latent: channels M of the latent.
         channels: of the transformers.
         heads: of each block.
-        depths: blocks of each stage, from fine to coarse.
+        depths: blocks of each stage, in the order in which they run.
         top_k: keys that a position of the finest stage attends to.
     """
+
+    buckets: ClassVar[tuple[int, ...]] = _BUCKETS
 
     def __init__(
         self,
@@ -192,8 +195,15 @@ class HyperEncoder(nn.Module):
         self.embed = nn.Conv2d(latent, channels, 1)
         self.stages = nn.ModuleList(
             TransformerStage(channels, heads, depth, buckets)
-            for depth, buckets in zip(depths, _BUCKETS, strict=True)
+            for depth, buckets in zip(depths, self.buckets, strict=True)
         )
+
+
+class HyperEncoder(_HyperNetwork):
+    """The latent [B, M, h, w], not quantised, to the hyper-latent [B, M, h/4, w/4]."""
+
+    def __init__(self, latent: int = 192, channels: int = 384, *sizes: Any) -> None:
+        super().__init__(latent, channels, *sizes)
         self.down = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in _SHARES[1:]
         )
@@ -211,27 +221,13 @@ class HyperEncoder(nn.Module):
         return projected
 
 
-class HyperDecoder(nn.Module):
-    """The hyper-latent [B, M, h/4, w/4] to side information [B, channels, h, w].
+class HyperDecoder(_HyperNetwork):
+    """The hyper-latent [B, M, h/4, w/4] to side information [B, channels, h, w]."""
 
-    Arguments as of :class:`HyperEncoder`; ``depths`` go from coarse to fine.
-    """
+    buckets = _BUCKETS[::-1]
 
-    def __init__(
-        self,
-        latent: int = 192,
-        channels: int = 384,
-        heads: int = 6,
-        depths: Sequence[int] = (1, 1, 1),
-        top_k: int = 32,
-    ) -> None:
-        super().__init__()
-        self.top_k = top_k
-        self.embed = nn.Conv2d(latent, channels, 1)
-        self.stages = nn.ModuleList(
-            TransformerStage(channels, heads, depth, buckets)
-            for depth, buckets in zip(depths, reversed(_BUCKETS), strict=True)
-        )
+    def __init__(self, latent: int = 192, channels: int = 384, *sizes: Any) -> None:
+        super().__init__(latent, channels, *sizes)
         self.up = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2))
             for _ in _SHARES[1:]

@@ -88,8 +88,8 @@ def log_spaced(lowest: float, highest: float, count: int) -> list[float]:
     return [float(scale) for scale in np.geomspace(lowest, highest, count)]
 
 
-class IntegerGaussianCoder:
-    """Codes integers with a mean and a scale each; tables are made when they are needed.
+class GaussianTables:
+    """Coding tables of integers with a mean and a scale each, made when they are needed.
 
     Args:
         scales: standard deviations of the tables, increasing; a scale uses the one with the nearest
@@ -105,24 +105,6 @@ class IntegerGaussianCoder:
         self._between = np.sqrt(self.scales[:-1] * self.scales[1:])
         # By number: cumulative frequencies, and the lowest value that they cover.
         self._tables: dict[int, tuple[list[int], int]] = {}
-
-    def writer(self) -> IntegerWriter:
-        """Return a writer that joins several arrays in one string."""
-        return IntegerWriter(self)
-
-    def reader(self, data: bytes) -> IntegerReader:
-        """Return a reader of the arrays of a string, in the order in which they were written."""
-        return IntegerReader(self, data)
-
-    def encode(self, symbols: Array, means: Array, scales: Array) -> bytes:
-        """Return the string of integers; the three arrays have the same shape."""
-        writer = self.writer()
-        writer.write(symbols, means, scales)
-        return writer.finish()
-
-    def decode(self, data: bytes, means: Array, scales: Array) -> Array:
-        """Return the integers of a string, int32 of the shape of ``means``."""
-        return self.reader(data).read(means, scales)
 
     def model(
         self, means: Array, scales: Array
@@ -163,16 +145,20 @@ class IntegerGaussianCoder:
 
 
 class IntegerWriter:
-    """Codes arrays one after the other into one string with a single coder state at its end."""
+    """Codes arrays one after the other into one string with a single coder state at its end.
 
-    def __init__(self, coder: IntegerGaussianCoder) -> None:
-        self._coder = coder
+    Args:
+        tables: of the integers.
+    """
+
+    def __init__(self, tables: GaussianTables) -> None:
+        self._tables = tables
         self._encoder = BufferedRansEncoder()
         self._count = 0
 
     def write(self, symbols: Array, means: Array, scales: Array) -> None:
         """Append integers; the three arrays have the same shape."""
-        floors, places, tables = self._coder.model(means, scales)
+        floors, places, tables = self._tables.model(means, scales)
         distances = symbols.reshape(-1).astype(np.int64) - floors
         self._encoder.encode_with_indexes(distances.tolist(), places, *tables)
         self._count += distances.size
@@ -188,16 +174,21 @@ class IntegerWriter:
 
 
 class IntegerReader:
-    """Reads the arrays of :class:`IntegerWriter`; one may decide means and scales of the next."""
+    """Reads the arrays of :class:`IntegerWriter`; one may decide means and scales of the next.
 
-    def __init__(self, coder: IntegerGaussianCoder, data: bytes) -> None:
-        self._coder = coder
+    Args:
+        tables: as the writer's.
+        data: the string.
+    """
+
+    def __init__(self, tables: GaussianTables, data: bytes) -> None:
+        self._tables = tables
         self._decoder = RansDecoder()
         self._decoder.set_stream(data)
 
     def read(self, means: Array, scales: Array) -> Array:
         """Return the next integers, int32 of the shape of ``means``."""
-        floors, places, tables = self._coder.model(means, scales)
+        floors, places, tables = self._tables.model(means, scales)
         distances = self._decoder.decode_stream(places, *tables)
         symbols = np.asarray(distances, dtype=np.int64) + floors
         return symbols.astype(np.int32).reshape(means.shape)

@@ -21,8 +21,10 @@ from icmbench.codecs.dicm.gaussian import (
     MIN_LOG_SCALE,
     Array,
     ChannelGaussian,
-    IntegerGaussianCoder,
+    GaussianTables,
     IntegerLikelihood,
+    IntegerReader,
+    IntegerWriter,
     log_spaced,
     quantise,
 )
@@ -75,7 +77,7 @@ class LatentModel(nn.Module):
         self.hyper_prior = ChannelGaussian(latent)
         self.likelihood = IntegerLikelihood()
         self.least_log_scale = LowerBound(MIN_LOG_SCALE)
-        self.coder = IntegerGaussianCoder(_SCALES, _FRACTIONS)
+        self.tables = GaussianTables(_SCALES, _FRACTIONS)
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent (with noise in training), and the bits of y and z, a scalar.
@@ -122,7 +124,7 @@ class LatentModel(nn.Module):
         # From here on as in the decoder, from the same numbers.
         z_hat = self._values(z)
         means, scales = self.hyper_prior(z_hat)
-        writer = self.coder.writer()
+        writer = IntegerWriter(self.tables)
         writer.write(z, _array(means), _array(scales))
         bits = bits_of(self.likelihood(z_hat, means, scales))
         side, y_hat = self.hyper_decoder(z_hat), self._values(symbols)
@@ -139,7 +141,7 @@ class LatentModel(nn.Module):
         device = self.hyper_prior.means.device
         shape = (1, self.channels, height // _HYPER_STRIDE, width // _HYPER_STRIDE)
         means, scales = self.hyper_prior(torch.empty(shape, device=device))
-        reader = self.coder.reader(data)
+        reader = IntegerReader(self.tables, data)
         z_hat = self._values(reader.read(_array(means), _array(scales)))
         side = self.hyper_decoder(z_hat)
         y_hat = torch.zeros((1, self.channels, height, width), device=device)
