@@ -1,12 +1,12 @@
-"""Cost of coding with classical anchors, side by side with compressai.utils.bench.
+"""Cost of coding with classical codecs, compared with compressai.utils.bench.
 
-    python benchmarks/anchors.py KODAK            # everything whose programs are found
-    python benchmarks/anchors.py KODAK --only jpeg bpg --alternations 5
+    python benchmarks/classical_codecs.py KODAK            # everything whose programs are found
+    python benchmarks/classical_codecs.py KODAK --only jpeg bpg --alternations 5
 
 Each figure is the median over alternations of both tools in one run, in CPU seconds of the whole
-process tree (start included), so that a busy machine blurs it little; only the gain of a second
-process is wall time. "Programs" are the same encoders and decoders started directly on the same
-images, nothing else being done.
+process tree with its start, so that a busy machine has little influence; only the gain of a second
+process is wall time. "Programs" are the same encoders and decoders, called directly on the same
+images.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def _children_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def ours(anchor: str, folder: Path, rates: list[str], jobs: int = 1, *more: str) -> Cost:
+def ours(codec: str, folder: Path, rates: list[str], jobs: int = 1, *more: str) -> Cost:
     """Run `icmbench rd`."""
-    command = [sys.executable, "-m", "icmbench", "rd", anchor, str(folder), *rates]
+    command = [sys.executable, "-m", "icmbench", "rd", codec, str(folder), *rates]
     return Cost([*command, "--jobs", str(jobs), *more])
 
 
@@ -64,7 +64,7 @@ def peer(codec: str, folder: Path, rates: list[str], jobs: int = 1, *more: str) 
 
 def programs(commands: Callable[[Path, Path, str], list[list[str]]], folder: Path,
              rates: list[str]) -> float:  # fmt: skip
-    """Return the CPU seconds of an encoder and a decoder started directly."""
+    """Return the CPU seconds of an encoder and a decoder called directly."""
     total = 0.0
     with tempfile.TemporaryDirectory() as name:
         for path in sorted(folder.iterdir()):

@@ -1,9 +1,9 @@
-"""What full-size trainings cost: seconds per step and peak memory, each in its own process.
+"""Cost of full-size training: seconds per step and peak memory, each run in its own process.
 
     python benchmarks/full_size.py --scale paper-check zhu2024/ours/adapted-mask-rcnn/joint ...
 
-Trains the last operating point (the highest rate) of each named variant, and before that what its
-weights come from, for as many steps as the scale has. Prints a table in Markdown.
+Trains the last operating point (the highest rate) of each named variant, after the points that its
+weights come from, with the steps of the scale. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from icmbench.config.job_settings import write_files
 from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.jobs import PARTS
 
 
 def needed(plan: Plan, point: Point, found: list[Point]) -> None:
-    """Append ``point`` and every training before it, in an order that works."""
-    for part in ("codec", "task"):
-        place = plan.source(point, part).place  # type: ignore[arg-type]
+    """Append ``point`` after every training run that it depends on."""
+    for part in PARTS:
+        place = plan.initial_weights(point, part).place
         if isinstance(place, Point):
             needed(plan, place, found)
     if point not in found and plan.variant(point).train is not None:
         found.append(point)
 
 
-# Runs the verb of a job in a process of its own, so that peaks are of this training alone. A
-# training over several devices has processes of its own, whose GPU memory is not seen here.
+# Runs the verb in a process of its own, so that peaks are of this training run alone. Several
+# devices have processes of their own, whose GPU memory is not counted here.
 _PROGRAM = """
 import json, resource, sys
 from icmbench.cli import main
@@ -48,10 +50,10 @@ sys.exit(code)
 
 
 def train_measured(job: Path, timeout: float | None = None) -> dict[str, Any]:
-    """Train a job in a process of its own; return its seconds, its memory and its steps.
+    """Train a job in a process of its own; return its seconds, memory and steps.
 
     Raises:
-        RuntimeError: in one line, where it fails or takes longer than ``timeout`` seconds.
+        RuntimeError: in one line, if it fails or takes longer than ``timeout`` seconds.
     """
     settings = json.loads(job.read_text())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -82,7 +84,7 @@ def train_measured(job: Path, timeout: float | None = None) -> dict[str, Any]:
 
 
 def _later_steps(log: Path) -> float | None:
-    """Return seconds per step without the first logged one, or None where there is no other."""
+    """Return seconds per step without the first logged one, or None if it is the only one."""
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     rows = [row for row in rows if row["split"] == "train"]
     if len(rows) < 2:
@@ -120,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     studies = list(dict.fromkeys(name.split("/")[0] for name in arguments.variants))
     plan = load_plan(arguments.config, {"scale": arguments.scale, "studies": studies})
-    plan.write()
+    write_files(plan)
     points: list[Point] = []
     for name in arguments.variants:
         study, _, variant = name.partition("/")
@@ -132,7 +134,7 @@ def main() -> None:
         job = plan.job_path("data", role)
         subprocess.run([sys.executable, "-m", "icmbench", "data", str(job)], check=True)
     columns = ["operating point", "parameters, M", "batch", "s per step", "peak GB", "peak GPU GB"]
-    columns += ["s in all", "CPU s"]
+    columns += ["total s", "CPU s"]
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for point in points:

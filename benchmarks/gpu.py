@@ -1,13 +1,13 @@
-"""What a GPU gives: speed, memory, full-size steps, and whether it agrees with the CPU.
+"""Measurements on a GPU: speed, memory, full-size steps, agreement with the CPU.
 
     python benchmarks/gpu.py                                  all sections, a table and gpu.json
     python benchmarks/gpu.py throughput loader --minutes 10   some of them
-    python benchmarks/gpu.py --quick --device cpu             tiny, to see that it runs
+    python benchmarks/gpu.py --quick --device cpu             tiny, to check that it runs
 
-Sections: throughput (the trainer's step beside CompressAI's own loop), loader (that step behind the
+Sections: throughput (the trainer's step and CompressAI's own loop), loader (that step with the
 loader), networks (outputs at B against A), bitstreams (coded at A, decoded at B), full-size (some
-steps of every study's trainings). Needs no data and no network. What cannot be measured is left out
-with its reason, and so is what --minutes leave no time for.
+training steps of every study). Needs no data and no network. Measurements that fail, or for which
+--minutes leave no time, are left out with the reason.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("sections", nargs="*", metavar="SECTION", help="one or more; all by default")
-    add("--device", default="auto", help="auto, cuda or cpu; auto: a GPU where there is one")
+    add("--device", default="auto", help="auto, cuda or cpu; auto: a GPU if there is one")
     add("--a", help="where bitstreams are encoded; default: the device. A place is a device and "
         "how it computes: cuda, cuda+tf32, cpu+first, cpu+threads=2, cpu+noise=1e-6")  # fmt: skip
     add("--b", default="cpu", help="where they are decoded; default: cpu")
     add("--both-ways", action="store_true", help="bitstreams from B to A, too")
-    add("--minutes", type=float, default=25.0, help="begin nothing after these; default: 25")
+    add("--minutes", type=float, default=25.0, help="start nothing after these; default: 25")
     add("--quick", action="store_true", help="small networks, few repetitions: numbers mean little")
     add("--batch", type=int, help="images of a step; default: 16")
     add("--side", type=int, help="of training crops, in pixels; default: 256")
@@ -57,7 +57,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--steps", type=int, help="of each training; default: 10")
     add("--step-batch", type=int, help="images of a full-size step at most; default: the scale's")
     add("--output", type=Path, default=Path("gpu.json"), help="JSON file; default: gpu.json")
-    add("--folder", type=Path, help="for what is written; default: a temporary one")
+    add("--folder", type=Path, help="for temporary files; default: a temporary one")
     return parser.parse_args(arguments)
 
 
@@ -76,7 +76,7 @@ def measure(
     load_modules([])
     device = parse_device(options.device)
     if device.type == "cpu":
-        print("gpu.py: no GPU is used; nothing here says how fast one is", file=sys.stderr)
+        print("gpu.py: no GPU is used, so these are no results of a GPU", file=sys.stderr)
     a, b = parse_place(options.a or device.type), parse_place(options.b)
     cap = TimeCap(options.minutes)
     makers = _sections(options, folder, device, a, b)
@@ -88,7 +88,7 @@ def measure(
                 cap.check()
                 table = make(cap)
                 _forget(device)
-            except Exception as error:  # whatever a GPU seen for the first time raises
+            except Exception as error:  # any failure of a new GPU
                 table = Table(name, [])
                 table.leave_out("all of it", error)
             table.data.append({"section": name, "seconds": time.monotonic() - start})
@@ -101,7 +101,7 @@ def measure(
 def _sections(
     options: argparse.Namespace, folder: Path, device: Any, a: Any, b: Any
 ) -> dict[str, list[Callable[[TimeCap], Table]]]:
-    """Return what makes the tables of each section; a missing package spoils its section only."""
+    """Return functions that make each section's tables; a missing package fails only its own."""
     quick = options.quick
     cpus = os.cpu_count() or 1
     threads = options.threads or min(8, cpus)
@@ -177,7 +177,7 @@ def _given(value: Any, default: Any) -> Any:
 
 
 def _forget(device: Any) -> None:
-    """Give memory back before the next section, whose processes may need it."""
+    """Free memory for the processes of the next section."""
     import gc
 
     import torch
@@ -218,7 +218,7 @@ def _describe(machine: dict[str, Any], quick: bool) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, measure, print, write; return the exit status."""
     options = _parse(arguments)
-    # The package may not be installed where there is a GPU; child processes need it, too.
+    # The package need not be installed; child processes find it, too.
     package = str(REPOSITORY / "workflow")
     sys.path[:0] = [package, str(Path(__file__).parent)]
     known = os.environ.get("PYTHONPATH")
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     used = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
     def keep(tables: list[Table]) -> None:
-        """Write what there is: a run that is killed leaves what it measured."""
+        """Write the sections so far, so that a killed run keeps them."""
         content = [
             {"title": t.title, "rows": t.data[:-1], "notes": t.notes, **t.data[-1]} for t in tables
         ]

@@ -1,8 +1,8 @@
-"""Do two places agree: networks' outputs, and bitstreams coded at one and decoded at the other.
+"""Agreement of two places: networks' outputs, and bitstreams coded at one, decoded at the other.
 
-The workflow codes on the CPU at both ends (``evaluate.coding``), so what is counted here is what it
-is spared. Weights are random, with latents spread as training would spread them: enough symbols to
-go wrong. Coding tables are made once, on the CPU, as the trainer leaves them.
+The workflow codes on the CPU at both ends (``evaluate/encode.py``), which avoids the differences
+counted here. Weights are random, with latents spread as training would spread them, so that enough
+symbols can differ. Coding tables are made once, on the CPU, as in the trainer.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SMALL_DETECTOR = {"backbone": "small", "short_side": 96, "long_side": 128}
 
 @dataclass(frozen=True)
 class AgreementSettings:
-    """What is compared.
+    """The networks, images and places to compare.
 
     Attributes:
         a: where bitstreams are encoded.
@@ -72,7 +72,7 @@ class AgreementSettings:
         detectors: tasks.
         count: images.
         side: of the images, in pixels.
-        small: small networks in place of the full-size ones.
+        small: small networks instead of the full-size ones.
     """
 
     a: Place
@@ -107,13 +107,13 @@ def compare_networks(settings: AgreementSettings, cap: TimeCap) -> Table:
             _compare_detector(settings, table, name, images)
     table.notes.append(
         f"{settings.count} images of {settings.side} x {settings.side}, {settings.what} with "
-        "random weights, TF32 off unless a place says so"
+        "random weights, TF32 off unless a place has it on"
     )
     return table
 
 
 def exchange_bitstreams(settings: AgreementSettings, cap: TimeCap) -> Table:
-    """Return how many bitstreams of A do not mean at B what they meant at A, for each codec."""
+    """Return how many bitstreams of A decode differently at B, for each codec."""
     table = Table(
         f"Bitstreams encoded at {settings.a.name}, decoded at {settings.b.name}",
         ["codec", "images", "raised", "symbols differ", "decoded differs", "bytes an image"],
@@ -165,9 +165,9 @@ def _compare_detector(
     bf16 = settings.a.run(lambda: _box_type(settings.a, detector, images))
     total = sum(len(one["boxes"]) for one in results[0])
     same = sum(_shared(x, y) for x, y in zip(*results, strict=True))
-    said = f"{same} of {total} boxes found again; under bf16 boxes are {bf16}"
+    text = f"{same} of {total} boxes found again; under bf16 boxes are {bf16}"
     numbers = {"boxes": total, "found_again": same, "boxes_under_bf16": bf16}
-    _add(table, name, "feature pyramid", *maps, said, **numbers)
+    _add(table, name, "feature pyramid", *maps, text, **numbers)
 
 
 def _box_type(place: Place, detector: Any, images: list[Tensor]) -> str:
@@ -179,7 +179,7 @@ def _box_type(place: Place, detector: Any, images: list[Tensor]) -> str:
 
 
 def _shared(x: dict[str, Tensor], y: dict[str, Tensor]) -> int:
-    """Return how many boxes of one have their like in another: label, score and place."""
+    """Return how many boxes of one are also in the other: label, score and place."""
     count = 0
     for box, label, score in zip(x["boxes"], x["labels"], x["scores"], strict=True):
         near = (y["boxes"] - box).abs().amax(1) < 0.5 if len(y["boxes"]) else torch.zeros(0) > 0
@@ -239,7 +239,7 @@ def _exchange(settings: AgreementSettings, table: Table, kind: str, images: list
 
 @contextmanager
 def _latents_of(codec: Any, found: list[np.ndarray]) -> Iterator[None]:
-    """Note the latents that a codec of images reconstructs from; feature codecs return theirs."""
+    """Collect the latents from which an image codec reconstructs; feature codecs return theirs."""
     if isinstance(codec, LearnedFeatureCodec):
         yield
         return
@@ -275,7 +275,7 @@ def _equal(x: Any, y: Any) -> bool:
 
 @contextmanager
 def _steady(table: Table, what: str, cap: TimeCap) -> Iterator[None]:
-    """Go on with the next one where this one fails; the process computes as before afterwards."""
+    """Continue with the next one after a failure; restore how the process computes."""
     threads = torch.get_num_threads()
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
@@ -297,7 +297,7 @@ def codec_decodes(kind: str) -> bool:
 
 
 def make_codec(kind: str, small: bool) -> Any:
-    """Return a codec with random weights and lively latents, on the CPU."""
+    """Return a codec with random weights and spread latents, on the CPU."""
     entry = CODECS[kind]
     sizes: dict[str, Any] = {}
     if small:
@@ -314,7 +314,7 @@ def make_codec(kind: str, small: bool) -> Any:
 
 
 def _enliven(codec: Any) -> None:
-    """Spread the latents over some integers, and let their models expect that."""
+    """Spread the latents over some integers, and fit their models to that."""
     if hasattr(codec, "latent"):  # DICM
         last = [m for m in codec.encoder if isinstance(m, nn.Conv2d)][-1]
         last.weight *= 20
@@ -337,14 +337,14 @@ def _enliven(codec: Any) -> None:
 
 
 def make_detector(name: str, small: bool) -> Any:
-    """Return a detector with random weights that is sure of what it says, on the CPU."""
+    """Return a detector with random weights and confident scores, on the CPU."""
     entry = TASKS[name]
     parameters = entry.parameters.model_validate(_SMALL_DETECTOR if small else {})
     torch.manual_seed(5)
     detector: Any = implementation(entry)(parameters)
     with torch.no_grad():
         detector.network.roi_heads.box_predictor.cls_score.weight *= 30
-        # Batch norm as training would leave it: activations neither grow nor vanish.
+        # Batch norm as after training: activations neither grow nor vanish.
         layers = [m for m in detector.network.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
         momenta = [layer.momentum for layer in layers]
         for layer in layers:

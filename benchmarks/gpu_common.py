@@ -1,4 +1,4 @@
-"""What the sections of ``gpu.py`` share: where to compute, peak memory, a cap on time, tables."""
+"""Shared by the sections of ``gpu.py``: places to compute, peak memory, a time limit, tables."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Table:
     """A section's result.
 
     Attributes:
-        title: what it is about.
+        title: its subject.
         columns: of the table.
         rows: cells as text, one list for each row.
-        notes: what has to be said beside it: how it was taken, what was left out and why.
+        notes: method, and what was left out and why.
         data: the same and more as numbers, for the JSON file.
     """
 
@@ -42,7 +42,7 @@ class Table:
         self.data.append(data)
 
     def leave_out(self, what: str, error: BaseException | str) -> None:
-        """Note what was not measured, and why, in one line."""
+        """Add a note of what was not measured, and why, in one line."""
         lines = str(error).strip().splitlines() or [type(error).__name__]
         self.notes.append(f"left out: {what}: {lines[0]}")
 
@@ -61,7 +61,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 class TimeCap:
-    """Says when to begin nothing more."""
+    """A time limit, after which nothing is started."""
 
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes
@@ -72,14 +72,14 @@ class TimeCap:
         return self._end - time.monotonic()
 
     def check(self) -> None:
-        """Raise where nothing is left."""
+        """Raise if no time is left."""
         if self.left() <= 0:
             raise UserError(f"--minutes {self.minutes:g} are over; give more")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A device, and in which way it computes.
+    """A device, and how it computes.
 
     Attributes:
         name: as on the command line.
@@ -88,8 +88,8 @@ class Place:
             convolutions add in another order.
         tf32: convolutions and products on a GPU may round their factors to 10 bits.
         threads: of the CPU; None leaves them.
-        noise: every weight is changed by this share, in either direction: no other arithmetic, but
-            what stands in for it where there is one device only.
+        noise: every weight is changed by this share, in either direction: it imitates another
+            arithmetic where there is one device only.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Place:
     noise: float = 0.0
 
     def enter(self) -> None:
-        """Compute in this way from here on."""
+        """Compute in this way from now on."""
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
         if self.threads is not None:
@@ -118,17 +118,17 @@ class Place:
         return network.to(self.device).to(memory_format=layout)
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Return what ``work`` does here."""
+        """Return the result of ``work`` at this place."""
         self.enter()
         with torch.no_grad():
             return work()
 
 
 def parse_place(text: str) -> Place:
-    """Return the place that a name like ``cuda``, ``cuda+tf32`` or ``cpu+first+threads=2`` means.
+    """Return the place of a name like ``cuda``, ``cuda+tf32`` or ``cpu+first+threads=2``.
 
     Raises:
-        UserError: for unknown names, and for a GPU where there is none.
+        UserError: for unknown names, and for a missing GPU.
     """
     name, *options = text.split("+")
     settings: dict[str, Any] = {}
@@ -153,10 +153,10 @@ def _is_share(text: str) -> bool:
 
 
 def parse_device(name: str) -> torch.device:
-    """Return cpu or cuda; ``auto`` is a GPU where there is one.
+    """Return cpu or cuda; ``auto`` is a GPU if there is one.
 
     Raises:
-        UserError: for unknown names, and for a GPU where there is none.
+        UserError: for unknown names, and for a missing GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"device {name!r} is unknown; allowed: auto, cpu, cuda")
@@ -171,16 +171,16 @@ def parse_device(name: str) -> torch.device:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a device has done all that it was told."""
+    """Wait until a device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class PeakMemory:
-    """The most memory in use since it was made, beyond what was in use then.
+    """Peak memory since the object was created, beyond the memory in use at that time.
 
-    On a GPU what PyTorch's allocator gave out; on a CPU the process's resident memory, which
-    includes what allocators keep for later.
+    On a GPU: memory from PyTorch's allocator; on a CPU: the process's resident memory, which
+    includes memory that allocators keep.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -205,7 +205,7 @@ class PeakMemory:
 
 
 def _status_bytes(name: str) -> int:
-    """Return a figure of this process that Linux gives in kB; elsewhere its peak memory."""
+    """Return a number of /proc/self/status in bytes; without that file, the peak memory."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024

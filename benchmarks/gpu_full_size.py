@@ -1,44 +1,45 @@
-"""A few steps of every study's trainings at full size, on generated images, from random weights.
+"""A few training steps of every study at full size, on generated images, from random weights.
 
-Job files are those that the plan of a scale gives, with what a machine without data and network
-cannot have replaced: the data set by a generated one, published and earlier weights by random ones,
-several devices by one of them with its share of the batch.
+Jobs are those of a scale's plan with replacements that need no data and network: a generated data
+set, random weights instead of published and earlier ones, one device with its share of the batch.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from full_size import train_measured
 from gpu_common import Table, TimeCap
 
+from icmbench.config.job_settings import train_job
 from icmbench.config.plan import Plan, Point, load_plan
-from icmbench.data.specs import EmbeddedFaces, EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
 from icmbench.errors import UserError
+from icmbench.jobs import CodecSpec, TaskSpec
 
+Network = TypeVar("Network", CodecSpec, TaskSpec)
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = ("chamain2021", "zhu2024", "tang2025", "zhang2022")
 
 
 @dataclass(frozen=True)
 class FullSizeSettings:
-    """Which trainings take how many steps.
+    """The training runs to measure.
 
     Attributes:
         device: where.
         scale: whose networks and batch sizes.
-        variants: as <study>/<variant>; empty for all trainings of all studies.
+        variants: as <study>/<variant>; empty for all training runs of all studies.
         steps: of each.
         batch: images of a step at most; None leaves the scale's.
         threads: of the CPU.
         workers: loader processes.
         side: of generated images at most, in pixels.
-        folder: for what is written.
+        folder: for temporary files.
     """
 
     device: torch.device
@@ -53,7 +54,7 @@ class FullSizeSettings:
 
 
 def measure_full_size(settings: FullSizeSettings, cap: TimeCap) -> Table:
-    """Return seconds per step and peak memory of each training."""
+    """Return seconds per step and peak memory of each training run."""
     table = Table(
         f"Full-size steps, scale {settings.scale}",
         ["operating point", "parameters, M", "batch", "steps", "s per step", "peak GPU GB",
@@ -84,10 +85,9 @@ def measure_full_size(settings: FullSizeSettings, cap: TimeCap) -> Table:
             **found,
         )
     table.notes.append(
-        "generated images, random weights; s per step is the mean over all but the first, the "
-        "loader and a row of the log each included; of several devices' batch the share of one; "
-        "trainings on decoded images of an anchor are the same step as on originals and are not "
-        "among them"
+        "generated images, random weights; s per step is the mean over all but the first, with the "
+        "loader and a row of the log; of several devices' batch the share of one; training on "
+        "decoded images has the same steps as on originals and is not listed"
     )
     return table
 
@@ -111,7 +111,7 @@ def last_points(plan: Plan, variants: tuple[str, ...]) -> list[Point]:
     """
     last: dict[str, Point] = {}
     for point in plan.trained:
-        if plan.train_job(point)["coded"] is None:
+        if train_job(plan, point).coded is None:
             last[f"{point.study}/{point.variant}"] = point
     for name in variants:
         if name not in last:
@@ -123,64 +123,62 @@ def last_points(plan: Plan, variants: tuple[str, ...]) -> list[Point]:
 
 
 def step_job(plan: Plan, point: Point, settings: FullSizeSettings) -> Path:
-    """Write the job of some steps of a training, and return its path."""
-    job: dict[str, Any] = json.loads(json.dumps(plan.train_job(point)))
-    schedule = job["schedule"]
-    devices = schedule.pop("devices", 1)
-    batch = max(1, schedule["batch_size"] // devices)
-    schedule["batch_size"] = min(batch, settings.batch or batch)
-    schedule.update(steps=settings.steps, validation=None)
-    for part in ("codec", "task"):
-        if job[part].get("weights") is not None:
-            job[part].update(weights="random", weights_of=None, weights_part=part)
-    _fit_parameters(job)
-    job["dataset"] = _dataset(job["dataset"], schedule["batch_size"], settings)
-    job["runtime"].update(
-        gpu=int(settings.device.type == "cuda"),
-        threads=settings.threads,
-        workers=settings.workers,
-        log_every=1,
+    """Write the job of some training steps, and return its path."""
+    job = train_job(plan, point)
+    batch = max(1, job.schedule.batch_size // job.schedule.devices)
+    batch = min(batch, settings.batch or batch)
+    steps = {"steps": settings.steps, "batch_size": batch, "devices": 1, "validation": None}
+    runtime = {
+        "gpu": int(settings.device.type == "cuda"),
+        "threads": settings.threads,
+        "workers": settings.workers,
+        "log_every": 1,
+    }
+    changed = job.model_copy(
+        update={
+            "codec": _without_download(job.codec),
+            "task": _without_download(job.task),
+            "schedule": job.schedule.model_copy(update=steps),
+            "dataset": _dataset(job.dataset.role, batch, settings),
+            "runtime": job.runtime.model_copy(update=runtime),
+            "output": str(settings.folder / "runs" / point.key),
+        }
     )
-    job["output"] = str(settings.folder / "runs" / point.key)
     path = settings.folder / "jobs" / f"{point.key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(job))
+    path.write_text(changed.model_dump_json())
     return path
 
 
-def _fit_parameters(job: dict[str, Any]) -> None:
-    """Take out what needs a download, and fit a face task to the generated set."""
-    parameters = job["task"].get("parameters") or {}
-    for name, count in (("attributes", 20), ("parsing", 14)):
-        if parameters.get(name):
-            parameters[name] = count
-    if parameters.get("imagenet_backbone"):
-        parameters["imagenet_backbone"] = False
-    if job["codec"]["parameters"].get("perceptual") == "vgg16":
-        job["codec"]["parameters"]["perceptual"] = "random"
+def _without_download(network: Network) -> Network:
+    """Return a network with random weights; a face task is fitted to the generated set."""
+    replaced = {"attributes": 20, "parsing": 14, "imagenet_backbone": False, "perceptual": "random"}
+    parameters = {
+        name: replaced[name] if name in replaced and value not in (0, "none") else value
+        for name, value in network.parameters.items()
+    }
+    weights = network.weights
+    if weights.source is not None:
+        weights = weights.model_copy(update={"source": "random", "of": None})
+    return network.model_copy(update={"parameters": parameters, "weights": weights})
 
 
-def _dataset(dataset: dict[str, Any], batch: int, settings: FullSizeSettings) -> dict[str, Any]:
-    """Return a generated data set in the place of a role's."""
+def _dataset(role: str, batch: int, settings: FullSizeSettings) -> DatasetSpec:
+    """Return a generated data set for a role."""
     count = {"train": batch, "val": 1, "test": 1}
     config: EmbeddedScenes | EmbeddedFaces
-    if dataset["role"] == "faces":
+    if role == "faces":
         config = EmbeddedFaces(source="embedded-faces", size=min(256, settings.side), **count)
     else:
         # Whole images for detectors; classification takes crops of 224 to 256 pixels.
-        side = 256 if dataset["role"] == "classification" else 512
+        side = 256 if role == "classification" else 512
         config = EmbeddedScenes(source="embedded-scenes", size=min(side, settings.side), **count)
-    kind = "faces" if dataset["role"] == "faces" else "scenes"
+    kind = "faces" if role == "faces" else "scenes"
     folder = settings.folder / "data" / f"{kind}-{config.size}-{batch}"
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         _generate(config, folder)
-    return {
-        "role": dataset["role"],
-        "folder": str(folder),
-        "manifest": str(manifest),
-        **config.model_dump(),
-    }
+    return DatasetSpec(role=role, folder=str(folder), manifest=str(manifest), settings=config)
 
 
 def _generate(config: EmbeddedScenes | EmbeddedFaces, folder: Path) -> None:

@@ -1,23 +1,21 @@
-"""Measure how cost grows with a study: dry run, aggregation and report, CPU seconds and memory.
+"""Measure how cost grows with the size of a study: dry run, analysis, report.
 
     python benchmarks/scale.py dry-run 1000 3000 10000     snakemake --dry-run, twice
     python benchmarks/scale.py analyse 1000 3000 10000     analysis, 1,000 images a point
     python benchmarks/scale.py report 1000 10000           report of the tables of such a study
 
-The numbers are operating points of a generated study at scale smoke. A group of four variants has a
-hundred of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with the
-task as it is and with the task trained on what it decodes to; so all rules but the one that fetches
-data have jobs. Anchors are JPEG 2000 since its rates, unlike JPEG's qualities, are as many as one
-likes. One more variant, the task on original images, is what the others start from.
+The numbers are operating points of a generated study at scale smoke. A group of four variants has
+100 of them, five rates by five seeds: a trained codec, a task trained on it, JPEG 2000 with a fixed
+task and with a task trained on its decoded images. So every rule except fetching has jobs. One
+more variant, the task on original images, provides the initial weights.
 
-``analyse`` reads records that are drawn from a seed, in the layout that evaluations leave: the
-work is that of a real study, the numbers mean nothing. A task's metric is drawn as one number per
-image. Average precision costs far more, since each resample accumulates it anew:
-``--detection`` prints what one point of 1,000 images costs. ``report`` draws such records too; they
-are analysed before, with ten resamples, which is not measured. ``--keep`` names a folder for the
-report, to be opened in a browser.
+``analyse`` reads records drawn from a seed, in the layout of real evaluations: the work is that of
+a real study, the numbers mean nothing. A task's metric is one number per image. Average precision
+costs far more, since each resample accumulates it again: ``--detection`` prints the cost of one
+point of 1,000 images. ``report`` reads such records after an analysis with ten resamples, which is
+not measured. ``--keep`` names a folder for the report.
 
-CPU seconds (user and system) are those of a process and its children, peak memory is that of the
+CPU seconds (user and system) are those of a process and its children, peak memory that of the
 largest of them.
 """
 
@@ -48,7 +46,7 @@ ORIGINAL = "uncoded/faster-rcnn/pretrained"
 
 
 class Cost(NamedTuple):
-    """What a command cost: CPU seconds, and the peak memory of its largest process in MB."""
+    """CPU seconds of a command, and the peak memory of its largest process in MB."""
 
     cpu_s: float
     peak_mb: float
@@ -58,7 +56,7 @@ class Cost(NamedTuple):
 
 
 def study(points: int) -> dict[str, Any]:
-    """Return a study of so many operating points, rounded up to whole groups."""
+    """Return a study with a number of operating points, rounded up to whole groups."""
     variants = {ORIGINAL: _variant("uncoded", "faster-rcnn", None, task_from="random", part="task")}
     ladders = {"lambda": _ladder("lambda", [0.002 * 2**rate for rate in range(RATES)])}
     comparisons = []
@@ -92,7 +90,7 @@ def study(points: int) -> dict[str, Any]:
         "name": STUDY,
         "title": "A generated study",
         "reference": {"authors": "nobody", "venue": "none", "year": 2026},
-        "summary": "As large as one likes.",
+        "summary": "Generated, of any size.",
         "ladders": ladders,
         "schedules": {"short": _schedule()},
         "variants": variants,
@@ -129,8 +127,6 @@ def checkout(points: int, **config: Any) -> Iterator[Path]:
         folder = Path(name)
         for part in ("workflow", "envs"):
             shutil.copytree(REPOSITORY / part, folder / part)
-        (folder / "profiles").symlink_to("workflow/profiles")
-        shutil.copy(REPOSITORY / "Snakefile", folder)
         settings = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
         settings |= {"scale": "smoke", "studies": [STUDY], "seeds": SEEDS}
         settings |= {"study_folders": ["generated"], **config}
@@ -143,10 +139,10 @@ def checkout(points: int, **config: Any) -> Iterator[Path]:
 
 
 def cost(command: list[str], folder: Path) -> Cost:
-    """Run a command to its end and return what it cost.
+    """Run a command and return its cost.
 
     Raises:
-        SystemExit: with the end of its output, where it failed.
+        SystemExit: with the end of its output, if it fails.
     """
     environment = {**os.environ, "PYTHONPATH": str(folder / "workflow")}
     spent = folder / "spent.txt"
@@ -164,7 +160,7 @@ def cost(command: list[str], folder: Path) -> Cost:
     return Cost(*map(float, spent.read_text().split()))
 
 
-# A process counts the memory of the one that started it; this one is small.
+# A process inherits the memory count of its parent, so the parent must be small.
 METER = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
@@ -194,14 +190,15 @@ def dry_run(points: int) -> list[str]:
 
 def results(folder: Path, points: int, images: int) -> Path:
     """Write the plan of the study in ``folder`` and evaluations of it; return its results."""
+    from icmbench.config.job_settings import write_files
     from icmbench.config.plan import load_plan
 
     with contextlib.chdir(folder):
         plan = load_plan()
-        plan.write()
+        write_files(plan)
     evaluated = plan.evaluated
     for point in evaluated:
-        # Points of different groups are alike but for their names: links to one set of files.
+        # Points of different groups differ only in their names: links to one set of files.
         name = point.variant.partition("/")[2] + point.variant[:5]
         drawn = folder / "drawn" / f"{name.replace('/', '-')}-{point.rate_index}-{point.seed}"
         if not drawn.is_dir():
@@ -248,7 +245,7 @@ def draw(folder: Path, rate_index: int, seed: int, images: int) -> None:
 
 
 def analyse(points: int) -> list[str]:
-    """Measure the analysis of records of a thousand images a point."""
+    """Measure the analysis of 1,000 images for each point."""
     with checkout(points) as folder:
         root = results(folder, points, IMAGES)
         spent = cost([sys.executable, "-m", "icmbench", "analyse", str(root)], folder)
@@ -257,7 +254,7 @@ def analyse(points: int) -> list[str]:
 
 
 def report(points: int, keep: Path | None = None) -> list[str]:
-    """Measure the report of records of a thousand images a point."""
+    """Measure the report of 1,000 images for each point."""
     with checkout(points, analysis={"resamples": 10}) as folder:
         root = results(folder, points, IMAGES)
         cost([sys.executable, "-m", "icmbench", "analyse", str(root)], folder)
@@ -271,7 +268,7 @@ def report(points: int, keep: Path | None = None) -> list[str]:
 
 
 def detection(images: int = 1000) -> str:
-    """Return what resampling the average precision of one operating point costs."""
+    """Return the cost of resampling the average precision of one operating point."""
     import time
 
     import numpy as np
@@ -311,7 +308,7 @@ MEASURES: dict[str, tuple[Callable[..., list[str]], list[str]]] = {
 
 
 def main() -> None:
-    """Print a table of what was asked for."""
+    """Print the table of a measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=sorted(MEASURES))
     parser.add_argument("points", type=int, nargs="*")

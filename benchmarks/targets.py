@@ -1,9 +1,9 @@
-"""Print what scale mini reaches beside what it should: accuracy from its results, and run times.
+"""Compare accuracy and run times of scale mini with their targets.
 
     python benchmarks/targets.py                  accuracy and CPU seconds of results/mini
     python benchmarks/targets.py --time smoke     also time a fresh run of a scale and a second one
 
-Times belong to the machine they were taken on; quote them with it.
+Quote times together with the machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def at(table: pd.DataFrame, variant: str, metric: str, bpp: float) -> tuple[floa
 
 
 def cpu_seconds(root: Path, variant: str) -> list[float]:
-    """Return the CPU seconds of a variant's trainings, lowest rate first."""
+    """Return the CPU seconds of a variant's training runs, lowest rate first."""
     files = sorted((root / "runs" / STUDY / variant).glob("rate*-seed0/run.json"))
     return [round(read_json(file)["cpu_seconds"], 1) for file in files]
 
@@ -66,13 +66,13 @@ def accuracy(root: Path) -> None:
     ):
         value, inside = at(table, variant, metric, bpp)
         wanted.append((f"{label} at {bpp} bpp", least, value, inside, variant))
-    print(f"{'figure':<42} {'target':>7} {'reached':>8}  CPU seconds of the trainings")
+    print(f"{'figure':<42} {'target':>7} {'reached':>8}  CPU seconds of training")
     for label, least, value, inside, variant in wanted:
         edge = "" if inside else "  (outside the measured rates: nearest point)"
         print(f"{label:<42} {least:>7g} {value:>8.3f}  {cpu_seconds(root, variant)}{edge}")
     files = [read_json(f) for f in (root / "runs").rglob("run.json")]
     total = sum(f["cpu_seconds"] for f in files)
-    print(f"{len(files)} trainings, {total:.0f} CPU seconds in their loops")
+    print(f"{len(files)} training runs, {total:.0f} CPU seconds in their loops")
 
 
 def run_times(scale: str) -> None:
@@ -81,9 +81,7 @@ def run_times(scale: str) -> None:
         folder = Path(name)
         for part in ("workflow", "envs"):
             shutil.copytree(REPOSITORY / part, folder / part)
-        (folder / "profiles").symlink_to("workflow/profiles")
-        for part in ("Snakefile", "config.yaml"):
-            shutil.copy(REPOSITORY / part, folder / part)
+        shutil.copy(REPOSITORY / "config.yaml", folder)
         (folder / "data").mkdir()
         command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "2"]
         command += ["--config", f"scale={scale}"]
@@ -96,7 +94,7 @@ def run_times(scale: str) -> None:
 
 
 def main() -> None:
-    """Print what was asked for."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results" / "mini")
     parser.add_argument("--time", choices=["smoke", "mini"], action="append", default=[])
