@@ -105,7 +105,7 @@ def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "named"),
     [
-        ("encoded/**/decoded.zip", "encoded/detection-test"),
+        ("encoded/**/decoded.zip", "detection-test/"),
         ("data/detection/test.zip", "original images"),
         ("data/detection/instances_test.json", "original images"),
     ],

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from icmbench.config.study import Study
 from icmbench.metrics.catalogue import find_metric
 from icmbench.report.outputs import study_page
 from icmbench.report.results import Results, is_number, rows_of
@@ -50,7 +49,11 @@ def study_claims(results: Results, study: str, styles: Styles) -> ClaimPart | No
     claims = results.claims[results.claims["study"] == study]
     if claims.empty:
         return None
-    stated, label = results.studies[study].claims, _labels(results.studies[study], styles)
+    stated = results.studies[study].claims
+
+    def label(variant: str) -> str:
+        return styles[variant].label if variant in styles else variant
+
     parts, notes = [], []
     for claim in rows_of(claims):
         rows = results.claims_parts
@@ -141,13 +144,6 @@ def _remarks(row: Any) -> str:
     """Return the meaning of the flags of a BD metric."""
     flags = [flag.split(":")[0] for flag in str(row.notes).split(";") if flag]
     return "; ".join(dict.fromkeys(FLAGS.get(flag, flag) for flag in flags))
-
-
-def _labels(study: Study, styles: Styles) -> Label:
-    """Return a function from a variant to its label; an excluded variant keeps its name."""
-    labels = {name: variant.label for name, variant in study.variants.items()}
-    labels |= {name: style.label for name, style in styles.items()}
-    return lambda variant: labels.get(variant, variant)
 
 
 def _compared(row: Any, label: Label) -> str:

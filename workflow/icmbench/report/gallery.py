@@ -29,7 +29,6 @@ from icmbench.report.style import Style, Styles, number, shown
 from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
-PAGE_BYTES = 6_000_000  # of images embedded in one page
 _UNREADABLE = (OSError, ValueError, KeyError, UserError)
 
 
@@ -66,21 +65,18 @@ class Gallery:
 
 @dataclass(eq=False)
 class GalleryMaker:
-    """Makes the galleries of a report and counts what a page embeds.
+    """Makes the galleries of a report.
 
     Attributes:
         results: the results folder.
         files: images written so far.
-        embedded: bytes of data URIs so far on this study's page.
     """
 
     results: Results
     files: list[Path] = field(default_factory=list)
-    embedded: int = 0
 
     def galleries(self, study: str, styles: Styles) -> list[Gallery]:
         """Return the galleries of a study; writes every image to ``report/images`` as well."""
-        self.embedded = 0
         comparisons = self.results.studies[study].visual_comparisons
         return [
             self._gallery(f"{study}-{place}", study, comparison, styles)
@@ -118,9 +114,6 @@ class GalleryMaker:
         maps = images.parsing_names if mapped else ()
         gallery = replace(gallery, boxes=images.annotated, maps=maps)
         for image_id in shown_points[0].image_ids(images)[: comparison.images]:
-            if self.embedded > PAGE_BYTES:
-                gallery.missing.append("Further images are left out to keep the page small.")
-                break
             stem = f"{name}-{image_id}"
             try:
                 tiles = [self._original(images, image_id, stem)]
@@ -178,7 +171,6 @@ class GalleryMaker:
         write_bytes(path, content)
         self.files.append(path)
         uri = page_uri(drawn, content)
-        self.embedded += len(uri)
         described = f"{title}, {words}" if words else title
         return Tile(uri, title, described, [line for line in lines if line])
 

@@ -160,8 +160,6 @@ def _expect(claim: Claim) -> Expect:
     fewer_is_better = claim.quantity == "bd_rate_pct"
     if claim.quantity == "at_rate":  # a plain difference of the metric
         fewer_is_better = find_metric(claim.metric).better == "lower"
-    if claim.quantity == "at_rate":  # a plain difference of the metric
-        fewer_is_better = find_metric(claim.metric).better == "lower"
     if claim.expect == "better":
         return "below" if fewer_is_better else "above"
     return "not-above" if fewer_is_better else "not-below"
