@@ -65,8 +65,10 @@ def _launch(job: TrainJob) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for library in ("torch.distributed.elastic", "torch.multiprocessing"):
-        logging.getLogger(library).addHandler(logging.NullHandler())  # failures are one line here
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        library = logging.getLogger(name)  # would log tracebacks of a failure that is one line here
+        library.addHandler(logging.NullHandler())
+        library.propagate = False
     with tempfile.TemporaryDirectory(prefix="icmbench-") as folder:
         config = LaunchConfig(
             min_nodes=1,
