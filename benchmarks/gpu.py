@@ -76,7 +76,7 @@ def measure(
     load_modules([])
     device = parse_device(options.device)
     if device.type == "cpu":
-        print("gpu.py: no GPU is used, so these are no results of a GPU", file=sys.stderr)
+        print("gpu.py: no GPU is used: do not report these as results of a GPU", file=sys.stderr)
     a, b = parse_place(options.a or device.type), parse_place(options.b)
     cap = TimeCap(options.minutes)
     makers = _sections(options, folder, device, a, b)

@@ -265,7 +265,7 @@ def measure_loader(settings: TrainingSettings, cap: TimeCap) -> Table:
     where = "drawn, JPEG of 640 x 480" if settings.images is None else str(settings.images.name)
     table.notes.append(
         f"images per second, bf16, medians (and ranges) of {settings.rounds} alternations; "
-        f"images: {where}, decoded anew every time; what workers had ready before a measurement "
+        f"images: {where}, decoded again every time; what workers had ready before a measurement "
         "is used up first"
     )
     return table

@@ -38,7 +38,7 @@ def unknown(kind: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def missing_file(path: Path | str, advice: str) -> UserError:
-    """Return the error for a file that is not there; ``advice`` says how to get it."""
+    """Return the error for a file that is not there; ``advice`` describes how to get it."""
     return UserError(f"{path}: no such file; {advice}")
 
 

@@ -67,7 +67,7 @@ def left_out(studies: dict[str, Study], run: RunConfig) -> list[str]:
     """Return a line for each study that loses curves as the run does not name their codecs.
 
     Args:
-        studies: as their files say, before :func:`choose_classical`.
+        studies: as in their files, before :func:`choose_classical`.
         run: the top level configuration.
     """
     lines = []

@@ -1,4 +1,4 @@
-"""What must not be told: credentials in addresses and in the environment."""
+"""Hide credentials in addresses and in the environment."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: for tags that would run code, keys given twice, aliases that make the
-            document grow without bound, and whatever is no YAML.
+            document grow without bound, and text that is not YAML.
         Exception: of other kinds, for damaged text.
     """
     return yaml.load(text, _Loader)

@@ -36,7 +36,7 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
     An image's ``id`` is its name's digits as a number: ``000005`` of VOC2007 is 5, ``2008_000008``
     of VOC2012 is 2008000008. So ids never depend on the sets chosen, differ between the two years
     (names of VOC2007 have no year) and fit 32 bits. ``file_name`` is relative to ``folder``.
-    ``bbox`` is [x, y, width, height] in native pixels as the module says; ``area`` is the box's, as
+    ``bbox`` is [x, y, width, height] in native pixels as described above; ``area`` is the box's, as
     there are no masks. Difficult objects have ``iscrowd`` 1: evaluation ignores them and detections
     that match them, as VOC's own does. (COCO compares crowds by the share of the detection that
     lies inside; VOC by IoU.) Truncated and occluded objects count like others.
