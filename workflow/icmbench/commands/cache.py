@@ -1,12 +1,12 @@
-"""What ``python -m icmbench cache`` does: inspect and prune the cache of classical codecs."""
+"""``python -m icmbench cache``: show and prune the cache of classical codecs."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
-from icmbench.codecs.classical.cache import Cache
+from icmbench.codecs.classical.cache import Cache, Entry
 from icmbench.config.load import load_run
 
 _DAY = 24 * 3600
@@ -21,23 +21,18 @@ def open_cache(config: Path) -> Cache:
 
 
 def show(cache: Cache) -> str:
-    """Return entries, size and age of the cache by implementation."""
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    used: dict[str, float] = {}
+    """Return number, size and age of the coded images by implementation, largest first."""
+    groups: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in cache.entries():
-        name = ", ".join(entry.implementation.split(", ")[:2]) or "unreadable"
-        counts[name] += 1
-        sizes[name] += entry.size
-        used[name] = max(used.get(name, 0.0), entry.used)
-    total = sum(sizes.values()) / _GB
-    lines = [
-        f"{cache.folder}: {sum(counts.values())} images, {total:.3f} GB of {cache.limit_gb:g} GB"
-    ]
-    now = time.time()
-    for name, size in sizes.most_common():
-        days = (now - used[name]) / _DAY
-        lines.append(f"  {counts[name]:>7}  {size / _GB:9.3f} GB  used {days:.1f} days ago  {name}")
+        groups[", ".join(entry.implementation.split(", ")[:2]) or "unreadable"].append(entry)
+    sizes = {name: _gigabytes(entries) for name, entries in groups.items()}
+    count, total = sum(map(len, groups.values())), sum(sizes.values())
+    lines = [f"{cache.folder}: {count} images, {total:.3f} GB of {cache.limit_gb:g} GB"]
+    for name in sorted(groups, key=lambda name: -sizes[name]):
+        days = (time.time() - max(entry.used for entry in groups[name])) / _DAY
+        lines.append(
+            f"  {len(groups[name]):>7}  {sizes[name]:9.3f} GB  used {days:.1f} days ago  {name}"
+        )
     return "\n".join(lines)
 
 
@@ -47,26 +42,27 @@ def prune(
     unused_days: float | None = None,
     implementation: str | None = None,
 ) -> str:
-    """Remove entries and report how many.
+    """Remove entries and return a summary.
 
     Args:
         cache: the cache.
-        limit_gb: evict the least recently used entries down to this many 10^9 bytes.
+        limit_gb: remove the least recently used entries down to this many 10^9 bytes.
         unused_days: remove entries unused for this many days.
         implementation: remove entries whose implementation contains this text.
     """
-    before = sum(entry.size for entry in cache.entries())
-    now = time.time()
-    for entry in list(cache.entries()):
-        old = unused_days is not None and now - entry.used > unused_days * _DAY
-        named = implementation is not None and implementation in entry.implementation
-        if old or named:
-            cache.remove(entry)
+    before = list(cache.entries())
+    for entry in before:
+        old = unused_days is not None and time.time() - entry.used > unused_days * _DAY
+        if old or (implementation is not None and implementation in entry.implementation):
+            entry.remove()
     if limit_gb is not None:
         Cache(cache.folder, limit_gb).enforce_limit()
     left = list(cache.entries())
-    after = sum(entry.size for entry in left)
     return (
-        f"{cache.folder}: {(before - after) / _GB:.3f} GB removed, {len(left)} images with "
-        f"{after / _GB:.3f} GB left; results have their own copies"
+        f"{cache.folder}: {_gigabytes(before) - _gigabytes(left):.3f} GB removed, {len(left)} "
+        f"images with {_gigabytes(left):.3f} GB left; results have their own copies"
     )
+
+
+def _gigabytes(entries: list[Entry]) -> float:
+    return sum(entry.size for entry in entries) / _GB

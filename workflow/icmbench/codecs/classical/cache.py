@@ -2,8 +2,9 @@
 
     <folder>/<first two digits>/<key>.zip    bitstream.bin, decoded.png, facts.json
 
-One file per image: it appears as a whole, and its own checksums find damage. Results copy what they
-use, so removing an entry never takes anything from a result.
+Studies, scales and concurrent jobs share it. An entry is one file that appears complete by a
+rename, also on network file systems, and the archive's checksums detect damage. Results copy what
+they use, so removing an entry never affects a result.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 import zipfile
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icmbench.utils.files import atomic_path, digest_json
+from icmbench.errors import DamagedFile
+from icmbench.utils.files import atomic_path, digest_json, reading
 
 _BITSTREAM, _DECODED, _FACTS = "bitstream.bin", "decoded.png", "facts.json"
 _GB = 1e9
-# A temporary file older than this does not belong to a running job.
-_ABANDONED_S = 24 * 3600
+_ABANDONED_S = 24 * 3600  # an older temporary file does not belong to a running job
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class CachedImage:
     """One coded image.
 
     Attributes:
-        bitstream: its bytes.
-        png: the decoded image.
-        facts: what is known of it: implementation, bits, times, digests.
+        bitstream: as the codec wrote it.
+        png: the decoded image as PNG.
+        facts: JSON values: implementation, bits, times, checksums.
     """
 
     bitstream: bytes
@@ -49,7 +49,7 @@ class Entry:
     Attributes:
         path: of the file.
         size: in bytes.
-        used: when it was last used, in seconds since 1970.
+        used: time of last use, in seconds since 1970.
     """
 
     path: Path
@@ -60,10 +60,13 @@ class Entry:
     def implementation(self) -> str:
         """The implementation that coded the image; empty if the file cannot be read."""
         try:
-            with zipfile.ZipFile(self.path) as file:
-                return str(json.loads(file.read(_FACTS))["implementation"])
-        except Exception:  # readers of damaged files raise nearly anything
+            return str(_read(self.path).facts.get("implementation", ""))
+        except (FileNotFoundError, DamagedFile):
             return ""
+
+    def remove(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
 
 
 def entry_key(image_digest: str, identity: dict[str, Any]) -> str:
@@ -84,70 +87,50 @@ class Cache:
 
     def find(self, key: str) -> CachedImage | None:
         """Return a coded image as it was stored, or None; a damaged file is removed."""
-        path = self._place(key)
-        image = _read(path)
-        if image is None:
-            _remove(path)
-        else:
-            with contextlib.suppress(FileNotFoundError):  # another job removed it meanwhile
-                os.utime(path)
+        path = self._path(key)
+        try:
+            image = _read(path)
+            os.utime(path)
+        except FileNotFoundError:  # not stored, or just removed by another job
+            return None
+        except DamagedFile:
+            path.unlink(missing_ok=True)
+            return None
         return image
 
     def store(self, key: str, image: CachedImage) -> None:
         """Keep a coded image; a reader sees all of it or nothing."""
-        members = {
-            _BITSTREAM: image.bitstream,
-            _DECODED: image.png,
-            _FACTS: json.dumps(image.facts).encode(),
-        }
-        with atomic_path(self._place(key)) as temporary, zipfile.ZipFile(temporary, "w") as file:
-            for name, data in members.items():
-                file.writestr(name, data)
+        path = self._path(key)
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            archive.writestr(_BITSTREAM, image.bitstream)
+            archive.writestr(_DECODED, image.png)
+            archive.writestr(_FACTS, json.dumps(image.facts))
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every file, in any order."""
-        for path in self.folder.glob("??/[!.]*.zip"):
-            with contextlib.suppress(FileNotFoundError):  # another job removed it meanwhile
-                facts = path.stat()
-                yield Entry(path, facts.st_size, facts.st_mtime)
+        """Yield every entry, in any order; abandoned temporary files are removed."""
+        for path in self.folder.glob("??/*.zip"):
+            with contextlib.suppress(FileNotFoundError):  # just removed by another job
+                status = path.stat()
+                if not path.name.startswith("."):
+                    yield Entry(path, status.st_size, status.st_mtime)
+                elif time.time() - status.st_mtime > _ABANDONED_S:
+                    path.unlink()
 
-    def enforce_limit(self) -> int:
-        """Remove the least recently used entries until the limit holds; return their bytes."""
+    def enforce_limit(self) -> None:
+        """Remove the least recently used entries until the limit holds."""
         entries = sorted(self.entries(), key=lambda entry: entry.used)
         excess = sum(entry.size for entry in entries) - self.limit_gb * _GB
-        freed = 0
         for entry in entries:
-            if freed >= excess:
+            if excess <= 0:
                 break
-            self.remove(entry)
-            freed += entry.size
-        for temporary in self.folder.glob("??/.*.zip"):
-            with contextlib.suppress(OSError):
-                if time.time() - temporary.stat().st_mtime > _ABANDONED_S:
-                    temporary.unlink()
-        return freed
+            entry.remove()
+            excess -= entry.size
 
-    def remove(self, entry: Entry) -> None:
-        """Remove an entry."""
-        _remove(entry.path)
-
-    def _place(self, key: str) -> Path:
+    def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.zip"
 
 
-def _read(path: Path) -> CachedImage | None:
-    """Return the content of a file of the cache, or None if it is missing or damaged."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            facts = json.loads(file.read(_FACTS))
-            return CachedImage(file.read(_BITSTREAM), file.read(_DECODED), facts)
-    except Exception:  # as above
-        return None
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if path.is_dir():  # not ours, but in the way
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+def _read(path: Path) -> CachedImage:
+    with reading(path), zipfile.ZipFile(path) as archive:
+        bitstream, png, facts = map(archive.read, (_BITSTREAM, _DECODED, _FACTS))
+        return CachedImage(bitstream, png, dict(json.loads(facts)))

@@ -58,7 +58,7 @@ class LayeredParameters(Strict):
         1.0,
         gt=0,
         description="Factor on the random initial weights of the last analysis layer, so that not "
-        "all latents of a short training round to zero (ours).",
+        "all latents of a short training run round to zero (ours).",
     )
 
     @model_validator(mode="after")
