@@ -133,8 +133,7 @@ class _Study:
         """Return the run of the study as a whole."""
         values: Json = {}
         for row in self.bd:
-            # A slash would open a section of its own in MLflow's charts for every variant.
-            suffix = f".{row['variant']}{self._against(row)}".replace("/", ".")
+            suffix = f".{row['variant']}".replace("/", ".") + self._against(row)
             values |= {k: v for k, v in _bd(row, suffix).items() if not k.startswith("interval/")}
         tags = {
             "kind": "study",
@@ -201,9 +200,12 @@ class _Study:
         return label if self.labels.count(label) == 1 else f"{label} ({variant})"
 
     def _against(self, row: Json) -> str:
-        """Return a suffix that names the anchor of a BD row if the variant has several."""
+        """Return a suffix that names the anchor of a BD row if the variant has several.
+
+        A slash would open a section of its own in MLflow's charts.
+        """
         anchors = {other["anchor"] for other in self.bd if other["variant"] == row["variant"]}
-        return f".vs.{row['anchor']}" if len(anchors) > 1 else ""
+        return f".vs.{row['anchor']}".replace("/", ".") if len(anchors) > 1 else ""
 
     def _curves(self, variant: str) -> list[Value]:
         """Return the curves of a variant, averaged over seeds, by rate.
@@ -220,7 +222,7 @@ class _Study:
         for row in _rows(means[means["variant"] == variant]):
             level = variant in uncoded and len(coded)
             steps = sorted({coded.min(), coded.max()}) if level else [row["step"]]
-            name = f"curve/{row['metric']}_vs_millibpp"
+            name = f"at_millibpp/{row['metric']}"  # the first section of MLflow's charts
             values += [Value(name, row["value"], self.tables.time, int(step)) for step in steps]
         return values
 
