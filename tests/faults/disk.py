@@ -1,4 +1,4 @@
-"""A small disk of one's own, to be filled or made read-only."""
+"""A small disk for a test, to be filled or made read-only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """Mount a file system of so many MB; skip the test where that is not allowed."""
+    """Mount a file system of a size in MB; skip the test if that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     done = _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder))
     if done.returncode:
@@ -32,7 +32,7 @@ def set_read_only(folder: Path, read_only: bool) -> None:
 
 @contextmanager
 def full(disk: Path, free: int = 0) -> Iterator[None]:
-    """Fill a disk up to so many free bytes, for a while."""
+    """Fill a disk except for ``free`` bytes while the block runs."""
     ballast = disk / ".ballast"
     status = os.statvfs(disk)
     size = status.f_bavail * status.f_frsize - free

@@ -1,4 +1,4 @@
-"""What the fault tests run: chamain2021 at scale smoke, cut down to one of each kind of job."""
+"""The workflow of the fault tests: chamain2021 at scale smoke with one of each kind of job."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import yaml
 from checkout import Checkout, add_fetched_data
 
 CONFIG = ("studies=[chamain2021]", "classical_codecs=[jpeg]")
-# A task's training, a chain of two codecs' trainings, fetched and generated images, a learned
-# and a classical codec.
+# A training run of a task, a chain of two of codecs, fetched and generated images, a learned and a
+# classical codec.
 KEPT = (
     "uncoded/faster-rcnn/pretrained",
     "hyperprior/reconstruction/mse",
@@ -22,7 +22,7 @@ KEPT = (
 
 
 def prepare(folder: Path, repository: Path, steps: int = 6) -> Checkout:
-    """Return a checkout of the cut study with trainings of ``steps`` that save at each step."""
+    """Return a checkout of the cut study whose training runs save at each of their ``steps``."""
     checkout = Checkout(folder, repository, CONFIG)
     add_fetched_data(checkout, repository)
     _edit(folder / "workflow/studies/chamain2021.yaml", cut)
@@ -37,14 +37,14 @@ def prepare(folder: Path, repository: Path, steps: int = 6) -> Checkout:
 
 
 def cut(study: dict[str, Any]) -> None:
-    """Take out of a study every variant that is not kept, and all that speaks of one."""
+    """Remove all variants of a study but ``KEPT``, and all references to them."""
     study["variants"] = {name: study["variants"][name] for name in KEPT}
     study["comparisons"] = [
         {**one, "variants": [name for name in one["variants"] if name in KEPT]}
         for one in study["comparisons"]
         if one["anchor"] in KEPT and any(name in KEPT for name in one["variants"])
     ]
-    for images in study["images"]:
+    for images in study["visual_comparisons"]:
         images["variants"] = [name for name in images["variants"] if name in KEPT]
     study["published"] = [one for one in study["published"] if one["variant"] in KEPT]
     study["claims"] = {k: v for k, v in study["claims"].items() if _variants(v) <= set(KEPT)}
@@ -65,7 +65,7 @@ def _edit(path: Path, change: Any) -> None:
 
 
 def prepare_short(folder: Path, repository: Path) -> Checkout:
-    """Return a checkout in which nothing is trained: JPEG on the fetched photographs."""
+    """Return a checkout without training runs: JPEG on the fetched photographs."""
     checkout = Checkout(folder, repository, ("studies=[classical]", "classical_codecs=[jpeg]"))
     add_fetched_data(checkout, repository)
     return checkout

@@ -1,4 +1,4 @@
-"""Files that mean harm: weights, archives and studies run no code; no secret is written down."""
+"""Files from outside run no code and stay in their folder: weights, archives, configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import pickle
-import socket
 import stat
 import tarfile
 import zipfile
@@ -17,20 +16,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from damaged_world import ROOT, inside, make_world, run
-from test_tracking_server import Misbehaving, refuse
 
-from icmbench.cli import main
 from icmbench.data.archives import unpack
 from icmbench.data.catalogue import Archive
 from icmbench.errors import UserError
-from icmbench.utils.files import read_json
-
-CANARY = "canary7fe41d0c2b"
 
 
 class Payload:
-    """Unpickled, it leaves a file."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -41,7 +34,7 @@ class Payload:
 
 @pytest.fixture
 def proof(tmp_path: Path) -> Path:
-    """The file that shows that code was run."""
+    """A folder that only code in a file could create."""
     return tmp_path / "proof"
 
 
@@ -62,16 +55,16 @@ HOSTILE = pytest.mark.parametrize("write", [_as_zip, _as_pickle, _as_bare_pickle
 
 
 @HOSTILE
-def test_the_payload_would_run(tmp_path: Path, proof: Path, write: Any) -> None:
-    """Else the tests below would show nothing."""
+def test_payload_runs_in_a_careless_reader(tmp_path: Path, proof: Path, write: Any) -> None:
+    """Without this, the tests below would prove nothing."""
     write(tmp_path / "w.pt", proof)
-    with contextlib.suppress(RuntimeError):  # a bare pickle is no file of torch's, and yet it runs
+    with contextlib.suppress(RuntimeError):  # a bare pickle is not a file of torch, but it runs
         torch.load(tmp_path / "w.pt", weights_only=False)
     assert proof.exists()
 
 
 @HOSTILE
-def test_weights_and_checkpoints_run_nothing(tmp_path: Path, proof: Path, write: Any) -> None:
+def test_weights_and_checkpoints_run_no_code(tmp_path: Path, proof: Path, write: Any) -> None:
     from icmbench.networks.weights import load_part
     from icmbench.train.checkpoint import load_checkpoint
 
@@ -85,16 +78,16 @@ def test_weights_and_checkpoints_run_nothing(tmp_path: Path, proof: Path, write:
 
 
 @HOSTILE
-def test_downloaded_weights_run_nothing(
+def test_published_weights_run_no_code(
     tmp_path: Path, proof: Path, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file in torch's cache is taken without a look at its checksum."""
+    """torch takes a file in its cache without verifying its checksum."""
     from torchvision.models import VGG16_Weights
 
     from icmbench.codecs.layered.perceptual import make_distance
+    from icmbench.jobs import CodecSpec, WeightsSpec
     from icmbench.networks.build import build_codec
     from icmbench.plugins import load_modules
-    from icmbench.registry import CODECS
 
     load_modules([])
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -102,29 +95,29 @@ def test_downloaded_weights_run_nothing(
     folder.mkdir(parents=True)
     name = VGG16_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     write(folder / name, proof)
-    with pytest.raises(UserError, match="published weights of 'vgg16' cannot be loaded") as said:
+    with pytest.raises(UserError, match="'vgg16'") as caught:
         make_distance("vgg16")
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(caught.value)
 
     from compressai.zoo.image import model_urls
 
     url = model_urls["bmshj2018-hyperprior"]["mse"][1]
     write(folder / url.rpartition("/")[2], proof)
-    entry = CODECS["bmshj2018-hyperprior"]
-    settings = {
-        "name": entry.name,
-        "parameters": {"qualities": [1]},
-        "rate_index": 0,
-        "pretrained": True,
-        "weights": "pretrained",
-    }
-    with pytest.raises(UserError, match="published weights of 'bmshj2018-hyperprior'"):
+    settings = CodecSpec(
+        name="bmshj2018-hyperprior",
+        kind="learned",
+        parameters={"qualities": [1]},
+        rate_index=0,
+        weights=WeightsSpec(source="pretrained", part="codec"),
+        starts_pretrained=True,
+    )
+    with pytest.raises(UserError, match="'bmshj2018-hyperprior'"):
         build_codec(settings)
     assert not proof.exists()
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
-def test_statistics_and_latents_run_nothing(tmp_path: Path, proof: Path) -> None:
+def test_statistics_and_latents_run_no_code(tmp_path: Path, proof: Path) -> None:
     from icmbench.evaluate.coded import latents_from_bytes
     from icmbench.evaluate.statistics import load_statistics
 
@@ -145,7 +138,7 @@ TAGS = (
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_a_study_runs_nothing(tmp_path: Path, proof: Path, tag: str) -> None:
+def test_yaml_runs_no_code(tmp_path: Path, proof: Path, tag: str) -> None:
     from icmbench.config.load import read_yaml
     from icmbench.data.catalogue import load_catalogue
     from icmbench.data.pointer import read_md5
@@ -158,12 +151,12 @@ def test_a_study_runs_nothing(tmp_path: Path, proof: Path, tag: str) -> None:
             read(path)
     assert not proof.exists()
     yaml.unsafe_load(text)
-    assert proof.exists()  # it would have run
+    assert proof.exists()  # a careless reader runs it
 
 
 @pytest.mark.parametrize("kind", [tarfile.BLKTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE])
-def test_a_link_or_device_in_an_inner_tar_is_refused(tmp_path: Path, kind: bytes) -> None:
-    """``tests/data/test_archives.py`` has the other ways out of a folder."""
+def test_unpack_refuses_links_and_devices_in_an_inner_tar(tmp_path: Path, kind: bytes) -> None:
+    """tests/data/test_archives.py has the other ways out of a folder."""
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w") as bundle:
         info = tarfile.TarInfo("x")
@@ -174,13 +167,13 @@ def test_a_link_or_device_in_an_inner_tar_is_refused(tmp_path: Path, kind: bytes
         info.size = len(inner.getvalue())
         bundle.addfile(info, io.BytesIO(inner.getvalue()))
     archive = Archive(name="all.tar", unpack="tar", nested=True)
-    with pytest.raises(UserError, match=r"all\.tar: member 'x' refused"):
+    with pytest.raises(UserError, match=r"all\.tar: .*'x'"):
         unpack(tmp_path / "all.tar", archive, tmp_path / "out", lambda path: True)
     assert not list(tmp_path.rglob("x"))
 
 
-def test_a_link_that_is_there_already_is_not_written_through(tmp_path: Path) -> None:
-    """Two members of one path, the first a link, would write outside in a careless unpacker."""
+def test_unpack_does_not_write_through_a_link(tmp_path: Path) -> None:
+    """Of two members with one path, the first is a link to a place outside."""
     with tarfile.open(tmp_path / "a.tar", "w") as bundle:
         link = tarfile.TarInfo("x")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside")
@@ -188,13 +181,12 @@ def test_a_link_that_is_there_already_is_not_written_through(tmp_path: Path) -> 
         file = tarfile.TarInfo("x")
         file.size = 4
         bundle.addfile(file, io.BytesIO(b"evil"))
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match=r"a\.tar"):
         unpack(tmp_path / "a.tar", Archive(name="a.tar", unpack="tar"), tmp_path / "o", bool)
     assert not (tmp_path / "outside").exists()
 
 
-def test_no_program_is_unpacked(tmp_path: Path) -> None:
-    """Neither the right to execute nor the owner's identity comes out of an archive."""
+def test_unpack_does_not_make_files_executable(tmp_path: Path) -> None:
     mode = stat.S_IFREG | stat.S_ISUID | 0o777
     info = zipfile.ZipInfo("x")
     info.external_attr = mode << 16
@@ -202,76 +194,3 @@ def test_no_program_is_unpacked(tmp_path: Path) -> None:
         bundle.writestr(info, b"#!/bin/sh\n")
     unpack(tmp_path / "a.zip", Archive(name="a.zip", unpack="zip"), tmp_path / "o", bool)
     assert not (tmp_path / "o/x").stat().st_mode & (stat.S_ISUID | 0o111)
-
-
-# --- secrets ----------------------------------------------------------------------------------
-
-SECRETS = (
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "DATABRICKS_TOKEN",
-    "HF_TOKEN",
-    "GITHUB_TOKEN",
-)
-
-
-def _files_with(folder: Path, text: str) -> list[str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 50
-    return [str(path) for path in files if text.encode() in path.read_bytes()]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_no_secret_is_written_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Every verb runs with canaries in the environment; then everything is searched for them."""
-    for name in SECRETS:
-        monkeypatch.setenv(name, f"{CANARY}-{name}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        dead = f"http://someone:{CANARY}@127.0.0.1:{probe.getsockname()[1]}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", dead)
-    folder = tmp_path / "world"
-    make_world(folder, [], [])  # plan, data, train, code, encode, decode, evaluate, analyse
-    with inside(folder):
-        run("report", str(ROOT))
-        run("track", str(ROOT))  # nothing listens
-        assert read_json(ROOT / "tracking.json")["status"] == "failed"
-        assert "***" in read_json(ROOT / "tracking.json")["reason"]
-        asked: list[str] = []
-        with Misbehaving(refuse(500)) as server:
-            refusing = server.behave
-
-            def note(request: Any) -> None:
-                length = int(request.headers.get("Content-Length") or 0)
-                asked.append(f"{request.path} {request.rfile.read(length)!r}")
-                refusing(request)
-
-            server.behave = note
-            address = server.address.replace("://", f"://someone:{CANARY}@")
-            run("track", str(ROOT), "--uri", f"{address}/api?token={CANARY}")
-        assert asked
-        assert CANARY not in "".join(request for request in asked if "?token=" not in request)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        run("track", str(ROOT), "--strict")  # into SQLite: all that MLflow is told
-        assert (Path("results") / "mlflow.db").stat().st_size > 100_000
-    told = "".join(capfd.readouterr())
-    assert len(told) > 500
-    assert CANARY not in told
-    assert _files_with(tmp_path, CANARY) == []
-
-
-def test_credentials_in_the_configuration_are_refused_and_not_repeated(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(f"tracking: {{uri: 'http://someone:{CANARY}@host:5000'}}\n")
-    with inside(tmp_path):
-        assert main(["plan", "--config", str(config)]) == 1
-    told = "".join(capfd.readouterr())
-    assert "tracking.uri" in told and "MLFLOW_TRACKING_PASSWORD" in told
-    assert CANARY not in told

@@ -1,4 +1,4 @@
-"""Worker processes end with the process they work for, also when that is killed."""
+"""Worker processes exit when their parent process dies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_of_a_killed_process_end(tmp_path: Path, start: str) -> None:
+def test_worker_pool_ends_with_a_killed_parent(tmp_path: Path, start: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "program.py"), start], stdout=subprocess.PIPE, text=True
