@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from icmbench.codecs.learned.base import guarded
-from icmbench.codecs.learned.compressai import Bounded
+from icmbench.codecs.learned.compressai_codec import Bounded
 from icmbench.codecs.learned.entries import ElicParameters, LearnedParameters
 from icmbench.codecs.learned.hyperprior import Hyperprior
 from icmbench.data.synthetic.scenes import make_scene

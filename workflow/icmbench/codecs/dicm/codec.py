@@ -31,10 +31,8 @@ class Dicm(LearnedFeatureCodec):
     .. code-block:: none
 
         x -> head -> f1 -> RE -> f2 -> encoder -> y -> Q -> EM ->|bits|-> y_hat -> decoder -> f3
-                                                                                             |
-                                          layer2 to layer4, then the task's network  <- tail +
 
-        head, tail: the backbone, a ResNet, up to layer1 (stride 4) and from there
+        head: layers of a ResNet up to layer1 (stride 4); tasks read f3 through the others, the tail
         RE: redundancy elimination, a bottleneck under a rate constraint that is not transmitted
         EM: entropy model with hyperprior and checkerboard context
 

@@ -82,8 +82,8 @@ class ChannelGaussian(nn.Module):
 def log_spaced(lowest: float, highest: float, count: int) -> list[float]:
     """Return ``count`` scales from ``lowest`` to ``highest`` with equal ratios.
 
-    >>> log_spaced(0.5, 8.0, 5)
-    [0.5, 1.0, 2.0, 4.0, 8.0]
+    >>> log_spaced(1.0, 4.0, 3)
+    [1.0, 2.0, 4.0]
     """
     return [float(scale) for scale in np.geomspace(lowest, highest, count)]
 

@@ -29,7 +29,7 @@ from icmbench.codecs.layered.perceptual import make_distance
 from icmbench.codecs.layered.prior import HYPER_STRIDE, LayerPrior
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
 from icmbench.codecs.learned.base import LearnedFeatureCodec
-from icmbench.codecs.learned.compressai import Bounded
+from icmbench.codecs.learned.compressai_codec import Bounded
 from icmbench.utils.images import to_image
 
 # Terms of the loss that depend on decoded pixels; the trainer computes mse itself.
@@ -58,14 +58,13 @@ class Layered(LearnedFeatureCodec):
 
     .. code-block:: none
 
-                 semantic -> prior ---------------->|bits 1|-> semantic -+-> task
-                /              | context                        |        |
-        x -> g_a               v                                |        +-> g_s -> x_hat
-                \\              |                                |        |
-                 texture --> prior given semantic ->|bits 2|-> texture --+
+        x -> g_a -+-> semantic -> prior 1 ->|bits 1|-> semantic -+-> task
+                  |                  |                           |
+                  |                  v context                   |
+                  +-> texture --> prior 2 ->|bits 2|-> texture --+-> g_s -> x_hat
 
-    Without bits 2, tasks read the semantic layer alone, and g_s gets the texture layer's means as
-    its prior predicts them. Trainable parts are ``analysis``, ``synthesis``, ``entropy`` and
+    Without bits 2, tasks read the semantic layer alone, and g_s gets the means that prior 2
+    predicts for the texture layer. Trainable parts are ``analysis``, ``synthesis``, ``entropy`` and
     ``discriminator``.
 
     Args:

@@ -4,7 +4,7 @@
     decode   bytes -> unpack -> decompress_latent -> finish          -> image, or latents
     forward  padded batch -> estimated rate, and images or features  -> CodecOutput (training)
 
-``codecs.learned.compressai`` fills in what image codecs with CompressAI's networks share. A feature
+Image codecs with CompressAI's networks inherit from ``compressai_codec.CompressaiCodec``. A feature
 codec inherits from :class:`LearnedFeatureCodec` and adds its networks.
 """
 

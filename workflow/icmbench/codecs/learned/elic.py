@@ -14,7 +14,7 @@ from compressai.models.sensetime import Elic2022Official
 from torch import Tensor, nn
 
 from icmbench.codecs.learned.base import bits_of
-from icmbench.codecs.learned.compressai import CompressaiCodec
+from icmbench.codecs.learned.compressai_codec import CompressaiCodec
 from icmbench.codecs.learned.entries import ElicParameters, LearnedParameters
 
 _PASSES = 2  # strings of each group

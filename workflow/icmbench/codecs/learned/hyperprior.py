@@ -16,7 +16,7 @@ from compressai.models.google import FactorizedPrior, MeanScaleHyperprior, Scale
 from torch import Tensor, nn
 
 from icmbench.codecs.learned.base import bits_of, rounded
-from icmbench.codecs.learned.compressai import CompressaiCodec
+from icmbench.codecs.learned.compressai_codec import CompressaiCodec
 
 
 class Factorized(CompressaiCodec):
