@@ -79,7 +79,8 @@ def run(path: str) -> list[int]:
                 place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
                 place |= {"LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
                 os.environ.update({name: str(value) for name, value in place.items()})
-                os.environ.update(MASTER_ADDR="127.0.0.1", TORCH_CPP_LOG_LEVEL="ERROR")
+                os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_RUN_ID="test")
+                os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
                 if rank == size - 1 and Path(path).name == "nan.json":
                     break_loss()
             os._exit(launch.run(job))

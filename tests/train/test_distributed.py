@@ -220,6 +220,7 @@ def test_another_number_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     connect(1, cuda=False)
     with pytest.raises(UserError, match="devices are 2, but 1"):
         connect(2, cuda=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match="devices are 1, but 4"):
         connect(1, cuda=False)
@@ -234,6 +235,7 @@ def test_ranks_have_their_own_places_and_noise(monkeypatch: pytest.MonkeyPatch) 
         drawn.append(tuple(torch.rand(4).tolist()))
     assert len(set(drawn)) == 8  # a CPU's generator uses 32 bits of a seed
     assert places(6) == range(6)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "2")
     assert places(6) == range(4, 6)

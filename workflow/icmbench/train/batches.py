@@ -62,16 +62,6 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How images are drawn: the settings of a schedule that the loader needs."""
-
-    batch_size: int
-    flip: bool
-    crop: int | None
-    crop_area: list[float] | None = None
-
-
 class _Steps(Dataset[Batch]):
     """Step number -> batch; a map-style data set so that a loader's workers can share the steps."""
 
@@ -79,7 +69,7 @@ class _Steps(Dataset[Batch]):
         self,
         split: Split,
         seed: int,
-        schedule: Sampling,
+        schedule: Schedule,
         targets: Targets,
         places: range | None = None,
     ):
@@ -96,12 +86,13 @@ class _Steps(Dataset[Batch]):
             if place not in self.places:  # of another rank: only its random numbers are drawn
                 self._draw(index, None, rng)
                 continue
-            image, target = self._one(index, rng)
+            image, target = self.load(index, rng)
             images.append(image)
             targets.append(target)
         return Batch(images, targets)
 
-    def _one(self, index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def load(self, index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return an image and its target, drawn with ``rng``."""
         image, mirrored = self._image(index, rng)
         target = TARGETS[self.targets](self.split, index, image.shape[:2], mirrored)
         return torch.from_numpy(image.copy()).permute(2, 0, 1).float().div_(255), target
@@ -180,7 +171,7 @@ def batches(
     Args:
         split: the train split.
         seed: of the operating point.
-        schedule: batch size, crop and flip of the study's schedule.
+        schedule: of the study; gives batch size, crops and flips.
         steps: which steps; a resumed run begins in the middle.
         targets: what to yield with the images; only none and label allow random crops.
         workers: loader processes; 0 loads in this one.
@@ -188,8 +179,7 @@ def batches(
             and flips are at these places does not depend on it.
         pinned: put tensors into page-locked memory, from which a GPU copies while it computes.
     """
-    sampling = Sampling(schedule.batch_size, schedule.flip, schedule.crop, schedule.crop_area)
-    source = _Steps(split, seed, sampling, targets, places)
+    source = _Steps(split, seed, schedule, targets, places)
     if workers:
         _allow_open_files()
     loader = DataLoader(
@@ -214,14 +204,14 @@ def _allow_open_files() -> None:
 
 
 def validation_batches(
-    split: Split, images: int, batch_size: int, crop: int | None, targets: Targets
+    split: Split, images: int, schedule: Schedule, targets: Targets
 ) -> Iterator[Batch]:
     """Yield the first ``images`` of the val split, unshuffled and unmirrored."""
     count = min(images, len(split))
-    size = min(batch_size, count)
-    schedule = Sampling(size, flip=False, crop=crop)
-    source = _Steps(split, 0, schedule, targets)
+    size = min(schedule.batch_size, count)
+    plain = schedule.model_copy(update={"flip": False, "crop_area": None})
+    source = _Steps(split, 0, plain, targets)
     rng = np.random.default_rng(0)
     for start in range(0, count, size):
-        pairs = [source._one(i, rng) for i in range(start, min(start + size, count))]
+        pairs = [source.load(i, rng) for i in range(start, min(start + size, count))]
         yield Batch([image for image, _ in pairs], [target for _, target in pairs])

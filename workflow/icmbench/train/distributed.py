@@ -28,19 +28,19 @@ _CONNECT_TIMEOUT = timedelta(days=7)
 _TIMEOUT = timedelta(minutes=60)
 
 
-def is_started() -> bool:
-    """Return whether a launcher started this process as one rank."""
-    return "RANK" in os.environ
+def is_launched() -> bool:
+    """Return whether torchrun started this process as one rank."""
+    return torch.distributed.is_torchelastic_launched()
 
 
 def rank() -> int:
     """Return this process's rank, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def world_size() -> int:
     """Return the number of processes of the training run."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ["WORLD_SIZE"]) if is_launched() else 1
 
 
 def is_rank_zero() -> bool:

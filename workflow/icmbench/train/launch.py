@@ -40,7 +40,7 @@ def run(job: TrainJob) -> int:
     Raises:
         UserError: for errors that the user can fix; with several processes for every failure.
     """
-    if distributed.is_started():
+    if distributed.is_launched():
         _rank(job)
         return 0
     take_gpus(job.runtime.gpu * job.schedule.devices)
@@ -101,7 +101,7 @@ def _rank(job: TrainJob) -> None:
     The destructors of DDP and gloo wait for the other ranks, or for Python's lock, which the thread
     that they wait for needs (seen with PyTorch 2.13).
     """
-    atexit.register(os._exit, 0)
+    atexit.register(_end, 0)
     setup_logging()
     try:
         load_modules(job.modules)

@@ -119,9 +119,7 @@ def validate(training: Training, images: int) -> dict[str, float]:
     torch.manual_seed(training.job.seed)
     sums: dict[str, float] = {}
     count = 0
-    source = validation_batches(
-        training.validation_split, images, schedule.batch_size, schedule.crop, training.targets
-    )
+    source = validation_batches(training.validation_split, images, schedule, training.targets)
     # Losses need networks in training mode, but validation must not change running averages.
     with frozen_statistics(system):
         for batch in source:
