@@ -127,6 +127,8 @@ def checkout(points: int, **config: Any) -> Iterator[Path]:
         folder = Path(name)
         for part in ("workflow", "envs"):
             shutil.copytree(REPOSITORY / part, folder / part)
+        (folder / "profiles").symlink_to("workflow/profiles")
+        shutil.copy(REPOSITORY / "Snakefile", folder)
         settings = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
         settings |= {"scale": "smoke", "studies": [STUDY], "seeds": SEEDS}
         settings |= {"study_folders": ["generated"], **config}

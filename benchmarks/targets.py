@@ -81,7 +81,9 @@ def run_times(scale: str) -> None:
         folder = Path(name)
         for part in ("workflow", "envs"):
             shutil.copytree(REPOSITORY / part, folder / part)
-        shutil.copy(REPOSITORY / "config.yaml", folder)
+        (folder / "profiles").symlink_to("workflow/profiles")
+        for part in ("Snakefile", "config.yaml"):
+            shutil.copy(REPOSITORY / part, folder)
         (folder / "data").mkdir()
         command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "2"]
         command += ["--config", f"scale={scale}"]

@@ -24,7 +24,7 @@ QUICK = ("--max-jobs-per-timespan", "100/1s")
 ON_SLURM = ("--profile", "workflow/profiles/slurm", "--slurm-init-seconds-before-status-checks",
             "2", "--latency-wait", "20", *QUICK)  # fmt: skip
 HERE = ("--cores", "2", *QUICK)
-FILES = ("Snakefile", "config.yaml", "workflow", "envs", "data/catalogue.yaml")
+FILES = ("Snakefile", "profiles", "config.yaml", "workflow", "envs", "data/catalogue.yaml")
 TOY = {
     "title": "Toy",
     "version": "1",

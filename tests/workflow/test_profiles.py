@@ -17,7 +17,7 @@ SMOKE = ("--config", "scale=smoke", "studies=[chamain2021]")
 def folder(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workflow's own files, without results."""
     folder = tmp_path_factory.mktemp("profiles")
-    for name in ("config.yaml", "workflow", "envs"):
+    for name in ("Snakefile", "profiles", "config.yaml", "workflow", "envs"):
         (folder / name).symlink_to(repository / name)
     return folder
 
@@ -35,7 +35,7 @@ def dry_run(folder: Path, *arguments: str, config: tuple[str, ...] = ()) -> str:
 
 def test_profile_default_is_found(folder: Path) -> None:
     said = dry_run(folder, "--cores", "1")
-    assert "workflow specific profile workflow/profiles/default" in said
+    assert "workflow specific profile profiles/default" in said
 
 
 def test_profile_accepts_seeds_on_the_command_line(folder: Path) -> None:
