@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,7 @@ from icmbench.data.dataset import Split
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
+    COLUMNS,
     DECODED,
     DECODED_ROWS,
     STATE,
@@ -77,7 +79,8 @@ def code_share(job: ClassicalJob) -> Path:
                 continue
             add_bitstream(bitstream_name(identity), image.bitstream)
             add_image(f"{identity}.png", image.png)
-            rows.append(_row(identity, pixels, image.facts))
+            row = {**image.facts, "image_id": identity, "pixels": pixels}
+            rows.append({name: row.get(name, math.nan) for name in COLUMNS})
             content.append([identity, pixels, image.facts["bitstream"], image.facts["decoded"]])
         if cache.limit_gb:
             cache.enforce_limit()
@@ -194,22 +197,6 @@ class _Coding:
             "decoded": digest,
         }
         return CachedImage(encoded.data, as_png(decoded), facts)
-
-
-def _row(identity: str, pixels: int, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return an image's row of ``decoded.parquet``."""
-    return {
-        "image_id": identity,
-        "pixels": pixels,
-        "pixels_coded": facts["pixels_coded"],
-        "bits": facts["bits"],
-        "bits_estimated": float("nan"),
-        "encode_s": facts["encode_s"],
-        "decode_s": facts["decode_s"],
-        "reconstruct_s": float("nan"),
-        "roundtrip_ok": facts["roundtrip_ok"],
-        "implementation": facts["implementation"],
-    }
 
 
 def _summary(key: str, failures: list[str], count: int) -> list[str]:

@@ -122,8 +122,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(rows), temporary, write_page_checksum=True)
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """Return the table that :func:`write_rows` wrote.
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that :func:`write_rows` wrote.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -132,7 +132,10 @@ def read_rows(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     with reading(path):
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        rows: list[dict[str, Any]] = pq.read_table(
+            path, page_checksum_verification=True
+        ).to_pylist()
+        return rows
 
 
 # --- what an evaluation or a training run reads ---------------------------------------------------
@@ -142,14 +145,8 @@ def coded_rows(coded: CodedImages) -> pd.DataFrame:
     """Return a table with one row per image and the columns ``COLUMNS``."""
     import pandas as pd
 
-    tables = []
-    for folder in coded.folders:
-        path = Path(folder) / DECODED_ROWS
-        rows = read_rows(path)
-        if list(rows.columns) != list(COLUMNS):
-            raise damaged_file(path, f"has columns {list(rows.columns)}, not {list(COLUMNS)}")
-        tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
+    rows = [row for folder in coded.folders for row in read_rows(Path(folder) / DECODED_ROWS)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def decoded_archives(coded: CodedImages | None) -> list[Path]:

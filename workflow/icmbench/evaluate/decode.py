@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
-    COLUMNS,
     DECODED,
     DECODED_ROWS,
     ENCODED_ROWS,
@@ -33,9 +32,6 @@ from icmbench.registry import CODECS
 from icmbench.utils.files import read_object
 from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +52,9 @@ def decode(job: EncodeJob) -> dict[str, Any]:
     """
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split), open_codec(job)
-    encoded = read_rows(folder / ENCODED_ROWS)
-    expected = encoded.set_index("image_id")["reconstruction"]
+    features, images = _gives_features(job), "images" in job.decodes
+    encoded = {str(row["image_id"]): row for row in read_rows(folder / ENCODED_ROWS)}
     bitstreams = Archives(folder / BITSTREAMS)
-    decode_one = _decoder(codec, _gives_features(job), "images" in job.decodes)
     estimated = job.codec.parameters.get("rate") == "estimate"  # no bitstream to compare with
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -71,7 +66,7 @@ def decode(job: EncodeJob) -> dict[str, Any]:
         for identity in progress(split.ids, f"{job.key}: decode"):
             data = bitstreams.read(bitstream_name(identity))
             try:
-                one = decode_one(data)
+                decoded, image, times = _decode(codec, data, features, images)
             except Exception as error:  # of a damaged bitstream decoders may raise anything
                 raise UserError(
                     f"{job.key}: image {identity}: decoding failed: "
@@ -79,20 +74,14 @@ def decode(job: EncodeJob) -> dict[str, Any]:
                     "encode again"
                 ) from error
             if "images" in add:
-                add["images"](f"{identity}.png", as_png(one.image))
+                add["images"](f"{identity}.png", as_png(image))
             if "features" in add:
-                add["features"](f"{identity}.npz", latents_to_bytes(one.decoded))
-            rows.append(
-                {
-                    "image_id": str(identity),
-                    "decode_s": one.decode_s,
-                    "reconstruct_s": one.reconstruct_s,
-                    "roundtrip_ok": None
-                    if estimated
-                    else decoded_digest(one.decoded) == expected[str(identity)],
-                }
-            )
-    write_rows(folder / DECODED_ROWS, _joined(encoded, rows))
+                add["features"](f"{identity}.npz", latents_to_bytes(decoded))
+            row = {**encoded[str(identity)], **times}
+            expected = row.pop("reconstruction")
+            row["roundtrip_ok"] = None if estimated else decoded_digest(decoded) == expected
+            rows.append(row)
+    write_rows(folder / DECODED_ROWS, rows)
     log_times(job.key, "decoded", [row["decode_s"] for row in rows])
     wrong = sum(row["roundtrip_ok"] is False for row in rows)
     if wrong:
@@ -103,42 +92,38 @@ def decode(job: EncodeJob) -> dict[str, Any]:
             wrong,
             len(rows),
         )
-    first = encoded.iloc[0]
-    data = bitstreams.read(bitstream_name(first["image_id"]))
-    own = complexity_of(codec, int(first["pixels_coded"]), _steps(job, codec, data))
+    data = bitstreams.read(bitstream_name(split.ids[0]))
+    own = complexity_of(codec, rows[0]["pixels_coded"], _steps(job, codec, data))
     of_encoder = read_object(folder / "encode.json", "macs_per_pixel")["macs_per_pixel"]
     return {**own, "macs_per_pixel": {**of_encoder, **own["macs_per_pixel"]}}
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """One decoded bitstream: latents or an image, the image if it is wanted, and times."""
+def _decode(
+    codec: Any, data: bytes, features: bool, images: bool
+) -> tuple[Any, Any, dict[str, float]]:
+    """Decode a bitstream.
 
-    decoded: Any
-    image: Any
-    decode_s: float
-    reconstruct_s: float = float("nan")
+    Args:
+        codec: that decodes to images, or to latents.
+        data: the bitstream.
+        features: whether it decodes to latents, of which features are computed.
+        images: whether the image is wanted, too.
 
-
-def _decoder(codec: Any, features: bool, images: bool) -> Callable[[bytes], _Decoded]:
-    """Return a function that decodes one bitstream with the codec."""
-
-    def to_image(data: bytes) -> _Decoded:
-        start = time.perf_counter()
-        image = codec.decode(data)
-        return _Decoded(image, image, time.perf_counter() - start)
-
-    def to_features(data: bytes) -> _Decoded:
-        start = time.perf_counter()
-        latents = codec.decode(data)
-        codec.features(latents)
-        decoded = time.perf_counter()
-        if not images:
-            return _Decoded(latents, None, decoded - start)
-        image = codec.image(latents)
-        return _Decoded(latents, image, decoded - start, time.perf_counter() - decoded)
-
-    return to_features if features else to_image
+    Returns:
+        an image or latents; the image or None; seconds by column of ``decoded.parquet``.
+    """
+    start = time.perf_counter()
+    decoded = codec.decode(data)
+    if not features:
+        seconds = time.perf_counter() - start
+        return decoded, decoded, {"decode_s": seconds, "reconstruct_s": math.nan}
+    codec.features(decoded)
+    middle = time.perf_counter()
+    if not images:
+        return decoded, None, {"decode_s": middle - start, "reconstruct_s": math.nan}
+    image = codec.image(decoded)
+    times = {"decode_s": middle - start, "reconstruct_s": time.perf_counter() - middle}
+    return decoded, image, times
 
 
 def _steps(job: EncodeJob, codec: Any, data: bytes) -> dict[str, Callable[[], Any]]:
@@ -154,13 +139,3 @@ def _steps(job: EncodeJob, codec: Any, data: bytes) -> dict[str, Callable[[], An
 
 def _gives_features(job: EncodeJob) -> bool:
     return "features" in CODECS[job.codec.name].outputs
-
-
-def _joined(encoded: pd.DataFrame, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of encoder and decoder as one row per image."""
-    by_image = {row["image_id"]: row for row in rows}
-    joined: list[dict[str, Any]] = []
-    for own in encoded.to_dict("records"):
-        both: dict[Any, Any] = {**own, **by_image[own["image_id"]]}
-        joined.append({name: both[name] for name in COLUMNS})
-    return joined
