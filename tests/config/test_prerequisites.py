@@ -27,7 +27,7 @@ def test_with_supporting_adds_only_what_is_needed(
     # They are trained, but no page, figure or curve shows them.
     assert {p.study for p in plan.trained} == {"chamain2021", "zhu2024"}
     assert {p.study for p in plan.evaluated} == {"zhu2024"}
-    assert not any("chamain" in name for name in expected_outputs(summary(plan).model_dump()))
+    assert not any("chamain" in name for name in expected_outputs(summary(plan)))
     both = load_plan(
         repository / "config.yaml", {**overrides, "studies": ["zhu2024", "chamain2021"]}
     )
