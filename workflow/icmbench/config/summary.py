@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -77,11 +76,3 @@ def read_summary(root: Path) -> PlanSummary:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
         raise damaged_file(path, f"key {key!r}: {fault['msg']}", _AGAIN) from None
-
-
-def read_plan(root: Path) -> dict[str, Any]:
-    """Return :func:`read_summary` as plain mappings, the settings of a data set laid flat."""
-    plan = read_summary(root).model_dump()
-    for dataset in plan["datasets"].values():
-        dataset.update(dataset.pop("settings"))
-    return plan
