@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,11 +15,14 @@ from gpu_common import PeakMemory, Table, TimeCap, spread, synchronise
 from PIL import Image
 from torch import nn
 
+from icmbench.config.job_settings import train_job
 from icmbench.config.plan import Point, load_plan
 from icmbench.data.dataset import Split
 from icmbench.data.images import list_images
+from icmbench.data.specs import DatasetSpec, FetchedImages, ImageSplit
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
+from icmbench.jobs import Optimiser, Schedule, TrainJob, WeightsSpec
 from icmbench.registry import CODECS
 from icmbench.train.batches import Batch, batches
 from icmbench.train.setup import prepare
@@ -347,7 +349,7 @@ def _rate(settings: TrainingSettings, count: int, work: Any) -> float:
 # --- what is trained ----------------------------------------------------------------------------
 
 
-def _job(settings: TrainingSettings, codec: str, precision: str, folder: Path) -> dict[str, Any]:
+def _job(settings: TrainingSettings, codec: str, precision: str, folder: Path) -> TrainJob:
     """Return a job of the trainer: a codec alone, from random weights."""
     overrides = {
         "scale": "paper-check",
@@ -355,45 +357,55 @@ def _job(settings: TrainingSettings, codec: str, precision: str, folder: Path) -
         "results": str(settings.folder / "plan"),
     }
     plan = load_plan(REPOSITORY / "config.yaml", overrides)
-    job = plan.train_job(Point("chamain2021", "hyperprior/reconstruction/mse", 0, 0))
+    job = train_job(plan, Point("chamain2021", "hyperprior/reconstruction/mse", 0, 0))
     parameters = CODECS[codec].parameters.model_validate(settings.sizes)
-    job["codec"].update(
-        name=codec, parameters=parameters.model_dump(), weights="random", pretrained=False
+    runtime = {
+        "threads": settings.threads,
+        "gpu": int(settings.device.type == "cuda"),
+        "precision": precision,
+    }
+    return job.model_copy(
+        update={
+            "codec": job.codec.model_copy(
+                update={
+                    "name": codec,
+                    "parameters": parameters.model_dump(),
+                    "weights": WeightsSpec(source="random", part="codec"),
+                    "starts_pretrained": False,
+                }
+            ),
+            "loss": {"bpp": 1.0, "mse": _LAMBDA},
+            "schedule": _schedule(settings, job.schedule),
+            "dataset": _dataset(settings),
+            "runtime": job.runtime.model_copy(update=runtime),
+            "output": str(folder),
+        }
     )
-    job["loss"] = {"bpp": 1.0, "mse": _LAMBDA}
-    job["schedule"].update(_schedule(settings))
-    job["dataset"] = _dataset(settings)
-    job["runtime"].update(
-        threads=settings.threads, gpu=int(settings.device.type == "cuda"), precision=precision
-    )
-    job["output"] = str(folder)
-    return job
 
 
-def _schedule(settings: TrainingSettings) -> dict[str, Any]:
-    return {
+def _schedule(settings: TrainingSettings, base: Schedule | None = None) -> Schedule:
+    adam = Optimiser(name="adam", lr=1e-4)
+    base = base or Schedule(steps=1, batch_size=1, optimisers={"codec": adam}, origin="ours")
+    changes = {
         "steps": 10**9,
         "batch_size": settings.batch,
         "crop": settings.side,
+        "crop_area": None,
         "flip": True,
         "decay": "constant",
         "warmup": 0,
         "clip_norm": 1.0,
         "validation": None,
     }
+    return base.model_copy(update=changes)
 
 
 def _resident(settings: TrainingSettings, split: Split) -> Batch:
-    schedule = {**_schedule(settings), "crop_area": None}
-    return next(_source(split, schedule)).to(settings.device)
+    return next(batches(split, 0, _schedule(settings), range(1), "none")).to(settings.device)
 
 
-def _source(split: Split, schedule: dict[str, Any]) -> Iterator[Batch]:
-    return batches(split, 0, schedule, range(1), "none")
-
-
-def _dataset(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the ``dataset`` section of a folder of images; they are drawn where there is none.
+def _dataset(settings: TrainingSettings) -> DatasetSpec:
+    """Return a data set of a folder of images; they are drawn if no folder is given.
 
     Drawn ones are JPEG files of COCO's usual size, so that reading them costs what COCO's cost.
     """
@@ -406,19 +418,16 @@ def _dataset(settings: TrainingSettings) -> dict[str, Any]:
         raise UserError(f"--images {folder}: must be a folder of at least {settings.batch} files")
     manifest = settings.folder / "manifest.json"
     write_json(manifest, {"digest": "benchmark"})
-    place = {"images": ".", "annotations": None, "layout": "images", "sets": [], "limit": None}
-    return {
-        "role": "photographs",
-        "folder": str(folder),
-        "manifest": str(manifest),
-        "source": "catalogue",
-        "name": "benchmark",
-        "splits": {"train": place},
-        "short_side": None,
-        "long_side": None,
-        "center_crop": None,
-        "rate_pixels": "native",
-    }
+    return DatasetSpec(
+        role="photographs",
+        folder=str(folder),
+        manifest=str(manifest),
+        settings=FetchedImages(
+            source="catalogue",
+            name="benchmark",
+            splits={"train": ImageSplit(images=".", layout="images")},
+        ),
+    )
 
 
 def _draw(folder: Path, count: int) -> None:
