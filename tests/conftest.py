@@ -26,9 +26,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These take minutes, or need another installation: they run only if named with -m.
 ON_DEMAND = ("conda", "faults", "slurm")
+# `make quick`: what can be tested within a minute, without training and without whole runs.
+QUICK = (
+    "analyse/test_bootstrap.py", "analyse/test_curves.py", "analyse/test_published.py",
+    "codecs/learned", "codecs/test_bitstream.py", "config", "data/synthetic", "evaluate", "metrics",
+    "networks", "test_cli.py", "train/test_batches.py", "train/test_schedule.py",
+    "workflow/test_docs.py", "workflow/test_layers.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    quick = [REPOSITORY / "tests" / name for name in QUICK]
+    for item in items:
+        own = item.get_closest_marker("slow") is None
+        if own and any(item.path.is_relative_to(path) for path in quick):
+            item.add_marker(pytest.mark.quick)
     for marker in ON_DEMAND:
         if marker in config.option.markexpr:
             continue
