@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.errors import damaged_file, unknown
-from icmbench.jobs import EvaluateCurve, read_job
 from icmbench.utils.files import read_object
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
@@ -199,8 +198,8 @@ def _parameters(root: Path, point: PointSummary, training: Json) -> dict[str, st
     if training:
         return flatten(training["job"])
     curve = root / "plan" / "evaluate" / point.study / f"{point.variant}.json"
-    jobs = {job.key: job for job in read_job(curve, EvaluateCurve).jobs}
-    return flatten(jobs[point.key].model_dump(mode="json")) if point.key in jobs else {}
+    jobs = read_object(curve, "jobs")["jobs"] if curve.is_file() else []
+    return flatten(next((job for job in jobs if job["key"] == point.key), {}))
 
 
 def _results(point: PointSummary, training: Json, evaluation: Json, rows: list[Json]) -> Json:
