@@ -26,12 +26,13 @@ STEPS = 30
 # Trains a job with a lock that takes over after less than a second.
 IMPATIENT = """
 import functools, sys
+from pathlib import Path
 from icmbench.jobs import TrainJob, read_job
 from icmbench.plugins import load_modules
 from icmbench.train import lock, loop
 load_modules([])
 loop.TrainingLock = functools.partial(lock.TrainingLock, beat=0.2, patience=3)
-loop.train(read_job(sys.argv[1], TrainJob))
+loop.train(read_job(Path(sys.argv[1]), TrainJob))
 """
 
 
