@@ -83,16 +83,26 @@ def smoke_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return load_plan(REPOSITORY / "config.yaml", overrides)
 
 
+@pytest.fixture(scope="session")
+def training_plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """The plan of the smoke scale, for jobs whose output is elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ICMBENCH_MIRROR", raising=False)
+        overrides = {"scale": "smoke", "results": str(tmp_path_factory.mktemp("plan"))}
+        return load_plan(REPOSITORY / "config.yaml", overrides)
+
+
 @pytest.fixture
-def train_job(smoke_plan: Plan, scenes: DatasetSpec) -> Callable[..., TrainJob]:
+def train_job(training_plan: Plan, scenes: DatasetSpec, tmp_path: Path) -> Callable[..., TrainJob]:
     """Return a function that gives the training job of a variant on the tiny data set."""
 
     def make(variant: str, rate: int = 0, **schedule: Any) -> TrainJob:
         from icmbench.config.job_settings import train_job
 
-        job = train_job(smoke_plan, Point("chamain2021", variant, rate, 0))
+        job = train_job(training_plan, Point("chamain2021", variant, rate, 0))
         return job.model_copy(
             update={
+                "output": str(tmp_path / "run"),
                 "dataset": scenes,
                 "schedule": job.schedule.model_copy(update=schedule),
                 "codec": _from_random(job.codec),

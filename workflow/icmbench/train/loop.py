@@ -91,16 +91,17 @@ def _run_steps(training: Training, lock: TrainingLock, stop: StopSignal) -> None
         for step, batch in training.batches():
             refresh_task(training, step)
             values = optimise(training, step, batch)
-            done = step + 1
-            stopping = distributed.any_rank(stop.received, device)
+            done, last = step + 1, step + 1 == schedule.steps
+            stopping = distributed.any_rank(stop.received, device) and not last
             if distributed.is_rank_zero():
                 lock.check()
-                if done % job.runtime.log_every == 0 or done == schedule.steps:
+                if done % job.runtime.log_every == 0 or last:
                     log_step(training, done, values)
                 if validation is not None and done % validation.every == 0:
                     training.log.write(done, "val", validate(training, validation.images))
                 progress.update(done, training.final)
-                if stopping or time.monotonic() - saved > job.runtime.checkpoint_s:
+                due = time.monotonic() - saved > job.runtime.checkpoint_s
+                if stopping or (due and not last):
                     _save(training, done, lock)
                     saved = time.monotonic()
             if stopping:
