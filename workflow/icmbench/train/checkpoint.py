@@ -9,7 +9,7 @@ So a finished run with unchanged settings is not repeated.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def save_checkpoint(
     model: Mapping[str, Any],
     optimisers: Mapping[str, torch.optim.Optimizer],
     totals: dict[str, float],
+    check_owner: Callable[[], None] = lambda: None,
 ) -> None:
     """Write a checkpoint atomically.
 
@@ -41,6 +42,8 @@ def save_checkpoint(
         model: state of codec and task.
         optimisers: by group.
         totals: seconds, which a resumed run adds to.
+        check_owner: raises if another process has taken the run over; called last, so that a
+            process that was paused here does not replace the result of the other.
 
     Random numbers need no state: every step seeds them by (seed, step).
     """
@@ -59,6 +62,7 @@ def save_checkpoint(
         )
         stream.flush()
         os.fsync(stream.fileno())
+        check_owner()
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:

@@ -111,7 +111,6 @@ def _run_steps(training: Training, lock: TrainingLock, stop: StopSignal) -> None
 
 
 def _save(training: Training, done: int, lock: TrainingLock) -> None:
-    lock.check()  # validation may have taken a while, and so does writing on some file systems
     totals = training.clock.totals()
     save_checkpoint(
         training.folder / "checkpoint.pt",
@@ -120,6 +119,7 @@ def _save(training: Training, done: int, lock: TrainingLock) -> None:
         model=training.system.state_dict(),
         optimisers=training.optimisers,
         totals=totals,
+        check_owner=lock.check,
     )
     lock.check()
     training.run.update(steps_done=done, **totals)
