@@ -251,9 +251,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status. User errors are one line, without a traceback."""
     started = time.monotonic()
     parsed = parser().parse_args(arguments)
+
+    def work(terminal: TextIO | None = None) -> int:
+        return in_one_line(lambda: _print_result(VERBS[parsed.verb](parsed)), terminal)
+
     log = getattr(parsed, "log", None)
-    terminal = None if log is None else _redirect_output(log)
-    status = in_one_line(lambda: _print_result(VERBS[parsed.verb](parsed)), terminal)
+    status = work() if log is None else in_one_line(lambda: work(_redirect_output(log)))
     if status == 0 and hasattr(parsed, "log") and os.environ.get("RANK", "0") == "0":
         logger.info(job_stats(started))
     return status
@@ -300,7 +303,7 @@ def in_one_line(run: Callable[[], int], terminal: TextIO | None = None) -> int:
 def _print_result(result: Result) -> int:
     if isinstance(result, int):
         return result
-    print(result)
+    print(result, flush=True)
     return 0
 
 
