@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,7 +13,7 @@ _COLUMNS = [
     *("study", "variant", "rate_index", "metric"),
     *("a", "b", "difference", "low", "high", "verdict"),
 ]
-_LONGEST = 90  # characters of one setting's value
+_LONGEST = 90  # characters shown of a value
 
 
 def comparison_text(found: ResultComparison, rows: int = 20) -> str:
@@ -34,8 +33,7 @@ def comparison_text(found: ResultComparison, rows: int = 20) -> str:
             lines.extend([f"{title}:", *(f"  {entry}" for entry in shown), ""])
 
     def texts(differences: Sequence[Difference]) -> list[str]:
-        short = [[textwrap.shorten(value, _LONGEST) for value in d[1:]] for d in differences]
-        return [f"{d[0]}: {a} -> {b}" for d, (a, b) in zip(differences, short, strict=True)]
+        return [f"{name}: {a[:_LONGEST]} -> {b[:_LONGEST]}" for name, a, b in differences]
 
     section("Settings that differ", texts(found.settings))
     section("Environments that differ", texts(found.environment))

@@ -18,7 +18,7 @@ from icmbench.analyse.curves import (
     read_point_records,
 )
 from icmbench.analyse.published import published_results
-from icmbench.analyse.tables import LABELS, curves_table, write_result_table
+from icmbench.analyse.tables import LABELS, curve_results, write_result_table
 from icmbench.config.claims import Claim
 from icmbench.config.summary import read_summary
 from icmbench.errors import UserError
@@ -92,7 +92,7 @@ def analyse(
     ordered = sorted(points, key=lambda p: (p.study, p.variant, p.rate_index, p.seed))
     tables = Path(out_dir) / "tables"
     evaluated = _evaluate(ordered, tables / "records.parquet", resamples, seed)
-    write_result_table(tables / "curves.csv", curves_table(evaluated))
+    write_result_table(tables / "curves.csv", curve_results(evaluated))
     bd = bd_results(evaluated, comparisons, method=method, seed=seed)
     write_result_table(tables / "bd.csv", bd)
     write_curve_files(Path(out_dir) / "curves", evaluated)

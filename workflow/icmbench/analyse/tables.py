@@ -58,7 +58,7 @@ def read_result_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def curves_table(points: Sequence[EvaluatedPoint]) -> pd.DataFrame:
+def curve_results(points: Sequence[EvaluatedPoint]) -> pd.DataFrame:
     """Return one row for each operating point and metric, with ``CURVE_COLUMNS``, sorted."""
     rows = []
     for point, evaluation in points:
