@@ -23,7 +23,7 @@ from icmbench.utils.files import read_json
 
 STEPS = 30
 
-# Trains a job with a lock that takes over after less than a second.
+# Trains a job with a lock whose owner counts as dead after less than a second.
 IMPATIENT = """
 import functools, sys
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_paused_process_leaves_a_run_that_another_finished(job: TrainJob, tmp_pa
     """As when a node hangs, SLURM starts its job on another one, and the first comes back."""
     folder = tmp_path / "paused"
     path = write_job(job, folder)
-    first = start(path)
+    first = start(path, IMPATIENT)
     wait_until(lambda: len(rows_of(folder)) >= 5)
     first.send_signal(signal.SIGSTOP)
     # The other node does not see the first one's process, and its heart has stopped.
