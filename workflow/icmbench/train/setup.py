@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from icmbench.data.dataset import Split, data_digest
+from icmbench.codecs.learned.base import pad_to_multiple
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
@@ -26,6 +27,10 @@ from icmbench.train.targets import Targets
 from icmbench.utils.device import Compute, choose_compute, resolve_precision, uses_cuda
 from icmbench.utils.environment import describe_environment, version
 from icmbench.utils.files import digest_json
+from icmbench.utils.images import to_tensor
+
+
+_START_IMAGES = 400  # that initial weights may depend on
 
 
 def fingerprint_of(job: TrainJob) -> str:
@@ -128,6 +133,12 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
     if resumed is not None:
         system.load_state_dict(resumed["model"])
+    split = Split(job.dataset, "train", decoded_archives(job.coded))
+    if resumed is None and codec is not None and codec_trains:
+        parts = {part.partition(".")[2] for part in job.parts if part.split(".")[0] == "codec"}
+        names = set(codec.part_modules()) if "" in parts else parts
+        weights = {name: float(steered.weight) for name, steered in system.steering.items()}
+        codec.initialise(names, start_images(split, codec.multiple), {**system.weights, **weights})
     system.to(compute.device)
     parameters = part_parameters(codec, task, job.parts)
     optimisers = {
@@ -173,12 +184,18 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         model=distributed.data_parallel(system, separate),
         parameters=parameters,
         optimisers=optimisers,
-        split=Split(job.dataset, "train", decoded_archives(job.coded)),
+        split=split,
         log=MetricsLog(folder / "metrics.jsonl" if writes else None, first_step),
         run=run,
         clock=Clock(totals, job.schedule.devices),
         first_step=first_step,
     )
+
+
+def start_images(split: Split, multiple: int) -> Iterator[Tensor]:
+    """Yield the first train images as padded batches of one [1, 3, H, W], in [0, 1]."""
+    for index in range(min(len(split), _START_IMAGES)):
+        yield pad_to_multiple(to_tensor(split.image(index)), multiple)
 
 
 def _device_name(job: TrainJob, compute: Compute) -> str:

@@ -22,6 +22,7 @@ from icmbench.codecs.learned.base import bits_of, rounded
 from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.codecs.learned.fast_entropy import CodingTables
 from icmbench.codecs.learned.hyperprior import HyperpriorCodec
+from icmbench.networks.linear_start import set_last
 
 _KERNEL = 5  # of the masked convolution over decoded elements
 _BORDER = _KERNEL // 2
@@ -36,6 +37,10 @@ class Autoregressive(HyperpriorCodec):
     def build(self, *sizes: int) -> nn.Module:
         """Return CompressAI's network with N and M channels."""
         return JointAutoregressiveHierarchicalPriors(*sizes)
+
+    def set_gaussians(self, widths: Tensor) -> None:
+        """Let scales begin with these standard deviations, and means with zero."""
+        set_last(self.network.entropy_parameters, torch.cat([widths, 0 * widths]))
 
     def _gaussians(self, y_hat: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """Return scales and means of all elements, given decoded elements and side information."""
@@ -107,8 +112,9 @@ class ChengAttention(ChengAnchor):
         """Return the name here of a parameter of :class:`ChengAnchor`."""
         parts = name.split(".")
         places = _PLACES.get(parts[1], ()) if len(parts) > 2 else ()
-        if places:
-            parts[2] = str(places[int(parts[2])])
+        at = 3 if "own" in parts[2:3] else 2  # beside a linear path
+        if places and parts[at].isdigit():
+            parts[at] = str(places[int(parts[at])])
         return ".".join(parts)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,6 +60,19 @@ class LearnedCodec(nn.Module, ABC):
     @abstractmethod
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
+
+    def initialise(
+        self, parts: Collection[str], images: Iterable[Tensor], loss: Mapping[str, float]
+    ) -> None:
+        """Set initial weights that depend on training data; by default there are none.
+
+        Called before the first step of a training run that trains the codec.
+
+        Args:
+            parts: names of the parts that are trained, see :meth:`part_modules`.
+            images: batches [B, 3, H, W] of train images in [0, 1], padded to ``multiple``.
+            loss: weight of each loss term at the first step.
+        """
 
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Return the quantiles of factorised priors, which only the auxiliary loss trains."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 import compressai
 import torch
+from compressai.layers import ResidualBlockUpsample
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
@@ -18,8 +20,16 @@ from icmbench.codecs.base import CodecOutput, Encoded, RgbImage
 from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
 from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.codecs.learned.fast_entropy import use_fast_entropy_models
+from icmbench.networks.linear_start import LinearAnalysis, LinearSynthesis, fit, last_convolution
 from icmbench.networks.weights import load_resized
 from icmbench.utils.images import as_png, from_png, to_image
+
+
+# Rate and distortion balance at a step of 255 sqrt(18 / (ln 2 * 255^2 lambda)) = 5.1 / sqrt(lambda)
+# grey values: MSE = step^2 / 12, and a bit per sample for every halving of the step.
+_STEP = 5.1
+_STEPS = (20.0, 150.0)  # bounds, in grey values
+_LEAST_WIDTH = 0.12  # CompressAI's entropy models have no narrower Gaussians
 
 
 class Bounded(nn.Module):
@@ -63,10 +73,21 @@ class CompressaiCodec(LearnedCodec):
             sizes = zoo_sizes(self.zoo, parameters.qualities[rate_index])
         self.network = self.build(*sizes)
         use_fast_entropy_models(self.network)
-        last = [m for m in self.network.g_a.modules() if isinstance(m, nn.Conv2d)][-1]
         with torch.no_grad():
-            last.weight *= parameters.latent_gain
+            last_convolution(self.network.g_a).weight *= parameters.latent_gain
+        if parameters.latent_stride == 8:
+            keep_resolution(self.network)
+        self.latent_stride = parameters.latent_stride
+        self.multiple = type(self).multiple * self.latent_stride // 16
+        if parameters.linear_start:
+            self.add_linear_path()
         self.bounded = Bounded()
+
+    def add_linear_path(self) -> None:
+        """Put linear transforms beside analysis and synthesis."""
+        channels = (3, self.network_sizes[-1], self.latent_stride)
+        self.network.g_a = LinearAnalysis(self.network.g_a, *channels)
+        self.network.g_s = LinearSynthesis(self.network.g_s, *channels)
 
     @abstractmethod
     def build(self, *sizes: int) -> nn.Module:
@@ -82,6 +103,23 @@ class CompressaiCodec(LearnedCodec):
         return (self.network.N, self.network.M)
 
     # --- training -----------------------------------------------------------------------------
+
+    def initialise(
+        self, parts: Collection[str], images: Iterable[Tensor], loss: Mapping[str, float]
+    ) -> None:
+        """Let the transforms begin as principal components, with ``linear_start``.
+
+        The quantisation step is the one that suits the weight of ``mse`` at high rates.
+        """
+        if not self.settings.linear_start or self.network.g_a.fitted or "analysis" not in parts:
+            return
+        step = min(_STEPS[1], max(_STEPS[0], _STEP / math.sqrt(loss.get("mse", 0.0) or 1e-9)))
+        widths = fit(self.network.g_a, self.network.g_s, images, step / 255)
+        with torch.no_grad():
+            self.set_widths(widths.clamp_min(_LEAST_WIDTH))
+
+    def set_widths(self, widths: Tensor) -> None:
+        """Let the entropy model begin with these standard deviations of the latent's channels."""
 
     @abstractmethod
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,6 +221,20 @@ class CompressaiCodec(LearnedCodec):
             super().decode(data) if self.settings.rate == "bitstream" else from_png(data)
         )
         return image
+
+
+def keep_resolution(network: Any) -> None:
+    """Leave out the last change of resolution of g_a, and the first of g_s."""
+    last = [m for m in network.g_a.modules() if getattr(m, "stride", None) == (2, 2)][-1]
+    last.stride = (1, 1)
+    for name, layer in network.g_s.named_children():
+        if isinstance(layer, ResidualBlockUpsample):
+            channels = layer.conv.out_channels
+            setattr(network.g_s, name, ResidualBlockUpsample(channels, channels, 1))
+            return
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.stride, layer.output_padding = (1, 1), (0, 0)
+            return
 
 
 def zoo_sizes(name: str, quality: int) -> tuple[int, ...]:

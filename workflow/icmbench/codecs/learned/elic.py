@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from icmbench.codecs.learned.base import bits_of
 from icmbench.codecs.learned.compressai_codec import CompressaiCodec
 from icmbench.codecs.learned.entries import ElicParameters, LearnedParameters
+from icmbench.networks.linear_start import Normalised, set_last
 
 _PASSES = 2  # strings of each group
 _HYPER_STRIDE = 4  # of the hyper-latent, in positions of the latent
@@ -35,6 +36,20 @@ class Elic(CompressaiCodec):
         """Return N, M and the channels of each group."""
         assert isinstance(parameters, ElicParameters)
         return parameters.n, parameters.m, *parameters.groups
+
+    def add_linear_path(self) -> None:
+        """Put linear transforms beside analysis and synthesis."""
+        super().add_linear_path()
+        hyper = self.network.latent_codec.hyper
+        hyper.h_a = Normalised(hyper.h_a, self.settings.m)
+
+    def set_widths(self, widths: Tensor) -> None:
+        """Let each group begin with these standard deviations, and with means of zero."""
+        codec = self.network.latent_codec
+        codec.hyper.h_a.widths.copy_(widths)
+        for number, own in enumerate(widths.split(self.settings.groups)):
+            group = codec.y.latent_codec[f"y{number}"]
+            set_last(group.entropy_parameters, torch.cat([own, 0 * own]))
 
     @property
     def strings(self) -> int:  # type: ignore[override]

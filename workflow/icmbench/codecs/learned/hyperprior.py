@@ -9,6 +9,7 @@ autoregression.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from icmbench.codecs.learned.base import bits_of, rounded
 from icmbench.codecs.learned.compressai_codec import CompressaiCodec
+from icmbench.networks.linear_start import Normalised, set_last
 
 
 class Factorized(CompressaiCodec):
@@ -36,6 +38,18 @@ class Factorized(CompressaiCodec):
     def build(self, *sizes: int) -> nn.Module:
         """Return CompressAI's network with N and M channels."""
         return FactorizedPrior(*sizes)
+
+    def set_widths(self, widths: Tensor) -> None:
+        """Let the densities begin with these standard deviations of the latent's channels."""
+        bottleneck = self.network.entropy_bottleneck
+        # As CompressAI begins, whose init_scale is about three standard deviations of its density.
+        scale = 3 * widths
+        sizes = (1, *bottleneck.filters, 1)
+        for matrix, outputs in zip(bottleneck.matrices, sizes[1:], strict=True):
+            layer = scale ** (1 / (len(sizes) - 1))
+            value = torch.log(torch.expm1(1 / layer / outputs))
+            matrix.copy_(value[:, None, None].expand_as(matrix))
+        bottleneck.quantiles.copy_(torch.stack([-scale, 0 * scale, scale], 1)[:, None])
 
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent and its bits."""
@@ -71,6 +85,20 @@ class HyperpriorCodec(CompressaiCodec):
         GC = Gaussian conditional, EB = entropy bottleneck, Q = quantisation
     """
 
+    def add_linear_path(self) -> None:
+        """Put linear transforms beside analysis and synthesis."""
+        super().add_linear_path()
+        self.network.h_a = Normalised(self.network.h_a, self.network_sizes[-1])
+
+    def set_widths(self, widths: Tensor) -> None:
+        """Let the entropy model begin with these standard deviations of the latent's channels."""
+        self.network.h_a.widths.copy_(widths)
+        self.set_gaussians(widths)
+
+    @abstractmethod
+    def set_gaussians(self, widths: Tensor) -> None:
+        """Let what models the latent begin with Gaussians of these standard deviations."""
+
     def hyper_latent(self, y: Tensor) -> Tensor:
         """Return z of a latent."""
         z: Tensor = self.network.h_a(y)
@@ -100,6 +128,10 @@ class Hyperprior(HyperpriorCodec):
     def build(self, *sizes: int) -> nn.Module:
         """Return CompressAI's network with N and M channels."""
         return ScaleHyperprior(*sizes)
+
+    def set_gaussians(self, widths: Tensor) -> None:
+        """Let the scales begin with these standard deviations."""
+        set_last(self.network.h_s, widths)
 
     def hyper_latent(self, y: Tensor) -> Tensor:
         """Return z of a latent's magnitudes."""
@@ -144,6 +176,10 @@ class MeanHyperprior(Hyperprior):
     def build(self, *sizes: int) -> nn.Module:
         """Return CompressAI's network with N and M channels."""
         return MeanScaleHyperprior(*sizes)
+
+    def set_gaussians(self, widths: Tensor) -> None:
+        """Let scales begin with these standard deviations, and means with zero."""
+        set_last(self.network.h_s, torch.cat([widths, 0 * widths]))
 
     def hyper_latent(self, y: Tensor) -> Tensor:
         """Return z of a latent."""

@@ -1,0 +1,204 @@
+"""A linear start: transforms that begin as a classical transform coder (ours).
+
+Most of a short training run goes into finding any transform at all. Here a linear transform of
+blocks stands beside a network's own transforms. It begins as the principal components of training
+data, the best linear transform for a Gaussian source, and the network's own last layers begin near
+zero. So the first step is a transform coder already, and everything is trained from there.
+
+.. code-block:: none
+
+    x ---> linear, P x P, stride P ---> + ---> * gain -> y      y_hat -> / gain ---> linear^T ---> + -> x_hat
+      \\-> the network's analysis ---> /                                        \\-> its synthesis -> /
+
+Each channel's gain decides its quantisation step, and so the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from icmbench.errors import UserError
+
+# Initial weights of the network's own last layers, relative to their usual ones.
+_SHARE = 0.01
+# Gains are exp(_SPEED * parameter): they move this much faster than other weights, since the rate
+# follows them, and would otherwise follow its weight in the loss over thousands of steps only.
+_SPEED = 10.0
+
+
+class Gain(nn.Module):
+    """A positive trainable factor for each channel.
+
+    Args:
+        channels: number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.logarithm = nn.Parameter(torch.zeros(channels))
+
+    def set(self, value: float) -> None:
+        """Set all channels to a value."""
+        with torch.no_grad():
+            self.logarithm.fill_(torch.tensor(value).log().item() / _SPEED)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` [B, C, H, W] times the gain of its channel."""
+        factor: Tensor = torch.exp(_SPEED * self.logarithm)
+        return x * factor[:, None, None]
+
+
+class LinearAnalysis(nn.Module):
+    """A linear transform of blocks beside an analysis transform.
+
+    Args:
+        own: the network's transform, [B, inputs, H, W] to [B, outputs, H / stride, W / stride].
+        inputs: channels of the input.
+        outputs: channels of the latent; at most ``inputs * stride ** 2``.
+        stride: side of the blocks.
+
+    Attributes:
+        fitted: a buffer, whether :func:`fit` was called; later training runs do not fit again.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, own: nn.Module, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        if outputs > inputs * stride**2:
+            raise UserError(
+                f"linear start: a latent of {outputs} channels is more than the {inputs} x "
+                f"{stride} x {stride} numbers of a block; use fewer channels"
+            )
+        self.own = own
+        self.linear = nn.Conv2d(inputs, outputs, stride, stride)
+        self.gain = Gain(outputs)
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the latent."""
+        y: Tensor = self.gain(self.linear(x) + self.own(x))
+        return y
+
+
+class LinearSynthesis(nn.Module):
+    """The inverse of :class:`LinearAnalysis` beside a synthesis transform; arguments as there."""
+
+    def __init__(self, own: nn.Module, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.own = own
+        self.linear = nn.ConvTranspose2d(outputs, inputs, stride, stride)
+        self.gain = Gain(outputs)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return the decoded input."""
+        scaled = self.gain(y)
+        x: Tensor = self.linear(scaled) + self.own(scaled)
+        return x
+
+
+class Normalised(nn.Module):
+    """A hyper-analysis that reads latents divided by the initial width of their channel.
+
+    Args:
+        own: the network's hyper-analysis.
+        channels: channels of the latent.
+    """
+
+    widths: Tensor
+
+    def __init__(self, own: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.own = own
+        self.register_buffer("widths", torch.ones(channels))
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return the hyper-latent."""
+        z: Tensor = self.own(y / self.widths[:, None, None])
+        return z
+
+
+def fit(
+    analysis: LinearAnalysis, synthesis: LinearSynthesis, samples: Iterable[Tensor], step: float
+) -> Tensor:
+    """Set both linear transforms to principal components; let the network's own begin near zero.
+
+    Args:
+        analysis, synthesis: of one codec.
+        samples: tensors [B, inputs, H, W] of training data.
+        step: quantisation step in the unit of the samples.
+
+    Returns:
+        The standard deviation of each channel of the latent, in steps, [outputs].
+    """
+    outputs, inputs, block, _ = analysis.linear.weight.shape
+    means, basis, deviations = principal_components(samples, block, outputs)
+    shape = (outputs, inputs, block, block)
+    with torch.no_grad():
+        analysis.linear.weight.copy_(basis.reshape(shape))
+        offset = means.repeat_interleave(block**2)
+        assert analysis.linear.bias is not None
+        assert synthesis.linear.bias is not None
+        analysis.linear.bias.copy_(-(basis @ offset))
+        synthesis.linear.weight.copy_(basis.reshape(shape))
+        synthesis.linear.bias.copy_(means)
+        analysis.fitted.fill_(True)
+    analysis.gain.set(1 / step)
+    synthesis.gain.set(step)
+    set_last(analysis.own, share=_SHARE)
+    set_last(synthesis.own, share=_SHARE)
+    return deviations / step
+
+
+def set_last(network: nn.Module, bias: Tensor | None = None, share: float = 0.1) -> None:
+    """Scale the weights of a network's last convolution; set its bias, to zero by default."""
+    last = last_convolution(network)
+    with torch.no_grad():
+        last.weight.mul_(share)
+        if last.bias is not None:
+            last.bias.copy_(torch.zeros_like(last.bias) if bias is None else bias)
+
+
+def last_convolution(network: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
+    """Return the convolution that was added to a network last."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return [m for m in network.modules() if isinstance(m, kinds)][-1]
+
+
+def principal_components(
+    samples: Iterable[Tensor], block: int, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the principal components of blocks.
+
+    Args:
+        samples: tensors [B, C, H, W].
+        block: side of the blocks.
+        count: number of components, at most ``C * block ** 2``.
+
+    Returns:
+        The mean of each of the C channels; the components [count, C * block ** 2], orthonormal, of
+        decreasing variance; the standard deviation of each.
+    """
+    number = 0
+    total = products = torch.zeros(())
+    for sample in samples:
+        blocks = functional.unfold(sample.detach().float().cpu(), block, stride=block)
+        rows = blocks.transpose(1, 2).flatten(0, 1)
+        total = total + rows.sum(0, dtype=torch.float64)
+        products = products + (rows.T @ rows).double()
+        number += len(rows)
+    mean, second = total / number, products / number
+    means = mean.reshape(-1, block**2).mean(1)
+    offset = means.repeat_interleave(block**2)
+    covariance = second - torch.outer(mean, offset) - torch.outer(offset, mean)
+    covariance += torch.outer(offset, offset)
+    variances, vectors = torch.linalg.eigh(covariance)
+    basis = vectors.flip(1)[:, :count].T
+    # The sign of a component is arbitrary; a fixed one does not depend on the linear algebra used.
+    basis = basis * torch.where(basis.sum(1) < 0, -1.0, 1.0)[:, None]
+    deviations = variances.flip(0)[:count].clamp_min(0).sqrt()
+    return means.float(), basis.float(), deviations.float()
