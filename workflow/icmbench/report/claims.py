@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from icmbench.config.claims import claim_variants
 from icmbench.metrics.catalogue import find_metric
 from icmbench.report.outputs import study_page
 from icmbench.report.results import Results, is_number, rows_of
@@ -19,7 +20,8 @@ VERDICTS = {
     "supported": ("\N{CHECK MARK}", "supported"),
     "contradicted": ("\N{BALLOT X}", "contradicted"),
     "inconclusive": ("?", "inconclusive"),
-    "not run": ("\N{EM DASH}", "not run at this scale"),
+    "not decided": ("\N{WHITE CIRCLE}", "not decided"),
+    "not run": ("\N{EM DASH}", "not run"),
 }
 
 Label = Callable[[str], str]
@@ -95,11 +97,36 @@ def summary(claims: pd.DataFrame) -> str:
     return ", ".join(f"{counts.get(name, 0)} {words}" for name, (_, words) in VERDICTS.items())
 
 
+def statement(results: Results) -> str:
+    """Return what kind of statement the verdicts are, with their counts, in a sentence."""
+    used = {
+        results.plan.datasets[study.variants[name].dataset].fetched is None
+        for study in results.studies.values()
+        for claim in study.claims.values()
+        for name in claim_variants(claim)
+        if name in study.variants
+    }
+    kinds = [
+        kind for drawn, kind in ((True, "drawn scenes"), (False, "photographs")) if drawn in used
+    ]
+    seeds = len(results.plan.run.seeds)
+    return (
+        f"At scale {results.plan.scale.name}, on {' and '.join(kinds) or 'no data'}, with {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'}: {summary(results.claims)}"
+    )
+
+
 def verdict_cell(row: Any) -> Cell:
     """Return a verdict as symbol and words, with its reason if there is one."""
     if row.verdict not in VERDICTS:  # one side of a difference
         return text(DASH)
-    return text(" ".join(VERDICTS[row.verdict]), row.reason)
+    pairs = getattr(row, "tau_pairs", 0)  # only of an order
+    tau = (
+        f"Kendall's \N{GREEK SMALL LETTER TAU} {number(row.tau, 2)} of {pairs} pairs"
+        if pairs
+        else ""
+    )
+    return text(" ".join(VERDICTS[row.verdict]), "; ".join(filter(None, (tau, row.reason))))
 
 
 def _claim_table(claims: pd.DataFrame, label: Label, confidence: str) -> Table:
@@ -109,7 +136,7 @@ def _claim_table(claims: pd.DataFrame, label: Label, confidence: str) -> Table:
             verdict_cell(claim),
             _effect(claim),
             text(_compared(claim, label), _remarks(claim)),
-            text(_expected(claim)),
+            text(_expected(claim), claim.preconditions),
             figure(_amount(claim.published, claim)),
             text(claim.source),
         ]
@@ -184,7 +211,7 @@ def _expected(row: Any) -> str:
 
 def _effect(row: Any) -> Cell:
     bounds = "" if row.form == "count" else interval(row.low, row.high, _digits(row))
-    return figure(_amount(row.effect, row), bounds)
+    return figure(_amount(row.effect, row), bounds, row.notes)
 
 
 def _amount(value: float, row: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from icmbench.config.summary import PointSummary
+from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.report.outputs import study_metrics
 from icmbench.report.results import POINT, Results, is_number, name_of, rows_of
@@ -38,6 +39,7 @@ class Cell:
         note: smaller text beside it.
         marker: variant whose symbol precedes the text.
         link: address that the text leads to.
+        grey: whether it is a number that decides nothing.
     """
 
     text: str
@@ -45,6 +47,7 @@ class Cell:
     note: str = ""
     marker: Style | None = None
     link: str = ""
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,13 @@ def text(value: object, note: str = "") -> Cell:
     return Cell(str(value), note=note)
 
 
-def figure(words: str, note: str = "") -> Cell:
-    """Return a cell that holds a formatted number."""
-    return Cell(words, "number", note=note)
+def figure(words: str, note: str = "", flags: str = "", side: str = "") -> Cell:
+    """Return a cell that holds a formatted number, grey if it decides nothing.
+
+    ``flags`` are those of a delta as in the tables, ``side`` is what its own begin with.
+    """
+    weak = {f"{side}{flag}" for flag in WEAK_FLAGS}
+    return Cell(words, "number", note=note, grey=not weak.isdisjoint(str(flags).split(";")))
 
 
 def setting(results: Results, point: PointSummary) -> Cell:
@@ -184,8 +191,8 @@ FLAGS = {
     "too-few-points": "too few points for the interpolation, so there is no result",
     "no-overlap": "the curves share no range, so there is no result",
     "cubic-unstable": "the cubic overshoots its own points, so there is no result",
-    "low-overlap": "the curves share less than 75 % of their joint range",
-    "few-points": "fewer than four points in a curve",
+    "low-overlap": "the curves share less than half of their joint range; grey, decides nothing",
+    "few-points": "fewer than four points left of a curve; grey, decides nothing",
     "non-monotone": "points dropped because a cheaper point is at least as good",
     "cubic-non-monotone": "the cubic is not monotone in the common range",
     "duplicate-rates": "points of equal rate were averaged",
@@ -233,23 +240,21 @@ def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
                 head(styles[row.variant]),
                 text(styles[row.anchor].label if row.anchor in styles else row.anchor),
                 text(metric.title),
-                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1)),
-                figure(signed(row.bd_accuracy_points, 2, gain), _bounds(row, "accuracy_", 2)),
+                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1), row.flags),
+                _overlap(row.overlap),
+                figure(
+                    signed(row.bd_accuracy_points, 2, gain),
+                    _bounds(row, "accuracy_", 2),
+                    row.flags,
+                    "accuracy:",
+                ),
+                _overlap(row.accuracy_overlap),
                 text(row.method),
-                figure(f"{number(100 * row.overlap, 0)} %" if is_number(row.overlap) else DASH),
                 text(", ".join(flags) or "none"),
             ]
         )
-    columns = [
-        "Variant",
-        "Anchor",
-        "Metric",
-        "BD-rate",
-        "BD-accuracy",
-        "Method",
-        "Overlap",
-        "Flags",
-    ]
+    columns = ["Variant", "Anchor", "Metric", "BD-rate", "Shared qualities"]
+    columns += ["BD-accuracy", "Shared rates", "Method", "Flags"]
     table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, rows, source)
     return BdTable(
         table,
@@ -270,6 +275,10 @@ def _bounds(row: Any, side: str, digits: int) -> str:
         return bounds
     used = getattr(row, f"{side}n_resamples_used")
     return f"{bounds} {used} of {row.n_resamples} resamples"
+
+
+def _overlap(share: float) -> Cell:
+    return figure(f"{number(100 * share, 0)} %" if is_number(share) else DASH)
 
 
 def _lost(row: Any, side: str) -> bool:
