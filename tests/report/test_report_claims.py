@@ -14,7 +14,7 @@ from icmbench.analyse.run import analyse_run
 from icmbench.config.study import Study
 from icmbench.errors import UserError
 from icmbench.report import build_report
-from icmbench.report.claims import VERDICTS, glance_table, statement, study_claims, summary
+from icmbench.report.claims import VERDICTS, glance_table, study_claims, summary
 from icmbench.report.results import load_results
 from icmbench.report.style import variant_styles
 from icmbench.utils.files import read_json, write_json
@@ -112,7 +112,7 @@ def test_claims_are_on_the_study_page_and_the_entry_page(stated: Path) -> None:
             assert claim["sentence"] in page.texts[place]
     # What kind of statement they are.
     for words in ("scale tiny", "drawn scenes", "1 seed", "1 not decided"):
-        assert words in statement(load_results(stated))
+        assert words in entry.texts["claims"]
     assert ("a", f"{STUDY}.html#{STUDY}-claims") in entry.addresses
     assert ("a", f"#{STUDY}-claims") in study.addresses
     other = ParsedPage(stated / "report/photographs2020.html")

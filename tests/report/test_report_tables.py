@@ -26,7 +26,6 @@ from icmbench.report.provenance import (
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import interval, number, plain, signed, variant_styles
 from icmbench.report.tables import (
-    FLAGS,
     Cell,
     Table,
     bd_table,
@@ -85,7 +84,6 @@ def test_bd_table_values_and_flags(results: Results) -> None:
         assert row[4].text == f"{100 * expected.overlap:.0f} %"
         assert row[5].text == signed(expected.bd_accuracy_points, 2, " points")
         assert row[6].text == f"{100 * expected.accuracy_overlap:.0f} %"
-    assert set(shown.flags) <= set(FLAGS)
     assert (shown.images, shown.resamples) == ([6], [40])
     assert bd_table(results, "photographs2020", styles) is None
 
@@ -100,11 +98,10 @@ def test_bd_table_shows_undefined_and_lost_resamples(results: Results) -> None:
     )
     changed = dataclasses.replace(results, bd=row)
     shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
-    assert shown is not None and shown.incomplete
+    assert shown is not None
     rate, accuracy = shown.table.rows[0][3:6:2]
     assert rate.text == DASH and "0 of 40 resamples" in rate.note
     assert accuracy.text == f"{MINUS}0.25 dB" and "resamples" not in accuracy.note
-    assert list(shown.flags) == ["no-overlap", "non-monotone"]
 
 
 @pytest.mark.parametrize(

@@ -74,18 +74,28 @@ def study_claims(results: Results, study: str, styles: Styles) -> ClaimPart | No
 
 
 def glance_table(results: Results) -> Table | None:
-    """Return the table of all claims for the entry page, or None without claims."""
-    rows = []
-    for study in results.studies:
-        link = f"{study_page(study)}#{study}-claims"
-        for claim in rows_of(results.claims[results.claims["study"] == study]):
-            cells = [text(claim.sentence), verdict_cell(claim), _effect(claim)]
-            rows.append([Cell(study, "head", link=link), *cells])
+    """Return the table of all claims for the entry page, or None without claims.
+
+    Its caption is what kind of statement the verdicts are, and how many of each there are.
+    """
+    rows, drawn = [], set()
+    for name, study in results.studies.items():
+        link = f"{study_page(name)}#{name}-claims"
+        for row in rows_of(results.claims[results.claims["study"] == name]):
+            rows.append([Cell(name, "head", link=link), text(row.sentence), verdict_cell(row)])
+            rows[-1].append(_effect(row))
+        used = {variant for claim in study.claims.values() for variant in claim_variants(claim)}
+        roles = {study.variants[variant].dataset for variant in used & set(study.variants)}
+        drawn |= {results.plan.datasets[role].fetched is None for role in roles}
     if not rows:
         return None
+    kinds = {True: "drawn scenes", False: "photographs"}
+    data = " and ".join(words for kind, words in kinds.items() if kind in drawn)
+    scale, seeds = results.plan.scale.name, len(results.plan.run.seeds)
     caption = (
-        "All claims. The page of each study shows what was compared and under which conditions the "
-        "verdict holds."
+        f"At scale {scale}, on {data}, with {seeds} {'seed' if seeds == 1 else 'seeds'}: "
+        f"{summary(results.claims)}. The verdicts hold for these networks and data; the page of "
+        "each study shows what was compared."
     )
     columns = ["Study", "Claim of the paper", "Verdict here", "Measured effect"]
     return Table(caption, columns, rows, results.claims)
@@ -95,25 +105,6 @@ def summary(claims: pd.DataFrame) -> str:
     """Return how many claims have which verdict, e.g. ``2 supported, 1 inconclusive``."""
     counts = claims["verdict"].value_counts()
     return ", ".join(f"{counts.get(name, 0)} {words}" for name, (_, words) in VERDICTS.items())
-
-
-def statement(results: Results) -> str:
-    """Return what kind of statement the verdicts are, with their counts, in a sentence."""
-    used = {
-        results.plan.datasets[study.variants[name].dataset].fetched is None
-        for study in results.studies.values()
-        for claim in study.claims.values()
-        for name in claim_variants(claim)
-        if name in study.variants
-    }
-    kinds = [
-        kind for drawn, kind in ((True, "drawn scenes"), (False, "photographs")) if drawn in used
-    ]
-    seeds = len(results.plan.run.seeds)
-    return (
-        f"At scale {results.plan.scale.name}, on {' and '.join(kinds) or 'no data'}, with {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}: {summary(results.claims)}"
-    )
 
 
 def verdict_cell(row: Any) -> Cell:

@@ -12,14 +12,7 @@ from markupsafe import Markup
 from icmbench.config.study import Study
 from icmbench.metrics.catalogue import PIXEL_METRICS, family_title, find_metric
 from icmbench.report.charts import javascript
-from icmbench.report.claims import (
-    VERDICTS,
-    ClaimPart,
-    glance_table,
-    statement,
-    study_claims,
-    summary,
-)
+from icmbench.report.claims import VERDICTS, ClaimPart, glance_table, study_claims, summary
 from icmbench.report.drawing import data_uri, map_colour
 from icmbench.report.gallery import MIN_SCORE, Gallery, GalleryMaker
 from icmbench.report.outputs import (
@@ -177,7 +170,6 @@ def write_pages(root: Path) -> list[Path]:
         INDEX,
         studies=_studies_table(results),
         claims=glance_table(results),
-        statement=statement(results),
         datasets=dataset_table(results),
     )
     files = sorted([*written, *plotter.files, *galleries.files])

@@ -206,17 +206,13 @@ class BdTable:
 
     Attributes:
         table: one row for each comparison and metric.
-        flags: those that occur, with their meaning.
         images: numbers of test images.
         resamples: numbers of bootstrap resamples.
-        incomplete: whether some deltas are undefined in some resamples.
     """
 
     table: Table
-    flags: dict[str, str]
     images: list[int]
     resamples: list[int]
-    incomplete: bool
 
 
 def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
@@ -229,12 +225,10 @@ def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
     }
     by = ["metric", "anchor", "variant"]
     source = source.sort_values(by, key=lambda names: names.map(order).fillna(0), kind="stable")
-    rows, found = [], set()
+    rows = []
     for row in rows_of(source):
         metric = find_metric(row.metric)
-        flags = [flag for flag in str(row.flags).split(";") if flag]
-        found |= {flag.removeprefix("accuracy:").split(":")[0] for flag in flags}
-        gain = f" {metric.difference_unit}".rstrip()
+        gain = signed(row.bd_accuracy_points, 2, f" {metric.difference_unit}".rstrip())
         rows.append(
             [
                 head(styles[row.variant]),
@@ -242,15 +236,10 @@ def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
                 text(metric.title),
                 figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1), row.flags),
                 _overlap(row.overlap),
-                figure(
-                    signed(row.bd_accuracy_points, 2, gain),
-                    _bounds(row, "accuracy_", 2),
-                    row.flags,
-                    "accuracy:",
-                ),
+                figure(gain, _bounds(row, "accuracy_", 2), row.flags, "accuracy:"),
                 _overlap(row.accuracy_overlap),
                 text(row.method),
-                text(", ".join(flags) or "none"),
+                text(str(row.flags).replace(";", ", ") or "none"),
             ]
         )
     columns = ["Variant", "Anchor", "Metric", "BD-rate", "Shared qualities"]
@@ -258,10 +247,8 @@ def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
     table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, rows, source)
     return BdTable(
         table,
-        {name: meaning for name, meaning in FLAGS.items() if name in found},
         sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"])),
         sorted(set(source["n_resamples"].dropna())),
-        any(_lost(row, side) for row in rows_of(source) for side in ("", "accuracy_")),
     )
 
 
@@ -271,18 +258,13 @@ def _bounds(row: Any, side: str, digits: int) -> str:
     ``side`` is what its columns begin with.
     """
     bounds = interval(getattr(row, f"{side}low"), getattr(row, f"{side}high"), digits)
-    if not _lost(row, side):
-        return bounds
     used = getattr(row, f"{side}n_resamples_used")
-    return f"{bounds} {used} of {row.n_resamples} resamples"
+    lost = used != row.n_resamples
+    return f"{bounds} {used} of {row.n_resamples} resamples" if lost else bounds
 
 
 def _overlap(share: float) -> Cell:
     return figure(f"{number(100 * share, 0)} %" if is_number(share) else DASH)
-
-
-def _lost(row: Any, side: str) -> bool:
-    return bool(getattr(row, f"{side}n_resamples_used") != row.n_resamples)
 
 
 # --- complexity -----------------------------------------------------------------------------------
