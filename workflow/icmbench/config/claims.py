@@ -99,7 +99,7 @@ class Statement(Strict):
     """What every claim has: the words, where they stand, and what would support them."""
 
     sentence: str = Field(description="The claim in plain words.")
-    source: str = Field(description="Section, figure or slide of the paper.")
+    source: str = Field(description="Section, figure or slide of the paper; ours if no paper.")
     threshold: float = Field(0.0, description="In the unit of the effect.")
     margin: float = Field(
         0.0,
