@@ -43,6 +43,7 @@ def with_supporting(
                 "variants": {n: variants[n] for n in loaded[name].variants if n in variants},
                 "comparisons": [],
                 "claims": {},
+                "preconditions": {},
                 "visual_comparisons": [],
                 "published": [],
                 "published_curves": [],

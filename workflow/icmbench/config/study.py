@@ -177,6 +177,11 @@ class Study(Strict):
     claims: dict[str, Claim] = Field(
         {}, description="Statements of the paper as tests over the curves; see the forms below."
     )
+    preconditions: dict[str, Claim] = Field(
+        {},
+        description="Conditions that claims name, in the same forms: that a base codec is "
+        "competent, that a task network is trained to saturation.",
+    )
     notes: list[str] = Field([], description="Notes for the reader, shown on the page.")
 
     @property
