@@ -166,6 +166,9 @@ class Study(Strict):
     ladders: dict[str, Ladder] = Field({})
     schedules: dict[str, Schedule] = Field({})
     variants: dict[str, Variant] = Field(min_length=1)
+    leading: list[str] | None = Field(
+        None, description="Variants of a run with ``variants: leading``; null means all."
+    )
     comparisons: list[Comparison] = Field([])
     visual_comparisons: list[VisualComparison] = Field([])
     published: list[PublishedCell] = Field([])
