@@ -273,8 +273,8 @@ class _Check:
         for rate in range(len(ladder.values) if ladder else 1):
             entry = self.zoo.find(study.name, self.name, rate, what)
             if entry is None:
-                self._add(part, "pretrained", f"but the zoo has no {what} of this variant at rate "
-                          f"index {rate}; train it with --config scale=zoo, see docs/zoo.md")  # fmt: skip
+                problem = f"but the zoo has no {what} of this variant at rate index {rate}; train "
+                self._add(part, "pretrained", f"{problem}it at scale zoo, see docs/zoo.md")
                 return
             changed = [key for key, value in entry.parameters.items() if own.get(key) != value]
             if changed:

@@ -7,10 +7,13 @@ zero. So the first step is a transform coder already, and everything is trained 
 
 .. code-block:: none
 
-    x ---> linear, P x P, stride P ---> + ---> * gain -> y      y_hat -> / gain ---> linear^T ---> + -> x_hat
-      \\-> the network's analysis ---> /                                        \\-> its synthesis -> /
+    x -+-> linear, P x P, stride P -> refine -+-> * gain -> y
+       +-> the network's analysis ------------+
 
-Each channel's gain decides its quantisation step, and so the rate.
+    y_hat -> * gain -+-> refine -> linear, transposed -+-> deblock -> x_hat
+                     +-> the network's synthesis ------+
+
+Refine and deblock are residual blocks that begin as the identity. Each channel's gain decides its quantisation step, and so the rate.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ _SHARE = 0.01
 _SPEED = 10.0
 
 
-_HIDDEN = 64  # channels inside refinements of the latent
+_HIDDEN = 32  # channels inside refinements of the latent
 _DEBLOCK = 16  # and of the decoded input
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from icmbench.data.dataset import Split, data_digest
 from icmbench.codecs.learned.base import pad_to_multiple
+from icmbench.data.dataset import Split, data_digest
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
@@ -28,7 +28,6 @@ from icmbench.utils.device import Compute, choose_compute, resolve_precision, us
 from icmbench.utils.environment import describe_environment, version
 from icmbench.utils.files import digest_json
 from icmbench.utils.images import to_tensor
-
 
 _START_IMAGES = 400  # that initial weights may depend on
 

@@ -23,7 +23,6 @@ from icmbench.networks.linear_start import LinearAnalysis, LinearSynthesis, fit,
 from icmbench.networks.weights import load_resized
 from icmbench.utils.images import as_png, from_png, to_image
 
-
 # Rate and distortion balance at a step of 255 sqrt(18 / (ln 2 * 255^2 lambda)) = 5.1 / sqrt(lambda)
 # grey values: MSE = step^2 / 12, and a bit per sample for every halving of the step.
 _STEP = 5.1
