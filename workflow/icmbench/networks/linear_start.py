@@ -13,7 +13,8 @@ zero. So the first step is a transform coder already, and everything is trained 
     y_hat -> * gain -+-> refine -> linear, transposed -+-> deblock -> x_hat
                      +-> the network's synthesis ------+
 
-Refine and deblock are residual blocks that begin as the identity. Each channel's gain decides its quantisation step, and so the rate.
+Refine and deblock are residual blocks that begin as the identity. Each channel's gain decides its
+quantisation step, and so the rate.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def fit(
         The standard deviation of each channel of the latent, in steps, [outputs].
     """
     outputs, inputs, block, _ = analysis.linear.weight.shape
-    means, basis, deviations = principal_components(samples, block, outputs)
+    means, basis, widths = principal_components(samples, block, outputs)
     shape = (outputs, inputs, block, block)
     with torch.no_grad():
         analysis.linear.weight.copy_(basis.reshape(shape))
@@ -184,7 +185,14 @@ def fit(
     synthesis.gain.set(step)
     set_last(analysis.own, share=_SHARE)
     set_last(synthesis.own, share=_SHARE)
-    return deviations / step
+    return widths / step
+
+
+@torch.no_grad()
+def deviations(analysis: nn.Module, samples: Iterable[Tensor]) -> Tensor:
+    """Return the standard deviation of each channel of what an analysis makes of samples."""
+    latents = [analysis(sample).transpose(0, 1).flatten(1) for sample in samples]
+    return torch.cat(latents, 1).std(1)
 
 
 def set_last(network: nn.Module, bias: Tensor | None = None, share: float = 0.1) -> None:

@@ -19,7 +19,13 @@ from icmbench.codecs.base import CodecOutput, Encoded, RgbImage
 from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
 from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.codecs.learned.fast_entropy import use_fast_entropy_models
-from icmbench.networks.linear_start import LinearAnalysis, LinearSynthesis, fit, last_convolution
+from icmbench.networks.linear_start import (
+    LinearAnalysis,
+    LinearSynthesis,
+    deviations,
+    fit,
+    last_convolution,
+)
 from icmbench.networks.weights import load_resized
 from icmbench.utils.images import as_png, from_png, to_image
 
@@ -54,12 +60,14 @@ class CompressaiCodec(LearnedCodec):
 
     Attributes:
         zoo: name in CompressAI's model zoo; empty for codecs without published weights.
+        started: a buffer of a linear start, whether the entropy model began at the right widths.
     """
 
     strings: ClassVar[int] = 2
     zoo: ClassVar[str] = ""
 
     network: Any
+    started: Tensor
 
     def __init__(
         self, parameters: LearnedParameters, rate_index: int = 0, pretrained: bool = False
@@ -79,6 +87,7 @@ class CompressaiCodec(LearnedCodec):
 
     def add_linear_path(self) -> None:
         """Put linear transforms beside analysis and synthesis."""
+        self.register_buffer("started", torch.tensor(False))
         channels = (3, self.network_sizes[-1], self.latent_stride)
         self.network.g_a = LinearAnalysis(self.network.g_a, *channels)
         self.network.g_s = LinearSynthesis(self.network.g_s, *channels)
@@ -103,14 +112,24 @@ class CompressaiCodec(LearnedCodec):
     ) -> None:
         """Let the transforms begin as principal components, with ``linear_start``.
 
-        The quantisation step is the one that suits the weight of ``mse`` at high rates.
+        The quantisation step is the one that suits the weight of ``mse`` at high rates. Where the
+        transforms come from another codec, only the entropy model begins here.
         """
-        if not self.settings.linear_start or self.network.g_a.fitted or "analysis" not in parts:
+        if not self.settings.linear_start or self.started or "entropy" not in parts:
             return
-        step = min(_STEPS[1], max(_STEPS[0], _STEP / math.sqrt(loss.get("mse", 0.0) or 1e-9)))
-        widths = fit(self.network.g_a, self.network.g_s, images, step / 255)
+        if self.network.g_a.fitted:
+            widths = deviations(self.network.g_a, images)
+        else:
+            step = min(_STEPS[1], max(_STEPS[0], _STEP / math.sqrt(loss.get("mse", 0.0) or 1e-9)))
+            widths = fit(self.network.g_a, self.network.g_s, images, step / 255)
         with torch.no_grad():
             self.set_widths(widths.clamp_min(_LEAST_WIDTH))
+            self.started.fill_(True)
+
+    @staticmethod
+    def rename_weight(name: str) -> str:
+        """Return the name here of another codec's weight; its entropy model is not this one's."""
+        return "" if name == "started" else name
 
     def set_widths(self, widths: Tensor) -> None:
         """Let the entropy model begin with these standard deviations of the latent's channels."""
