@@ -56,14 +56,22 @@ def test_summary_leaves_out_the_cluster(configuration: dict[str, Any], repositor
     assert summary(there).model_dump_json() == summary(here).model_dump_json()
 
 
-def test_initial_weights_follow_the_chain(smoke_plan: Plan) -> None:
-    point = Point(STUDY, J_FT, 0, 0)
-    assert smoke_plan.initial_weights(point, "codec").place == Point(STUDY, J_FT, 1, 0)
-    first = Point(STUDY, J_FT, 1, 0)
+def test_initial_weights_follow_the_chain(
+    configuration: dict[str, Any], repository: Path
+) -> None:
+    plan = load_plan(repository / "config.yaml", {**configuration, "scale": "smoke", "studies": ["zhu2024"]})
+    anchor = "cheng2020-anchor/reconstruction/mse"
+    point, first = Point("zhu2024", anchor, 0, 0), Point("zhu2024", anchor, 1, 0)
+    assert plan.initial_weights(point, "codec").place == first
+    assert plan.initial_weights(first, "codec").place == "random"
+
+
+def test_initial_weights_are_those_of_the_named_variants(smoke_plan: Plan) -> None:
+    point = Point(STUDY, J_FT, 1, 0)
     mse = Point(STUDY, "hyperprior/reconstruction/mse", 1, 0)
-    assert smoke_plan.initial_weights(first, "codec").place == mse
+    assert smoke_plan.initial_weights(point, "codec").place == mse
     detector = Point(STUDY, "uncoded/faster-rcnn/pretrained", 0, 0)
-    assert smoke_plan.initial_weights(first, "task").place == detector
+    assert smoke_plan.initial_weights(point, "task").place == detector
 
 
 def test_encode_key_is_shared_by_baseline_and_task_fine_tuning(smoke_plan: Plan) -> None:
@@ -78,9 +86,9 @@ def test_plan_without_a_classical_codec_drops_its_variants(
     configuration: dict[str, Any], repository: Path
 ) -> None:
     plan = load_plan(repository / "config.yaml", {**configuration, "classical_codecs": []})
-    assert not any("jpeg" in point.variant for point in plan.points)
+    assert not any("hevc" in point.variant for point in plan.points)
     anchors = [c.anchor for c in plan.studies[STUDY].comparisons]
-    assert anchors and not any("jpeg" in anchor for anchor in anchors)
+    assert anchors and not any("hevc" in anchor for anchor in anchors)
 
 
 def test_write_files_leaves_unchanged_files_alone(smoke_plan: Plan) -> None:

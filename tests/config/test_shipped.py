@@ -53,7 +53,7 @@ def test_published_weights_fit_where_they_go(make: Any) -> None:
             own, theirs = qualities[point.rate_index], qualities[source.rate_index]
             assert cfgs[codec][own] == cfgs[codec][theirs], (point.key, source.key)
             checked += 1
-    assert checked > 10
+    assert checked > 5
 
 
 def test_the_method_of_zhu2024_has_the_papers_loss_and_parts(make: Any) -> None:
@@ -74,4 +74,4 @@ def test_left_out_names_study_codecs_and_key(make: Any) -> None:
     (line,) = make("paper", ["zhu2024"]).left_out
     for part in ("'zhu2024'", "hm-444, vtm-444", "'classical_codecs'"):
         assert part in line
-    assert not make("mini", ["zhu2024", "chamain2021"]).left_out
+    assert not make("smoke", ["zhu2024", "chamain2021"]).left_out

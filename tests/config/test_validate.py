@@ -33,7 +33,7 @@ def files(repository: Path, tmp_path: Path) -> Any:
     return load
 
 
-@pytest.mark.parametrize("scale", ["smoke", "mini", "paper", "paper-check"])
+@pytest.mark.parametrize("scale", ["smoke", "mini", "zoo", "paper", "paper-check"])
 def test_every_shipped_scale_is_consistent(repository: Path, scale: str) -> None:
     plan = load_plan(repository / "config.yaml", {"scale": scale})
     assert plan.trained and plan.evaluated
@@ -46,7 +46,7 @@ STUDY_FAULTS = [
     ({"schedules": {"codec-base": {"steps": "many"}}}, ["codec-base.steps", "'many'"]),
     ({"schedules": {"codec-base": {"steps": 2.5}}}, ["codec-base.steps", "2.5"]),
     ({"comparisons": [{"anchor": "nothing", "variants": ["x"], "metrics": ["box_map"]}]},
-     ["comparisons.0", "'nothing'", "jpeg/faster-rcnn/baseline"]),
+     ["comparisons.0", "'nothing'", "hevc/faster-rcnn/baseline"]),
 ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ VARIANT_FAULTS = [
     (variant(J_FT, dataset="moon"), ["data set role", "'moon'", "detection"]),
     (variant(J_FT, ladder="gamma"), ["ladder", "'gamma'", "beta"]),
     (variant(J_FT, codec_from={"variant": "nowhere"}), ["variant", "'nowhere'", T_FT]),
-    (variant(J_FT, codec_from={"variant": "jpeg/faster-rcnn/t-ft"}), ["codec_from", "'jpeg'"]),
+    (variant(J_FT, codec_from={"variant": "hevc/faster-rcnn/t-ft"}), ["codec_from", "'x265-444'"]),
     (variant(J_FT, task_from={"variant": "uncoded/faster-rcnn/pretrained", "rate": 3}),
      ["task_from.rate", "3", "0 to 0"]),
     (variant(J_FT, task_from={"variant": "uncoded/faster-rcnn/pretrained", "rate": "same"}),
@@ -83,9 +83,9 @@ VARIANT_FAULTS = [
      ["loss.bpp.continues", "codec_from"]),
     (variant(J_FT, train={"schedule": "never"}), ["schedule", "'never'", "codec-base"]),
     (variant(J_FT, train={"schedule": "codec-base"}), ["optimisers", "'task'", J_FT]),
-    (variant("jpeg/faster-rcnn/t-ft", ladder="beta"), ["ladder", "'beta'", "'quality'"]),
-    (variant("jpeg/faster-rcnn/t-ft", ladder=None), ["ladder", "'quality'"]),
-    (variant("jpeg/faster-rcnn/t-ft", codec_from="random"), ["codec_from", "random"]),
+    (variant("hevc/faster-rcnn/t-ft", ladder="beta"), ["ladder", "'beta'", "'qp'"]),
+    (variant("hevc/faster-rcnn/t-ft", ladder=None), ["ladder", "'qp'"]),
+    (variant("hevc/faster-rcnn/t-ft", codec_from="random"), ["codec_from", "random"]),
     (variant("hyperprior/faster-rcnn/baseline", codec_from="random"), ["codec_from", "random"]),
 ]  # fmt: skip
 

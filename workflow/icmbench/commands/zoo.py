@@ -77,10 +77,10 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
     )
 
 
-def _course(path: Path) -> list[tuple[int, float]]:
-    """Return the mean loss of each of some stretches of a training run, with its last step."""
+def _course(path: Path) -> dict[str, float]:
+    """Return the mean loss of each of some stretches of a training run, by its last step."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     losses = [(r["step"], r["values"]["loss"]) for r in rows if r["split"] == "train"]
     length = max(1, -(-len(losses) // _COURSE))
     stretches = [losses[i : i + length] for i in range(0, len(losses), length)]
-    return [(part[-1][0], round(sum(v for _, v in part) / len(part), 5)) for part in stretches]
+    return {str(part[-1][0]): round(sum(v for _, v in part) / len(part), 5) for part in stretches}

@@ -32,7 +32,7 @@ class ZooEntry(Strict):
         steps, cpu_seconds, seed: of the last training run.
         commit: of the code that trained it.
         packages: their versions.
-        course: rows of step and loss, through the training.
+        course: the mean loss of stretches of the training, by their last step.
     """
 
     file: str
@@ -46,7 +46,7 @@ class ZooEntry(Strict):
     seed: int
     commit: str | None
     packages: dict[str, str]
-    course: list[tuple[int, float]]
+    course: dict[str, float]
 
 
 class Zoo(Strict):

@@ -29,7 +29,7 @@ from icmbench.utils.environment import describe_environment, version
 from icmbench.utils.files import digest_json
 from icmbench.utils.images import to_tensor
 
-_START_IMAGES = 400  # that initial weights may depend on
+_START_IMAGES = 200  # that initial weights may depend on
 
 
 def fingerprint_of(job: TrainJob) -> str:
