@@ -157,7 +157,11 @@ class Normalised(nn.Module):
 
 
 def fit(
-    analysis: LinearAnalysis, synthesis: LinearSynthesis, samples: Iterable[Tensor], step: float
+    analysis: LinearAnalysis,
+    synthesis: LinearSynthesis,
+    samples: Iterable[Tensor],
+    step: float,
+    keep: tuple[type[nn.Module], ...] = (),
 ) -> Tensor:
     """Set both linear transforms to principal components; let the network's own begin near zero.
 
@@ -165,6 +169,8 @@ def fit(
         analysis, synthesis: of one codec.
         samples: tensors [B, inputs, H, W] of training data.
         step: quantisation step in the unit of the samples.
+        keep: parts of the network's own transforms that are not made small, such as attention,
+            which passes on what is.
 
     Returns:
         The standard deviation of each channel of the latent, in steps, [outputs].
@@ -183,8 +189,9 @@ def fit(
         analysis.fitted.fill_(True)
     analysis.gain.set(1 / step)
     synthesis.gain.set(step)
-    set_last(analysis.own, share=_SHARE)
-    set_last(synthesis.own, share=_SHARE)
+    for own in (analysis.own, synthesis.own):
+        layers = [layer for layer in own.children() if not isinstance(layer, keep)]
+        set_last(layers[-1] if layers else own, share=_SHARE)
     return widths / step
 
 

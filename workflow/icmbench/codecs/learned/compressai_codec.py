@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import compressai
 import torch
+from compressai.layers import AttentionBlock
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
@@ -121,7 +122,7 @@ class CompressaiCodec(LearnedCodec):
             widths = deviations(self.network.g_a, images)
         else:
             step = min(_STEPS[1], max(_STEPS[0], _STEP / math.sqrt(loss.get("mse", 0.0) or 1e-9)))
-            widths = fit(self.network.g_a, self.network.g_s, images, step / 255)
+            widths = fit(self.network.g_a, self.network.g_s, images, step / 255, (AttentionBlock,))
         with torch.no_grad():
             self.set_widths(widths.clamp_min(_LEAST_WIDTH))
             self.started.fill_(True)
