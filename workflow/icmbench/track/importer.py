@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import time
-import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,7 +87,6 @@ def _try_sync(root: Path, uri: str | None) -> ImportResult:
     try:
         result = sync(root, uri)
     except Exception as error:
-        logger.debug("%s", hide_secrets(traceback.format_exc(), uri or ""))
         result = ImportResult("failed", problems=[hide_secrets(line_of(error), uri or "")])
     for problem in result.problems:
         logger.warning("not imported into MLflow: %s", problem)
