@@ -17,7 +17,7 @@ from icmbench.track.model import mlmodel
 from icmbench.track.points import DataUse, Run, Value
 from icmbench.track.store import artifact_root, open_store, store_address
 from icmbench.track.studies import StudyRuns, read_studies
-from icmbench.utils.files import digest_json, line_of, link, sha256_file, write_json
+from icmbench.utils.files import digest_json, link, sha256_file, write_json
 from icmbench.utils.secrets import hide_secrets
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _PARENT = "mlflow.parentRunId"
 _CONTENT = "icmbench.content"
 # MLflow's limits: runs of a page, values and parameters of a call, length of a data set's digest.
 _PAGE, _BATCH, _PARAMETERS, _DIGEST = 50_000, 900, 100, 32
+_LONGEST = 300  # characters of an error; MLflow's may be a page
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ def _try_sync(root: Path, uri: str | None) -> ImportResult:
     try:
         result = sync(root, uri)
     except Exception as error:
-        result = ImportResult("failed", problems=[hide_secrets(line_of(error), uri or "")])
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        text = hide_secrets(f"{kind}{' '.join(str(error).split())}", uri or "")
+        result = ImportResult("failed", problems=[text[:_LONGEST]])
     for problem in result.problems:
         logger.warning("not imported into MLflow: %s", problem)
     if result.status == "done":
