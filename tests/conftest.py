@@ -32,9 +32,11 @@ ON_DEMAND = ("conda", "faults", "slurm")
 # `make quick`: what can be tested within a minute, without training and without whole runs.
 QUICK = (
     "analyse/test_bootstrap.py", "analyse/test_curves.py", "analyse/test_published.py",
-    "codecs/learned", "codecs/test_bitstream.py", "config", "data/synthetic", "evaluate", "metrics",
-    "networks", "test_cli.py", "train/test_batches.py", "train/test_schedule.py",
-    "workflow/test_docs.py", "workflow/test_layers.py",
+    "codecs/learned", "codecs/test_bitstream.py", "config", "data/synthetic",
+    "evaluate/test_curve.py", "evaluate/test_records.py", "evaluate/test_statistics.py", "metrics",
+    "networks/test_batchnorm.py", "networks/test_weights.py", "test_cli.py",
+    "train/test_batches.py", "train/test_schedule.py", "workflow/test_docs.py",
+    "workflow/test_layers.py",
 )  # fmt: skip
 
 
