@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from icmbench.config import load
 from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.data.specs import DatasetSpec, EmbeddedScenes
 from icmbench.data.synthetic.scenes import generate
@@ -29,17 +32,27 @@ ON_DEMAND = ("conda", "faults", "slurm")
 # `make quick`: what can be tested within a minute, without training and without whole runs.
 QUICK = (
     "analyse/test_bootstrap.py", "analyse/test_curves.py", "analyse/test_published.py",
-    "codecs/learned", "codecs/test_bitstream.py", "config", "data/synthetic", "evaluate", "metrics",
-    "networks", "test_cli.py", "train/test_batches.py", "train/test_schedule.py",
-    "workflow/test_docs.py", "workflow/test_layers.py",
+    "codecs/learned", "codecs/test_bitstream.py", "config", "data/synthetic",
+    "evaluate/test_curve.py", "evaluate/test_records.py", "evaluate/test_statistics.py", "metrics",
+    "networks/test_batchnorm.py", "networks/test_weights.py", "test_cli.py",
+    "train/test_batches.py", "train/test_schedule.py", "workflow/test_docs.py",
+    "workflow/test_layers.py",
 )  # fmt: skip
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m quick`` no other module is imported, whose imports take seconds."""
+    others = config.option.markexpr == "quick" and collection_path.name.startswith("test_")
+    return True if others and not _quick(collection_path) else None
+
+
+def _quick(path: Path) -> bool:
+    return any(path.is_relative_to(REPOSITORY / "tests" / name) for name in QUICK)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    quick = [REPOSITORY / "tests" / name for name in QUICK]
     for item in items:
-        own = item.get_closest_marker("slow") is None
-        if own and any(item.path.is_relative_to(path) for path in quick):
+        if item.get_closest_marker("slow") is None and _quick(item.path):
             item.add_marker(pytest.mark.quick)
     for marker in ON_DEMAND:
         if marker in config.option.markexpr:
@@ -48,6 +61,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parse_yaml_once() -> Iterator[None]:
+    """Equal YAML is parsed once: that takes nine tenths of the time of making a plan."""
+    parsed = lru_cache(maxsize=None)(load.parse_yaml)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "parse_yaml", lambda text: deepcopy(parsed(text)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from results_folder import CFT, ResultsFolder
+from results_folder import CFT, ENVIRONMENT, START, ResultsFolder
 from stored import Stored
 
 from icmbench.config.job_settings import train_job
@@ -17,6 +17,7 @@ from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.jobs import TrainJob, WeightsSpec
 from icmbench.networks.build import build_codec, build_task
 from icmbench.registry import CODECS
+from icmbench.summaries import DataSummary, TrainingSummary
 from icmbench.track import sync
 from icmbench.track.model import TrainedNetworks
 from icmbench.train.checkpoint import save_weights
@@ -54,7 +55,13 @@ def _leave(folder: Path, job: TrainJob, codec: Any, task: Any) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / "weights.pt", codec, task, {})
     digest = sha256_file(folder / "weights.pt")
-    write_json(folder / "run.json", {"job": job.model_dump(mode="json"), "weights_sha256": digest})
+    summary = TrainingSummary(
+        key=job.key, status="finished", started=START, finished=START + 1, fingerprint="f" * 64,
+        steps=1, steps_done=1, parameters={}, job=job, wall_seconds=1, cpu_seconds=1,
+        dataset=DataSummary(role="detection", name="embedded-scenes", digest="d" * 64),
+        environment=ENVIRONMENT, weights_sha256=digest,
+    )  # fmt: skip
+    write_json(folder / "run.json", summary.model_dump(mode="json"))
     return digest
 
 

@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    "errors", "utils", "registry", "plugins", "metrics", "data", "jobs", "networks", "codecs",
-    "evaluate", "tasks", "train", "config", "analyse", "report", "track", "commands", "workflow",
-    "cli", "__main__",
+    "errors", "utils", "registry", "plugins", "metrics", "data", "jobs", "summaries", "networks",
+    "codecs", "evaluate", "tasks", "train", "config", "analyse", "report", "track", "commands",
+    "workflow", "cli", "__main__",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from icmbench.commands.parser import parser
 from icmbench.errors import UserError
@@ -57,7 +57,7 @@ def _plan(arguments: argparse.Namespace) -> Result:
     from icmbench.config.plan import load_plan
     from icmbench.config.plan_lock import write_plan
 
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, object] = {}
     if arguments.scale:
         overrides["scale"] = arguments.scale
     if arguments.studies:

@@ -7,15 +7,15 @@ file, so a job is repeated only when its own settings change.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from icmbench.data.specs import DatasetSpec
-from icmbench.errors import UserError, missing_file
+from icmbench.errors import missing_file
 from icmbench.registry import DataKind
-from icmbench.utils.files import reading, sha256_file
-from icmbench.utils.models import Origin, Strict
+from icmbench.utils.files import sha256_file
+from icmbench.utils.models import Origin, Strict, read_model
 from icmbench.utils.programs import Program
 
 Part = Literal["codec", "task"]
@@ -153,7 +153,7 @@ class CodecSpec(Strict):
 
     name: str
     kind: Literal["learned", "classical", "none"]
-    parameters: dict[str, Any]
+    parameters: dict[str, JsonValue]
     rate_index: int
     weights: WeightsSpec
     starts_pretrained: bool
@@ -163,7 +163,7 @@ class TaskSpec(Strict):
     """A task network in one state; attributes as of :class:`CodecSpec`."""
 
     name: str
-    parameters: dict[str, Any]
+    parameters: dict[str, JsonValue]
     weights: WeightsSpec
     starts_pretrained: bool
     metrics: list[str]
@@ -181,7 +181,7 @@ class ClassicalSpec(Strict):
     """
 
     name: str
-    parameters: dict[str, Any]
+    parameters: dict[str, JsonValue]
     rate: float
     version: int
     programs: dict[str, Program]
@@ -362,15 +362,4 @@ def read_job(path: Path, model: type[Job]) -> Job:
     Raises:
         UserError: where the file is missing, damaged or not a job of this kind.
     """
-    rewrite = "`python -m icmbench plan` writes it again"
-    try:
-        with reading(path, rewrite):
-            text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise missing_file(path, rewrite) from None
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"])) or "(top level)"
-        raise UserError(f"{path}: key {key!r}: {fault['msg']}; {rewrite}") from None
+    return read_model(path, model, "`python -m icmbench plan` writes it again")

@@ -22,6 +22,9 @@ from icmbench.jobs import PARTS
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.utils.files import check_writable
 
+# Snakemake's resources of a job: numbers, names, or functions of its wildcards.
+Resources = dict[str, str | int | Callable[[Any], int]]
+
 # A classical codec's job that may take longer than this is submitted alone.
 _SHORT_MINUTES = 60
 # Jobs with glibc keep the memory that one training step frees for the next. By default large
@@ -108,12 +111,12 @@ class Workflow:
         return limit
 
     @property
-    def cpu(self) -> dict[str, Any]:
+    def cpu(self) -> Resources:
         """Return account and partition of jobs that use no GPU, as far as they are configured."""
         return self._place(0)
 
     @property
-    def gpu(self) -> dict[str, Any]:
+    def gpu(self) -> Resources:
         """Return the GPUs of a network job, and where a cluster has them."""
         return self._place(self.runtime.gpu)
 
@@ -122,7 +125,7 @@ class Workflow:
         return self.runtime.threads * self._devices(wildcards)
 
     @property
-    def train_gpu(self) -> dict[str, Any]:
+    def train_gpu(self) -> Resources:
         """Return the GPUs of a training run (one share for each device), account and partition."""
         return {**self.gpu, "gpu": self._train_gpus} if self.runtime.gpu else self.gpu
 
@@ -136,7 +139,7 @@ class Workflow:
     def _devices(self, wildcards: Any) -> int:
         return self._plan.schedule(self._point(wildcards.key)).devices
 
-    def _place(self, gpus: int) -> dict[str, Any]:
+    def _place(self, gpus: int) -> Resources:
         cluster = self._plan.run.cluster
         wanted = {
             "slurm_account": cluster.account,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -26,13 +26,21 @@ from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
 
 
+class Curve(TypedDict):
+    """CompressAI's JSON; ``results`` has a list over rates for each metric."""
+
+    name: str
+    description: str
+    results: dict[str, list[float]]
+
+
 def rate_distortion(
     settings: ClassicalSpec,
     folder: Path,
     rates: Sequence[float],
     metrics: Sequence[str] = ("psnr",),
     jobs: int = 1,
-) -> dict[str, Any]:
+) -> Curve:
     """Code every image of a folder at every rate; return CompressAI's JSON value.
 
     Args:
@@ -52,7 +60,7 @@ def rate_distortion(
     work = [(settings, path, tuple(rates), tuple(metrics)) for path in images]
     if external:  # an encoder may take minutes: distribute single rates
         work = [(settings, path, (rate,), tuple(metrics)) for rate in rates for path in images]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, float]] = []
     failures: list[str] = []
     for done, failed in progress(_spread(work, jobs), settings.name, len(work)):
         rows += done
@@ -62,7 +70,7 @@ def rate_distortion(
     return _averaged(settings, rows, rates, metrics)
 
 
-def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, Any]], list[str]]]:
+def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, float]], list[str]]]:
     if jobs == 1:
         yield from map(_code, work)
         return
@@ -73,12 +81,12 @@ def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, Any]], 
 
 def _code(
     item: tuple[ClassicalSpec, Path, tuple[float, ...], tuple[str, ...]],
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, float]], list[str]]:
     settings, path, rates, metrics = item
     from icmbench.plugins import load_modules
 
     load_modules(settings.modules)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, float]] = []
     failures: list[str] = []
     for rate in rates:
         try:
@@ -114,10 +122,10 @@ def _row(
 
 def _averaged(
     settings: ClassicalSpec,
-    rows: list[dict[str, Any]],
+    rows: list[dict[str, float]],
     rates: Sequence[float],
     metrics: Sequence[str],
-) -> dict[str, Any]:
+) -> Curve:
     by_rate = [[row for row in rows if row["rate"] == rate] for rate in rates]
     by_rate.sort(key=lambda own: float(np.mean([row["bpp"] for row in own])))
     names = {"bpp": "bpp", **{name: find_metric(name).json_key for name in metrics}}

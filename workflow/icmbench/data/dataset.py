@@ -15,6 +15,7 @@ from icmbench.data.images import ImageFiles
 from icmbench.data.readers.coco import read_annotations
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.errors import UserError, missing_file
+from icmbench.utils.coco import CocoAnnotations, CocoImage, CocoObject, ImageId
 from icmbench.utils.files import read_object
 from icmbench.utils.images import RgbImage
 
@@ -42,9 +43,9 @@ class Index:
 
     images: Path
     files: list[str]
-    ids: list[int | str]
+    ids: list[ImageId]
     sizes: list[tuple[int, int]] | None = None
-    annotations: dict[str, Any] | None = None
+    annotations: CocoAnnotations | None = None
     labels: Sequence[int] | None = None
     classes: Sequence[str] = ()
     faces: Faces | None = None
@@ -84,7 +85,7 @@ def open_index(dataset: DatasetSpec, split: str) -> Index:
             return _faces(dataset, split)
 
 
-def _stems(files: Sequence[str]) -> list[int | str]:
+def _stems(files: Sequence[str]) -> list[ImageId]:
     return [Path(name).stem for name in files]
 
 
@@ -96,7 +97,7 @@ def _faces(dataset: DatasetSpec, split: str) -> Index:
     return Index(faces.images, files, faces.ids, faces=faces)
 
 
-def _coco(images: Path, annotations: dict[str, Any], limit: int | None = None) -> Index:
+def _coco(images: Path, annotations: CocoAnnotations, limit: int | None = None) -> Index:
     entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
     kept = {entry["id"] for entry in entries}
     own = [a for a in annotations["annotations"] if a["image_id"] in kept]
@@ -106,18 +107,18 @@ def _coco(images: Path, annotations: dict[str, Any], limit: int | None = None) -
         [entry["file_name"] for entry in entries],
         [entry["id"] for entry in entries],
         [(entry["width"], entry["height"]) for entry in entries],
-        {**annotations, "images": entries, "annotations": own},
+        {"images": entries, "annotations": own, "categories": categories},
         _dominant(entries, own, [category["id"] for category in categories]),
         [NOTHING, *(category["name"] for category in categories)],
     )
 
 
 def _dominant(
-    entries: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: list[int]
+    entries: list[CocoImage], annotations: list[CocoObject], categories: list[int]
 ) -> list[int]:
     """Return the class of each image: that of its largest object, 0 where there is none."""
     place = {identity: number for number, identity in enumerate(categories, 1)}
-    largest: dict[Any, tuple[float, int]] = {}
+    largest: dict[ImageId, tuple[float, int]] = {}
     for annotation in annotations:
         if annotation.get("iscrowd"):
             continue
@@ -164,8 +165,8 @@ class Split:
         self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
         # A training run takes its own random crops, of whole images.
         self._whole = split == "train" and dataset.center_crop is not None
-        self._by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in (self.annotations or {}).get("annotations", []):
+        self._by_image: dict[ImageId, list[CocoObject]] = defaultdict(list)
+        for annotation in self.annotations["annotations"] if self.annotations else []:
             self._by_image[annotation["image_id"]].append(annotation)
 
     def __len__(self) -> int:
@@ -279,7 +280,7 @@ class Split:
             f"data set {name!r} of role {role!r} has no {what}; give the role another in the scale"
         )
 
-    def _trainable(self, index: int) -> list[dict[str, Any]]:
+    def _trainable(self, index: int) -> list[CocoObject]:
         return [
             annotation
             for annotation in self._by_image[self.ids[index]]

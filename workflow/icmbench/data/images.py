@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -86,7 +86,7 @@ class ImageFiles:
         self._cache: dict[str, RgbImage] = {}
         self._room = _CACHE_BYTES if keep else 0
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A loader's worker process cannot share an open archive.
         return {**self.__dict__, "_members": None, "_cache": {}}
 

@@ -10,16 +10,18 @@ from pycocotools import mask as run_lengths
 from torch import Tensor
 from torch.nn import functional
 
+from icmbench.utils.coco import RunLengths
+
 _THRESHOLD = 0.5
 _AT_ONCE = 16  # masks of an image that are resized together, for memory
 
 
-def encode_masks(probabilities: Tensor, width: int, height: int) -> list[dict[str, Any]]:
+def encode_masks(probabilities: Tensor, width: int, height: int) -> list[RunLengths]:
     """Return the run lengths of masks [N, 1, h, w] of probabilities, resized to width x height.
 
     They are resized where they are: a GPU hands over bits of native size, not pasted floats.
     """
-    coded = []
+    coded: list[RunLengths] = []
     for some in probabilities.float().split(_AT_ONCE):
         if some.shape[-2:] != (height, width):
             some = functional.interpolate(

@@ -28,6 +28,7 @@ from icmbench.evaluate.coded import (
 from icmbench.evaluate.encode import bitstream_name
 from icmbench.jobs import ClassicalJob, ClassicalSpec
 from icmbench.registry import CODECS, implementation
+from icmbench.summaries import CodingSummary
 from icmbench.utils.files import digest_json, sha256_bytes, write_json
 from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
@@ -58,7 +59,7 @@ def code_share(job: ClassicalJob) -> Path:
     cache = Cache(Path(job.cache.directory), job.cache.limit_gb)
     indices = range(job.chunk, len(split), job.chunks)
     (folder / STATE).unlink(missing_ok=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     content: list[Any] = []
     failures: list[str] = []
     with (
@@ -87,12 +88,8 @@ def code_share(job: ClassicalJob) -> Path:
         if failures:
             raise UserError("\n".join(_summary(job.key, failures, len(indices))))
     write_rows(folder / DECODED_ROWS, rows)
-    state: dict[str, Any] = {
-        "fingerprint": digest_json(content),
-        "parameters": None,
-        "macs_per_pixel": {},
-    }
-    write_json(folder / STATE, state)
+    state = CodingSummary(fingerprint=digest_json(content), parameters=None, macs_per_pixel={})
+    write_json(folder / STATE, state.model_dump(mode="json"))
     return folder / STATE
 
 

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from icmbench.codecs.base import Latents
-from icmbench.errors import damaged_file, missing_file
+from icmbench.errors import damaged_file
 from icmbench.jobs import CodedImages
-from icmbench.utils.files import atomic_path, digest_json, read_object, reading
+from icmbench.summaries import CodingSummary
+from icmbench.utils.files import atomic_path, digest_json, reading
+from icmbench.utils.models import read_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +52,19 @@ COLUMNS = (
 )
 
 _DATE = (2021, 1, 1, 0, 0, 0)  # equal content gives equal archives
+
+
+class EncodedRow(TypedDict):
+    """A row of encoded.parquet; ``reconstruction`` is the digest of the encoder's own."""
+
+    image_id: str
+    pixels: int
+    pixels_coded: int
+    bits: int
+    bits_estimated: float
+    encode_s: float
+    reconstruction: str
+    implementation: str
 
 
 # --- archives -------------------------------------------------------------------------------------
@@ -113,7 +128,7 @@ def latents_from_bytes(data: bytes) -> Latents:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows as Parquet with page checksums, atomically."""
     import pyarrow as pa  # not pandas, whose import takes a classical codec's job half a second
     import pyarrow.parquet as pq
@@ -122,8 +137,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(rows), temporary, write_page_checksum=True)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that :func:`write_rows` wrote.
+def read_rows(path: Path) -> Any:
+    """Return the rows that :func:`write_rows` wrote, a list of dictionaries.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -132,10 +147,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with reading(path):
-        rows: list[dict[str, Any]] = pq.read_table(
-            path, page_checksum_verification=True
-        ).to_pylist()
-        return rows
+        return pq.read_table(path, page_checksum_verification=True).to_pylist()
 
 
 # --- what an evaluation or a training run reads ---------------------------------------------------
@@ -160,17 +172,13 @@ def open_decoded(folder: Path) -> Archives | None:
     return Archives(*paths) if paths else None
 
 
-def coded_state(folder: Path | str) -> dict[str, Any]:
+def coded_state(folder: Path | str) -> CodingSummary:
     """Return the content of a folder's ``decode.json``.
 
     Raises:
         UserError: if it is missing or damaged.
     """
-    path = Path(folder) / STATE
-    try:
-        return read_object(path, "fingerprint", "parameters", "macs_per_pixel")
-    except FileNotFoundError:
-        raise missing_file(path, "run the job that codes these images first") from None
+    return read_model(Path(folder) / STATE, CodingSummary, "run the job that codes these images")
 
 
 def coded_fingerprint(coded: CodedImages | None) -> str | None:
@@ -181,5 +189,5 @@ def coded_fingerprint(coded: CodedImages | None) -> str | None:
     """
     if coded is None:
         return None
-    prints = [str(coded_state(folder)["fingerprint"]) for folder in coded.folders]
+    prints = [coded_state(folder).fingerprint for folder in coded.folders]
     return prints[0] if len(prints) == 1 else digest_json(prints)

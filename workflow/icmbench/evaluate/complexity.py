@@ -7,6 +7,7 @@ from typing import Any
 
 from icmbench.evaluate.coded import coded_state
 from icmbench.jobs import CodedImages
+from icmbench.summaries import NetworkComplexity, PointComplexity
 
 # The counted steps of a codec, in the order of the data.
 CODEC_STEPS = ("encode", "decode", "reconstruct")
@@ -30,8 +31,10 @@ def count_parameters(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def complexity_of(network: Any, pixels: int, steps: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Return ``parameters`` of a network, and ``macs_per_pixel`` of each step.
+def complexity_of(
+    network: Any, pixels: int, steps: dict[str, Callable[[], Any]]
+) -> NetworkComplexity:
+    """Return the parameters of a network, and its operations in each step.
 
     Args:
         network: the network.
@@ -39,20 +42,21 @@ def complexity_of(network: Any, pixels: int, steps: dict[str, Callable[[], Any]]
         steps: functions to run and count, by name.
     """
     counted = {name: macs_of(run) / pixels for name, run in steps.items()}
-    return {"parameters": count_parameters(network), "macs_per_pixel": counted}
+    return NetworkComplexity(parameters=count_parameters(network), macs_per_pixel=counted)
 
 
-def point_complexity(coded: CodedImages | None, task: dict[str, Any] | None) -> dict[str, Any]:
+def point_complexity(coded: CodedImages | None, task: NetworkComplexity | None) -> PointComplexity:
     """Return the complexity of an operating point, for ``evaluate.json``.
 
     Args:
         coded: the coded images, or None for originals.
         task: :func:`complexity_of` the task network with one step, ``task``, or None.
     """
-    codec = coded_state(coded.folders[0]) if coded is not None else {}
-    own = task or {}
-    macs = {**codec.get("macs_per_pixel", {}), **own.get("macs_per_pixel", {})}
-    return {
-        "parameters": {"codec": codec.get("parameters"), "task": own.get("parameters")},
-        "macs_per_pixel": {name: macs.get(name) for name in (*CODEC_STEPS, "task")},
-    }
+    none = NetworkComplexity(parameters=None, macs_per_pixel={})
+    codec = none if coded is None else coded_state(coded.folders[0])
+    task = task or none
+    macs = {**codec.macs_per_pixel, **task.macs_per_pixel}
+    return PointComplexity(
+        parameters={"codec": codec.parameters, "task": task.parameters},
+        macs_per_pixel={name: macs.get(name) for name in (*CODEC_STEPS, "task")},
+    )

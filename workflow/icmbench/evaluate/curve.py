@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from icmbench.data.dataset import data_digest
 from icmbench.errors import UserError, missing_file
@@ -33,6 +35,7 @@ CODING_VERSION = 4
 EVALUATION_VERSION = 5
 
 Job = TypeVar("Job", EncodeJob, EvaluateJob)
+Inputs = dict[str, object]  # what a fingerprint is a digest of
 
 
 def encode_curve(jobs: list[EncodeJob]) -> Path:
@@ -43,7 +46,7 @@ def encode_curve(jobs: list[EncodeJob]) -> Path:
 def decode_curve(jobs: list[EncodeJob]) -> Path:
     """Decode the bitstreams of :func:`encode_curve`, in this other process; return the manifest."""
 
-    def inputs(job: EncodeJob) -> dict[str, Any]:
+    def inputs(job: EncodeJob) -> Inputs:
         path = Path(job.output) / "encode.json"
         try:
             encoded = read_object(path, "fingerprint")["fingerprint"]
@@ -59,7 +62,7 @@ def decode_curve(jobs: list[EncodeJob]) -> Path:
 def evaluate_curve(jobs: list[EvaluateJob]) -> Path:
     """Evaluate every point of a variant; return the variant's manifest."""
 
-    def inputs(job: EvaluateJob) -> dict[str, Any]:
+    def inputs(job: EvaluateJob) -> Inputs:
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
@@ -71,7 +74,7 @@ def evaluate_curve(jobs: list[EvaluateJob]) -> Path:
     return _each(jobs, "evaluate", evaluate, inputs, ("records.parquet",))
 
 
-def _coding_inputs(job: EncodeJob) -> dict[str, Any]:
+def _coding_inputs(job: EncodeJob) -> Inputs:
     return {
         **_common(job),
         "version": CODING_VERSION,
@@ -80,7 +83,7 @@ def _coding_inputs(job: EncodeJob) -> dict[str, Any]:
     }
 
 
-def _common(job: EncodeJob | EvaluateJob) -> dict[str, Any]:
+def _common(job: EncodeJob | EvaluateJob) -> Inputs:
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
     settings = job.model_dump(exclude={"output", "dataset", "coded"})
     return {"settings": settings, "dataset": dataset, "data": data_digest(job.dataset)}
@@ -89,8 +92,8 @@ def _common(job: EncodeJob | EvaluateJob) -> dict[str, Any]:
 def _each(
     jobs: list[Job],
     verb: str,
-    work: Callable[[Job], dict[str, Any]],
-    inputs: Callable[[Job], dict[str, Any]],
+    work: Callable[[Job], BaseModel],
+    inputs: Callable[[Job], Inputs],
     outputs: tuple[str, ...],
 ) -> Path:
     """Do the work of every job that is not finished, and write the curve's manifest."""
@@ -105,7 +108,7 @@ def _each(
             state.unlink(missing_ok=True)
             with writing(folder):
                 facts = work(job)
-            write_json(state, {**facts, "fingerprint": fingerprint})
+            write_json(state, {**facts.model_dump(mode="json"), "fingerprint": fingerprint})
     manifest = Path(jobs[0].output).parent / f"{verb}d.json"
     write_json(manifest, {"points": points})
     return manifest

@@ -20,6 +20,7 @@ from icmbench.evaluate.coded import (
     ENCODED_ROWS,
     LATENTS,
     Archives,
+    EncodedRow,
     latents_to_bytes,
     new_archive,
     read_rows,
@@ -29,14 +30,15 @@ from icmbench.evaluate.complexity import complexity_of
 from icmbench.evaluate.encode import bitstream_name, log_times, open_codec
 from icmbench.jobs import EncodeJob
 from icmbench.registry import CODECS
-from icmbench.utils.files import read_object
+from icmbench.summaries import CodingSummary, NetworkComplexity
 from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
+from icmbench.utils.models import read_model
 
 logger = logging.getLogger(__name__)
 
 
-def decode(job: EncodeJob) -> dict[str, Any]:
+def decode(job: EncodeJob) -> NetworkComplexity:
     """Decode the bitstreams that :func:`icmbench.evaluate.encode.encode` left.
 
     Leaves ``decoded.parquet`` and, as the job's ``decodes`` lists, ``decoded.zip`` (images) and
@@ -53,10 +55,12 @@ def decode(job: EncodeJob) -> dict[str, Any]:
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split), open_codec(job)
     features, images = _gives_features(job), "images" in job.decodes
-    encoded = {str(row["image_id"]): row for row in read_rows(folder / ENCODED_ROWS)}
+    rows_of_encoder: list[EncodedRow] = read_rows(folder / ENCODED_ROWS)
+    encoded = {row["image_id"]: row for row in rows_of_encoder}
     bitstreams = Archives(folder / BITSTREAMS)
     estimated = job.codec.parameters.get("rate") == "estimate"  # no bitstream to compare with
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
+    seconds = []
     with ExitStack() as stack:
         add = {
             what: stack.enter_context(new_archive(folder / name))
@@ -77,12 +81,13 @@ def decode(job: EncodeJob) -> dict[str, Any]:
                 add["images"](f"{identity}.png", as_png(image))
             if "features" in add:
                 add["features"](f"{identity}.npz", latents_to_bytes(decoded))
-            row = {**encoded[str(identity)], **times}
+            row: dict[str, object] = {**encoded[str(identity)], **times}
             expected = row.pop("reconstruction")
             row["roundtrip_ok"] = None if estimated else decoded_digest(decoded) == expected
             rows.append(row)
+            seconds.append(times["decode_s"])
     write_rows(folder / DECODED_ROWS, rows)
-    log_times(job.key, "decoded", [row["decode_s"] for row in rows])
+    log_times(job.key, "decoded", seconds)
     wrong = sum(row["roundtrip_ok"] is False for row in rows)
     if wrong:
         logger.warning(
@@ -93,9 +98,12 @@ def decode(job: EncodeJob) -> dict[str, Any]:
             len(rows),
         )
     data = bitstreams.read(bitstream_name(split.ids[0]))
-    own = complexity_of(codec, rows[0]["pixels_coded"], _steps(job, codec, data))
-    of_encoder = read_object(folder / "encode.json", "macs_per_pixel")["macs_per_pixel"]
-    return {**own, "macs_per_pixel": {**of_encoder, **own["macs_per_pixel"]}}
+    decoding = complexity_of(codec, rows_of_encoder[0]["pixels_coded"], _steps(job, codec, data))
+    encoding = read_model(folder / "encode.json", CodingSummary)
+    return NetworkComplexity(
+        parameters=decoding.parameters,
+        macs_per_pixel={**encoding.macs_per_pixel, **decoding.macs_per_pixel},
+    )
 
 
 def _decode(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
-from icmbench.evaluate.coded import BITSTREAMS, ENCODED_ROWS, new_archive, write_rows
+from icmbench.evaluate.coded import (
+    BITSTREAMS,
+    ENCODED_ROWS,
+    EncodedRow,
+    new_archive,
+    write_rows,
+)
 from icmbench.evaluate.complexity import complexity_of
 from icmbench.jobs import EncodeJob
+from icmbench.summaries import NetworkComplexity
 from icmbench.utils.logs import progress
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def encode(job: EncodeJob) -> dict[str, Any]:
+def encode(job: EncodeJob) -> NetworkComplexity:
     """Encode every image of a split.
 
     Leaves ``bitstreams.zip`` and ``encoded.parquet``: what the encoder knows of each image, the
@@ -35,7 +42,7 @@ def encode(job: EncodeJob) -> dict[str, Any]:
     """
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split), open_codec(job)
-    rows: list[dict[str, Any]] = []
+    rows: list[EncodedRow] = []
     with new_archive(folder / BITSTREAMS) as add:
         for index, identity in enumerate(progress(split.ids, f"{job.key}: encode")):
             image = split.image(index)

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -19,6 +18,7 @@ from icmbench.jobs import EvaluateJob
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.metrics.image_quality import quality
 from icmbench.registry import TASKS, implementation
+from icmbench.summaries import DataSummary, EvaluationSummary, NetworkComplexity
 from icmbench.utils.environment import describe_environment
 from icmbench.utils.files import write_json
 from icmbench.utils.logs import progress
@@ -26,7 +26,7 @@ from icmbench.utils.logs import progress
 logger = logging.getLogger(__name__)
 
 
-def evaluate(job: EvaluateJob) -> dict[str, Any]:
+def evaluate(job: EvaluateJob) -> EvaluationSummary:
     """Evaluate a point and leave ``records.parquet``, ``statistics-*.npz``, ``predictions.json``.
 
     Returns:
@@ -53,22 +53,22 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     }
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     logger.info("%s: %s", job.key, shown)
-    return {
-        "key": job.key,
-        "metrics": metrics,
-        "complexity": point_complexity(job.coded, _task_complexity(job, split)),
-        "n_images": len(split),
-        "implementation": str(records["implementation"].iloc[0]),
-        "dataset": {
-            "role": job.dataset.role,
-            "name": job.dataset.name,
-            "digest": data_digest(job.dataset),
-            "split": job.split,
-        },
-        "wall_seconds": time.monotonic() - wall,
-        "cpu_seconds": time.process_time() - cpu,
-        "environment": {**describe_environment(), "device": outcome.device},
-    }
+    return EvaluationSummary(
+        key=job.key,
+        metrics=metrics,
+        complexity=point_complexity(job.coded, _task_complexity(job, split)),
+        n_images=len(split),
+        implementation=str(records["implementation"].iloc[0]),
+        dataset=DataSummary(
+            role=job.dataset.role,
+            name=job.dataset.name,
+            digest=data_digest(job.dataset),
+            split=job.split,
+        ),
+        wall_seconds=time.monotonic() - wall,
+        cpu_seconds=time.process_time() - cpu,
+        environment={**describe_environment(), "device": outcome.device},
+    )
 
 
 def _records(job: EvaluateJob, split: Split) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def _quality(job: EvaluateJob, split: Split, decoded: bool) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(map(str, split.ids), name="image_id"))
 
 
-def _task_complexity(job: EvaluateJob, split: Split) -> dict[str, Any] | None:
+def _task_complexity(job: EvaluateJob, split: Split) -> NetworkComplexity | None:
     """Return parameters and operations per pixel of the task's network on the first image."""
     if not TASKS[job.task.name].trainable:
         return None

@@ -10,7 +10,7 @@ Image ids are integers or strings; ``str(id)`` is the ``image_id`` of the record
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -103,7 +103,7 @@ def load_statistics(path: Path | str) -> Statistics:
 class MeanStatistics(Statistics):
     """Named per-image values; each metric is their mean over images (inf if one is inf)."""
 
-    def __init__(self, image_ids: npt.ArrayLike, values: dict[str, npt.ArrayLike]) -> None:
+    def __init__(self, image_ids: npt.ArrayLike, values: Mapping[str, npt.ArrayLike]) -> None:
         """Keep ``values``: metric name to (I,) numbers, NaN not allowed."""
         self._image_ids = np.asarray(image_ids)
         self.values = {name: np.asarray(v, dtype=np.float64) for name, v in values.items()}

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icmbench.errors import UserError, unknown
+from icmbench.utils.coco import CocoAnnotations, CocoResult
 
 IouType = Literal["bbox", "segm"]
 AREAS = ("all", "small", "medium", "large")
@@ -78,8 +79,8 @@ class Matches:
 
 
 def match_detections(
-    annotations: dict[str, Any],
-    detections: Sequence[dict[str, Any]],
+    annotations: CocoAnnotations,
+    detections: Sequence[CocoResult],
     iou_type: IouType,
     image_ids: Sequence[int] | None = None,
 ) -> Matches:
@@ -150,7 +151,7 @@ def match_detections(
 
 
 def coco_stats(
-    annotations: dict[str, Any], detections: Sequence[dict[str, Any]], iou_type: IouType
+    annotations: CocoAnnotations, detections: Sequence[CocoResult], iou_type: IouType
 ) -> list[float]:
     """Return the 12 numbers of ``COCOeval.summarize``, by pycocotools alone.
 
@@ -165,8 +166,8 @@ def coco_stats(
 
 
 def _evaluate(
-    annotations: dict[str, Any],
-    detections: Sequence[dict[str, Any]],
+    annotations: CocoAnnotations,
+    detections: Sequence[CocoResult],
     iou_type: IouType,
     image_ids: Sequence[int] | None,
 ) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -307,11 +307,11 @@ class TestImages:
             dataset = dataset.model_copy(update={"folder": folder})
         self._split = Split(dataset, "test", keep=False)
         self._places = {str(identity): place for place, identity in enumerate(self._split.ids)}
-        content = self._split.annotations or {}
-        self._names = {c["id"]: c["name"] for c in content.get("categories", [])}
+        content = self._split.annotations
+        self._names = {c["id"]: c["name"] for c in content["categories"]} if content else {}
         self._boxes: dict[str, list[Box]] = {}
         # Boxes are in native pixels, which a crop would shift.
-        for entry in [] if dataset.center_crop else content.get("annotations", []):
+        for entry in content["annotations"] if content and not dataset.center_crop else []:
             self._boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
 
     @property
@@ -323,7 +323,7 @@ class TestImages:
         """Return the image ids, sorted."""
         return sort_ids(self._places)
 
-    def box(self, entry: dict[str, Any]) -> Box:
+    def box(self, entry: Mapping[str, Any]) -> Box:
         """Return an annotation or a detection of COCO's format as a box."""
         x, y, width, height = entry["bbox"]
         category = entry["category_id"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from icmbench.data.dataset import Split
 from icmbench.evaluate.statistics import Statistics
@@ -24,7 +24,7 @@ class Outcome:
 
     statistics: dict[str, Statistics] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    predictions: list[dict[str, Any]] | None = None
+    predictions: Sequence[Mapping[str, object]] | None = None
     device: str = "cpu"
 
 

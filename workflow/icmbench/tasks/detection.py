@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -15,6 +15,7 @@ from icmbench.evaluate.statistics import AveragePrecisionStatistics
 from icmbench.jobs import EvaluateJob
 from icmbench.metrics.average_precision import match_detections
 from icmbench.tasks.base import Outcome
+from icmbench.utils.coco import CocoResult
 from icmbench.utils.logs import progress
 
 _BATCH = 8
@@ -38,7 +39,7 @@ def detect(
         )
     predictor = Predictor(job, split)
     step = _BATCH if job.decoder is None else 1  # features of several sizes do not fit in one batch
-    predictions: list[dict[str, Any]] = []
+    predictions: list[CocoResult] = []
     for first in progress(range(0, len(split), step), f"{job.key}: detect"):
         indices = range(first, min(first + step, len(split)))
         inputs = predictor.inputs(indices)
@@ -61,13 +62,13 @@ def detect(
 
 def _native(
     split: Split, index: int, size: tuple[int, ...], result: dict[str, torch.Tensor]
-) -> list[dict[str, Any]]:
+) -> list[CocoResult]:
     """Return one image's detections as COCO results in native pixels."""
     width, height = split.native_size(index)
     scale = torch.tensor([width / size[1], height / size[0]] * 2)
     boxes = result["boxes"].float().cpu() * scale
     boxes[:, 2:] -= boxes[:, :2]
-    rows: list[dict[str, Any]] = []
+    rows: list[CocoResult] = []
     for box, label, score in zip(
         boxes.tolist(), result["labels"].tolist(), result["scores"].float().tolist(), strict=True
     ):

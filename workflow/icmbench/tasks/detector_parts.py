@@ -23,12 +23,11 @@ class SmallBackbone(nn.Module):
 
     Args:
         width: channels of the first stage; the others have 2 and 4 times as many.
-        out_channels: channels of every pyramid level.
     """
 
-    def __init__(self, width: int, out_channels: int = _CHANNELS) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.out_channels = out_channels
+        self.out_channels = _CHANNELS  # of every pyramid level; torchvision reads it
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, stride=4, padding=3, bias=False),
             nn.BatchNorm2d(width),
@@ -49,7 +48,7 @@ class SmallBackbone(nn.Module):
             )
             before = after
         self.stages = nn.ModuleList(stages)
-        self.pyramid = FeaturePyramidNetwork(widths[1:], out_channels)
+        self.pyramid = FeaturePyramidNetwork(widths[1:], _CHANNELS)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the pyramid levels of [B, 3, H, W], finest first."""

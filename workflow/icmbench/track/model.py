@@ -6,14 +6,14 @@ Nothing in it is executed: MLflow imports this module and calls :func:`_load_pyf
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icmbench.utils.files import read_object
+from icmbench.summaries import TrainingSummary
+from icmbench.utils.models import read_model
 
 if TYPE_CHECKING:
     import torch
@@ -47,14 +47,13 @@ class TrainedNetworks:
     """
 
     def __init__(self, folder: Path) -> None:
-        from icmbench.jobs import TrainJob, WeightsSpec
+        from icmbench.jobs import WeightsSpec
         from icmbench.networks.build import build_codec, build_task
         from icmbench.networks.weights import load_tensors
         from icmbench.plugins import load_modules
         from icmbench.registry import CODECS, TASKS
 
-        record = read_object(folder / "run.json", "job")
-        job = TrainJob.model_validate_json(json.dumps(record["job"]))
+        job = read_model(folder / "run.json", TrainingSummary).job
         load_modules(job.modules)
         weights = folder / "weights.pt"
         trained = load_tensors(weights, "import the run again")
@@ -75,7 +74,7 @@ class TrainedNetworks:
             task = task.model_copy(update={"weights": own})
             self.task = build_task(task).eval().requires_grad_(False)
 
-    def predict(self, images: np.ndarray) -> list[dict[str, Any]]:
+    def predict(self, images: np.ndarray) -> list[dict[str, object]]:
         """Code images and run the task on what is decoded.
 
         Args:
@@ -91,13 +90,13 @@ class TrainedNetworks:
         with torch.no_grad():
             return [self._one(torch.from_numpy(image)) for image in images]
 
-    def _one(self, image: torch.Tensor) -> dict[str, Any]:
+    def _one(self, image: torch.Tensor) -> dict[str, object]:
         import torch
 
         from icmbench.codecs.base import Features
         from icmbench.utils.images import to_image, to_tensor
 
-        result: dict[str, Any] = {}
+        result: dict[str, object] = {}
         inputs: Any = [image]
         if self.codec is not None:
             encoded = self.codec.encode(to_image(image))

@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import StateDict
 
 from icmbench.errors import DamagedFile, UserError
 from icmbench.networks.weights import check_weights_file, load_tensors
@@ -21,6 +23,23 @@ from icmbench.utils.files import atomic_path, link, read_object
 
 FORMAT = 1
 _REPEAT = "delete it and run the training again"
+
+
+class Checkpoint(TypedDict):
+    """The state of an unfinished training run, see :func:`save_checkpoint`."""
+
+    step: int
+    model: dict[str, Tensor]
+    optimisers: dict[str, StateDict]
+    totals: dict[str, float]
+
+
+class WeightsMeta(TypedDict, total=False):
+    """Which training run made the weights, and the final weights of its steered loss terms."""
+
+    key: str
+    fingerprint: str
+    steering: dict[str, float]
 
 
 def save_checkpoint(
@@ -65,7 +84,7 @@ def save_checkpoint(
         check_owner()
 
 
-def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     """Return a checkpoint, or None if there is none or it is of a finished run.
 
     Raises:
@@ -82,10 +101,15 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
             f"{path}: this checkpoint belongs to other settings, data or code; "
             "delete it to train from the start, or restore what it was made with"
         )
-    return state
+    return Checkpoint(
+        step=state["step"],
+        model=state["model"],
+        optimisers=state["optimisers"],
+        totals=state["totals"],
+    )
 
 
-def save_weights(path: Path, codec: Any | None, task: Any | None, meta: dict[str, Any]) -> None:
+def save_weights(path: Path, codec: Any | None, task: Any | None, meta: WeightsMeta) -> None:
     """Write the weights of a finished run; parts that were not trained are None.
 
     Equal weights are equal files: their checksum decides whether runs that start from them are

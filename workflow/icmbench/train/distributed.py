@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -196,7 +195,7 @@ class _Outputs(nn.Module):
             name for name, parameter in self.named_parameters() if id(parameter) in ignored
         ]
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
+    def forward(self, batch: Batch) -> dict[str, Tensor | _Hidden]:
         terms = self.system(batch)
         weighted = {*self.system.weights, *self.system.steering}
         seen = {name: t if name in weighted else t.detach() for name, t in terms.items()}

@@ -6,12 +6,12 @@ import logging
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 from icmbench.errors import CannotWrite
 from icmbench.jobs import TrainJob
 from icmbench.train import distributed
 from icmbench.train.checkpoint import (
+    WeightsMeta,
     is_finished,
     keep_finished,
     restore_finished,
@@ -132,7 +132,7 @@ def _finish(training: Training) -> None:
     task = system.task if "task" in trained else None
     if codec is not None:
         codec.prepare_coding()
-    meta: dict[str, Any] = {"key": job.key, "fingerprint": training.fingerprint}
+    meta: WeightsMeta = {"key": job.key, "fingerprint": training.fingerprint}
     if system.steering:
         meta["steering"] = {name: float(s.weight) for name, s in system.steering.items()}
     weights = training.folder / "weights.pt"

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from icmbench.summaries import RunStatus, TrainingSummary
 from icmbench.utils.files import atomic_path, write_json
 
 logger = logging.getLogger(__name__)
@@ -61,34 +62,25 @@ def _drop_rows_after(path: Path, step: int) -> None:
 
 
 class RunFile:
-    """``run.json``: settings, progress and outcome of a training run.
+    """``run.json`` of a training run, written at every change.
 
     Args:
         path: the file; None for a process that writes none.
-        fixed: what does not change.
+        content: at the start.
     """
 
-    def __init__(self, path: Path | None, fixed: dict[str, Any]) -> None:
-        self.path = path
-        self.content: dict[str, Any] = {
-            "status": "running",
-            "started": time.time(),
-            "finished": None,
-            "steps_done": 0,
-            "final": {},
-            "weights_sha256": None,
-            "error": None,
-            **fixed,
-        }
+    def __init__(self, path: Path | None, content: TrainingSummary) -> None:
+        self.path, self.content = path, content
+        self.update()
 
     def update(self, **values: Any) -> None:
         """Change values and write the file."""
-        self.content.update(values)
+        self.content = self.content.model_copy(update=values)
         if self.path is not None:
-            write_json(self.path, self.content)
+            write_json(self.path, self.content.model_dump(mode="json"))
 
-    def end(self, status: str, **values: Any) -> None:
-        """Write how the run ended: finished, interrupted or failed."""
+    def end(self, status: RunStatus, **values: Any) -> None:
+        """Write how the run ended."""
         self.update(status=status, finished=time.time(), **values)
 
 

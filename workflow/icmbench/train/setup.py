@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.registry import CODECS, TASKS
+from icmbench.summaries import DataSummary, TrainingSummary
 from icmbench.train import TRAINING_VERSION, distributed
 from icmbench.train.batches import Batch, batches
 from icmbench.train.checkpoint import load_checkpoint
@@ -152,29 +154,24 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     first_step = resumed["step"] if resumed else 0
     totals = resumed["totals"] if resumed else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
     writes = distributed.is_rank_zero()
-    run = RunFile(
-        folder / "run.json" if writes else None,
-        {
-            "key": job.key,
-            "fingerprint": fingerprint,
-            "steps": job.schedule.steps,
-            "steps_done": first_step,
-            "parameters": {
-                name: sum(p.numel() for p in part.parameters())
-                for name, part in (("codec", codec), ("task", task))
-                if part is not None
-            },
-            "job": job.model_dump(mode="json"),
-            "dataset": {
-                "role": job.dataset.role,
-                "name": job.dataset.name,
-                "digest": data_digest(job.dataset),
-            },
-            "environment": {**describe_environment(), "device": _device_name(job, compute)},
-            **totals,
+    run = TrainingSummary(
+        key=job.key,
+        started=time.time(),
+        fingerprint=fingerprint,
+        steps=job.schedule.steps,
+        steps_done=first_step,
+        parameters={
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in (("codec", codec), ("task", task))
+            if part is not None
         },
+        job=job,
+        dataset=DataSummary(
+            role=job.dataset.role, name=job.dataset.name, digest=data_digest(job.dataset)
+        ),
+        environment={**describe_environment(), "device": _device_name(job, compute)},
+        **totals,
     )
-    run.update()
     return Training(
         job=job,
         fingerprint=fingerprint,
@@ -185,7 +182,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         optimisers=optimisers,
         split=split,
         log=MetricsLog(folder / "metrics.jsonl" if writes else None, first_step),
-        run=run,
+        run=RunFile(folder / "run.json" if writes else None, run),
         clock=Clock(totals, job.schedule.devices),
         first_step=first_step,
     )

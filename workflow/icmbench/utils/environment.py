@@ -7,15 +7,34 @@ import subprocess
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import TypedDict
 
 import icmbench
 
 _PACKAGES = ("torch", "torchvision", "compressai", "pycocotools", "numpy", "pillow", "snakemake")
 
 
+class Environment(TypedDict):
+    """Versions, commit and machine; None where they cannot be found."""
+
+    icmbench: str
+    git_commit: str | None
+    git_dirty: bool | None
+    python: str
+    platform: str
+    processor: str
+    versions: dict[str, str | None]
+
+
+class JobEnvironment(Environment):
+    """The environment of a job, with the device that it computed on."""
+
+    device: str
+
+
 @lru_cache(maxsize=1)
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> Environment:
     """Return the versions of icmbench and its libraries, the git commit and the platform."""
     commit = _git("rev-parse", "HEAD")
     return {

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from icmbench.errors import REMAKE, damaged_file, missing_file
+from icmbench.utils.files import reading
+
+Model = TypeVar("Model", bound=BaseModel)
 
 # Where a setting comes from: the paper, the paper's code or figures, or our own choice.
 Origin = Literal["published", "figure", "ours"]
@@ -25,3 +31,23 @@ def first_fault(error: ValidationError) -> str:
     value = repr(fault["input"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{key}: {fault['msg']}, got {value if len(value) <= 80 else value[:77] + '...'}{more}"
+
+
+def read_model(path: Path, model: type[Model], advice: str = REMAKE) -> Model:
+    """Return the content of a JSON file that a job or the plan wrote.
+
+    Raises:
+        UserError: where it is missing; with ``advice``, how to get it again.
+        DamagedFile: where it cannot be read or is not such a model.
+    """
+    try:
+        with reading(path, advice):
+            text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise missing_file(path, advice) from None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"])) or "(top level)"
+        raise damaged_file(path, f"key {key!r}: {fault['msg']}", advice) from None

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from icmbench.errors import damaged_file, missing_file
+from icmbench.utils.coco import CocoAnnotations
 from icmbench.utils.files import read_object
 from icmbench.utils.models import first_fault
 
@@ -50,7 +51,7 @@ _LISTS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def read_annotations(path: Path) -> dict[str, Any]:
+def read_annotations(path: Path) -> CocoAnnotations:
     """Return the content of an annotation file.
 
     Raises:
@@ -76,4 +77,8 @@ def read_annotations(path: Path) -> dict[str, Any]:
             raise damaged_file(
                 path, f"annotations: {key} {min(unknown, key=str)!r} is unknown", _AGAIN
             )
-    return content
+    return {
+        "images": content["images"],
+        "annotations": content["annotations"],
+        "categories": content["categories"],
+    }

@@ -12,9 +12,15 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from icmbench.errors import UserError, damaged_file, missing_file
+from icmbench.utils.coco import (
+    CocoAnnotations,
+    CocoCategory,
+    CocoImage,
+    CocoObject,
+    CocoShape,
+)
 from icmbench.utils.files import reading
 
 CLASSES = (
@@ -30,7 +36,7 @@ _SET = re.compile(r"VOC\d{4}/\w+")
 _NAME = re.compile(r"\d{6}|\d{4}_\d{6}")
 
 
-def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
+def coco_annotations(folder: Path, sets: Sequence[str]) -> CocoAnnotations:
     """Return the annotations of some VOC image sets as one COCO-format dictionary.
 
     An image's ``id`` is its name's digits as a number: ``000005`` of VOC2007 is 5, ``2008_000008``
@@ -48,8 +54,8 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: naming the file, for an unknown set, a missing image or damaged annotations.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[CocoImage] = []
+    annotations: list[CocoObject] = []
     listed_in: dict[int, str] = {}
     for chosen in sets:
         year, names = _read_set(folder, chosen)
@@ -72,7 +78,9 @@ def coco_annotations(folder: Path, sets: Sequence[str]) -> dict[str, Any]:
             images.append({"id": identity, "file_name": file, "width": width, "height": height})
             for item in objects:
                 annotations.append({"id": len(annotations) + 1, "image_id": identity, **item})
-    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
+    categories: list[CocoCategory] = [
+        {"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)
+    ]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -104,7 +112,7 @@ def _image_files(folder: Path) -> set[str]:
         raise missing_file(folder, _FETCH) from None
 
 
-def _read_objects(path: Path) -> tuple[int, int, list[dict[str, Any]]]:
+def _read_objects(path: Path) -> tuple[int, int, list[CocoShape]]:
     """Return an image's width, height and objects, without their ids."""
     try:
         with reading(path, _FETCH):
@@ -122,7 +130,7 @@ def _read_objects(path: Path) -> tuple[int, int, list[dict[str, Any]]]:
         raise missing_file(path, _FETCH) from None
 
 
-def _object(item: ET.Element) -> dict[str, Any]:
+def _object(item: ET.Element) -> CocoShape:
     name = (item.findtext("name") or "").strip()
     if name not in CLASSES:
         raise ValueError(f"unknown class {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
@@ -49,7 +49,7 @@ class Truth(NamedTuple):
     """Ground truth of a split: a JSON file, and numbers for the data set's manifest."""
 
     file: str
-    content: dict[str, Any]
+    content: Mapping[str, object]
     numbers: dict[str, int]
 
 
@@ -59,7 +59,7 @@ def write_dataset(
     draw: Callable[[Spec, np.random.Generator], tuple[Sequence[Array], Label]],
     archives: Sequence[str],
     truth: Callable[[Spec, str, dict[int, Label]], Truth],
-    facts: dict[str, Any],
+    facts: Mapping[str, object],
     processes: int = 1,
 ) -> Path:
     """Write the splits of a generated data set, then its manifest; return the manifest's path.
@@ -77,7 +77,7 @@ def write_dataset(
         processes: number of processes that draw.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    splits: dict[str, Any] = {}
+    splits: dict[str, object] = {}
     for number, split in enumerate(_SPLITS):
         names: list[str] = [template.format(split) for template in archives]
         images = _images(partial(_draw, draw, spec, number), getattr(spec, split), processes)

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from icmbench.data.specs import EmbeddedScenes
 from icmbench.data.synthetic.common import Array, Truth, noise, write_dataset
+from icmbench.utils.coco import CocoShape
 
 GENERATOR_VERSION = 2
 CATEGORIES = ("ball", "brick", "leaf", "star", "ring")
@@ -90,11 +90,9 @@ def generate(config: EmbeddedScenes, folder: Path, processes: int = 1) -> Path:
     return write_dataset(folder, config, _draw, ["{}.zip"], _truth, facts, processes)
 
 
-def _draw(
-    config: EmbeddedScenes, rng: np.random.Generator
-) -> tuple[list[Array], list[dict[str, Any]]]:
+def _draw(config: EmbeddedScenes, rng: np.random.Generator) -> tuple[list[Array], list[CocoShape]]:
     scene = make_scene(rng, config.size, config.objects, config.radius)
-    objects = [
+    objects: list[CocoShape] = [
         {
             "category_id": label,
             "bbox": _box(mask),
@@ -107,7 +105,7 @@ def _draw(
     return [scene.image], objects
 
 
-def _truth(config: EmbeddedScenes, split: str, objects: dict[int, list[dict[str, Any]]]) -> Truth:
+def _truth(config: EmbeddedScenes, split: str, objects: dict[int, list[CocoShape]]) -> Truth:
     size = {"width": config.size, "height": config.size}
     annotations = [
         {"image_id": identity, **item} for identity, items in objects.items() for item in items

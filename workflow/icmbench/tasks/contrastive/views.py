@@ -111,7 +111,7 @@ class CropBoxes(nn.Module):
         return list(self.boxes[indices].tolist())  # waits for the GPU once, not per image
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         held = state_dict.get(f"{prefix}boxes")
         if held is not None:

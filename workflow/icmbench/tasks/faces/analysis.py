@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -179,10 +179,10 @@ def analyse_faces(job: EvaluateJob, split: Split, predictor: Predictor) -> Outco
     """
     correct: list[float] = []
     matrices: list[np.ndarray] = []
-    predictions: list[dict[str, Any]] = []
+    predictions: list[dict[str, object]] = []
     for index in progress(range(len(split)), f"{job.key}: analyse faces"):
         (result,) = predictor.predict(predictor.inputs([index]))
-        row: dict[str, Any] = {"image_id": split.ids[index]}
+        row: dict[str, object] = {"image_id": split.ids[index]}
         if "attributes" in result:
             probabilities = result["attributes"].float().cpu().numpy()
             truth = split.attributes(index)
@@ -199,7 +199,7 @@ def analyse_faces(job: EvaluateJob, split: Split, predictor: Predictor) -> Outco
         predictions.append(row)
     statistics: dict[str, Statistics] = {}
     if correct:
-        values: dict[str, Any] = {"attribute_accuracy": correct}
+        values: dict[str, Sequence[float]] = {"attribute_accuracy": correct}
         guess = _majority(job)
         if guess is not None:
             table = np.stack([split.attributes(index) for index in range(len(split))])
