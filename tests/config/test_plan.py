@@ -56,10 +56,10 @@ def test_summary_leaves_out_the_cluster(configuration: dict[str, Any], repositor
     assert summary(there).model_dump_json() == summary(here).model_dump_json()
 
 
-def test_initial_weights_follow_the_chain(
-    configuration: dict[str, Any], repository: Path
-) -> None:
-    plan = load_plan(repository / "config.yaml", {**configuration, "scale": "smoke", "studies": ["zhu2024"]})
+def test_initial_weights_follow_the_chain(configuration: dict[str, Any], repository: Path) -> None:
+    plan = load_plan(
+        repository / "config.yaml", {**configuration, "scale": "smoke", "studies": ["zhu2024"]}
+    )
     anchor = "cheng2020-anchor/reconstruction/mse"
     point, first = Point("zhu2024", anchor, 0, 0), Point("zhu2024", anchor, 1, 0)
     assert plan.initial_weights(point, "codec").place == first

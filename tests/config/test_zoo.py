@@ -84,7 +84,9 @@ def test_pretrained_weights_are_those_that_scale_zoo_trained(trained: Plan, plan
     made = build_codec(codec_spec(trained, own, trained.final_weights(own, "codec")))
     for name, value in made.network.named_parameters():
         # Large tensors are shipped as float16, which has 11 bits.
-        torch.testing.assert_close(loaded.network.get_parameter(name), value, rtol=2**-11, atol=1e-7)
+        torch.testing.assert_close(
+            loaded.network.get_parameter(name), value, rtol=2**-11, atol=1e-7
+        )
     loaded.prepare_coding()  # makes the tables that the file does not have
     assert user.trains(Point(STUDY, MSE, 1, 0), "codec") is False
 

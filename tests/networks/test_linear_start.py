@@ -59,9 +59,7 @@ def test_fitted_transforms_lose_what_the_left_out_components_hold(images: list[T
     variances = np.sort(np.linalg.eigvalsh(np.cov(blocks_of(images, 4).T)))[::-1]
     with torch.no_grad():
         latents = [analysis(image) for image in images]
-        errors = [
-            (synthesis(y) - x).square().mean() for y, x in zip(latents, images, strict=True)
-        ]
+        errors = [(synthesis(y) - x).square().mean() for y, x in zip(latents, images, strict=True)]
     assert float(torch.stack(errors).mean()) == pytest.approx(variances[12:].sum() / 48, rel=0.1)
     # Latents are in units of the step.
     assert torch.cat([y.flatten(2) for y in latents], 2).std(2)[0, 0] == pytest.approx(
