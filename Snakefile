@@ -4,6 +4,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from icmbench.utils.job_stats import phase_seconds
 from icmbench.workflow import open_workflow
 
 min_version("9.0")
@@ -45,4 +46,5 @@ rule all:
 
 onsuccess:
     if Path(W.report).exists():
+        logger.info(phase_seconds(Path(ROOT, "logs")))
         logger.info(f"Report: {W.report}")

@@ -19,7 +19,11 @@ from torch import nn
 
 from icmbench.codecs.learned.base import guarded
 from icmbench.codecs.learned.compressai_codec import Bounded
-from icmbench.codecs.learned.entries import ElicParameters, LearnedParameters
+from icmbench.codecs.learned.entries import (
+    ChengParameters,
+    ElicParameters,
+    LearnedParameters,
+)
 from icmbench.codecs.learned.hyperprior import Hyperprior
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.networks.weights import load_part
@@ -279,7 +283,7 @@ def test_elic_refuses_groups_that_do_not_make_the_latent() -> None:
 def test_attention_codec_takes_every_layer_of_the_one_without(tmp_path: Path) -> None:
     anchor = small("cheng2020-anchor")
     save_weights(tmp_path / "weights.pt", anchor, None, {})
-    attention = implementation(CODECS["cheng2020-attn"])(LearnedParameters(n=16))
+    attention = implementation(CODECS["cheng2020-attn"])(ChengParameters(n=16, m=24))
     load_part(attention, tmp_path / "weights.pt", "codec", partial=True)
     own = attention.state_dict()
     for name, value in anchor.state_dict().items():

@@ -9,10 +9,11 @@ position of the latent after the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from compressai.ans import BufferedRansEncoder, RansDecoder
+from compressai.layers import AttentionBlock, ResidualBlock, conv3x3
 from compressai.models.google import JointAutoregressiveHierarchicalPriors
 from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 from torch import Tensor, nn
@@ -84,14 +85,22 @@ class ChengAnchor(Autoregressive):
     """Residual blocks and sub-pixel convolutions instead of GDN."""
 
     zoo = "cheng2020-anchor"
+    network_class: ClassVar[type[Cheng2020Anchor]] = Cheng2020Anchor
 
     def build(self, *sizes: int) -> nn.Module:
-        """Return CompressAI's network with N channels."""
-        return Cheng2020Anchor(*sizes)
+        """Return CompressAI's network with N channels, and M of the latent if it is given."""
+        n, m = sizes[0], sizes[-1]
+        network = self.network_class(m)
+        if m != n:
+            narrow = self.network_class(n)
+            network.g_a, network.g_s, network.N = narrow.g_a, narrow.g_s, n
+            for transform, inner in ((network.g_a, -1), (network.g_s, 0)):
+                widen(transform, inner, n, m)
+        return network
 
     def sizes(self, parameters: LearnedParameters) -> tuple[int, ...]:
-        """Return N, which is also M."""
-        return (parameters.n,)
+        """Return N and M."""
+        return parameters.n, parameters.m or parameters.n
 
 
 # Positions of ChengAnchor's layers in the transforms with attention blocks.
@@ -102,10 +111,7 @@ class ChengAttention(ChengAnchor):
     """The same with attention blocks."""
 
     zoo = "cheng2020-attn"
-
-    def build(self, *sizes: int) -> nn.Module:
-        """Return CompressAI's network with N channels."""
-        return Cheng2020Attention(*sizes)
+    network_class = Cheng2020Attention
 
     @staticmethod
     def rename_weight(name: str) -> str:
@@ -116,6 +122,21 @@ class ChengAttention(ChengAnchor):
         if places and parts[at].isdigit():
             parts[at] = str(places[int(parts[at])])
         return ".".join(parts)
+
+
+def widen(transform: nn.Sequential, end: int, n: int, m: int) -> None:
+    """Let the end of one of cheng2020's transforms that is at the latent have M channels, not N.
+
+    Args:
+        transform: g_a or g_s, changed in place.
+        end: -1 for the last layer of g_a, 0 for the first of g_s.
+        n, m: channels of the transforms and of the latent.
+    """
+    place = end % len(transform)
+    if isinstance(transform[place], AttentionBlock):
+        transform[place] = AttentionBlock(m)
+        place += 1 if end == 0 else -1
+    transform[place] = ResidualBlock(m, n) if end == 0 else conv3x3(n, m, stride=2)
 
 
 class SequentialCoder:

@@ -14,7 +14,7 @@ class LearnedParameters(Strict):
     """Size of a learned codec, how it is trained and how its rate is counted."""
 
     n: int = Field(128, ge=8, description="Channels of the transforms (N).")
-    m: int = Field(192, ge=8, description="Channels of the latent (M); cheng2020 has M = N.")
+    m: int = Field(192, ge=8, description="Channels of the latent (M).")
     quantisation: Literal["noise", "mixed"] = Field(
         "noise",
         description="In training: noise adds uniform noise for rate and decoder, as in CompressAI; "
@@ -46,6 +46,17 @@ class LearnedParameters(Strict):
         [1, 2, 3, 4],
         description="CompressAI quality of each rate index for pretrained weights, which also "
         "sets n and m.",
+    )
+
+
+class ChengParameters(LearnedParameters):
+    """Size of cheng2020."""
+
+    m: int = Field(
+        0,
+        ge=0,
+        description="Channels of the latent (M). 0: N of them, as published; another number is "
+        "ours, for a linear start beside narrow transforms.",
     )
 
 
@@ -92,6 +103,11 @@ _register("bmshj2018-factorized", "hyperprior:Factorized", starts_from=_GDN)
 _register("bmshj2018-hyperprior", "hyperprior:Hyperprior", starts_from=_GDN)
 _register("mbt2018-mean", "hyperprior:MeanHyperprior", starts_from=_GDN)
 _register("mbt2018", "autoregressive:Autoregressive", starts_from=_GDN)
-_register("cheng2020-anchor", "autoregressive:ChengAnchor")
-_register("cheng2020-attn", "autoregressive:ChengAttention", starts_from=("cheng2020-anchor",))
+_register("cheng2020-anchor", "autoregressive:ChengAnchor", ChengParameters)
+_register(
+    "cheng2020-attn",
+    "autoregressive:ChengAttention",
+    ChengParameters,
+    starts_from=("cheng2020-anchor",),
+)
 _register("elic2022", "elic:Elic", ElicParameters, in_zoo=False)
