@@ -15,7 +15,8 @@ from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import save_compact
 from icmbench.utils.files import read_object, sha256_file, write_json
 
-_COURSE = 20  # rows of the loss that the catalogue keeps
+_START = 3  # logged steps whose losses the catalogue keeps
+_COURSE = 20  # stretches of the training whose mean loss it keeps
 
 
 def make_zoo(plan: Plan, folder: Path) -> list[Path]:
@@ -61,6 +62,7 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
     save_compact(network, path)
     run = read_object(plan.run_folder(point) / "run.json")
     environment = run["environment"]
+    losses = _losses(plan.run_folder(point) / "metrics.jsonl")
     return ZooEntry(
         file=file,
         sha256=sha256_file(path),
@@ -73,14 +75,19 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
         seed=point.seed,
         commit=environment["git_commit"],
         packages={k: v for k, v in environment["versions"].items() if v is not None},
-        course=_course(plan.run_folder(point) / "metrics.jsonl"),
+        start=dict(losses[:_START]),
+        course=_course(losses),
     )
 
 
-def _course(path: Path) -> dict[str, float]:
-    """Return the mean loss of each of some stretches of a training run, by its last step."""
+def _losses(path: Path) -> list[tuple[str, float]]:
+    """Return the logged steps of a training run and their losses."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    losses = [(r["step"], r["values"]["loss"]) for r in rows if r["split"] == "train"]
+    return [(str(r["step"]), r["values"]["loss"]) for r in rows if r["split"] == "train"]
+
+
+def _course(losses: list[tuple[str, float]]) -> dict[str, float]:
+    """Return the mean loss of stretches of a training run, by their last step."""
     length = max(1, -(-len(losses) // _COURSE))
     stretches = [losses[i : i + length] for i in range(0, len(losses), length)]
-    return {str(part[-1][0]): round(sum(v for _, v in part) / len(part), 5) for part in stretches}
+    return {part[-1][0]: round(sum(v for _, v in part) / len(part), 5) for part in stretches}

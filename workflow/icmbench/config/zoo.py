@@ -32,6 +32,7 @@ class ZooEntry(Strict):
         steps, cpu_seconds, seed: of the last training run.
         commit: of the code that trained it.
         packages: their versions.
+        start: the loss at the first steps that are logged; a test trains so far again.
         course: the mean loss of stretches of the training, by their last step.
     """
 
@@ -46,6 +47,7 @@ class ZooEntry(Strict):
     seed: int
     commit: str | None
     packages: dict[str, str]
+    start: dict[str, float]
     course: dict[str, float]
 
 

@@ -28,8 +28,8 @@ def phase_seconds(logs: Path) -> str:
     """Return the CPU seconds of a run by phase, from the last lines of the logs of its jobs.
 
     Args:
-        logs: ``<results>/<scale>/logs``, with a file or folder for each phase. A repeated job counts
-            once.
+        logs: ``<results>/<scale>/logs``, with a file or folder for each phase; the last time of
+            each job counts.
     """
     phases: dict[str, float] = {}
     for path in sorted(logs.rglob("*.log")):
