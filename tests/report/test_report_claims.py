@@ -31,7 +31,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "absent": AT | {"sentence": "VVC is better.", "variant": "vvc", "anchor": OLD},
     "order": {"form": "order", "sentence": "The order is so.", "source": "p. 4",
               "variants": [NEW, OLD], "metric": "box_map", "quantity": "at_rate",
-              "bpp": 0.6, "expect": "better", "level": 0.9},
+              "bpp": 1.5, "expect": "better", "level": 0.9},
     "fades": {"form": "difference", "sentence": "The gain is constant.", "source": "p. 5",
               "first": POINT | {"variant": NEW, "anchor": OLD},
               "second": POINT | {"variant": NEW, "anchor": OLD, "rate_index": 3},

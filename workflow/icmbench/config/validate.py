@@ -33,14 +33,16 @@ def task_parameters(scale: Scale, name: str) -> Strict:
     return check(entry.parameters, {**entry.defaults, **scale.tasks.get(name, {})}, where)
 
 
-def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study], zoo: Zoo) -> None:
+def check_all(
+    run: RunConfig, scale: Scale, studies: dict[str, Study], zoo: Zoo | None = None
+) -> None:
     """Raise one UserError that lists every inconsistency, or return."""
     faults = _Faults()
     _check_run(run, faults)
     _check_scale(scale, faults)
     for study in studies.values():
         for name, variant in study.variants.items():
-            _Check(scale, studies, study, name, variant, zoo, faults).run()
+            _Check(scale, studies, study, name, variant, zoo or Zoo(), faults).run()
         _check_references(scale, study, faults)
         # Studies that only provide initial weights have lost their other variants.
         if study.name in run.studies:
