@@ -75,18 +75,31 @@ class WeightsOrigin:
     part: Part
 
 
+_IMAGES = {"embedded-scenes": "scenes", "embedded-faces": "faces", "catalogue": "photographs"}
+
+
 def share_roles(study: Study, scale: Scale) -> Study:
     """Return the study with roles that are one data set at this scale under one name.
 
-    What one study coded is then there for the others. The name is the scale's first.
+    What one study coded is then there for the others. The name is the scale's first. Labels say
+    ``{images}`` where the scale decides what the images are.
     """
+
+    def kind(variant: Variant) -> str:
+        return scale.datasets[variant.dataset].source
+
     first: dict[str, str] = {}
     for role, dataset in scale.datasets.items():
         same = (r for r in first.values() if scale.datasets[r] == dataset)
         alike = (r for r in same if scale.chunks.get(r) == scale.chunks.get(role))
         first[role] = next(alike, role)
     variants = {
-        name: variant.model_copy(update={"dataset": first[variant.dataset]})
+        name: variant.model_copy(
+            update={
+                "dataset": first[variant.dataset],
+                "label": variant.label.replace("{images}", _IMAGES[kind(variant)]),
+            }
+        )
         for name, variant in study.variants.items()
     }
     return study.model_copy(update={"variants": variants})

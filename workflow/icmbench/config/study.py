@@ -80,7 +80,9 @@ class Training(Strict):
 class Variant(Strict):
     """Codec x task x training mode."""
 
-    label: str = Field(description="Name in the report.")
+    label: str = Field(
+        description="Name in the report; {images} becomes photographs, scenes or faces."
+    )
     codec: str
     task: str
     mode: str = Field(description="baseline, t-ft, c-ft, j-ft, ...")
