@@ -18,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.errors import UserError
 
+LEAST_WIDTH = 0.12  # of a latent's channel, in steps; narrower densities do not train
 # Initial weights of the network's own last layers, relative to their usual ones.
-_SHARE = 0.01
+SHARE = 0.01
 # Gains are exp(_SPEED * parameter): they move this much faster than other weights, since the rate
 # follows them, and would otherwise follow its weight in the loss over thousands of steps only.
 _SPEED = 10.0
@@ -149,9 +151,38 @@ def fit(
         analysis.fitted.fill_(True)
     analysis.gain.set(1 / step)
     synthesis.gain.set(step)
-    set_last(analysis.own, share=_SHARE)
-    set_last(synthesis.own, share=_SHARE)
+    set_last(analysis.own, share=SHARE)
+    set_last(synthesis.own, share=SHARE)
     return deviations / step
+
+
+def fit_bounded(
+    analysis: LinearAnalysis, synthesis: LinearSynthesis, samples: Iterable[Tensor], step: float
+) -> Tensor:
+    """As :func:`fit`, with a step that the samples bound.
+
+    The largest component spans two steps at least, so that something is coded, and 32 at most, so
+    that four standard deviations are within eight bits.
+    """
+    deviations = fit(analysis, synthesis, samples, 1.0)
+    largest = float(deviations[0])
+    step = min(largest / 2, max(largest / 32, step))
+    analysis.gain.set(1 / step)
+    synthesis.gain.set(step)
+    return (deviations / step).clamp_min(LEAST_WIDTH)
+
+
+def set_densities(bottleneck: EntropyBottleneck, widths: Tensor) -> None:
+    """Let the densities of a factorised prior begin with these standard deviations [channels]."""
+    # As CompressAI begins, whose init_scale is about three standard deviations of its density.
+    scale = 3 * widths
+    sizes = (1, *bottleneck.filters, 1)
+    with torch.no_grad():
+        for matrix, outputs in zip(bottleneck.matrices, sizes[1:], strict=True):
+            layer = scale ** (1 / (len(sizes) - 1))
+            value = torch.log(torch.expm1(1 / layer / outputs))
+            matrix.copy_(value[:, None, None].expand_as(matrix))
+        bottleneck.quantiles.copy_(torch.stack([-scale, 0 * scale, scale], 1)[:, None])
 
 
 def set_last(network: nn.Module, bias: Tensor | None = None, share: float = 0.1) -> None:

@@ -1,13 +1,14 @@
 """Redundancy elimination (RE): a bottleneck under a rate constraint that is never transmitted.
 
-Its encoder reduces the resolution of features by eight, its decoder restores it. Features that are
+Its encoder reduces the resolution of features by eight (by less with fewer stages), its decoder
+restores it. Features that are
 not worth their bits in the training objective are lost. Blocks: Conv2Former (Hou, Lu, Cheng, Feng,
 TPAMI 2024), or ConvFormer (Yu et al., "MetaFormer baselines for vision", TPAMI 2024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -16,10 +17,16 @@ from timm.layers import LayerNorm2d, LayerScale2d
 from timm.models.metaformer import LayerNorm2dNoBias, MetaFormerBlock, SepConv
 from torch import Tensor, nn
 
+from icmbench.codecs.dicm.entries import DicmParameters
 from icmbench.codecs.learned.fast_entropy import SteadyBottleneck
+from icmbench.networks.linear_start import (
+    LinearAnalysis,
+    LinearSynthesis,
+    fit_bounded,
+    set_densities,
+)
 
 Block = Literal["conv2former", "convformer"]
-_LAYER_SCALE = 1e-6
 
 
 class ConvolutionalModulation(nn.Module):
@@ -62,17 +69,17 @@ class ConvolutionalMlp(nn.Module):
 class Conv2FormerBlock(nn.Module):
     """Convolutional modulation and MLP, each with norm, layer scale and skip connection."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, layer_scale: float) -> None:
         super().__init__()
         self.modulation = nn.Sequential(
             LayerNorm2d(channels),
             ConvolutionalModulation(channels),
-            LayerScale2d(channels, _LAYER_SCALE),
+            LayerScale2d(channels, layer_scale),
         )
         self.mlp = nn.Sequential(
             LayerNorm2d(channels),
             ConvolutionalMlp(channels),
-            LayerScale2d(channels, _LAYER_SCALE),
+            LayerScale2d(channels, layer_scale),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,9 +88,9 @@ class Conv2FormerBlock(nn.Module):
         return x + self.mlp(x)
 
 
-def _blocks(kind: Block, channels: int, count: int) -> list[nn.Module]:
+def _blocks(kind: Block, channels: int, count: int, layer_scale: float) -> list[nn.Module]:
     if kind == "conv2former":
-        return [Conv2FormerBlock(channels) for _ in range(count)]
+        return [Conv2FormerBlock(channels, layer_scale) for _ in range(count)]
     return [
         MetaFormerBlock(
             channels,
@@ -96,21 +103,27 @@ def _blocks(kind: Block, channels: int, count: int) -> list[nn.Module]:
 
 
 class EliminationEncoder(nn.Sequential):
-    """Features [B, C, h, w] to the latent [B, widths[3], h/8, w/8].
+    """Features [B, C, h, w] to the latent [B, widths[-1], h/s, w/s], s = 2 ** number of stages.
 
     Args:
         channels: of the features.
-        widths: channels of the three stages and of the latent.
-        depths: blocks of the three stages.
+        widths: channels of the stages and of the latent.
+        depths: blocks of the stages.
         block: which blocks.
+        layer_scale: initial factor on the branches of Conv2Former's blocks.
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int], depths: Sequence[int], block: Block
+        self,
+        channels: int,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        block: Block,
+        layer_scale: float,
     ) -> None:
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 1)]
         for width, after, depth in zip(widths[:-1], widths[1:], depths, strict=True):
-            layers += _blocks(block, width, depth)
+            layers += _blocks(block, width, depth, layer_scale)
             layers += [nn.Conv2d(width, after, 3, stride=2, padding=1), LayerNorm2d(after)]
         super().__init__(*layers)
 
@@ -119,13 +132,18 @@ class EliminationDecoder(nn.Sequential):
     """Latent to features; arguments as of :class:`EliminationEncoder`."""
 
     def __init__(
-        self, channels: int, widths: Sequence[int], depths: Sequence[int], block: Block
+        self,
+        channels: int,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        block: Block,
+        layer_scale: float,
     ) -> None:
         layers: list[nn.Module] = []
         back = list(reversed(widths))
         for width, after, depth in zip(back[:-1], back[1:], depths, strict=True):
             up = nn.ConvTranspose2d(width, after, 5, stride=2, padding=2, output_padding=1)
-            layers += [up, LayerNorm2d(after), *_blocks(block, after, depth)]
+            layers += [up, LayerNorm2d(after), *_blocks(block, after, depth, layer_scale)]
         super().__init__(*layers, nn.Conv2d(back[-1], channels, 1))
 
 
@@ -147,35 +165,52 @@ class Elimination(nn.Module):
     """Redundancy elimination with its prior.
 
     Args:
-        channels, widths, depths, block: as of :class:`EliminationEncoder`.
-        gain: factor on the initial latent.
+        channels: of the features.
+        parameters: widths, depths, blocks; whether the transforms have a linear path beside them.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        widths: Sequence[int] = (128, 128, 128, 192),
-        depths: Sequence[int] = (1, 1, 2),
-        block: Block = "conv2former",
-        gain: float = 1.0,
-    ) -> None:
+    def __init__(self, channels: int, parameters: DicmParameters) -> None:
         super().__init__()
-        self.encoder = EliminationEncoder(channels, widths, depths, block)
-        self.decoder = EliminationDecoder(channels, widths, depths, block)
-        self.prior = IntegerBottleneck(widths[-1])
+        widths, depths = parameters.elimination_widths, parameters.elimination_depths
+        sizes = (widths, depths, parameters.elimination_block, parameters.layer_scale)
+        encoder, decoder = (
+            EliminationEncoder(channels, *sizes),
+            EliminationDecoder(channels, *sizes),
+        )
         # The latent is normalised, so its integers have little information until its weights grow.
+        gain = parameters.elimination_gain
         with torch.no_grad():
-            for module, factor in ((self.encoder[-1], gain), (self.decoder[0], 1 / gain)):
+            for module, factor in ((encoder[-1], gain), (decoder[0], 1 / gain)):
                 module.get_parameter("weight").mul_(factor)
+        self.prior = IntegerBottleneck(widths[-1])
+        self.encoder: nn.Module = encoder
+        self.decoder: nn.Module = decoder
+        if parameters.linear_start:
+            block = (channels, widths[-1], 2 ** len(depths))
+            # The norm at the end would undo a small start; the linear path has gains instead.
+            self.encoder = LinearAnalysis(nn.Sequential(*list(encoder)[:-1]), *block)
+            self.decoder = LinearSynthesis(decoder, *block)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, C, h, w] after elimination, and the likelihoods of their latent.
 
         The decoder always sees the rounded latent, with a straight-through gradient. In training
-        the likelihoods [B, widths[3], h/8, w/8] are those of a noisy latent.
+        the likelihoods [B, M, h/s, w/s] are those of a noisy latent.
         """
         y = self.encoder(features)
         left: Tensor = self.decoder(quantize_ste(y)).float()
         with torch.autocast(features.device.type, enabled=False):
             _, likelihoods = self.prior(y.float())
         return left, likelihoods
+
+    def fit(self, features: Iterable[Tensor], step: float) -> None:
+        """Let the transforms begin as principal components; later calls change nothing.
+
+        Args:
+            features: tensors [B, C, h, w] of train images.
+            step: quantisation step in the unit of the features, bounded as by ``fit_bounded``.
+        """
+        encoder, decoder = self.encoder, self.decoder
+        assert isinstance(encoder, LinearAnalysis) and isinstance(decoder, LinearSynthesis)
+        if not encoder.fitted:
+            set_densities(self.prior, fit_bounded(encoder, decoder, features, step))

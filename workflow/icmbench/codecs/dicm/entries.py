@@ -33,15 +33,17 @@ class DicmParameters(Strict):
     )
     elimination_depths: list[int] = Field(
         [1, 1, 2],
-        min_length=3,
+        min_length=1,
         max_length=3,
-        description="Blocks of each stage of redundancy elimination, encoder and decoder alike.",
+        description="Blocks of each stage of redundancy elimination, encoder and decoder alike. A "
+        "stage halves the resolution: three, as published, give its latent stride 32, two stride "
+        "16, for images of a few hundred pixels (ours).",
     )
     elimination_widths: list[int] = Field(
         [128, 128, 128, 192],
-        min_length=4,
+        min_length=2,
         max_length=4,
-        description="Channels of the three stages of redundancy elimination, and of its latent.",
+        description="Channels of each stage of redundancy elimination, and of its latent.",
     )
     elimination_block: Literal["conv2former", "convformer"] = Field(
         "conv2former",
@@ -54,6 +56,18 @@ class DicmParameters(Strict):
         description="Factor on the initial latent of redundancy elimination. It is normalised to "
         "a variance of one, which integers resolve coarsely, and a short training run does not "
         "change it much (ours).",
+    )
+    layer_scale: float = Field(
+        1e-6,
+        gt=0,
+        description="Initial factor on the branches of all convolutional blocks. 1e-6 is the "
+        "authors'; a short training run needs larger ones (ours).",
+    )
+    linear_start: bool = Field(
+        False,
+        description="Begin as transform coders: principal components of the features of train "
+        "images beside the networks of redundancy elimination and of compression, each fitted when "
+        "it is first trained (ours; see docs/training.md).",
     )
     widths: list[int] = Field(
         [128, 192],
@@ -101,6 +115,12 @@ class DicmParameters(Strict):
         if self.hyper_dim % self.heads:
             raise ValueError(
                 f"hyper_dim is {self.hyper_dim}, which does not divide by heads {self.heads}"
+            )
+        if len(self.elimination_widths) != len(self.elimination_depths) + 1:
+            raise ValueError(
+                f"elimination_widths are {self.elimination_widths}; with the "
+                f"{len(self.elimination_depths)} stages of elimination_depths there must be "
+                f"{len(self.elimination_depths) + 1}, the last of the latent"
             )
         inner, latent = self.widths
         outer = 4 * self.backbone_width
