@@ -26,6 +26,9 @@ from icmbench.networks.linear_start import (
     set_densities,
 )
 
+_REACH = 512  # largest integer in a coding table
+_TAIL = 2.0**-17  # probability beyond either end of a table; the range coder has 16 bits
+
 Block = Literal["conv2former", "convformer"]
 
 
@@ -148,10 +151,11 @@ class EliminationDecoder(nn.Sequential):
 
 
 class IntegerBottleneck(SteadyBottleneck):
-    """CompressAI's factorised prior for a latent that is rounded to integers, but never coded.
+    """CompressAI's factorised prior for a latent that is rounded to integers.
 
-    The quantiles, which only coding tables need, are a buffer instead of parameters, so training
-    has no auxiliary loss. The medians stay zero, so rounding is to integers.
+    DICM never codes it. So the quantiles, which only coding tables need, are a buffer instead of
+    parameters, and training has no auxiliary loss. The medians stay zero, so rounding is to
+    integers.
     """
 
     def __init__(self, channels: int) -> None:
@@ -159,6 +163,17 @@ class IntegerBottleneck(SteadyBottleneck):
         quantiles = self.quantiles.detach()
         del self.quantiles
         self.register_buffer("quantiles", quantiles, persistent=False)
+
+    def make_tables(self) -> None:
+        """Build the coding tables; integers beyond a table's tails are coded as escapes."""
+        values = torch.arange(-_REACH, _REACH + 1, device=self.quantiles.device).float()
+        logits = self._logits_cumulative(values.expand(self.channels, 1, -1), stop_gradient=True)
+        below, above = (
+            (torch.sigmoid(sign * logits) < _TAIL).sum(-1, keepdim=True) for sign in (1, -1)
+        )
+        lowest, highest = (below - _REACH).clamp_max(0), (_REACH - above).clamp_min(0)
+        self.quantiles = torch.cat((lowest, torch.zeros_like(lowest), highest), -1).float()
+        self.update(force=True)
 
 
 class Elimination(nn.Module):

@@ -145,23 +145,27 @@ class DicmParameters(Strict):
         return self
 
 
-def _register(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) -> None:
+_TERMS = ("elimination_bpp", "elimination_l1", "elimination_mse")
+
+
+def _register(
+    name: str,
+    implementation: str = "codec:Dicm",
+    starts_from: tuple[str, ...] = (),
+    shares_weights_with: tuple[str, ...] = (),
+    loss_terms: tuple[str, ...] = _TERMS,
+    **defaults: bool,
+) -> None:
     CODECS.register(
         CodecEntry(
             name=name,
             kind="learned",
             parameters=DicmParameters,
-            implementation="icmbench.codecs.dicm.codec:Dicm",
+            implementation=f"icmbench.codecs.dicm.{implementation}",
             parts=("backbone", "elimination", "compression"),
             starts_from=starts_from,
-            loss_terms=(
-                "bpp",
-                "elimination_bpp",
-                "elimination_l1",
-                "elimination_mse",
-                "feature_mse",
-                *(f"layer{stage}_mse" for stage in (2, 3, 4)),
-            ),
+            shares_weights_with=shares_weights_with,
+            loss_terms=("bpp", *loss_terms),
             outputs=("features",),
             feature_channels=lambda parameters: 4 * parameters.backbone_width,
             defaults=defaults,
@@ -169,6 +173,12 @@ def _register(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) ->
     )
 
 
-_register("dicm")
-_register("dicm-no-elimination", ("dicm",), eliminate=False)
-_register("dicm-no-context", ("dicm",), context=False)
+_ALL_TERMS = (*_TERMS, "feature_mse", "layer2_mse", "layer3_mse", "layer4_mse")
+_register("dicm", loss_terms=_ALL_TERMS)
+_register("dicm-no-elimination", starts_from=("dicm",), loss_terms=_ALL_TERMS, eliminate=False)
+_register("dicm-no-context", starts_from=("dicm",), loss_terms=_ALL_TERMS, context=False)
+_register(
+    "dicm-elimination-latent",
+    "elimination_latent:EliminationLatent",
+    shares_weights_with=("dicm",),
+)
