@@ -137,7 +137,7 @@ def test_linear_start_takes_larger_steps_for_a_larger_price() -> None:
         codec.initialise({"elimination"}, scenes(8), {**STAGE_2, "elimination_bpp": price})
         gain = codec.elimination.decoder.gain(torch.ones(1, 48, 1, 1)).detach()
         steps.append(float(gain.mean()))
-    # 32 channels at stride 4 are two numbers a pixel: 6 / ln 2 * 2 * price / 1e4 is the square of the step.
+    # 32 channels at stride 4 are two numbers a pixel: step ** 2 = 6 / ln 2 * 2 * price / 1e4.
     assert steps[0] < steps[1] < steps[2]
     assert steps[1] == pytest.approx((30 * 12 / 0.6931 / 1e4) ** 0.5, rel=1e-3)
 
