@@ -39,7 +39,7 @@ variants:
 """
 WORDS = {"sentence": "So.", "source": "talk"}
 BD = {"form": "bd", "variant": "a", "anchor": "b", "metric": "box_map"}
-AT = {"form": "at_rate", "variant": "a", "anchor": "b", "metric": "box_map", "bpp": "lowest"}
+AT = {"form": "at_rate", "variant": "a", "anchor": "b", "metric": "box_map", "bpp": 0.1}
 POINT = {**AT, "form": "point", "rate_index": 0}
 del POINT["bpp"]
 ORDER = {"form": "order", "variants": ["a", "b"], "metric": "box_map"}
@@ -47,7 +47,10 @@ ABOVE = {"expect": "above"}
 
 
 def study(**claim: Any) -> Study:
-    content = yaml.safe_load(STUDY) | {"claims": {"it": WORDS | claim}}
+    content = yaml.safe_load(STUDY) | {
+        "claims": {"it": WORDS | claim},
+        "preconditions": {"competent": WORDS | BD | {"expect": "not-above", "threshold": 25.0}},
+    }
     return check(Study, content, "toy.yaml")
 
 
@@ -66,7 +69,8 @@ SOUND: list[dict[str, Any]] = [
     POINT | ABOVE | {"metric": "bpp", "rate_index": "each"},
     POINT | ABOVE | {"anchor": "a", "anchor_rate_index": 1},
     ORDER,
-    ORDER | {"quantity": "at_rate", "bpp": "highest"},
+    ORDER | {"preconditions": ["competent"]},
+    ORDER | {"quantity": "at_rate", "bpp": 0.2},
     {"form": "difference", "first": AT, "second": POINT, "expect": "equal", "margin": 1.0},
     {"form": "trend", "variant": "a", "metric": "psnr", "expect": "not-below"},
     {"form": "count", "variant": "a", "anchor": "photo", "key": "complexity.macs",
@@ -89,7 +93,8 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
     (BD | ABOVE | {"rates": [0.2, 0.1], "quantity": "bd_accuracy_points"}, ["claims.it.rates"]),
     (BD | ABOVE | {"rates": [0.1, 0.2]}, ["claims.it.rates", "bd_accuracy_points"]),
     (BD | {"expect": "equal"}, ["claims.it.margin"]),
-    (AT | ABOVE | {"bpp": -1.0}, ["claims.it.bpp", "-1.0"]),
+    (BD | ABOVE | {"preconditions": ["competnt"]},
+     ["claims.it.preconditions", "'competnt'", "did you mean 'competent'"]),
     (POINT | ABOVE | {"anchor": None, "anchor_rate_index": 1}, ["claims.it.anchor_rate_index"]),
     (
         POINT | ABOVE | {"rate_index": 1, "anchor": "a", "anchor_rate_index": 1},
@@ -120,6 +125,16 @@ def test_faults_are_named(claim: dict[str, Any], words: list[str]) -> None:
         assert any(word in line for line in lines), (word, lines)
 
 
+def test_preconditions_are_checked_as_claims_are() -> None:
+    load_modules([])
+    content = study(**BD, **ABOVE).model_dump()
+    content["preconditions"]["competent"] |= {"anchor": "c", "preconditions": ["competent"]}
+    lines = claim_faults("toy.yaml", Study.model_validate(content), lambda _: ("box_map",))
+    assert len(lines) == 2
+    assert "'preconditions.competent.anchor': 'c'" in lines[0]
+    assert "'preconditions.competent.preconditions'" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("claim", "words"),
     [
@@ -130,6 +145,8 @@ def test_faults_are_named(claim: dict[str, Any], words: list[str]) -> None:
         (BD | ABOVE | {"margin": -1.0}, ["margin", "-1.0"]),
         (BD | ABOVE | {"colour": 1}, ["unknown key", "colour"]),
         (POINT | ABOVE | {"rate_index": -1}, ["rate_index", "-1"]),
+        (AT | ABOVE | {"bpp": -1.0}, ["bpp", "-1.0"]),
+        (AT | ABOVE | {"bpp": "lowest"}, ["bpp", "lowest"]),
         (ORDER | {"variants": ["a"]}, ["variants"]),
     ],
 )

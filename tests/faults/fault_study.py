@@ -47,7 +47,12 @@ def cut(study: dict[str, Any]) -> None:
     for images in study["visual_comparisons"]:
         images["variants"] = [name for name in images["variants"] if name in KEPT]
     study["published"] = [one for one in study["published"] if one["variant"] in KEPT]
-    study["claims"] = {k: v for k, v in study["claims"].items() if _variants(v) <= set(KEPT)}
+    study.pop("preconditions", None)
+    study["claims"] = {
+        name: claim | {"preconditions": []}
+        for name, claim in study["claims"].items()
+        if _variants(claim) <= set(KEPT)
+    }
 
 
 def _variants(claim: dict[str, Any]) -> set[str]:

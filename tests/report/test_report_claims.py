@@ -31,12 +31,17 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "absent": AT | {"sentence": "VVC is better.", "variant": "vvc", "anchor": OLD},
     "order": {"form": "order", "sentence": "The order is so.", "source": "p. 4",
               "variants": [NEW, OLD], "metric": "box_map", "quantity": "at_rate",
-              "bpp": "lowest", "expect": "better", "level": 0.9},
+              "bpp": 0.6, "expect": "better", "level": 0.9},
     "fades": {"form": "difference", "sentence": "The gain is constant.", "source": "p. 5",
               "first": POINT | {"variant": NEW, "anchor": OLD},
               "second": POINT | {"variant": NEW, "anchor": OLD, "rate_index": 3},
               "expect": "equal", "margin": 0.5},
+    "given": AT | {"sentence": "T-FT helps a saturated detector.", "variant": NEW, "anchor": OLD,
+                   "preconditions": ["saturated"]},
 }  # fmt: skip
+# It gains 4 points.
+SATURATED = POINT | {"sentence": "It is saturated.", "source": "ours", "variant": NEW,
+                     "anchor": OLD, "expect": "below", "threshold": 0.5}  # fmt: skip
 EXPECTED = {
     "helps": "supported",
     "hurts": "contradicted",
@@ -44,6 +49,7 @@ EXPECTED = {
     "absent": "not run",
     "order": "supported",
     "fades": "supported",
+    "given": "not decided",
 }
 
 
@@ -56,7 +62,7 @@ def stated(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     root = Path(shutil.copytree(made_results, tmp_path_factory.mktemp("stated") / "tiny"))
     (root / "plan.sha256").unlink(missing_ok=True)
     plan = read_json(root / "plan.json")
-    content = plan["studies"][STUDY] | {"claims": CLAIMS}
+    content = plan["studies"][STUDY] | {"claims": CLAIMS, "preconditions": {"saturated": SATURATED}}
     plan["studies"][STUDY] = Study.model_validate(content).model_dump()
     write_json(root / "plan.json", plan)
     analyse_run(root)
@@ -92,7 +98,11 @@ def test_claims_table_shows_verdict_effect_and_condition(stated: Path) -> None:
     assert any("Something stands in." in note for note in part.notes)
     glance = glance_table(results)
     assert glance is not None and [len(group) for group in glance.groups] == [len(CLAIMS)]
-    assert summary(results.claims).startswith("3 supported, 1 contradicted, 1 inconclusive, 1 not")
+    assert rows["order"]["Verdict here"].note.endswith("1.00 of 1 pairs")
+    assert "saturated" in rows["given"]["Verdict here"].note
+    assert rows["given"]["Supported if"].note.startswith("saturated: contradicted")
+    counts = {"supported": 3, "contradicted": 1, "inconclusive": 1, "not decided": 1, "not run": 1}
+    assert summary(results.claims) == ", ".join(f"{n} {word}" for word, n in counts.items())
 
 
 def test_claims_are_on_the_study_page_and_the_entry_page(stated: Path) -> None:
@@ -100,6 +110,9 @@ def test_claims_are_on_the_study_page_and_the_entry_page(stated: Path) -> None:
     for page, place in ((study, f"{STUDY}-claims"), (entry, "claims")):
         for claim in CLAIMS.values():
             assert claim["sentence"] in page.texts[place]
+    # What kind of statement they are.
+    for words in ("scale tiny", "drawn scenes", "1 seed", "1 not decided"):
+        assert words in entry.texts["claims"]
     assert ("a", f"{STUDY}.html#{STUDY}-claims") in entry.addresses
     assert ("a", f"#{STUDY}-claims") in study.addresses
     other = ParsedPage(stated / "report/photographs2020.html")

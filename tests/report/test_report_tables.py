@@ -26,7 +26,6 @@ from icmbench.report.provenance import (
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import interval, number, plain, signed, variant_styles
 from icmbench.report.tables import (
-    FLAGS,
     Cell,
     Table,
     bd_table,
@@ -79,12 +78,12 @@ def test_bd_table_values_and_flags(results: Results) -> None:
     assert [row[0] for row in texts(shown.table)] == ["JPEG, T-FT", "J-FT"]
     for row, variant in zip(shown.table.rows, ["jpeg/faster-rcnn/t-ft", J_FT], strict=True):
         expected = source.loc[variant]
-        assert (row[1].text, row[2].text, row[5].text) == ("JPEG", "Box mAP", "pchip")
+        assert (row[1].text, row[2].text, row[7].text) == ("JPEG", "Box mAP", "pchip")
         assert row[3].text == signed(expected.bd_rate_pct, 1, " %")
         assert row[3].note == interval(expected.low, expected.high, 1)
-        assert row[4].text == signed(expected.bd_accuracy_points, 2, " points")
-        assert row[6].text == f"{100 * expected.overlap:.0f} %"
-    assert set(shown.flags) <= set(FLAGS)
+        assert row[4].text == f"{100 * expected.overlap:.0f} %"
+        assert row[5].text == signed(expected.bd_accuracy_points, 2, " points")
+        assert row[6].text == f"{100 * expected.accuracy_overlap:.0f} %"
     assert (shown.images, shown.resamples) == ([6], [40])
     assert bd_table(results, "photographs2020", styles) is None
 
@@ -99,11 +98,27 @@ def test_bd_table_shows_undefined_and_lost_resamples(results: Results) -> None:
     )
     changed = dataclasses.replace(results, bd=row)
     shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
-    assert shown is not None and shown.incomplete
-    rate, accuracy = shown.table.rows[0][3:5]
+    assert shown is not None
+    rate, accuracy = shown.table.rows[0][3:6:2]
     assert rate.text == DASH and "0 of 40 resamples" in rate.note
     assert accuracy.text == f"{MINUS}0.25 dB" and "resamples" not in accuracy.note
-    assert list(shown.flags) == ["no-overlap", "non-monotone"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "grey"),
+    [
+        ("low-overlap;accuracy:duplicate-rates:1", [True, False]),
+        ("non-monotone:1;few-points;accuracy:low-overlap", [True, True]),
+        ("accuracy:few-points", [False, True]),
+    ],
+)
+def test_bd_table_greys_what_decides_nothing(
+    results: Results, flags: str, grey: list[bool]
+) -> None:
+    changed = dataclasses.replace(results, bd=results.bd.iloc[:1].assign(flags=flags))
+    shown = bd_table(changed, STUDY, variant_styles(results.plan, STUDY))
+    assert shown is not None
+    assert [cell.grey for cell in shown.table.rows[0][3:6:2]] == grey
 
 
 def test_complexity_ranges(results: Results) -> None:

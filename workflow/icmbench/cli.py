@@ -226,6 +226,14 @@ def _reference(arguments: argparse.Namespace) -> Result:
     return "\n".join(str(path) for path in write_reference(Path()))
 
 
+def _zoo(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.zoo import make_zoo
+    from icmbench.config.plan import load_plan
+
+    plan = load_plan(arguments.config, {"scale": "zoo"}, as_written=True)
+    return "\n".join(str(path) for path in make_zoo(plan, arguments.folder))
+
+
 VERBS: dict[str, Verb] = {
     "analyse": _analyse,
     "cache": _cache,
@@ -244,6 +252,7 @@ VERBS: dict[str, Verb] = {
     "report": _report,
     "track": _track,
     "train": _train,
+    "zoo": _zoo,
 }
 
 

@@ -115,11 +115,13 @@ class WeightsSpec(Strict):
         source: path of a weights file, ``random``, ``pretrained``, or None where there are none.
         of: name of the codec or task that was trained.
         part: which network of that file.
+        sha256: checksum that the file must have, of files that are shipped.
     """
 
     source: str | None
     of: str | None = None
     part: Part
+    sha256: str | None = None
 
     @property
     def path(self) -> Path | None:

@@ -27,6 +27,7 @@ Quantity = Literal["bd_rate_pct", "bd_accuracy_points"]
 #: accuracy_high are its interval. overlap: share of the quality range that both curves cover;
 #: accuracy_overlap: of the log-rate range. flags: see :mod:`icmbench.metrics.bd`, joined by ``;``,
 #: those of the BD-accuracy with the prefix ``accuracy:``. n_points: rate points of the variant;
+#: n_points_used (accuracy_n_points_used): those left of the curve with fewer of them;
 #: n_resamples_used (accuracy_n_resamples_used): resamples out of n_resamples whose BD is defined.
 COLUMNS = [
     "study",
@@ -42,6 +43,8 @@ COLUMNS = [
     "method",
     "overlap",
     "accuracy_overlap",
+    "n_points_used",
+    "accuracy_n_points_used",
     "flags",
     "n_points",
     "n_points_anchor",
@@ -174,6 +177,7 @@ def _row(
             f"{prefix}low": low,
             f"{prefix}high": high,
             f"{prefix}overlap": result.overlap,
+            f"{prefix}n_points_used": result.points,
             f"{prefix}n_resamples_used": int(np.isfinite(samples).sum()),
         }
     return row | {

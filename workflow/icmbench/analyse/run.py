@@ -51,6 +51,7 @@ def analyse_run(root: Path) -> None:
         method=method,
         # Studies that are only prerequisites of others have no claims here.
         claims={name: plan.studies[name].claims for name in plan.run.studies},
+        preconditions={name: plan.studies[name].preconditions for name in plan.run.studies},
         scale=plan.run.scale,
     )
     curves = pd.read_csv(root / "tables/curves.csv")
@@ -66,6 +67,7 @@ def analyse(
     seed: int = 0,
     method: Method = "pchip",
     claims: Mapping[str, Mapping[str, Claim]] | None = None,
+    preconditions: Mapping[str, Mapping[str, Claim]] | None = None,
     scale: str | None = None,
 ) -> None:
     """Write the tables and curves of a set of operating points.
@@ -82,6 +84,7 @@ def analyse(
         seed: of the bootstrap.
         method: BD interpolation, ``"pchip"``, ``"akima"`` or ``"cubic"``.
         claims: by study and name; None writes no tables of claims.
+        preconditions: that claims name, by study and name.
         scale: of the run, for claims that hold at some scales only.
 
     Raises:
@@ -97,7 +100,9 @@ def analyse(
     write_result_table(tables / "bd.csv", bd)
     write_curve_files(Path(out_dir) / "curves", evaluated)
     if claims is not None:
-        decided = claim_tables(evaluated, claims, method=method, seed=seed, scale=scale)
+        decided = claim_tables(
+            evaluated, claims, preconditions, method=method, seed=seed, scale=scale
+        )
         write_result_table(tables / "claims.csv", decided.claims)
         write_result_table(tables / "claims_parts.csv", decided.parts)
 

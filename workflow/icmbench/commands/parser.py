@@ -74,6 +74,10 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument("--rows", type=int, default=20, help="lines of each list; 0 prints all")
 
+    sub = verb("zoo", "add what scale zoo trained to a zoo of weights")
+    sub.add_argument("folder", type=Path, help="of the zoo; workflow/zoo is the shipped one")
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+
     verb("reference", "write docs/configuration and the JSON Schemas for editors")
 
 

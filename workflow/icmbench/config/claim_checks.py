@@ -17,6 +17,7 @@ from icmbench.config.claims import (
     effect_unit,
 )
 from icmbench.config.study import Study, Variant
+from icmbench.errors import unknown
 
 
 def claim_faults(
@@ -30,10 +31,22 @@ def claim_faults(
         metrics: returns the metrics that a variant has.
     """
     lines = []
-    for name, claim in study.claims.items():
-        for key, value, problem in _faults(claim, study, metrics):
-            path = ".".join(filter(None, ("claims", name, key)))
-            lines.append(f"{where}: key {path!r}: {value!r} {problem}")
+    for section, claims in (("claims", study.claims), ("preconditions", study.preconditions)):
+        for name, claim in claims.items():
+            start = f"{where}: key '{section}.{name}."
+            lines += [
+                f"{start}{key}': {value!r} {problem}"
+                for key, value, problem in _faults(claim, study, metrics)
+            ]
+            start += "preconditions': "
+            if section == "preconditions" and claim.preconditions:
+                problem = "cannot be preconditions of a precondition; name them in the claims"
+                lines.append(f"{start}{claim.preconditions!r} {problem}")
+            lines += [
+                start + unknown("precondition", other, study.preconditions)
+                for other in claim.preconditions
+                if other not in study.preconditions
+            ]
     return lines
 
 
@@ -72,10 +85,9 @@ def _order_faults(
             yield "variants", name, "is a duplicate; name it once"
     yield from _dataset_faults("variants", claim.variants, study)
     if claim.quantity == "at_rate" and claim.bpp is None:
-        yield "bpp", None, "with quantity 'at_rate'; give a rate, lowest or highest"
+        yield "bpp", None, "with quantity 'at_rate'; give a rate"
     if claim.quantity != "at_rate" and claim.bpp is not None:
         yield "bpp", claim.bpp, f"with quantity {claim.quantity!r}; set it to null"
-    yield from _rate_faults("bpp", claim.bpp)
 
 
 def _effect_faults(
@@ -101,8 +113,6 @@ def _effect_faults(
         yield "anchor_rate_index", index, "needs an anchor"
     if not isinstance(effect, CountEffect):
         yield from _dataset_faults("anchor", names, study)
-    if isinstance(effect, AtRateEffect):
-        yield from _rate_faults("bpp", effect.bpp)
     if isinstance(effect, BdEffect) and effect.rates is not None:
         if not 0 < effect.rates[0] < effect.rates[1]:
             yield "rates", effect.rates, "must be two rates above 0 bpp, the lower one first"
@@ -135,8 +145,3 @@ def _dataset_faults(key: str, names: list[str], study: Study) -> Iterator[Fault]
     if len(set(roles.values())) > 1:
         listed = ", ".join(f"{name!r} on {role!r}" for name, role in roles.items())
         yield key, names, f"are on different data sets; compare on one: {listed}"
-
-
-def _rate_faults(key: str, bpp: float | str | None) -> Iterator[Fault]:
-    if isinstance(bpp, int | float) and not bpp > 0:
-        yield key, bpp, "must be a rate above 0 bpp"

@@ -37,8 +37,8 @@ class BdEffect(Strict):
         None,
         min_length=2,
         max_length=2,
-        description="Lowest and highest rate (bpp) that bd_accuracy_points integrates over; null "
-        "takes all that both curves cover.",
+        description="Lowest and highest rate (bpp) that bd_accuracy_points integrates over, of "
+        "which both curves must cover half; null takes all that both curves cover.",
     )
 
 
@@ -53,10 +53,7 @@ class AtRateEffect(Strict):
         "null takes the variant's value itself.",
     )
     metric: str
-    bpp: float | Literal["lowest", "highest"] = Field(
-        description="The rate, which both curves must cover, or the lowest or highest one that "
-        "both cover."
-    )
+    bpp: float = Field(gt=0, description="The rate, which both curves must cover.")
 
 
 class PointEffect(Strict):
@@ -102,7 +99,7 @@ class Statement(Strict):
     """What every claim has: the words, where they stand, and what would support them."""
 
     sentence: str = Field(description="The claim in plain words.")
-    source: str = Field(description="Section, figure or slide of the paper.")
+    source: str = Field(description="Section, figure or slide of the paper; ours if no paper.")
     threshold: float = Field(0.0, description="In the unit of the effect.")
     margin: float = Field(
         0.0,
@@ -119,6 +116,11 @@ class Statement(Strict):
         min_length=1,
         description="Scales at which the claim is decided, e.g. with full-size networks; at "
         "others it counts as not run. null: all.",
+    )
+    preconditions: list[str] = Field(
+        [],
+        description="Names under preconditions of the study: unless all of them are supported, "
+        "the claim is not decided.",
     )
     note: str = Field("", description="Notes for the reader, e.g. which codec replaces another.")
 
@@ -154,7 +156,7 @@ class OrderClaim(Statement):
     quantity: BdQuantity | Literal["at_rate"] = Field(
         "bd_rate_pct", description="How each pair is compared."
     )
-    bpp: float | Literal["lowest", "highest"] | None = Field(
+    bpp: Annotated[float, Field(gt=0)] | None = Field(
         None, description="The rate of at_rate; null for BD."
     )
     expect: Literal["better", "not-worse"] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from icmbench.config.run import RunConfig
+from icmbench.config.selection import without
 from icmbench.config.study import Study, Variant, Weights
 from icmbench.errors import UserError, unknown
 from icmbench.registry import CODECS
@@ -37,30 +38,7 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
             f"config.yaml: key 'classical_codecs': {run.classical_codecs!r} leaves nothing of "
             f"study {study.name!r}; it uses {used}"
         )
-    comparisons = []
-    for comparison in study.comparisons:
-        others = [name for name in comparison.variants if name not in left]
-        if comparison.anchor not in left and others:
-            comparisons.append(comparison.model_copy(update={"variants": others}))
-    images = []
-    for image in study.visual_comparisons:
-        others = [name for name in image.variants if name not in left]
-        if others:
-            images.append(image.model_copy(update={"variants": others}))
-    return study.model_copy(
-        update={
-            "variants": variants,
-            "comparisons": comparisons,
-            "visual_comparisons": images,
-            "published": [
-                cell for cell in study.published if not {cell.variant, cell.anchor} & left
-            ],
-            "published_curves": [
-                curve if curve.variant not in left else curve.model_copy(update={"variant": None})
-                for curve in study.published_curves
-            ],
-        }
-    )
+    return without(study.model_copy(update={"variants": variants}), left)
 
 
 def left_out(studies: dict[str, Study], run: RunConfig) -> list[str]:

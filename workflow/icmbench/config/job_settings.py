@@ -11,6 +11,7 @@ from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.plan import Plan, Point, WeightsOrigin
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.config.zoo import ZooEntry
 from icmbench.evaluate.coded import STATE
 from icmbench.jobs import (
     CacheSpec,
@@ -231,6 +232,13 @@ def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
 
 def weights_spec(plan: Plan, origin: WeightsOrigin) -> WeightsSpec:
     """Return the file (or word) that weights come from, and the network that left them."""
+    if isinstance(origin.place, ZooEntry):
+        return WeightsSpec(
+            source=str(Path(plan.run.zoo) / origin.place.file),
+            of=origin.place.network,
+            part=origin.part,
+            sha256=origin.place.sha256,
+        )
     if not isinstance(origin.place, Point):
         return WeightsSpec(source=origin.place, part=origin.part)
     variant = plan.variant(origin.place)

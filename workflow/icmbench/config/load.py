@@ -123,7 +123,10 @@ def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
 def load_scale(folder: Path, name: str) -> Scale:
     """Read the scale ``name`` from a folder of scale files."""
     path = _named(folder, name, "scale")
-    scale = check(Scale, read_yaml(path), str(path))
+    value = read_yaml(path)
+    if "extends" in value:
+        value = merge(read_yaml(_named(folder, value.pop("extends"), "scale")), value)
+    scale = check(Scale, value, str(path))
     if scale.name != name:
         raise UserError(f"{path}: key 'name' is {scale.name!r}; it must be the file's, {name!r}")
     return scale

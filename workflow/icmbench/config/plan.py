@@ -27,14 +27,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from icmbench.config import selection
 from icmbench.config.classical import choose_classical, find_programs, left_out
 from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
+from icmbench.config.selection import choose_leading
 from icmbench.config.study import Study, Variant, Weights
 from icmbench.config.summary import read_summary
 from icmbench.config.validate import check_all, check_overrides
+from icmbench.config.zoo import Zoo, ZooEntry, read_zoo
 from icmbench.data.specs import Dataset, DatasetSpec, FetchedImages
 from icmbench.errors import UserError
 from icmbench.jobs import Part, Schedule
@@ -63,11 +66,12 @@ class WeightsOrigin:
     """Where weights come from.
 
     Attributes:
-        place: the point that trained them, ``random``, ``pretrained``, or None for no weights.
+        place: the point that trained them, an entry of the zoo, ``random``, ``pretrained``, or
+            None for no weights.
         part: which of the point's networks they are of.
     """
 
-    place: Point | str | None
+    place: Point | ZooEntry | str | None
     part: Part
 
 
@@ -101,12 +105,13 @@ class Plan:
     """
 
     def __init__(self, run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
-        check_all(run, scale, studies)
+        self.zoo = read_zoo(Path(run.zoo)) if scale.pretrained == "zoo" else Zoo()
+        check_all(run, scale, studies, self.zoo)
         self.run, self.scale = run, scale
-        self.left_out = left_out(studies, run)
+        self.left_out = [*selection.left_out(studies, run), *left_out(studies, run)]
         self.studies = {
             name: share_roles(choose_classical(study, run), scale)
-            for name, study in studies.items()
+            for name, study in choose_leading(studies, run).items()
         }
         self.programs: dict[str, Program] = find_programs(run, self.studies)
         self.root = Path(run.results) / scale.name
@@ -187,6 +192,10 @@ class Plan:
             return WeightsOrigin(neighbour, part)
         variant = self.variant(point)
         source = variant.codec_from if part == "codec" else variant.task_from
+        if source == "pretrained" and self.scale.pretrained == "zoo":
+            return WeightsOrigin(
+                self.zoo.find(point.study, point.variant, point.rate_index, part), part
+            )
         if not isinstance(source, Weights):
             return WeightsOrigin(source, part)
         rate = point.rate_index if source.rate == "same" else source.rate
@@ -280,6 +289,9 @@ class Plan:
                 return owner.key
             # Another codec of the same network, such as one layer of its bitstream.
             return owner.key.replace(owner.variant, f"{owner.variant}@{entry.name}", 1)
+        if isinstance(owner, ZooEntry):
+            other = "" if owner.network == entry.name else f"@{entry.name}"
+            return f"zoo{other}/{owner.file.removesuffix('-codec.safetensors')}"
         return f"pretrained/{entry.name}/rate{point.rate_index}"
 
     def encode_key(self, point: Point, split: str) -> str | None:

@@ -41,8 +41,10 @@ def with_supporting(
         loaded[name] = loaded[name].model_copy(
             update={
                 "variants": {n: variants[n] for n in loaded[name].variants if n in variants},
+                "leading": None,
                 "comparisons": [],
                 "claims": {},
+                "preconditions": {},
                 "visual_comparisons": [],
                 "published": [],
                 "published_curves": [],

@@ -138,6 +138,10 @@ class RunConfig(Strict):
         description="Names of files in workflow/studies, or in one of study_folders.",
     )
     study_folders: list[str] = Field([], description="Folders with the user's study files.")
+    variants: Literal["leading", "all"] = Field(
+        "leading",
+        description="leading: those that a study names under ``leading``, where it names any.",
+    )
     classical_codecs: list[str] = Field(
         ["jpeg"],
         description="Classical codecs to run; a study's variants on other codecs are left out.",
@@ -155,6 +159,7 @@ class RunConfig(Strict):
     modules: list[str] = Field(
         [], description="The user's Python modules that register codecs or tasks."
     )
+    zoo: str = Field("workflow/zoo", description="Folder of the zoo, see docs/zoo.md.")
     results: str = Field("results", description="Folder of everything that is produced.")
     data: DataSettings = DataSettings()
     tracking: TrackingSettings = TrackingSettings()

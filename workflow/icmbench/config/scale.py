@@ -51,6 +51,9 @@ class Scale(Strict):
 
     name: str
     description: str
+    extends: str | None = Field(
+        None, description="Another scale, whose keys hold unless this file has them, too."
+    )
     datasets: dict[str, Dataset] = Field(
         description="Data set of each role that studies name, e.g. detection, photographs."
     )
@@ -59,6 +62,11 @@ class Scale(Strict):
     )
     tasks: dict[str, dict[str, Any]] = Field(
         {}, description="Parameters of tasks by name, checked by the task's own model."
+    )
+    pretrained: Literal["published", "zoo"] = Field(
+        "published",
+        description="What ``pretrained`` means in study files: the weights that CompressAI and "
+        "torchvision publish, or those of this project's zoo, for networks of this scale's sizes.",
     )
     runtime: RuntimeSettings = RuntimeSettings()
     chunks: dict[str, dict[str, int]] = Field(

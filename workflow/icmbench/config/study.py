@@ -166,6 +166,9 @@ class Study(Strict):
     ladders: dict[str, Ladder] = Field({})
     schedules: dict[str, Schedule] = Field({})
     variants: dict[str, Variant] = Field(min_length=1)
+    leading: list[str] | None = Field(
+        None, description="Variants of a run with ``variants: leading``; null means all."
+    )
     comparisons: list[Comparison] = Field([])
     visual_comparisons: list[VisualComparison] = Field([])
     published: list[PublishedCell] = Field([])
@@ -176,6 +179,11 @@ class Study(Strict):
     )
     claims: dict[str, Claim] = Field(
         {}, description="Statements of the paper as tests over the curves; see the forms below."
+    )
+    preconditions: dict[str, Claim] = Field(
+        {},
+        description="Conditions that claims name, in the same forms: that a base codec is "
+        "competent, that a task network is trained to saturation.",
     )
     notes: list[str] = Field([], description="Notes for the reader, shown on the page.")
 

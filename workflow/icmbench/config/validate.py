@@ -11,8 +11,9 @@ from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Training, Variant, Weights, published_path
+from icmbench.config.zoo import Zoo
 from icmbench.errors import UserError, unknown
-from icmbench.jobs import RateTarget
+from icmbench.jobs import Part, RateTarget
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.registry import CODECS, TASKS, Registry
 from icmbench.utils.models import Strict
@@ -32,14 +33,14 @@ def task_parameters(scale: Scale, name: str) -> Strict:
     return check(entry.parameters, {**entry.defaults, **scale.tasks.get(name, {})}, where)
 
 
-def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
+def check_all(run: RunConfig, scale: Scale, studies: dict[str, Study], zoo: Zoo) -> None:
     """Raise one UserError that lists every inconsistency, or return."""
     faults = _Faults()
     _check_run(run, faults)
     _check_scale(scale, faults)
     for study in studies.values():
         for name, variant in study.variants.items():
-            _Check(scale, studies, study, name, variant, faults).run()
+            _Check(scale, studies, study, name, variant, zoo, faults).run()
         _check_references(scale, study, faults)
         # Studies that only provide initial weights have lost their other variants.
         if study.name in run.studies:
@@ -106,6 +107,9 @@ def _where(scale: Scale, study: Study) -> str:
 def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
     where = _where(scale, study)
     evaluated = {name for name, variant in study.variants.items() if variant.evaluate}
+    for name in study.leading or []:
+        if name not in evaluated:
+            faults.unknown(where, "leading", name, "evaluated variant", evaluated)
     for index, comparison in enumerate(study.comparisons):
         for name in [comparison.anchor, *comparison.variants]:
             if name not in evaluated:
@@ -166,9 +170,10 @@ class _Check:
         study: Study,
         name: str,
         variant: Variant,
+        zoo: Zoo,
         faults: _Faults,
     ) -> None:
-        self.scale, self.studies, self.study = scale, studies, study
+        self.scale, self.studies, self.study, self.zoo = scale, studies, study, zoo
         self.name, self.variant, self.faults = name, variant, faults
         self.where = _where(scale, study)
 
@@ -244,6 +249,8 @@ class _Check:
             return
         if source is None:
             self._add(part, None, f"but the {what} needs weights: random, pretrained or a variant")
+        elif source == "pretrained" and self.scale.pretrained == "zoo":
+            self._check_zoo(part, "codec" if what == "codec" else "task")
         elif source == "pretrained":
             if what == "codec":
                 name = self.variant.codec
@@ -257,6 +264,24 @@ class _Check:
                 self._add(part, source, problem)
         elif isinstance(source, Weights):
             self._check_weights(part, source, what)
+
+    def _check_zoo(self, part: str, what: Part) -> None:
+        name, study = getattr(self.variant, what), self.study
+        settings = codec_parameters if what == "codec" else task_parameters
+        own = settings(self.scale, name).model_dump()
+        ladder = study.ladders.get(self.variant.ladder or "")
+        for rate in range(len(ladder.values) if ladder else 1):
+            entry = self.zoo.find(study.name, self.name, rate, what)
+            if entry is None:
+                self._add(part, "pretrained", f"but the zoo has no {what} of this variant at rate "
+                          f"index {rate}; train it with --config scale=zoo, see docs/zoo.md")  # fmt: skip
+                return
+            changed = [key for key, value in entry.parameters.items() if own.get(key) != value]
+            if changed:
+                self._add(part, "pretrained", f"but the zoo's {what} {name!r} was trained with "
+                          f"{changed[0]}: {entry.parameters[changed[0]]!r}, not "
+                          f"{own.get(changed[0])!r} as under {what}s of this scale")  # fmt: skip
+                return
 
     def _check_weights(self, part: str, source: Weights, what: str) -> None:
         study_name = source.study or self.study.name

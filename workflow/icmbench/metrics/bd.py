@@ -18,7 +18,10 @@ Policy
   curve and keeps all points.
 * Fewer than 4 points left in a curve: flag ``few-points``. Fewer than the method needs
   (2 for PCHIP and Akima, which then are a straight line; 4 for cubic): NaN, ``too-few-points``.
-* No common interval: NaN, ``no-overlap``. Overlap below 0.75: ``low-overlap``.
+* No common interval: NaN, ``no-overlap``. Overlap below 0.5: ``low-overlap``.
+* A delta with ``few-points`` or ``low-overlap`` is a number, but decides nothing
+  (:func:`weakness`): it describes a small part of the curves, and papers print figures such
+  as -88.573 % for curves that share no accuracy at all.
 * A cubic that, within the common interval, leaves the range of its own points by more than 10 % of
   that range is rejected: NaN, ``cubic-unstable`` (a saturated quality can otherwise give results
   such as +100421 %). A cubic that is only not monotone there is kept: ``cubic-non-monotone``
@@ -29,7 +32,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -41,8 +44,11 @@ Method = Literal["pchip", "akima", "cubic"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 FEW_POINTS = 4
-LOW_OVERLAP = 0.75
+LOW_OVERLAP = 0.5
 CUBIC_OVERSHOOT = 0.1
+
+#: Flags of a delta that is computed but decides nothing.
+WEAK_FLAGS = frozenset({"few-points", "low-overlap"})
 
 Floats = npt.NDArray[np.float64]
 ArrayLike = Sequence[float] | npt.NDArray[np.floating]
@@ -57,12 +63,14 @@ class BDResult:
         method: interpolation, one of ``METHODS``.
         overlap: length of the common interval divided by the length of the union of both, in
             [0, 1]; along quality for BD-rate, along log10(rate) for BD-accuracy.
+        points: number of points that are left of the curve with fewer of them.
         flags: see the policy of this module; empty for a regular pair of curves.
     """
 
     value: float
     method: str
     overlap: float
+    points: int
     flags: tuple[str, ...] = ()
 
 
@@ -119,7 +127,7 @@ def bd_rate_pct(
         flags,
         monotone=True,
     )
-    return BDResult(to_percent(result.value), result.method, result.overlap, result.flags)
+    return replace(result, value=to_percent(result.value))
 
 
 def bd_accuracy(
@@ -152,6 +160,31 @@ def bd_accuracy(
         _merged_flag(merged_anchor + merged_test),
         monotone=False,
     )
+
+
+def weak_flags(overlap: float, points: int) -> tuple[str, ...]:
+    """Return those of ``WEAK_FLAGS`` that hold; without any overlap the flag is another one."""
+    found = {"few-points": points < FEW_POINTS, "low-overlap": 0 < overlap < LOW_OVERLAP}
+    return tuple(flag for flag, holds in found.items() if holds)
+
+
+def weakness(overlap: float, points: int, axis: str) -> str:
+    """Return why a delta of two curves decides nothing, in words; empty if it may.
+
+    Args:
+        overlap: see :class:`BDResult`.
+        points: see :class:`BDResult`.
+        axis: name of what the overlap is a share of.
+
+    >>> weakness(0.2, 4, "qualities"), weakness(0.5, 4, "qualities")
+    ('the curves share 20 % of their qualities, less than 50 %', '')
+    """
+    if overlap < LOW_OVERLAP:
+        share = f"{100 * overlap:.3g} % of their {axis}"
+        return f"the curves share {share}, less than {100 * LOW_OVERLAP:g} %"
+    if points < FEW_POINTS:
+        return f"a curve has {points} usable points, fewer than {FEW_POINTS}"
+    return ""
 
 
 def prepare_curve(rate: ArrayLike, quality: ArrayLike, name: str) -> tuple[Floats, Floats, int]:
@@ -219,16 +252,12 @@ def _delta(
 ) -> BDResult:
     """Mean of test minus anchor over the common part of x (x strictly increasing)."""
     fewest = min(anchor_x.size, test_x.size)
-    if fewest < FEW_POINTS:
-        flags.append("few-points")
+    overlap = _overlap(anchor_x, test_x) if fewest else 0.0
+    flags += weak_flags(overlap, fewest)
     if fewest < (4 if method == "cubic" else 2):
-        overlap = _overlap(anchor_x, test_x) if fewest else 0.0
-        return BDResult(float("nan"), method, overlap, (*flags, "too-few-points"))
-    overlap = _overlap(anchor_x, test_x)
+        return BDResult(float("nan"), method, overlap, fewest, (*flags, "too-few-points"))
     if overlap == 0:
-        return BDResult(float("nan"), method, overlap, (*flags, "no-overlap"))
-    if overlap < LOW_OVERLAP:
-        flags.append("low-overlap")
+        return BDResult(float("nan"), method, overlap, fewest, (*flags, "no-overlap"))
 
     # Imported here because it imports matplotlib and SciPy (about 2 s).
     from bjontegaard import bd_linear
@@ -253,10 +282,10 @@ def _delta(
         )
         fits = [(fit_anchor(common), anchor_y), (fit_test(common), test_y)]
         if any(_overshoots(curve, points) for curve, points in fits):
-            return BDResult(float("nan"), method, overlap, (*flags, "cubic-unstable"))
+            return BDResult(float("nan"), method, overlap, fewest, (*flags, "cubic-unstable"))
         if monotone and any((np.diff(curve) < 0).any() for curve, _ in fits):
             flags.append("cubic-non-monotone")
-    return BDResult(float(value), method, overlap, tuple(flags))
+    return BDResult(float(value), method, overlap, fewest, tuple(flags))
 
 
 def _overlap(a: Floats, b: Floats) -> float:

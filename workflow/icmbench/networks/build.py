@@ -46,5 +46,5 @@ def _loaded(network: Any, settings: CodecSpec | TaskSpec, same: set[str]) -> Any
     if weights.path is not None:
         part = "codec" if isinstance(settings, CodecSpec) else "task"
         own = weights.of in same and weights.part == part
-        load_part(network, weights.path, weights.part, partial=not own)
+        load_part(network, weights.path, weights.part, not own, weights.sha256)
     return suit_cpu(network).to(memory_format=torch.channels_last)

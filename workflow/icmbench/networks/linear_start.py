@@ -32,6 +32,10 @@ SHARE = 0.01
 _SPEED = 10.0
 
 
+_HIDDEN = 64  # channels inside refinements of the latent
+_DEBLOCK = 16  # and of the decoded input
+
+
 class Gain(nn.Module):
     """A positive trainable factor for each channel.
 
@@ -52,6 +56,28 @@ class Gain(nn.Module):
         """Return ``x`` [B, C, H, W] times the gain of its channel."""
         factor: Tensor = torch.exp(_SPEED * self.logarithm)
         return x * factor[:, None, None]
+
+
+class Refinement(nn.Module):
+    """A residual block that begins as the identity.
+
+    Args:
+        channels: of input and output.
+        hidden: between the two 3 x 3 convolutions.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        assert self.second.bias is not None
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` [B, C, H, W] plus what was learned."""
+        added: Tensor = self.second(functional.leaky_relu(self.first(x), 0.1))
+        return x + added
 
 
 class LinearAnalysis(nn.Module):
@@ -78,12 +104,13 @@ class LinearAnalysis(nn.Module):
             )
         self.own = own
         self.linear = nn.Conv2d(inputs, outputs, stride, stride)
+        self.refine = nn.Sequential(Refinement(outputs, _HIDDEN), Refinement(outputs, _HIDDEN))
         self.gain = Gain(outputs)
         self.register_buffer("fitted", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the latent."""
-        y: Tensor = self.gain(self.linear(x) + self.own(x))
+        y: Tensor = self.gain(self.refine(self.linear(x)) + self.own(x))
         return y
 
 
@@ -93,13 +120,16 @@ class LinearSynthesis(nn.Module):
     def __init__(self, own: nn.Module, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.own = own
+        self.refine = nn.Sequential(Refinement(outputs, _HIDDEN), Refinement(outputs, _HIDDEN))
         self.linear = nn.ConvTranspose2d(outputs, inputs, stride, stride)
+        # Removes what is left of the blocks' borders.
+        self.deblock = nn.Sequential(Refinement(inputs, _DEBLOCK), Refinement(inputs, _DEBLOCK))
         self.gain = Gain(outputs)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the decoded input."""
         scaled = self.gain(y)
-        x: Tensor = self.linear(scaled) + self.own(scaled)
+        x: Tensor = self.deblock(self.linear(self.refine(scaled)) + self.own(scaled))
         return x
 
 

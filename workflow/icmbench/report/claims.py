@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from icmbench.config.claims import claim_variants
 from icmbench.metrics.catalogue import find_metric
 from icmbench.report.outputs import study_page
 from icmbench.report.results import Results, is_number, rows_of
@@ -19,7 +20,8 @@ VERDICTS = {
     "supported": ("\N{CHECK MARK}", "supported"),
     "contradicted": ("\N{BALLOT X}", "contradicted"),
     "inconclusive": ("?", "inconclusive"),
-    "not run": ("\N{EM DASH}", "not run at this scale"),
+    "not decided": ("\N{WHITE CIRCLE}", "not decided"),
+    "not run": ("\N{EM DASH}", "not run"),
 }
 
 Label = Callable[[str], str]
@@ -72,18 +74,28 @@ def study_claims(results: Results, study: str, styles: Styles) -> ClaimPart | No
 
 
 def glance_table(results: Results) -> Table | None:
-    """Return the table of all claims for the entry page, or None without claims."""
-    rows = []
-    for study in results.studies:
-        link = f"{study_page(study)}#{study}-claims"
-        for claim in rows_of(results.claims[results.claims["study"] == study]):
-            cells = [text(claim.sentence), verdict_cell(claim), _effect(claim)]
-            rows.append([Cell(study, "head", link=link), *cells])
+    """Return the table of all claims for the entry page, or None without claims.
+
+    Its caption is what kind of statement the verdicts are, and how many of each there are.
+    """
+    rows, drawn = [], set()
+    for name, study in results.studies.items():
+        link = f"{study_page(name)}#{name}-claims"
+        for row in rows_of(results.claims[results.claims["study"] == name]):
+            rows.append([Cell(name, "head", link=link), text(row.sentence), verdict_cell(row)])
+            rows[-1].append(_effect(row))
+        used = {variant for claim in study.claims.values() for variant in claim_variants(claim)}
+        roles = {study.variants[variant].dataset for variant in used & set(study.variants)}
+        drawn |= {results.plan.datasets[role].fetched is None for role in roles}
     if not rows:
         return None
+    kinds = {True: "drawn scenes", False: "photographs"}
+    data = " and ".join(words for kind, words in kinds.items() if kind in drawn)
+    scale, seeds = results.plan.scale.name, len(results.plan.run.seeds)
     caption = (
-        "All claims. The page of each study shows what was compared and under which conditions the "
-        "verdict holds."
+        f"At scale {scale}, on {data}, with {seeds} {'seed' if seeds == 1 else 'seeds'}: "
+        f"{summary(results.claims)}. The verdicts hold for these networks and data; the page of "
+        "each study shows what was compared."
     )
     columns = ["Study", "Claim of the paper", "Verdict here", "Measured effect"]
     return Table(caption, columns, rows, results.claims)
@@ -99,7 +111,13 @@ def verdict_cell(row: Any) -> Cell:
     """Return a verdict as symbol and words, with its reason if there is one."""
     if row.verdict not in VERDICTS:  # one side of a difference
         return text(DASH)
-    return text(" ".join(VERDICTS[row.verdict]), row.reason)
+    pairs = getattr(row, "tau_pairs", 0)  # only of an order
+    tau = (
+        f"Kendall's \N{GREEK SMALL LETTER TAU} {number(row.tau, 2)} of {pairs} pairs"
+        if pairs
+        else ""
+    )
+    return text(" ".join(VERDICTS[row.verdict]), "; ".join(filter(None, (tau, row.reason))))
 
 
 def _claim_table(claims: pd.DataFrame, label: Label, confidence: str) -> Table:
@@ -109,7 +127,7 @@ def _claim_table(claims: pd.DataFrame, label: Label, confidence: str) -> Table:
             verdict_cell(claim),
             _effect(claim),
             text(_compared(claim, label), _remarks(claim)),
-            text(_expected(claim)),
+            text(_expected(claim), claim.preconditions),
             figure(_amount(claim.published, claim)),
             text(claim.source),
         ]
@@ -184,7 +202,7 @@ def _expected(row: Any) -> str:
 
 def _effect(row: Any) -> Cell:
     bounds = "" if row.form == "count" else interval(row.low, row.high, _digits(row))
-    return figure(_amount(row.effect, row), bounds)
+    return figure(_amount(row.effect, row), bounds, row.notes)
 
 
 def _amount(value: float, row: Any) -> str:

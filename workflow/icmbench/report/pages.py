@@ -170,7 +170,6 @@ def write_pages(root: Path) -> list[Path]:
         INDEX,
         studies=_studies_table(results),
         claims=glance_table(results),
-        verdicts=summary(results.claims),
         datasets=dataset_table(results),
     )
     files = sorted([*written, *plotter.files, *galleries.files])

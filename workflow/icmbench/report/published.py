@@ -181,7 +181,7 @@ def _bd(results: Results, study: str, cell: PublishedCell) -> Cell:
         return figure(DASH)
     row, metric = found.iloc[0], find_metric(cell.metric)
     bounds = shown_interval(metric, row[f"{side}low"], row[f"{side}high"])
-    return figure(shown(metric, row[column]), bounds)
+    return figure(shown(metric, row[column]), bounds, row["flags"], side.replace("_", ":"))
 
 
 def _nearest(
@@ -343,7 +343,8 @@ def _percent(row: Any, name: str = "value", signs: bool = True) -> Cell:
     if not is_number(value):
         return figure(DASH)
     flags = ", ".join(f for f in str(row.flags).split(";") if not f.startswith("accuracy:"))
-    return figure(signed(value, 1, " %") if signs else f"{number(value, 2)} %", flags)
+    words = signed(value, 1, " %") if signs else f"{number(value, 2)} %"
+    return figure(words, flags, row.flags)
 
 
 def _distance(value: float, metric: Metric) -> str:

@@ -35,13 +35,15 @@ _TABLES = {
     "curves": (*POINT, "bpp", "bpp_estimated", "metric", "value", "low", "high", "n_images"),
     "bd": (
         *("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points"),
-        *("low", "high", "accuracy_low", "accuracy_high", "method", "overlap", "flags"),
-        *("n_resamples", "n_resamples_used", "accuracy_n_resamples_used"),
+        *("low", "high", "accuracy_low", "accuracy_high", "method", "flags"),
+        *("overlap", "accuracy_overlap", "n_resamples", "n_resamples_used"),
+        "accuracy_n_resamples_used",
     ),
     "published": ("study", "label", "variant", "metric", "what", "against", "value", "flags"),
     "claims": (
         *_CLAIM_COLUMNS,
         *("level", "expect", "threshold", "margin", "published", "scope", "sentence", "source"),
+        *("tau", "tau_pairs", "preconditions"),
     ),
     "claims_parts": (*_CLAIM_COLUMNS, "side"),
 }

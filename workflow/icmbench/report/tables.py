@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from icmbench.config.summary import PointSummary
+from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.report.outputs import study_metrics
 from icmbench.report.results import POINT, Results, is_number, name_of, rows_of
@@ -38,6 +39,7 @@ class Cell:
         note: smaller text beside it.
         marker: variant whose symbol precedes the text.
         link: address that the text leads to.
+        grey: whether it is a number that decides nothing.
     """
 
     text: str
@@ -45,6 +47,7 @@ class Cell:
     note: str = ""
     marker: Style | None = None
     link: str = ""
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,13 @@ def text(value: object, note: str = "") -> Cell:
     return Cell(str(value), note=note)
 
 
-def figure(words: str, note: str = "") -> Cell:
-    """Return a cell that holds a formatted number."""
-    return Cell(words, "number", note=note)
+def figure(words: str, note: str = "", flags: str = "", side: str = "") -> Cell:
+    """Return a cell that holds a formatted number, grey if it decides nothing.
+
+    ``flags`` are those of a delta as in the tables, ``side`` is what its own begin with.
+    """
+    weak = {f"{side}{flag}" for flag in WEAK_FLAGS}
+    return Cell(words, "number", note=note, grey=not weak.isdisjoint(str(flags).split(";")))
 
 
 def setting(results: Results, point: PointSummary) -> Cell:
@@ -184,8 +191,8 @@ FLAGS = {
     "too-few-points": "too few points for the interpolation, so there is no result",
     "no-overlap": "the curves share no range, so there is no result",
     "cubic-unstable": "the cubic overshoots its own points, so there is no result",
-    "low-overlap": "the curves share less than 75 % of their joint range",
-    "few-points": "fewer than four points in a curve",
+    "low-overlap": "the curves share less than half of their joint range; grey, decides nothing",
+    "few-points": "fewer than four points left of a curve; grey, decides nothing",
     "non-monotone": "points dropped because a cheaper point is at least as good",
     "cubic-non-monotone": "the cubic is not monotone in the common range",
     "duplicate-rates": "points of equal rate were averaged",
@@ -199,17 +206,13 @@ class BdTable:
 
     Attributes:
         table: one row for each comparison and metric.
-        flags: those that occur, with their meaning.
         images: numbers of test images.
         resamples: numbers of bootstrap resamples.
-        incomplete: whether some deltas are undefined in some resamples.
     """
 
     table: Table
-    flags: dict[str, str]
     images: list[int]
     resamples: list[int]
-    incomplete: bool
 
 
 def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
@@ -222,41 +225,30 @@ def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
     }
     by = ["metric", "anchor", "variant"]
     source = source.sort_values(by, key=lambda names: names.map(order).fillna(0), kind="stable")
-    rows, found = [], set()
+    rows = []
     for row in rows_of(source):
         metric = find_metric(row.metric)
-        flags = [flag for flag in str(row.flags).split(";") if flag]
-        found |= {flag.removeprefix("accuracy:").split(":")[0] for flag in flags}
-        gain = f" {metric.difference_unit}".rstrip()
+        gain = signed(row.bd_accuracy_points, 2, f" {metric.difference_unit}".rstrip())
         rows.append(
             [
                 head(styles[row.variant]),
                 text(styles[row.anchor].label if row.anchor in styles else row.anchor),
                 text(metric.title),
-                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1)),
-                figure(signed(row.bd_accuracy_points, 2, gain), _bounds(row, "accuracy_", 2)),
+                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1), row.flags),
+                _overlap(row.overlap),
+                figure(gain, _bounds(row, "accuracy_", 2), row.flags, "accuracy:"),
+                _overlap(row.accuracy_overlap),
                 text(row.method),
-                figure(f"{number(100 * row.overlap, 0)} %" if is_number(row.overlap) else DASH),
-                text(", ".join(flags) or "none"),
+                text(str(row.flags).replace(";", ", ") or "none"),
             ]
         )
-    columns = [
-        "Variant",
-        "Anchor",
-        "Metric",
-        "BD-rate",
-        "BD-accuracy",
-        "Method",
-        "Overlap",
-        "Flags",
-    ]
+    columns = ["Variant", "Anchor", "Metric", "BD-rate", "Shared qualities"]
+    columns += ["BD-accuracy", "Shared rates", "Method", "Flags"]
     table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, rows, source)
     return BdTable(
         table,
-        {name: meaning for name, meaning in FLAGS.items() if name in found},
         sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"])),
         sorted(set(source["n_resamples"].dropna())),
-        any(_lost(row, side) for row in rows_of(source) for side in ("", "accuracy_")),
     )
 
 
@@ -266,14 +258,13 @@ def _bounds(row: Any, side: str, digits: int) -> str:
     ``side`` is what its columns begin with.
     """
     bounds = interval(getattr(row, f"{side}low"), getattr(row, f"{side}high"), digits)
-    if not _lost(row, side):
-        return bounds
     used = getattr(row, f"{side}n_resamples_used")
-    return f"{bounds} {used} of {row.n_resamples} resamples"
+    lost = used != row.n_resamples
+    return f"{bounds} {used} of {row.n_resamples} resamples" if lost else bounds
 
 
-def _lost(row: Any, side: str) -> bool:
-    return bool(getattr(row, f"{side}n_resamples_used") != row.n_resamples)
+def _overlap(share: float) -> Cell:
+    return figure(f"{number(100 * share, 0)} %" if is_number(share) else DASH)
 
 
 # --- complexity -----------------------------------------------------------------------------------

@@ -13,7 +13,13 @@ from icmbench.config.claims import RATE, Expect
 
 #: The verdict of a claim with several parts is the first of these that a part has: one contradicted
 #: part contradicts the claim, and one part that was not run leaves it open.
-WORST: tuple[Verdict, ...] = ("contradicted", "not run", "inconclusive", "supported")
+WORST: tuple[Verdict, ...] = (
+    "contradicted",
+    "not run",
+    "not decided",
+    "inconclusive",
+    "supported",
+)
 
 
 def claimed_side(expect: Expect, threshold: float, margin: float) -> tuple[float, float]:
@@ -35,8 +41,10 @@ def decide(effect: Effect, expect: Expect, threshold: float, margin: float, leve
     1 - level of the resamples (the others are a biased selection). ``above`` and ``below`` are
     strict: an interval that touches the bound does not support them. An effect that is 0 in every
     resample is inconclusive whatever is expected, except in rate: nothing was resolved. An effect
-    is also inconclusive with fewer images than an exact paired test needs to decide anything (6 at
-    95 %), or with so few resamples that the ends of the interval are their extremes.
+    is also inconclusive if it is a BD of curves with little overlap or few points
+    (:func:`icmbench.metrics.bd.weakness`), with fewer images than an exact paired test needs to
+    decide anything (6 at 95 %), or with so few resamples that the ends of the interval are their
+    extremes.
 
     Args:
         effect: the measured number.
@@ -54,7 +62,8 @@ def decide(effect: Effect, expect: Expect, threshold: float, margin: float, leve
     slack = min(effect.effect - lower, upper - effect.effect)
     effect = replace(effect, used=used, slack=slack)
     if used < effect.samples.size * level:
-        return effect.inconclusive(f"defined in only {used} of {effect.samples.size} resamples")
+        few = f"defined in only {used} of {effect.samples.size} resamples"
+        return effect.inconclusive(effect.weakness or few)
     nowhere = effect.effect == 0 and not np.nan_to_num(effect.samples).any()
     if nowhere and effect.basis and effect.metric != RATE:
         # An untrained detector finds nothing in any image: that is not equality.
@@ -67,8 +76,8 @@ def decide(effect: Effect, expect: Expect, threshold: float, margin: float, leve
         effect.effect, effect.samples, images, effect.noise, level, percent=percent
     )
     effect = replace(effect, low=low, high=high)
-    if few := _too_few(effect, level):
-        return effect.inconclusive(few)
+    if reason := effect.weakness or _too_few(effect, level):
+        return effect.inconclusive(reason)
     lowest, highest = min(low, effect.effect), max(high, effect.effect)
     strict = expect in ("above", "below")
     if lower < lowest and highest < upper if strict else lower <= lowest and highest <= upper:

@@ -20,7 +20,6 @@ from icmbench.analyse.claims.measure import (
     SampledEffect,
     StudyPoints,
     UndefinedEffectError,
-    rate_name,
     variants_of,
 )
 from icmbench.config.claims import (
@@ -36,7 +35,7 @@ from icmbench.config.claims import (
 )
 from icmbench.metrics.catalogue import find_metric
 
-Verdict = Literal["supported", "contradicted", "inconclusive", "not run", ""]
+Verdict = Literal["supported", "contradicted", "inconclusive", "not decided", "not run", ""]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +53,14 @@ class Effect:
         effect: the number, NaN if it is undefined; a difference is variant minus anchor.
         samples: (R,), NaN if undefined; only the number itself if nothing is drawn.
         notes: flags of the BD metrics and the like.
+        weakness: why it decides nothing although it is a number; empty if it may.
         basis: the data that it was measured on; empty for a count.
         noise: of the seeds of each variant that has several.
         side: ``first`` or ``second`` of a difference of differences, else empty.
         verdict: see :func:`icmbench.analyse.claims.decide.decide`; empty before.
         low, high: bounds of the interval, NaN without one.
         used: number of resamples that the interval is computed from.
-        reason: why a verdict is ``inconclusive`` or ``not run``; empty otherwise.
+        reason: why a verdict is neither ``supported`` nor ``contradicted``; empty otherwise.
         slack: distance of the number from the nearest bound of the claimed side, positive inside.
     """
 
@@ -73,6 +73,7 @@ class Effect:
     effect: float = math.nan
     samples: Floats = field(default_factory=lambda: np.empty(0))
     notes: tuple[str, ...] = ()
+    weakness: str = ""
     basis: frozenset[Basis] = frozenset()
     noise: tuple[SeedNoise, ...] = ()
     side: str = ""
@@ -130,6 +131,7 @@ def _effect(spec: SampledEffect | CountEffect, points: StudyPoints) -> Effect:
         samples=found.samples,
         at=found.at,
         notes=found.notes,
+        weakness=found.weakness,
         basis=points.basis(variants_of(spec)),
         noise=noise,
     )
@@ -146,7 +148,7 @@ def _describe(spec: SampledEffect | CountEffect) -> Effect:
     elif isinstance(spec, CountEffect):
         quantity = "difference_pct"
     if isinstance(spec, AtRateEffect):
-        at = rate_name(spec)
+        at = f"{spec.bpp:g} bpp"
     elif isinstance(spec, PointEffect):
         words = {"lowest": "the lowest rate", "highest": "the highest rate", "each": "each rate"}
         at = words.get(str(spec.rate_index), f"rate index {spec.rate_index}")
@@ -201,6 +203,7 @@ def _difference(first: Effect, second: Effect) -> Effect:
         quantity="difference",
         unit="points" if first.quantity == "value" and first.unit == "%" else first.unit,
         notes=(*first.notes, *second.notes),
+        weakness=first.weakness or second.weakness,
         basis=first.basis | second.basis,
     )
     for verdict in ("not run", "inconclusive"):

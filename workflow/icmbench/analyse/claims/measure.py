@@ -26,7 +26,7 @@ from icmbench.analyse.curves import (
     seed_noise,
 )
 from icmbench.config.claims import RATE, AtRateEffect, BdEffect, CountEffect, PointEffect
-from icmbench.metrics.bd import Method, prepare_curve
+from icmbench.metrics.bd import Method, prepare_curve, weak_flags, weakness
 from icmbench.metrics.catalogue import find_metric
 from icmbench.registry import CODECS
 from icmbench.utils.files import read_object
@@ -53,12 +53,15 @@ class Basis(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """A number, its resamples (R,), where on the curve it was measured, and notes."""
+    """A number, its resamples (R,), where on the curve it was measured, notes, and why it decides
+    nothing (empty if it may).
+    """
 
     value: float
     samples: Floats
     at: str = ""
     notes: tuple[str, ...] = ()
+    weakness: str = ""
 
 
 class StudyPoints:
@@ -138,10 +141,13 @@ class StudyPoints:
         if spec.rates is not None:
             return _mean_between(anchor, test, spec.rates)
         result, samples = measured_bd(spec.quantity, anchor, test, self.method)
+        axis = "qualities" if spec.quantity == "bd_rate_pct" else "log rates"
+        weak = weakness(result.overlap, result.points, axis)
         if math.isnan(result.value):
-            raise UndefinedEffectError(f"the BD metric is undefined: {', '.join(result.flags)}")
+            flags = f"the BD metric is undefined: {', '.join(result.flags)}"
+            raise UndefinedEffectError(weak or flags)
         notes = (*result.flags, *left_out_flags(anchor, test))
-        return Measurement(result.value, samples, notes=notes)
+        return Measurement(result.value, samples, notes=notes, weakness=weak)
 
     def _at_rate(self, spec: AtRateEffect) -> Measurement:
         names = variants_of(spec)
@@ -153,30 +159,20 @@ class StudyPoints:
         for name in rated:
             if curves[name].rate.size < 2:
                 raise UndefinedEffectError(f"{name} has fewer than two points; use form point")
-        lowest, highest = common_rates([curves[name] for name in rated])
-        if lowest[0] > highest[0]:
-            raise UndefinedEffectError(
-                f"the curves share no rate: {lowest[0]:.3g} bpp is the lowest of one and "
-                f"{highest[0]:.3g} bpp the highest of the other"
-            )
-        if isinstance(spec.bpp, str):
-            rate = lowest if spec.bpp == "lowest" else highest
-            at = f"{rate_name(spec)} ({rate[0]:.3g} bpp)"
-        else:
-            rate = (spec.bpp, np.full_like(lowest[1], spec.bpp))
-            at = rate_name(spec)
-            if not lowest[0] <= spec.bpp <= highest[0]:
+            lowest, highest = curves[name].rate.min(), curves[name].rate.max()
+            if not lowest <= spec.bpp <= highest:
                 raise UndefinedEffectError(
-                    f"{spec.bpp:g} bpp is outside the measured rates, {lowest[0]:.3g} to "
-                    f"{highest[0]:.3g} bpp"
+                    f"{spec.bpp:g} bpp is outside the rates of {name}, {lowest:.3g} to "
+                    f"{highest:.3g} bpp"
                 )
         values = [
-            quality_at(curves[name], rate)
+            quality_at(curves[name], spec.bpp)
             if name in rated
             else (float(curves[name].quality[0]), curves[name].quality_samples[:, 0])
             for name in names
         ]
-        return Measurement(*(values[0] if len(values) == 1 else subtract(*values)), at)
+        value = values[0] if len(values) == 1 else subtract(*values)
+        return Measurement(*value, at=f"{spec.bpp:g} bpp")
 
     def _point(self, spec: PointEffect) -> Measurement:
         index = self._rate_index(spec.variant, spec.rate_index)
@@ -263,13 +259,6 @@ def variants_of(spec: SampledEffect | CountEffect) -> list[str]:
     return list(dict.fromkeys(name for name in (spec.variant, spec.anchor) if name is not None))
 
 
-def rate_name(spec: AtRateEffect) -> str:
-    """Return a name of the rate that an effect is measured at."""
-    if not isinstance(spec.bpp, str):
-        return f"{spec.bpp:g} bpp"
-    return f"the {spec.bpp} {'common ' if spec.anchor else ''}rate"
-
-
 # --- interpolation --------------------------------------------------------------------------------
 
 
@@ -282,9 +271,9 @@ def common_rates(curves: Sequence[Curve]) -> tuple[Resampled, Resampled]:
     return (low, lows), (high, highs)
 
 
-def quality_at(curve: Curve, rate: Resampled) -> Resampled:
-    """Return the quality at a rate (bpp), NaN if the curve does not reach it."""
-    return _in_each_resample(_at, curve, rate)
+def quality_at(curve: Curve, bpp: float) -> Resampled:
+    """Return the quality at a rate, NaN in resamples whose curve does not reach it."""
+    return _in_each_resample(_at, curve, (bpp, np.full(len(curve.rate_samples), bpp)))
 
 
 def mean_quality(curve: Curve, low: Resampled, high: Resampled) -> Resampled:
@@ -308,7 +297,12 @@ def _mean_between(anchor: Curve, test: Curve, rates: Sequence[float]) -> Measure
         )
     ends = (start, np.maximum(lows, rates[0])), (stop, np.minimum(highs, rates[1]))
     difference = subtract(mean_quality(test, *ends), mean_quality(anchor, *ends))
-    return Measurement(*difference, f"{start:.3g} to {stop:.3g} bpp")
+    # Outside the named rates the curves may lie apart.
+    overlap = math.log(stop / start) / math.log(rates[1] / rates[0])
+    points = min(anchor.rate.size, test.rate.size)
+    flags = weak_flags(overlap, points)
+    weak = weakness(overlap, points, f"log rates from {rates[0]:g} to {rates[1]:g} bpp")
+    return Measurement(*difference, f"{start:.3g} to {stop:.3g} bpp", flags, weak)
 
 
 def _at(rate: Floats, quality: Floats, where: float) -> float:

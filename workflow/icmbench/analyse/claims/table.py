@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from icmbench.analyse.claims.decide import WORST, decide
@@ -22,7 +23,7 @@ from icmbench.metrics.catalogue import find_metric
 
 #: One row for each comparison. quantity: see :class:`~icmbench.analyse.claims.effects.Effect`;
 #: at: place on the curve. effect, low, high: in ``unit``; a difference is variant minus anchor.
-#: reason: why it is inconclusive or was not run. notes: flags of the BD metric.
+#: reason: why it is not decided or was not run. notes: flags of the BD metric.
 PART_COLUMNS = [
     "study",
     "claim",
@@ -46,7 +47,8 @@ PART_COLUMNS = [
 #: One row for each claim: the numbers are those of its worst part. level: coverage of the
 #: interval. expect, threshold, margin: as in the study file, for an order those of each pair.
 #: published: the paper's own effect, NaN without one. n_supported: parts out of n_parts.
-#: scope: the data that the verdict holds for.
+#: tau: Kendall's tau of an order over tau_pairs pairs (:func:`kendall_tau`). preconditions: each
+#: with its verdict and effect. scope: the data that the verdict holds for.
 COLUMNS = [
     "study",
     "claim",
@@ -69,8 +71,11 @@ COLUMNS = [
     "n_parts",
     "n_supported",
     "n_resamples_used",
+    "tau",
+    "tau_pairs",
     "reason",
     "notes",
+    "preconditions",
     "scope",
     "sentence",
     "source",
@@ -88,6 +93,7 @@ class ClaimTables:
 def claim_tables(
     points: Sequence[EvaluatedPoint],
     claims: Mapping[str, Mapping[str, Claim]],
+    preconditions: Mapping[str, Mapping[str, Claim]] | None = None,
     *,
     method: Method = "pchip",
     seed: int = 0,
@@ -98,6 +104,7 @@ def claim_tables(
     Args:
         points: all evaluated operating points, with resamples over shared images.
         claims: by study and name. A claim about variants without points was not run.
+        preconditions: that claims name, by study and name.
         method: of BD metrics over whole curves; single rates are always interpolated by PCHIP.
         seed: of the draws of training seeds.
         scale: of the run; a claim about other scales was not run.
@@ -106,8 +113,11 @@ def claim_tables(
     parts: list[dict[str, object]] = []
     for study in sorted(claims):
         own = StudyPoints(study, points, method, seed)
+        stated = (preconditions or {}).get(study, {})
+        conditions = {name: _decide_claim(one, own, scale)[0] for name, one in stated.items()}
         for name, claim in sorted(claims[study].items()):
-            row, effects = _decide_claim(claim, own, scale)
+            named = {other: conditions[other] for other in claim.preconditions}
+            row, effects = _decide_claim(claim, own, scale, named)
             label = {"study": study, "claim": name, "form": claim.form}
             rows.append(label | row)
             parts += [label | _numbers(e) | {"part": place} for place, e in enumerate(effects)]
@@ -116,10 +126,20 @@ def claim_tables(
     )
 
 
+Row = dict[str, object]
+
+
 def _decide_claim(
-    claim: Claim, points: StudyPoints, scale: str | None
-) -> tuple[dict[str, object], list[Effect]]:
-    """Return the row of a claim and its decided effects."""
+    claim: Claim,
+    points: StudyPoints,
+    scale: str | None,
+    conditions: Mapping[str, Row] | None = None,
+) -> tuple[Row, list[Effect]]:
+    """Return the row of a claim and its decided effects.
+
+    ``conditions`` are the rows of its preconditions, by name.
+    """
+    conditions = conditions or {}
     effects = effects_of(claim, points)
     if claim.scales is not None and scale not in claim.scales:
         reason = f"it is a claim about scale {' or '.join(claim.scales)}"
@@ -128,6 +148,7 @@ def _decide_claim(
     effects = [
         decide(effect, expect, claim.threshold, claim.margin, claim.level) for effect in effects
     ]
+    effects = [_under(effect, conditions) for effect in effects]
     parts = [effect for effect in effects if not effect.side]
     # The worst verdict, and of these the effect that is least inside the claimed side.
     worst = min(parts, key=lambda part: (WORST.index(part.verdict), part.slack))
@@ -141,12 +162,57 @@ def _decide_claim(
         "n_parts": len(parts),
         "n_supported": sum(part.verdict == "supported" for part in parts),
         "n_resamples_used": worst.used,
+        "tau": math.nan,
+        "tau_pairs": 0,
+        "preconditions": "; ".join(
+            f"{name}: {row['verdict']} ({_measured(row)})" for name, row in conditions.items()
+        ),
         "scope": scope(frozenset().union(*(e.basis for e in effects)), claim.level, claim.form),
         "sentence": claim.sentence,
         "source": claim.source,
     }
+    if isinstance(claim, OrderClaim):
+        row["tau"], row["tau_pairs"] = kendall_tau(parts, expect)
     # The two sides of a difference have intervals but no verdict of their own.
     return row, [replace(e, verdict="", reason="") if e.side else e for e in effects]
+
+
+def _under(effect: Effect, conditions: Mapping[str, Row]) -> Effect:
+    """Return a decided effect, without its verdict unless all preconditions are supported."""
+    for name, row in conditions.items():
+        if effect.verdict == "not run" or row["verdict"] == "supported":
+            continue
+        if row["verdict"] == "not run":
+            return effect.not_run(f"precondition {name}: {row['reason']}")
+        why = f"precondition {name} fails: {_measured(row)}"
+        if row["verdict"] == "inconclusive":
+            why = f"precondition {name} is inconclusive ({_measured(row)}): {row['reason']}"
+        return replace(effect, verdict="not decided", reason=why)
+    return effect
+
+
+def _measured(row: Row) -> str:
+    effect = row["effect"]
+    assert isinstance(effect, float)
+    return f"{effect:.4g} {row['unit']}".rstrip() if math.isfinite(effect) else "not measured"
+
+
+def kendall_tau(pairs: Sequence[Effect], expect: Expect) -> tuple[float, int]:
+    """Return Kendall's tau of a claimed and the measured order, and the number of pairs.
+
+    Agreeing minus disagreeing pairs over all of them: that of Kendall (1938), without a correction
+    for ties. It is taken over the pairs that are measured and may decide, each compared directly,
+    so that it depends on no anchor; NaN without any.
+
+    Args:
+        pairs: effect of each variant against each later one.
+        expect: the claimed side of them.
+    """
+    usable = [e.effect for e in pairs if math.isfinite(e.effect) and not e.weakness]
+    if not usable:
+        return math.nan, 0
+    direction = 1 if expect in ("above", "not-below") else -1
+    return direction * float(np.sign(usable).mean()), len(usable)
 
 
 def _numbers(effect: Effect) -> dict[str, object]:

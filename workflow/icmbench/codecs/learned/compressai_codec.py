@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import compressai
 import torch
-from compressai.layers import ResidualBlockUpsample
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
@@ -75,10 +74,6 @@ class CompressaiCodec(LearnedCodec):
         use_fast_entropy_models(self.network)
         with torch.no_grad():
             last_convolution(self.network.g_a).weight *= parameters.latent_gain
-        if parameters.latent_stride == 8:
-            keep_resolution(self.network)
-        self.latent_stride = parameters.latent_stride
-        self.multiple = type(self).multiple * self.latent_stride // 16
         if parameters.linear_start:
             self.add_linear_path()
         self.bounded = Bounded()
@@ -221,20 +216,6 @@ class CompressaiCodec(LearnedCodec):
             super().decode(data) if self.settings.rate == "bitstream" else from_png(data)
         )
         return image
-
-
-def keep_resolution(network: Any) -> None:
-    """Leave out the last change of resolution of g_a, and the first of g_s."""
-    last = [m for m in network.g_a.modules() if getattr(m, "stride", None) == (2, 2)][-1]
-    last.stride = (1, 1)
-    for name, layer in network.g_s.named_children():
-        if isinstance(layer, ResidualBlockUpsample):
-            channels = layer.conv.out_channels
-            setattr(network.g_s, name, ResidualBlockUpsample(channels, channels, 1))
-            return
-        if isinstance(layer, nn.ConvTranspose2d):
-            layer.stride, layer.output_padding = (1, 1), (0, 0)
-            return
 
 
 def zoo_sizes(name: str, quality: int) -> tuple[int, ...]:

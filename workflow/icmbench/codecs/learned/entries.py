@@ -39,11 +39,6 @@ class LearnedParameters(Strict):
         description="Begin as a transform coder: principal components of blocks of train images "
         "beside the network's own transforms (ours; see docs/training.md).",
     )
-    latent_stride: Literal[8, 16] = Field(
-        16,
-        description="Pixels per position of the latent. 8 leaves out the innermost change of "
-        "resolution of both transforms, for images of a few hundred pixels (ours).",
-    )
     metric: Literal["mse", "ms-ssim"] = Field(
         "mse", description="Which of CompressAI's pretrained weights 'pretrained' means."
     )

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from icmbench.data.specs import EmbeddedScenes
 from icmbench.data.synthetic.common import Array, Truth, noise, write_dataset
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 CATEGORIES = ("ball", "brick", "leaf", "star", "ring")
 
 _SUPERSAMPLING = 2  # outlines are drawn twice as large and averaged, for soft edges
@@ -147,20 +147,44 @@ def _colour(rng: np.random.Generator, low: float, high: float, saturation: float
 
 
 def _background(rng: np.random.Generator, size: int) -> Array:
-    """Two grounds that meet at a rough horizon, each coloured 1/f noise, under soft light."""
+    """Two grounds that meet at a rough horizon, of noise and clutter, under soft light."""
     y, x = (axis.astype(np.float32) / size for axis in np.mgrid[0:size, 0:size])
     edge = rng.uniform(0.2, 0.8) + 0.06 * noise(rng, size, 1.6)[0] + rng.normal(0, 0.1) * x
     weight = 1 / (1 + np.exp(-(y - edge) * rng.uniform(8, 60)))
     grounds = []
     for _ in range(2):
-        mix = 1 / (1 + np.exp(-1.2 * noise(rng, size, rng.uniform(1.5, 2.3))))[..., None]
-        fine = rng.uniform(0.003, 0.015) * noise(rng, size, rng.uniform(0.5, 1.0))[..., None]
-        base, other = (_colour(rng, 0.25, 0.75, 0.4) for _ in range(2))
-        grounds.append(other + (base - other) * mix + fine)
+        mix = 1 / (1 + np.exp(-3 * noise(rng, size, rng.uniform(1.2, 2.0))))[..., None]
+        base, other = (_colour(rng, 0.02, 0.98, 0.35) for _ in range(2))
+        grounds.append(other + (base - other) * mix)
     image = grounds[0] + (grounds[1] - grounds[0]) * weight[..., None]
+    cover = rng.uniform(0.1, 0.8) * weight if rng.random() < 0.5 else rng.uniform(0.1, 0.6)
+    image += (_clutter(rng, size) - image) * np.broadcast_to(cover, (size, size))[..., None]
+    fine = rng.uniform(0.005, 0.035) * noise(rng, size, rng.uniform(0.5, 1.0))
     angle = rng.uniform(0, 2 * math.pi)
-    light = 1 + 0.25 * ((x - 0.5) * math.cos(angle) + (y - 0.5) * math.sin(angle))
-    return np.clip(image * light[..., None], 0, 1).astype(np.float32)
+    light = 1 + 1.0 * ((x - 0.5) * math.cos(angle) + (y - 0.5) * math.sin(angle))
+    return np.clip((image + fine[..., None]) * light[..., None], 0, 1).astype(np.float32)
+
+
+def _clutter(rng: np.random.Generator, size: int) -> Array:
+    """Polygons of all sizes that hide each other, [size, size, 3] in [0, 1].
+
+    The dead leaves model: images of things that occlude each other, with radii r of density
+    r^-3, have the statistics of natural ones (Lee, Mumford and Huang, 2001).
+    """
+    drawn = Image.new("RGB", (size, size))
+    pen = ImageDraw.Draw(drawn)
+    least, most = 0.018 * size, 0.35 * size
+    for _ in range(300):
+        # The inverse of the distribution function of r^-3 between the bounds.
+        radius = (least**-2 - rng.random() * (least**-2 - most**-2)) ** -0.5
+        centre_x, centre_y = rng.uniform(-0.1 * size, 1.1 * size, 2)
+        angles = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(3, 8))))
+        colour = np.rint(255 * _colour(rng, 0.02, 0.98, 0.35)).astype(int)
+        points = [
+            (centre_x + radius * math.cos(a), centre_y + radius * math.sin(a)) for a in angles
+        ]
+        pen.polygon(points, fill=(int(colour[0]), int(colour[1]), int(colour[2])))
+    return np.asarray(drawn, np.float32) / 255
 
 
 def _shadow(rng: np.random.Generator, alpha: Array) -> Array:
@@ -292,7 +316,9 @@ def _object(
     u = x * math.cos(angle) + y * math.sin(angle)
     v = -x * math.sin(angle) + y * math.cos(angle)
     pattern = pattern_of(u, v, rng.random(2))
-    base, mark = _colour(rng, 0.25, 0.6, 0.8), _colour(rng, 0.4, 0.8, 0.8)
+    base, mark = _colour(rng, 0.05, 0.45, 0.6), _colour(rng, 0.55, 0.95, 0.6)
+    if rng.random() < 0.5:
+        base, mark = mark, base
     mix = (0.5 + 0.5 * np.clip(pattern, -1, 1) * rng.uniform(0.6, 0.9))[..., None]
     light_angle = rng.uniform(0, 2 * math.pi)
     strength = 0.55 if name == "ball" else 0.2  # only balls are round enough to shade strongly

@@ -1,0 +1,86 @@
+"""``python -m icmbench zoo``: make a zoo of what scale ``zoo`` trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from icmbench.config.job_settings import codec_spec, task_spec
+from icmbench.config.plan import Plan, Point
+from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.config.zoo import CATALOGUE, Zoo, ZooEntry, entry_name, read_zoo
+from icmbench.jobs import PARTS, Part
+from icmbench.networks.build import build_codec, build_task
+from icmbench.networks.weights import save_compact
+from icmbench.utils.files import read_object, sha256_file, write_json
+
+_COURSE = 20  # rows of the loss that the catalogue keeps
+
+
+def make_zoo(plan: Plan, folder: Path) -> list[Path]:
+    """Write the weights of every evaluated point's trained networks, and the catalogue.
+
+    Points whose training has not finished are left out; entries that are there already stay.
+
+    Returns:
+        The files.
+    """
+    entries = dict(read_zoo(folder).entries)
+    written: dict[str, ZooEntry] = {}
+    for point in plan.evaluated:
+        for part in PARTS:
+            owner = plan.final_weights(point, part).place
+            if not isinstance(owner, Point) or not plan.weights_path(owner).is_file():
+                continue
+            file = f"{_name(owner)}-{part}.safetensors"
+            if file not in written:
+                written[file] = _entry(plan, owner, part, folder, file)
+            name = entry_name(point.study, point.variant, point.rate_index, part)
+            entries[name] = written[file]
+    zoo = Zoo(entries=dict(sorted(entries.items())))
+    write_json(folder / CATALOGUE, zoo.model_dump(mode="json"))
+    return [folder / file for file in written]
+
+
+def _name(point: Point) -> str:
+    return f"{point.study}/{point.variant}/rate{point.rate_index}"
+
+
+def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> ZooEntry:
+    variant, origin = plan.variant(point), plan.final_weights(point, part)
+    network: Any
+    if part == "codec":
+        name, parameters = variant.codec, codec_parameters(plan.scale, variant.codec)
+        network = build_codec(codec_spec(plan, point, origin))
+    else:
+        name, parameters = variant.task, task_parameters(plan.scale, variant.task)
+        network = build_task(task_spec(plan, point, origin))
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_compact(network, path)
+    run = read_object(plan.run_folder(point) / "run.json")
+    environment = run["environment"]
+    return ZooEntry(
+        file=file,
+        sha256=sha256_file(path),
+        size=path.stat().st_size,
+        part=part,
+        network=name,
+        parameters=parameters.model_dump(mode="json"),
+        steps=run["steps"],
+        cpu_seconds=round(run["cpu_seconds"], 1),
+        seed=point.seed,
+        commit=environment["git_commit"],
+        packages={k: v for k, v in environment["versions"].items() if v is not None},
+        course=_course(plan.run_folder(point) / "metrics.jsonl"),
+    )
+
+
+def _course(path: Path) -> list[tuple[int, float]]:
+    """Return the mean loss of each of some stretches of a training run, with its last step."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    losses = [(r["step"], r["values"]["loss"]) for r in rows if r["split"] == "train"]
+    length = max(1, -(-len(losses) // _COURSE))
+    stretches = [losses[i : i + length] for i in range(0, len(losses), length)]
+    return [(part[-1][0], round(sum(v for _, v in part) / len(part), 5)) for part in stretches]

@@ -1,0 +1,74 @@
+"""The zoo: weights that this project trained at scale ``zoo`` and ships.
+
+``<folder>/catalogue.json`` lists them. An entry is named after the operating point that trained it,
+without its seed: ``<study>/<variant>/rate<index>/<codec or task>``. Where a scale says ``pretrained: zoo``, weights
+``pretrained`` of a point are the entry of the same name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from icmbench.config.load import check
+from icmbench.jobs import Part
+from icmbench.utils.files import read_object
+from icmbench.utils.models import Strict
+
+ZOO = Path(__file__).parents[2] / "zoo"
+CATALOGUE = "catalogue.json"
+
+
+class ZooEntry(Strict):
+    """One network's weights, and how they were made.
+
+    Attributes:
+        file: safetensors file in the zoo's folder; points may share it.
+        sha256, size: of the file; size in bytes.
+        network: name of the codec or task.
+        parameters: its size, as the scale that trained it states it.
+        steps, cpu_seconds, seed: of the last training run.
+        commit: of the code that trained it.
+        packages: their versions.
+        course: rows of step and loss, through the training.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    part: Part
+    network: str
+    parameters: dict[str, Any]
+    steps: int
+    cpu_seconds: float
+    seed: int
+    commit: str | None
+    packages: dict[str, str]
+    course: list[tuple[int, float]]
+
+
+class Zoo(Strict):
+    """The catalogue of a zoo."""
+
+    entries: dict[str, ZooEntry] = Field({})
+
+    def find(self, study: str, variant: str, rate: int, part: Part) -> ZooEntry | None:
+        """Return the entry of a point's codec or task, or None."""
+        return self.entries.get(entry_name(study, variant, rate, part))
+
+
+def entry_name(study: str, variant: str, rate: int, part: Part) -> str:
+    """Return the name of an entry."""
+    return f"{study}/{variant}/rate{rate}/{part}"
+
+
+def read_zoo(folder: Path) -> Zoo:
+    """Return the catalogue of a folder; empty where there is none.
+
+    Raises:
+        UserError: where it is damaged.
+    """
+    path = folder / CATALOGUE
+    return check(Zoo, read_object(path), str(path)) if path.is_file() else Zoo()
