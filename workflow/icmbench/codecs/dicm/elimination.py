@@ -188,23 +188,21 @@ class Elimination(nn.Module):
         super().__init__()
         widths, depths = parameters.elimination_widths, parameters.elimination_depths
         sizes = (widths, depths, parameters.elimination_block, parameters.layer_scale)
-        encoder, decoder = (
-            EliminationEncoder(channels, *sizes),
-            EliminationDecoder(channels, *sizes),
-        )
-        # The latent is normalised, so its integers have little information until its weights grow.
-        gain = parameters.elimination_gain
-        with torch.no_grad():
-            for module, factor in ((encoder[-1], gain), (decoder[0], 1 / gain)):
-                module.get_parameter("weight").mul_(factor)
+        self.encoder: nn.Module = EliminationEncoder(channels, *sizes)
+        self.decoder: nn.Module = EliminationDecoder(channels, *sizes)
         self.prior = IntegerBottleneck(widths[-1])
-        self.encoder: nn.Module = encoder
-        self.decoder: nn.Module = decoder
+        layers, first = list(self.encoder.children()), next(self.decoder.children())
         if parameters.linear_start:
             block = (channels, widths[-1], 2 ** len(depths))
             # The norm at the end would undo a small start; the linear path has gains instead.
-            self.encoder = LinearAnalysis(nn.Sequential(*list(encoder)[:-1]), *block)
-            self.decoder = LinearSynthesis(decoder, *block)
+            self.encoder = LinearAnalysis(nn.Sequential(*layers[:-1]), *block)
+            self.decoder = LinearSynthesis(self.decoder, *block)
+            return
+        # The latent is normalised, so its integers have little information until its weights grow.
+        gain = parameters.elimination_gain
+        with torch.no_grad():
+            for module, factor in ((layers[-1], gain), (first, 1 / gain)):
+                module.get_parameter("weight").mul_(factor)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, C, h, w] after elimination, and the likelihoods of their latent.
