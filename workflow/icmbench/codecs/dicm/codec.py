@@ -71,7 +71,7 @@ class Dicm(LearnedFeatureCodec):
         self.decoder: nn.Module = CompressionDecoder(*sizes, parameters.layer_scale)
         self.latent = LatentModel(parameters)
         if parameters.linear_start:
-            block = (self.channels, parameters.widths[-1], self.latent_stride // self.stride)
+            block = (self.channels, parameters.widths[-1], Dicm.latent_stride // self.stride)
             self.encoder = LinearAnalysis(self.encoder, *block)
             self.decoder = LinearSynthesis(self.decoder, *block)
 

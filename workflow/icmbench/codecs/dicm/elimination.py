@@ -158,6 +158,8 @@ class IntegerBottleneck(SteadyBottleneck):
     integers.
     """
 
+    quantiles: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels, init_scale=10, filters=(3, 3, 3))
         quantiles = self.quantiles.detach()

@@ -37,7 +37,11 @@ class EliminationLatent(Dicm):
                 "codecs.dicm-elimination-latent: key 'eliminate' is false, but the codec sends the "
                 "latent of redundancy elimination; set it to true"
             )
-        self.latent_stride = self.stride * 2 ** len(parameters.elimination_depths)
+
+    @property
+    def latent_stride(self) -> int:  # type: ignore[override]
+        """Pixels per position of the latent: every stage of elimination halves the resolution."""
+        return self.stride * 2 ** len(self.settings.elimination_depths)
 
     @property
     def reduction(self) -> Elimination:
@@ -81,7 +85,7 @@ class EliminationLatent(Dicm):
         symbols = y.round()
         strings: list[bytes] = prior.compress(symbols)
         latent = symbols[0].cpu().numpy().astype(np.int16)
-        return strings, {"y": latent}, float(bits_of(prior(symbols)[1]))
+        return strings, {"y": latent}, float(bits_of(prior(symbols)[1].detach()))
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Latents:
         """Return the latent ``y`` int16 [M, rows, columns]."""

@@ -77,9 +77,9 @@ class LatentModel(nn.Module):
         )
         self.hyper_prior = ChannelGaussian(latent)
         if parameters.linear_start:
-            readers = [self.hyper_encoder, *([] if self.context is None else [self.context])]
-            for reader in readers:
-                reader.embed = Normalised(reader.embed, latent)
+            self.hyper_encoder.embed = Normalised(self.hyper_encoder.embed, latent)
+            if self.context is not None:
+                self.context.embed = Normalised(self.context.embed, latent)
         self.likelihood = IntegerLikelihood()
         self.least_log_scale = LowerBound(MIN_LOG_SCALE)
         self.tables = GaussianTables(_SCALES, _FRACTIONS)
