@@ -22,13 +22,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.errors import UserError
 
+LEAST_WIDTH = 0.12  # of a latent's channel, in steps; narrower densities do not train
 # Initial weights of the network's own last layers, relative to their usual ones.
-_SHARE = 0.01
+SHARE = 0.01
 # Gains are exp(_SPEED * parameter): they move this much faster than other weights, since the rate
 # follows them, and would otherwise follow its weight in the loss over thousands of steps only.
 _SPEED = 10.0
@@ -190,8 +192,7 @@ def fit(
     analysis.gain.set(1 / step)
     synthesis.gain.set(step)
     for own in (analysis.own, synthesis.own):
-        layers = [layer for layer in own.children() if not isinstance(layer, keep)]
-        set_last(layers[-1] if layers else own, share=_SHARE)
+        set_last(own, share=SHARE, keep=keep)
     return widths / step
 
 
@@ -202,19 +203,59 @@ def deviations(analysis: nn.Module, samples: Iterable[Tensor]) -> Tensor:
     return torch.cat(latents, 1).std(1)
 
 
-def set_last(network: nn.Module, bias: Tensor | None = None, share: float = 0.1) -> None:
-    """Scale the weights of a network's last convolution; set its bias, to zero by default."""
-    last = last_convolution(network)
+def fit_bounded(
+    analysis: LinearAnalysis, synthesis: LinearSynthesis, samples: Iterable[Tensor], step: float
+) -> Tensor:
+    """As :func:`fit`, with a step that the samples bound.
+
+    The largest component spans two steps at least, so that something is coded, and 32 at most, so
+    that four standard deviations are within eight bits.
+    """
+    widths = fit(analysis, synthesis, samples, 1.0)
+    largest = float(widths[0])
+    step = min(largest / 2, max(largest / 32, step))
+    analysis.gain.set(1 / step)
+    synthesis.gain.set(step)
+    return (widths / step).clamp_min(LEAST_WIDTH)
+
+
+def set_densities(bottleneck: EntropyBottleneck, widths: Tensor) -> None:
+    """Let the densities of a factorised prior begin with these standard deviations [channels]."""
+    # As CompressAI begins, whose init_scale is about three standard deviations of its density.
+    scale = 3 * widths
+    sizes = (1, *bottleneck.filters, 1)
+    with torch.no_grad():
+        for matrix, outputs in zip(bottleneck.matrices, sizes[1:], strict=True):
+            layer = scale ** (1 / (len(sizes) - 1))
+            value = torch.log(torch.expm1(1 / layer / outputs))
+            matrix.copy_(value[:, None, None].expand_as(matrix))
+        bottleneck.quantiles.copy_(torch.stack([-scale, 0 * scale, scale], 1)[:, None])
+
+
+def set_last(
+    network: nn.Module,
+    bias: Tensor | None = None,
+    share: float = 0.1,
+    keep: tuple[type[nn.Module], ...] = (),
+) -> None:
+    """Scale the weights of a network's last convolution; set its bias, to zero by default.
+
+    Convolutions in children of the types ``keep`` do not count.
+    """
+    last = last_convolution(network, keep)
     with torch.no_grad():
         last.weight.mul_(share)
         if last.bias is not None:
             last.bias.copy_(torch.zeros_like(last.bias) if bias is None else bias)
 
 
-def last_convolution(network: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
-    """Return the convolution that was added to a network last."""
-    kinds = (nn.Conv2d, nn.ConvTranspose2d)
-    return [m for m in network.modules() if isinstance(m, kinds)][-1]
+def last_convolution(
+    network: nn.Module, keep: tuple[type[nn.Module], ...] = ()
+) -> nn.Conv2d | nn.ConvTranspose2d:
+    """Return the convolution that was added to a network last, outside children of some types."""
+    children = [child for child in network.children() if not isinstance(child, keep)] or [network]
+    modules = (module for child in children for module in child.modules())
+    return [m for m in modules if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))][-1]
 
 
 def principal_components(

@@ -5,7 +5,8 @@ Tang, Yi, Wang, IEEE Transactions on Broadcasting 2025.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import compressai
@@ -14,12 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.base import CodecOutput, Latents
-from icmbench.codecs.dicm.compression import CompressionDecoder, CompressionEncoder
+from icmbench.codecs.dicm.compression import LAST_UP, CompressionDecoder, CompressionEncoder
 from icmbench.codecs.dicm.elimination import Elimination
 from icmbench.codecs.dicm.entries import DicmParameters
 from icmbench.codecs.dicm.latent import LatentModel
 from icmbench.codecs.learned.base import LearnedFeatureCodec, bits_of
 from icmbench.networks.backbone import SplitResNet
+from icmbench.networks.linear_start import (
+    SHARE,
+    LinearAnalysis,
+    LinearSynthesis,
+    fit_bounded,
+    set_last,
+)
 
 _LAYERS = ("layer2_mse", "layer3_mse", "layer4_mse")
 _COMPRESSION_TERMS = frozenset({"bpp", "feature_mse", *_LAYERS})
@@ -57,23 +65,50 @@ class Dicm(LearnedFeatureCodec):
             parameters.backbone_blocks, parameters.backbone_width, parameters.backbone_classes
         )
         self.channels = self.backbone.channels[0]
-        self.elimination = (
-            Elimination(
-                self.channels,
-                parameters.elimination_widths,
-                parameters.elimination_depths,
-                parameters.elimination_block,
-                parameters.elimination_gain,
-            )
-            if parameters.eliminate
-            else None
-        )
+        self.elimination = Elimination(self.channels, parameters) if parameters.eliminate else None
         sizes = (self.channels, parameters.widths, parameters.orders, parameters.drop_path)
-        self.encoder = CompressionEncoder(*sizes)
-        self.decoder = CompressionDecoder(*sizes)
+        self.encoder: nn.Module = CompressionEncoder(*sizes, parameters.layer_scale)
+        self.decoder: nn.Module = CompressionDecoder(*sizes, parameters.layer_scale)
         self.latent = LatentModel(parameters)
+        if parameters.linear_start:
+            block = (self.channels, parameters.widths[-1], Dicm.latent_stride // self.stride)
+            self.encoder = LinearAnalysis(self.encoder, *block)
+            self.decoder = LinearSynthesis(self.decoder, *block)
 
     # --- training -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def initialise(
+        self, parts: Collection[str], images: Iterable[Tensor], loss: Mapping[str, float]
+    ) -> None:
+        """Let a stage's transforms begin as principal components, with ``linear_start``.
+
+        Redundancy elimination, then compression is fitted when it is first trained, on features
+        that this training run does not change.
+        """
+        if not self.settings.linear_start or "backbone" in parts:
+            return
+        eliminate = self.elimination is not None
+        if self.elimination is not None and "elimination" in parts:
+            step = self._step(loss, "elimination_bpp", "elimination_mse")
+            self.elimination.fit((self._reduced(image, False)[0] for image in images), step)
+        elif "compression" in parts and not self.encoder.fitted:
+            assert isinstance(self.encoder, LinearAnalysis)
+            assert isinstance(self.decoder, LinearSynthesis)
+            step = self._step(loss, "bpp", "feature_mse")
+            samples = (self._reduced(image, eliminate)[0] for image in images)
+            self.latent.set_widths(fit_bounded(self.encoder, self.decoder, samples, step))
+            # The decoder's last block has a skip connection around its last convolution.
+            set_last(list(self.decoder.own.children())[LAST_UP], share=SHARE)
+
+    def _step(self, loss: Mapping[str, float], rate: str, distortion: str) -> float:
+        """Return the quantisation step at which rate and squared error balance at high rates.
+
+        With n numbers a pixel, each of error step ** 2 / 12, halving the step costs n bits.
+        """
+        numbers = self.channels / self.stride**2
+        price = loss.get(rate, 0.0) / (loss.get(distortion, 0.0) or 1e-9)
+        return math.sqrt(6 / math.log(2) * numbers * price)
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""

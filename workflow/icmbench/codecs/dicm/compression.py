@@ -15,10 +15,10 @@ from timm.layers import DropPath, LayerNorm2d, LayerScale2d, Mlp
 from torch import Tensor, nn
 from torch.nn import functional
 
-_LAYER_SCALE = 1e-6
 _GATE_SCALE = 1 / 3  # on the depth-wise features, as in HorNet
 _FILTER_SIZE = (24, 13)  # stored frequencies; resized to those of the input
 _FILTER_STD = 0.02
+LAST_UP = 5  # place of the decoder's last upsampling; a block with a skip connection follows
 
 
 class GlobalLocalFilter(nn.Module):
@@ -104,23 +104,29 @@ class GatedBlock(nn.Module):
         channels: of input and output.
         order: of the gated convolution.
         drop_path: probability that a branch is skipped for an image in training.
+        layer_scale: initial factor on both branches.
         global_filter: see :class:`GatedConv`.
     """
 
     def __init__(
-        self, channels: int, order: int, drop_path: float = 0.0, global_filter: bool = False
+        self,
+        channels: int,
+        order: int,
+        drop_path: float = 0.0,
+        layer_scale: float = 1e-6,
+        global_filter: bool = False,
     ) -> None:
         super().__init__()
         self.gated = nn.Sequential(
             LayerNorm2d(channels),
             GatedConv(channels, order, global_filter),
-            LayerScale2d(channels, _LAYER_SCALE),
+            LayerScale2d(channels, layer_scale),
             DropPath(drop_path),
         )
         self.mlp = nn.Sequential(
             LayerNorm2d(channels),
             Mlp(channels, 4 * channels, use_conv=True),
-            LayerScale2d(channels, _LAYER_SCALE),
+            LayerScale2d(channels, layer_scale),
             DropPath(drop_path),
         )
 
@@ -137,7 +143,7 @@ class CompressionEncoder(nn.Sequential):
         channels: of the features.
         widths: channels inside, and of the latent.
         orders: of the three blocks' gated convolutions.
-        drop_path: of the three blocks.
+        drop_path, layer_scale: of the three blocks.
     """
 
     def __init__(
@@ -146,15 +152,16 @@ class CompressionEncoder(nn.Sequential):
         widths: Sequence[int] = (128, 192),
         orders: Sequence[int] = (2, 3, 4),
         drop_path: Sequence[float] = (0.0, 0.25, 0.5),
+        layer_scale: float = 1e-6,
     ) -> None:
         inner, latent = widths
         super().__init__(
-            GatedBlock(channels, orders[0], drop_path[0]),
+            GatedBlock(channels, orders[0], drop_path[0], layer_scale),
             nn.Conv2d(channels, inner, 5, stride=2, padding=2),
             nn.LeakyReLU(),
-            GatedBlock(inner, orders[1], drop_path[1]),
+            GatedBlock(inner, orders[1], drop_path[1], layer_scale),
             nn.Conv2d(inner, latent, 3, padding=1),
-            GatedBlock(latent, orders[2], drop_path[2], global_filter=True),
+            GatedBlock(latent, orders[2], drop_path[2], layer_scale, global_filter=True),
             nn.Conv2d(latent, latent, 5, stride=2, padding=2),
             nn.LeakyReLU(),
         )
@@ -173,17 +180,18 @@ class CompressionDecoder(nn.Sequential):
         widths: Sequence[int] = (128, 192),
         orders: Sequence[int] = (2, 3, 4),
         drop_path: Sequence[float] = (0.0, 0.25, 0.5),
+        layer_scale: float = 1e-6,
     ) -> None:
         inner, latent = widths
         super().__init__(
             nn.ConvTranspose2d(latent, latent, 5, stride=2, padding=2, output_padding=1),
             nn.LeakyReLU(),
-            GatedBlock(latent, orders[0], drop_path[0]),
+            GatedBlock(latent, orders[0], drop_path[0], layer_scale),
             nn.Conv2d(latent, inner, 3, padding=1),
-            GatedBlock(inner, orders[1], drop_path[1]),
+            GatedBlock(inner, orders[1], drop_path[1], layer_scale),
             nn.ConvTranspose2d(inner, channels, 5, stride=2, padding=2, output_padding=1),
             nn.LeakyReLU(),
-            GatedBlock(channels, orders[2], drop_path[2], global_filter=True),
+            GatedBlock(channels, orders[2], drop_path[2], layer_scale, global_filter=True),
         )
         self.apply(initialise)
 

@@ -33,15 +33,17 @@ class DicmParameters(Strict):
     )
     elimination_depths: list[int] = Field(
         [1, 1, 2],
-        min_length=3,
+        min_length=1,
         max_length=3,
-        description="Blocks of each stage of redundancy elimination, encoder and decoder alike.",
+        description="Blocks of each stage of redundancy elimination, encoder and decoder alike. A "
+        "stage halves the resolution: three, as published, give its latent stride 32, two stride "
+        "16, for images of a few hundred pixels (ours).",
     )
     elimination_widths: list[int] = Field(
         [128, 128, 128, 192],
-        min_length=4,
+        min_length=2,
         max_length=4,
-        description="Channels of the three stages of redundancy elimination, and of its latent.",
+        description="Channels of each stage of redundancy elimination, and of its latent.",
     )
     elimination_block: Literal["conv2former", "convformer"] = Field(
         "conv2former",
@@ -54,6 +56,18 @@ class DicmParameters(Strict):
         description="Factor on the initial latent of redundancy elimination. It is normalised to "
         "a variance of one, which integers resolve coarsely, and a short training run does not "
         "change it much (ours).",
+    )
+    layer_scale: float = Field(
+        1e-6,
+        gt=0,
+        description="Initial factor on the branches of all convolutional blocks. 1e-6 is the "
+        "authors'; a short training run needs larger ones (ours).",
+    )
+    linear_start: bool = Field(
+        False,
+        description="Begin as transform coders: principal components of the features of train "
+        "images beside the networks of redundancy elimination and of compression, each fitted when "
+        "it is first trained (ours; see docs/training.md).",
     )
     widths: list[int] = Field(
         [128, 192],
@@ -102,6 +116,12 @@ class DicmParameters(Strict):
             raise ValueError(
                 f"hyper_dim is {self.hyper_dim}, which does not divide by heads {self.heads}"
             )
+        if len(self.elimination_widths) != len(self.elimination_depths) + 1:
+            raise ValueError(
+                f"elimination_widths are {self.elimination_widths}; with the "
+                f"{len(self.elimination_depths)} stages of elimination_depths there must be "
+                f"{len(self.elimination_depths) + 1}, the last of the latent"
+            )
         inner, latent = self.widths
         outer = 4 * self.backbone_width
         if min(self.orders) < 1:
@@ -125,23 +145,27 @@ class DicmParameters(Strict):
         return self
 
 
-def _register(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) -> None:
+_TERMS = ("elimination_bpp", "elimination_l1", "elimination_mse")
+
+
+def _register(
+    name: str,
+    implementation: str = "codec:Dicm",
+    starts_from: tuple[str, ...] = (),
+    shares_weights_with: tuple[str, ...] = (),
+    loss_terms: tuple[str, ...] = _TERMS,
+    **defaults: bool,
+) -> None:
     CODECS.register(
         CodecEntry(
             name=name,
             kind="learned",
             parameters=DicmParameters,
-            implementation="icmbench.codecs.dicm.codec:Dicm",
+            implementation=f"icmbench.codecs.dicm.{implementation}",
             parts=("backbone", "elimination", "compression"),
             starts_from=starts_from,
-            loss_terms=(
-                "bpp",
-                "elimination_bpp",
-                "elimination_l1",
-                "elimination_mse",
-                "feature_mse",
-                *(f"layer{stage}_mse" for stage in (2, 3, 4)),
-            ),
+            shares_weights_with=shares_weights_with,
+            loss_terms=("bpp", *loss_terms),
             outputs=("features",),
             feature_channels=lambda parameters: 4 * parameters.backbone_width,
             defaults=defaults,
@@ -149,6 +173,12 @@ def _register(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) ->
     )
 
 
-_register("dicm")
-_register("dicm-no-elimination", ("dicm",), eliminate=False)
-_register("dicm-no-context", ("dicm",), context=False)
+_ALL_TERMS = (*_TERMS, "feature_mse", "layer2_mse", "layer3_mse", "layer4_mse")
+_register("dicm", loss_terms=_ALL_TERMS)
+_register("dicm-no-elimination", starts_from=("dicm",), loss_terms=_ALL_TERMS, eliminate=False)
+_register("dicm-no-context", starts_from=("dicm",), loss_terms=_ALL_TERMS, context=False)
+_register(
+    "dicm-elimination-latent",
+    "elimination_latent:EliminationLatent",
+    shares_weights_with=("dicm",),
+)

@@ -192,7 +192,7 @@ class _HyperNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.top_k = top_k
-        self.embed = nn.Conv2d(latent, channels, 1)
+        self.embed: nn.Module = nn.Conv2d(latent, channels, 1)
         self.stages = nn.ModuleList(
             TransformerStage(channels, heads, depth, buckets)
             for depth, buckets in zip(depths, self.buckets, strict=True)
@@ -264,7 +264,7 @@ class ContextModel(nn.Module):
     ) -> None:
         super().__init__()
         self.top_k = top_k
-        self.embed = nn.Conv2d(latent, channels, 1)
+        self.embed: nn.Module = nn.Conv2d(latent, channels, 1)
         self.stage = TransformerStage(channels, heads, depth, _CONTEXT_BUCKETS)
 
     def forward(self, y: Tensor, visible: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from icmbench.codecs.dicm.gaussian import (
     quantise,
 )
 from icmbench.codecs.learned.base import bits_of
+from icmbench.networks.linear_start import Normalised, set_last
 
 # With scales below 0.02 there is nothing to code unless a mean is halfway between integers; scales
 # above 256 exceed the range of the latent.
@@ -75,9 +76,20 @@ class LatentModel(nn.Module):
             nn.Conv2d(4 * channels, 2 * latent, 1),
         )
         self.hyper_prior = ChannelGaussian(latent)
+        if parameters.linear_start:
+            self.hyper_encoder.embed = Normalised(self.hyper_encoder.embed, latent)
+            if self.context is not None:
+                self.context.embed = Normalised(self.context.embed, latent)
         self.likelihood = IntegerLikelihood()
         self.least_log_scale = LowerBound(MIN_LOG_SCALE)
         self.tables = GaussianTables(_SCALES, _FRACTIONS)
+
+    def set_widths(self, widths: Tensor) -> None:
+        """Let the Gaussians begin with these standard deviations of the latent's channels [M]."""
+        set_last(self.mixer, torch.cat((widths.log(), torch.zeros_like(widths))))
+        for module in self.modules():
+            if isinstance(module, Normalised):
+                module.widths.copy_(widths)
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent (with noise in training), and the bits of y and z, a scalar.

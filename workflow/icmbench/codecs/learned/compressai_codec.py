@@ -21,6 +21,7 @@ from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
 from icmbench.codecs.learned.entries import LearnedParameters
 from icmbench.codecs.learned.fast_entropy import use_fast_entropy_models
 from icmbench.networks.linear_start import (
+    LEAST_WIDTH,
     LinearAnalysis,
     LinearSynthesis,
     deviations,
@@ -34,7 +35,6 @@ from icmbench.utils.images import as_png, from_png, to_image
 # grey values: MSE = step^2 / 12, and a bit per sample for every halving of the step.
 _STEP = 5.1
 _STEPS = (20.0, 150.0)  # bounds, in grey values
-_LEAST_WIDTH = 0.12  # CompressAI's entropy models have no narrower Gaussians
 
 
 class Bounded(nn.Module):
@@ -124,7 +124,7 @@ class CompressaiCodec(LearnedCodec):
             step = min(_STEPS[1], max(_STEPS[0], _STEP / math.sqrt(loss.get("mse", 0.0) or 1e-9)))
             widths = fit(self.network.g_a, self.network.g_s, images, step / 255, (AttentionBlock,))
         with torch.no_grad():
-            self.set_widths(widths.clamp_min(_LEAST_WIDTH))
+            self.set_widths(widths.clamp_min(LEAST_WIDTH))
             self.started.fill_(True)
 
     @staticmethod
