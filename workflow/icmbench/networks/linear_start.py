@@ -15,9 +15,11 @@ Each channel's gain decides its quantisation step, and so the rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,6 +47,11 @@ class Gain(nn.Module):
         """Set all channels to a value."""
         with torch.no_grad():
             self.logarithm.fill_(torch.tensor(value).log().item() / _SPEED)
+
+    def multiply(self, factor: float) -> None:
+        """Multiply all channels by a factor."""
+        with torch.no_grad():
+            self.logarithm.add_(math.log(factor) / _SPEED)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` [B, C, H, W] times the gain of its channel."""
@@ -161,6 +168,24 @@ def set_last(network: nn.Module, bias: Tensor | None = None, share: float = 0.1)
         last.weight.mul_(share)
         if last.bias is not None:
             last.bias.copy_(torch.zeros_like(last.bias) if bias is None else bias)
+
+
+def set_densities(bottleneck: EntropyBottleneck, widths: Tensor) -> None:
+    """Let the densities of a factorised prior begin with these standard deviations."""
+    # CompressAI's begin as logistic densities; init_scale is their scale s.
+    scale = widths * math.sqrt(3) / math.pi
+    sizes = (1, *bottleneck.filters, 1)
+    share = (scale / bottleneck.init_scale).clamp_max(1)[:, None, None]
+    with torch.no_grad():
+        # Random biases shift a density by a part of CompressAI's usual width.
+        for bias in bottleneck.biases:
+            bias.mul_(share)
+        for matrix, outputs in zip(bottleneck.matrices, sizes[1:], strict=True):
+            layer = scale ** (1 / (len(sizes) - 1))
+            value = torch.log(torch.expm1(1 / layer / outputs))
+            matrix.copy_(value[:, None, None].expand_as(matrix))
+        tail = scale * math.log(2 / bottleneck.tail_mass)
+        bottleneck.quantiles.copy_(torch.stack([-tail, 0 * tail, tail], 1)[:, None])
 
 
 def last_convolution(network: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:

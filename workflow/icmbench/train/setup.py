@@ -139,6 +139,9 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         names = set(codec.part_modules()) if "" in parts else parts
         weights = {name: float(steered.weight) for name, steered in system.steering.items()}
         codec.initialise(names, start_images(split, codec.multiple), {**system.weights, **weights})
+        if "bpp" in system.steering:
+            target = system.steering["bpp"].target
+            codec.reach_rate(names, start_images(split, codec.multiple), target)
     system.to(compute.device)
     parameters = part_parameters(codec, task, job.parts)
     optimisers = {

@@ -60,6 +60,12 @@ class LayeredParameters(Strict):
         description="Factor on the random initial weights of the last analysis layer, so that not "
         "all latents of a short training run round to zero (ours).",
     )
+    linear_start: bool = Field(
+        False,
+        description="Begin as a transform coder: principal components of blocks of train images "
+        "beside the network's own transforms, at the quantisation step that has the rate asked "
+        "for (ours; see docs/training.md).",
+    )
 
     @model_validator(mode="after")
     def _widths_are_positive(self) -> LayeredParameters:

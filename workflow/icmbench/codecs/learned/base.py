@@ -74,6 +74,13 @@ class LearnedCodec(nn.Module, ABC):
             loss: weight of each loss term at the first step.
         """
 
+    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> None:
+        """Set the quantisation step for a rate; by default training alone leads to the rate.
+
+        Called after :meth:`initialise` where the rate is steered. Arguments are as there, and the
+        target in bits per pixel.
+        """
+
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Return the quantiles of factorised priors, which only the auxiliary loss trains."""
         return [p for name, p in self.named_parameters() if name.endswith("quantiles")]

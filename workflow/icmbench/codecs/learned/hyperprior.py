@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from icmbench.codecs.learned.base import bits_of, rounded
 from icmbench.codecs.learned.compressai_codec import CompressaiCodec
-from icmbench.networks.linear_start import Normalised, set_last
+from icmbench.networks.linear_start import Normalised, set_densities, set_last
 
 
 class Factorized(CompressaiCodec):
@@ -41,15 +41,7 @@ class Factorized(CompressaiCodec):
 
     def set_widths(self, widths: Tensor) -> None:
         """Let the densities begin with these standard deviations of the latent's channels."""
-        bottleneck = self.network.entropy_bottleneck
-        # As CompressAI begins, whose init_scale is about three standard deviations of its density.
-        scale = 3 * widths
-        sizes = (1, *bottleneck.filters, 1)
-        for matrix, outputs in zip(bottleneck.matrices, sizes[1:], strict=True):
-            layer = scale ** (1 / (len(sizes) - 1))
-            value = torch.log(torch.expm1(1 / layer / outputs))
-            matrix.copy_(value[:, None, None].expand_as(matrix))
-        bottleneck.quantiles.copy_(torch.stack([-scale, 0 * scale, scale], 1)[:, None])
+        set_densities(self.network.entropy_bottleneck, widths)
 
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent and its bits."""
