@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,14 @@ from icmbench.codecs.bitstream import pack, unpack
 from icmbench.codecs.layered.codec import Layered, packed_bytes
 from icmbench.codecs.layered.entries import LayeredParameters
 from icmbench.codecs.layered.prior import range_coded_bytes
+from icmbench.config.job_settings import train_job
+from icmbench.config.plan import Plan, Point
+from icmbench.data.dataset import Split
+from icmbench.data.specs import DatasetSpec
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.networks.linear_start import principal_components, set_densities
+from icmbench.networks.weights import load_part
+from icmbench.train.loop import train
 from icmbench.utils.images import to_tensor
 
 PARTS = ["analysis", "synthesis", "entropy"]
@@ -91,9 +99,7 @@ def test_untrained_codec_is_a_transform_coder(
     errors = np.clip(symbols @ rows[:32] * step + means, 0, 1) - samples
     expected = -10 * math.log10(np.mean(errors**2))
     decoded = [codec.image(codec.encode(image).reconstruction) for image in images]  # type: ignore[arg-type]
-    own = -10 * math.log10(
-        np.mean((np.array(decoded) / 255 - np.array(images) / 255) ** 2)
-    )
+    own = -10 * math.log10(np.mean((np.array(decoded) / 255 - np.array(images) / 255) ** 2))
     assert own == pytest.approx(expected, abs=0.3)
     # Components of the largest variance come first, so the first layer alone is a coarse image.
     alone = codec.encode(images[0]).reconstruction
@@ -199,3 +205,22 @@ def test_set_densities_gives_the_standard_deviations() -> None:
     expected = (widths**2 + 1 / 12).sqrt()
     assert deviations.tolist() == pytest.approx(expected.tolist(), rel=0.15)
     assert (quantiles[:, 2] > 8 * widths).all() and (quantiles[:, 0] < -8 * widths).all()
+
+
+def test_training_run_starts_and_ends_at_its_rate(
+    training_plan: Plan, scenes: DatasetSpec, tmp_path: Path
+) -> None:
+    job = train_job(training_plan, Point("zhang2022", "layered/reconstruction/warm", 0, 0))
+    assert job.codec.parameters["linear_start"]
+    short = job.schedule.model_copy(update={"steps": 3, "crop": None})
+    output = tmp_path / "run"
+    train(job.model_copy(update={"schedule": short, "dataset": scenes, "output": str(output)}))
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["values"]["bpp_coded"] == pytest.approx(0.1, rel=0.3)  # of one batch
+    codec = Layered(LayeredParameters.model_validate(job.codec.parameters))
+    load_part(codec, output / "weights.pt", "codec")
+    codec.prepare_coding()
+    split = Split(scenes, "train")
+    bits = [codec.encode(split.image(index)).bits for index in range(len(split))]
+    assert sum(bits) / (len(split) * 128**2) == pytest.approx(0.1, rel=0.05)
+    assert codec.network.g_a.fitted

@@ -28,7 +28,6 @@ from icmbench.report.style import (
     signed,
 )
 
-
 _MISSED = 0.1  # of a target; a rate further from it gets a warning
 
 

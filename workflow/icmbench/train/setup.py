@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from icmbench.codecs.learned.base import LearnedCodec, pad_to_multiple
 from icmbench.data.dataset import Split, data_digest
-from icmbench.codecs.learned.base import pad_to_multiple
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
@@ -28,7 +28,6 @@ from icmbench.utils.device import Compute, choose_compute, resolve_precision, us
 from icmbench.utils.environment import describe_environment, version
 from icmbench.utils.files import digest_json
 from icmbench.utils.images import to_tensor
-
 
 _START_IMAGES = 400  # that initial weights may depend on
 
@@ -135,13 +134,10 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         system.load_state_dict(resumed["model"])
     split = Split(job.dataset, "train", decoded_archives(job.coded))
     if resumed is None and codec is not None and codec_trains:
-        parts = {part.partition(".")[2] for part in job.parts if part.split(".")[0] == "codec"}
-        names = set(codec.part_modules()) if "" in parts else parts
         weights = {name: float(steered.weight) for name, steered in system.steering.items()}
-        codec.initialise(names, start_images(split, codec.multiple), {**system.weights, **weights})
-        if "bpp" in system.steering:
-            target = system.steering["bpp"].target
-            codec.reach_rate(names, start_images(split, codec.multiple), target)
+        images = start_images(split, codec.multiple)
+        codec.initialise(codec_parts(job, codec), images, {**system.weights, **weights})
+        reach_rate(job, system, split)
     system.to(compute.device)
     parameters = part_parameters(codec, task, job.parts)
     optimisers = {
@@ -193,6 +189,20 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         clock=Clock(totals, job.schedule.devices),
         first_step=first_step,
     )
+
+
+def codec_parts(job: TrainJob, codec: LearnedCodec) -> set[str]:
+    """Return the names of the codec's parts that a job trains."""
+    parts = {part.partition(".")[2] for part in job.parts if part.split(".")[0] == "codec"}
+    return set(codec.part_modules()) if "" in parts else parts
+
+
+def reach_rate(job: TrainJob, system: System, split: Split) -> None:
+    """Set the codec's quantisation step for the rate that is steered to, if one is."""
+    steering, codec = system.steering.get("bpp"), system.codec
+    if steering is not None and codec is not None and system.codec_trains:
+        images = start_images(split, codec.multiple)
+        steering.follow_step(codec.reach_rate(codec_parts(job, codec), images, steering.target))
 
 
 def start_images(split: Split, multiple: int) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import compressai
 import torch
@@ -135,15 +135,15 @@ class Layered(LearnedFeatureCodec):
         self.network.texture.set_widths(texture, semantic)
 
     @torch.no_grad()
-    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> None:
-        """Set the quantisation step, common to all channels, at which images have a rate.
+    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> float:
+        """Scale the quantisation steps of all channels to where images have a rate.
 
         Only with ``linear_start``, whose gains and widths are in steps: apart from rounding, a
         network with another step computes the same image.
         """
         linear = self._linear(parts)
         if linear is None:
-            return
+            return 1.0
         by_size: dict[torch.Size, list[Tensor]] = {}
         for batch in islice(images, _RATE_IMAGES):
             by_size.setdefault(batch.shape[2:], []).append(self.network.g_a(batch).float())
@@ -160,6 +160,7 @@ class Layered(LearnedFeatureCodec):
         self._rescale(factor)
         linear[0].gain.multiply(factor)
         linear[1].gain.multiply(1 / factor)
+        return 1 / factor
 
     def _linear(self, parts: Collection[str]) -> tuple[LinearAnalysis, LinearSynthesis] | None:
         """Return the transforms with a linear start, if there is one and all parts are trained."""

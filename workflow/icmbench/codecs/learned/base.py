@@ -74,12 +74,20 @@ class LearnedCodec(nn.Module, ABC):
             loss: weight of each loss term at the first step.
         """
 
-    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> None:
+    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> float:
         """Set the quantisation step for a rate; by default training alone leads to the rate.
 
-        Called after :meth:`initialise` where the rate is steered. Arguments are as there, and the
-        target in bits per pixel.
+        Called before the first step, after :meth:`initialise`, and after the last step of a
+        training run that steers the rate.
+
+        Args:
+            parts, images: as of :meth:`initialise`.
+            bpp: the target.
+
+        Returns:
+            The factor by which the step changed.
         """
+        return 1.0
 
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Return the quantiles of factorised priors, which only the auxiliary loss trains."""
