@@ -102,8 +102,9 @@ class LayerPrior(nn.Module):
         y_hat, likelihoods = self.gaussian_conditional(y, scales, means=means)
         if rounds:
             y_hat = rounded(y - means) + means
-        bits = bits_of(likelihoods) + bits_of(z_likelihoods)
-        return y_hat, bits, self._coded_bits(y, z, context)
+        bits = _bits_of_images(likelihoods) + _bits_of_images(z_likelihoods)
+        coded = self._coded_bits(y, z, context) if self.training else bits.detach()
+        return y_hat, bits.sum(), coded
 
     @torch.no_grad()
     def _coded_bits(self, y: Tensor, z: Tensor, context: Tensor | None) -> Tensor:
@@ -182,7 +183,7 @@ class LayerPrior(nn.Module):
 
 
 def range_coded_bytes(bits: Tensor) -> Tensor:
-    """Return the bytes of a range coder's string for so many bits of information.
+    """Return the bytes of a range coder's string with some bits of information.
 
     CompressAI's coder has a state of 64 bits, of which the first 31 are used when it begins. It
     moves 32 bits at a time, and its whole state at the end.
