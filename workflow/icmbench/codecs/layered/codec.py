@@ -128,8 +128,10 @@ class Layered(LearnedFeatureCodec):
         if linear is None or linear[0].fitted:
             return
         widths = fit(*linear, images, _STEP)
+        bias = linear[1].linear.bias
+        assert bias is not None
         with torch.no_grad():
-            linear[1].linear.bias -= 0.5  # the synthesis' own output of zero is mid-grey
+            bias -= 0.5  # the synthesis' own output of zero is mid-grey
         semantic, texture = widths.split([self.settings.semantic, self.settings.texture])
         self.network.semantic.set_widths(semantic)
         self.network.texture.set_widths(texture, semantic)
