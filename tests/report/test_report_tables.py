@@ -70,6 +70,36 @@ def test_curve_table_has_every_point(results: Results) -> None:
     assert saved["value"].tolist() == table.source["value"].tolist()
 
 
+def test_rates_far_from_their_target_have_a_warning(results: Results) -> None:
+    content = results.studies[STUDY].model_dump()
+    (curve,) = [c for _, c in results.curve(STUDY, J_FT, "box_map").groupby("variant")]
+    rates = dict(zip(curve["rate_index"], curve["bpp"], strict=True))
+    # Targets are the ladder: one 8 % and one 12 % below the measured rate, others as measured.
+    ladder = [rates[0] / 1.08, rates[1] / 1.12, rates[2], rates[3] / 0.8]
+    loss = content["variants"][J_FT]["train"]["loss"]
+    loss["bpp"] = RateTarget(target="$beta").model_dump()
+    study = Study.model_validate(content)
+    points = [
+        point.model_copy(update={"rate_value": ladder[point.rate_index]})
+        if point.variant == J_FT
+        else point
+        for point in results.plan.points
+    ]
+    plan = results.plan.model_copy(
+        update={"points": points, "studies": {**results.plan.studies, STUDY: study}}
+    )
+    changed = dataclasses.replace(results, plan=plan)
+    styles = variant_styles(plan, STUDY)
+    for table, rate in (
+        (key_figures(changed, STUDY, [find_metric("box_map")], styles), 2),
+        (curve_table(changed, find_metric("box_map"), styles), 4),
+    ):
+        notes = {row[rate].text: row[rate].note for row in table.rows if row[rate].note}
+        assert set(notes) == {f"{rates[1]:.4f}", f"{rates[3]:.4f}"}
+        assert "12 %" in notes[f"{rates[1]:.4f}"]
+        assert f"{MINUS}20 %" in notes[f"{rates[3]:.4f}"]
+
+
 def test_bd_table_values_and_flags(results: Results) -> None:
     styles = variant_styles(results.plan, STUDY)
     shown = bd_table(results, STUDY, styles)

@@ -23,7 +23,12 @@ from icmbench.data.synthetic.face_look import ATTRIBUTES, PARSING
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.errors import UserError
 from icmbench.tasks.entries import FaceOnFeaturesParameters, FaceParameters
-from icmbench.tasks.faces.analysis import FaceOnFeatures, FaceOnImages, analyse_faces
+from icmbench.tasks.faces.analysis import (
+    FaceOnFeatures,
+    FaceOnImages,
+    FaceOnRearranged,
+    analyse_faces,
+)
 from icmbench.tasks.faces.networks import ImageStem, Trunk, copy_resnet
 
 SMALL = {"backbone": "small", "width": 4, "attributes": 3, "parsing": 5}
@@ -105,6 +110,25 @@ def test_face_analysis_without_a_task_has_no_part_or_term_of_it(tasks: tuple[str
             assert result["parsing"].shape == size and result["parsing"].max() < 5
         if "attributes" in tasks:
             assert ((result["attributes"] > 0) & (result["attributes"] < 1)).all()
+
+
+def test_rearranged_images_are_read_as_latents_of_their_blocks() -> None:
+    torch.manual_seed(0)
+    task = FaceOnRearranged(FaceParameters.model_validate(SMALL)).eval()
+    on_features = on_latents(feature_channels=768).eval()
+    on_features.load_state_dict(task.state_dict())
+    image = torch.rand(3, 32, 48)
+    # Channel c * 256 + row * 16 + column is one pixel of each block.
+    blocks = np.empty((1, 768, 2, 3), np.float32)
+    for channel, row, column in np.ndindex(3, 16, 16):
+        own = image.numpy()[channel, row::16, column::16]
+        blocks[0, channel * 256 + row * 16 + column] = own
+    features = Features(torch.from_numpy(blocks), [(32, 48)], (32, 48))
+    (found,), (expected,) = task.predict([image]), on_features.predict(features)
+    assert torch.equal(found["parsing"], expected["parsing"])
+    assert torch.allclose(found["attributes"], expected["attributes"])
+    odd = task.predict([image[:, :30, :41]])[0]
+    assert odd["parsing"].shape == (30, 41)
 
 
 def test_face_losses_are_cross_entropies_without_the_padding() -> None:

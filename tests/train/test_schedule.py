@@ -38,6 +38,14 @@ def test_steering_steps_as_computed_by_hand() -> None:
     assert float(steering.weight) == pytest.approx(2 * math.exp(0.1 * 0.75))
 
 
+def test_steering_follows_the_step_within_its_bounds() -> None:
+    steering = Steering(target=0.2, start=2.0, gain=0.1)
+    steering.follow_step(3.0)  # errors are 9 times as large
+    assert float(steering.weight) == pytest.approx(18.0)
+    steering.follow_step(1000.0)
+    assert float(steering.weight) == pytest.approx(200.0)
+
+
 def test_steering_reaches_its_target() -> None:
     steering = Steering(target=0.1, start=1.0, gain=0.1)
     for _ in range(300):

@@ -91,8 +91,8 @@ class RateTarget(Strict):
 
     After every step the weight's logarithm grows by ``gain`` times the relative excess of the term
     over the target, at most ``gain`` either way. The weight stays within a factor of 100 of its
-    start. A target of ``bpp`` uses the rate of rounded latents (term ``bpp_coded``) where the codec
-    reports it.
+    start. A target of ``bpp`` uses the rate of what would be coded (term ``bpp_coded``) where the
+    codec reports it.
     """
 
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")

@@ -306,7 +306,7 @@ def test_every_part_learns(crops: Tensor, quantisation: str) -> None:
 
 
 @pytest.mark.parametrize("quantisation", ["noise", "mixed"])
-def test_training_returns_the_rate_of_rounded_latents(crops: Tensor, quantisation: str) -> None:
+def test_training_returns_the_rate_of_bitstreams(crops: Tensor, quantisation: str) -> None:
     codec = small(quantisation=quantisation)
     codec.train()
     out = codec(crops)
@@ -315,8 +315,11 @@ def test_training_returns_the_rate_of_rounded_latents(crops: Tensor, quantisatio
         use = codec(crops)
     # With noise the texture layer is modelled given a noisy semantic one.
     close = 1e-5 if quantisation == "mixed" else 0.1
-    assert float(out.coded_bits) == pytest.approx(float(use.bits), rel=close)
-    assert float(use.coded_bits) == float(use.bits) != float(out.bits)
+    assert float(out.coded_bits) == pytest.approx(float(use.coded_bits), rel=close)
+    # Four containers with 2 strings each; the end of a string takes 32 to 64 bits.
+    overhead = float(use.coded_bits) - float(use.bits)
+    assert 4 * (3 * 8 + 2 * 32) <= overhead <= 4 * (4 * 8 + 2 * 64)
+    assert float(use.bits) != float(out.bits)
     assert out.bits.requires_grad and not out.coded_bits.requires_grad
 
 

@@ -56,8 +56,9 @@ class CodecOutput:
         pixels: coded pixels of the whole batch, padding included.
         features: what tasks read of a feature codec [B, C, h, w], else None.
         terms: loss terms that the codec computes itself, by name, scalars.
-        coded_bits: bits of rounded latents, without gradient; None where the codec does not
-            compute them. At low rates ``bits``, which are those of noisy latents, are more.
+        coded_bits: bits of the bitstreams of rounded latents, containers included, as far as they
+            can be estimated, without gradient; None where the codec does not compute them. At low
+            rates ``bits``, which are those of noisy latents, are more.
     """
 
     images: Tensor | None

@@ -19,6 +19,7 @@ quantisation step, and so the rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -55,6 +56,11 @@ class Gain(nn.Module):
         """Set all channels to a value."""
         with torch.no_grad():
             self.logarithm.fill_(torch.tensor(value).log().item() / _SPEED)
+
+    def multiply(self, factor: float) -> None:
+        """Multiply all channels by a factor."""
+        with torch.no_grad():
+            self.logarithm.add_(math.log(factor) / _SPEED)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` [B, C, H, W] times the gain of its channel."""
@@ -220,16 +226,21 @@ def fit_bounded(
 
 
 def set_densities(bottleneck: EntropyBottleneck, widths: Tensor) -> None:
-    """Let the densities of a factorised prior begin with these standard deviations [channels]."""
-    # As CompressAI begins, whose init_scale is about three standard deviations of its density.
-    scale = 3 * widths
+    """Let the densities of a factorised prior begin with these standard deviations."""
+    # CompressAI's begin as logistic densities; init_scale is their scale s.
+    scale = widths * math.sqrt(3) / math.pi
     sizes = (1, *bottleneck.filters, 1)
+    share = (scale / bottleneck.init_scale).clamp_max(1)[:, None, None]
     with torch.no_grad():
+        # Random biases shift a density by a part of CompressAI's usual width.
+        for bias in bottleneck.biases:
+            bias.mul_(share)
         for matrix, outputs in zip(bottleneck.matrices, sizes[1:], strict=True):
             layer = scale ** (1 / (len(sizes) - 1))
             value = torch.log(torch.expm1(1 / layer / outputs))
             matrix.copy_(value[:, None, None].expand_as(matrix))
-        bottleneck.quantiles.copy_(torch.stack([-scale, 0 * scale, scale], 1)[:, None])
+        tail = scale * math.log(2 / bottleneck.tail_mass)
+        bottleneck.quantiles.copy_(torch.stack([-tail, 0 * tail, tail], 1)[:, None])
 
 
 def set_last(

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from icmbench.config.study import Study, Weights
 from icmbench.config.summary import PointSummary
+from icmbench.jobs import RateTarget
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.report.outputs import study_metrics
@@ -26,6 +28,8 @@ from icmbench.report.style import (
     shown_interval,
     signed,
 )
+
+_MISSED = 0.1  # of a target; a rate further from it gets a warning
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,31 @@ def setting(results: Results, point: PointSummary) -> Cell:
     return text(words, f"intra QP {intra}" if intra else "")
 
 
+def rate_cell(results: Results, point: PointSummary, bpp: float | None) -> Cell:
+    """Return a measured rate; a note warns where training was to reach another one."""
+    target = rate_target(results.studies[point.study], point)
+    excess = bpp / target - 1 if bpp is not None and target else 0.0
+    missed = f"misses its target of {plain(target)} by {signed(100 * excess, 0, ' %')}"
+    return figure(shown(find_metric("bpp"), bpp), missed if abs(excess) > _MISSED else "")
+
+
+def rate_target(study: Study, point: PointSummary) -> float | None:
+    """Return the rate (bpp) that the codec of a point was steered to, None if it was not."""
+    variant = study.variants[point.variant]
+    while True:
+        weight = variant.train.loss.get("bpp") if variant.train else None
+        if isinstance(weight, RateTarget):
+            target = weight.target
+            return point.rate_value if isinstance(target, str) else target
+        origin = variant.codec_from
+        if not isinstance(origin, Weights) or origin.study or origin.rate != "same":
+            return None
+        earlier = study.variants[origin.variant]
+        if earlier.codec != variant.codec:
+            return None  # another part of its bitstream
+        variant = earlier
+
+
 def measured(metric: Metric, row: Any) -> Cell:
     """Return value and interval of a row of ``curves.csv``; a dash for None."""
     if row is None:
@@ -144,7 +173,7 @@ def key_figures(results: Results, study: str, metrics: Sequence[Metric], styles:
                     head(style),
                     setting(results, point),
                     *([text(point.seed)] if seed else []),
-                    figure(shown(find_metric("bpp"), rate)),
+                    rate_cell(results, point, rate),
                     *(measured(metric, values.get(metric.name)) for metric in metrics),
                 ]
             )
@@ -171,7 +200,7 @@ def curve_table(results: Results, metric: Metric, styles: Styles) -> Table:
                     figure(str(row.rate_index)),
                     setting(results, points[row.rate_index, row.seed]),
                     figure(str(row.seed)),
-                    figure(shown(find_metric("bpp"), row.bpp)),
+                    rate_cell(results, points[row.rate_index, row.seed], row.bpp),
                     figure(shown(find_metric("bpp"), row.bpp_estimated)),
                     figure(shown(metric, row.value)),
                     figure(shown_interval(metric, row.low, row.high) or DASH),

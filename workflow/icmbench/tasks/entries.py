@@ -309,15 +309,16 @@ _PARSING = family_metrics("face-parsing")
 def _faces(
     name: str, loss_terms: tuple[str, ...], metrics: tuple[str, ...], **defaults: int
 ) -> None:
-    """Register an analysis of faces on images and on latents."""
-    for input_kind, parameters, implementation in (
+    """Register an analysis of faces on images, on latents, and on rearranged images."""
+    for read, parameters, implementation in (
         ("images", FaceParameters, "FaceOnImages"),
         ("features", FaceOnFeaturesParameters, "FaceOnFeatures"),
+        ("rearranged", FaceParameters, "FaceOnRearranged"),
     ):
-        on_images = input_kind == "images"
+        input_kind = "features" if read == "features" else "images"
         TASKS.register(
             TaskEntry(
-                name=f"{name}-on-{input_kind}",
+                name=f"{name}-on-{read}",
                 parameters=parameters,
                 implementation=f"icmbench.tasks.faces.analysis:{implementation}",
                 trainable=True,
@@ -326,7 +327,7 @@ def _faces(
                 metrics=metrics,
                 input_kind=cast("DataKind", input_kind),
                 defaults=defaults,
-                pretrained=(lambda p: p.backbone == "resnet50") if on_images else None,
+                pretrained=(lambda p: p.backbone == "resnet50") if read == "images" else None,
             )
         )
 

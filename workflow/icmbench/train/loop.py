@@ -20,7 +20,7 @@ from icmbench.train.checkpoint import (
 )
 from icmbench.train.lock import TakenOver, TrainingLock
 from icmbench.train.progress import Progress
-from icmbench.train.setup import Training, fingerprint_of, prepare
+from icmbench.train.setup import Training, fingerprint_of, prepare, reach_rate
 from icmbench.train.signals import Interrupted, StopSignal
 from icmbench.train.step import log_step, optimise, refresh_task, validate
 from icmbench.utils.device import uses_cuda
@@ -131,6 +131,7 @@ def _finish(training: Training) -> None:
     codec = system.codec if "codec" in trained else None
     task = system.task if "task" in trained else None
     if codec is not None:
+        reach_rate(job, system, training.split)
         codec.prepare_coding()
     meta: WeightsMeta = {"key": job.key, "fingerprint": training.fingerprint}
     if system.steering:

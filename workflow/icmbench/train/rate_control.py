@@ -36,6 +36,15 @@ class Steering(nn.Module):
         return self.log_weight.exp()
 
     @torch.no_grad()
+    def follow_step(self, factor: float) -> None:
+        """Multiply the weight by the square of the factor that a quantisation step changed by.
+
+        Squared errors grow with the square of the step, and so does the price of a bit at which
+        the step is the best one.
+        """
+        self.log_weight.add_(2 * math.log(factor)).clamp_(*self.bounds)
+
+    @torch.no_grad()
     def update(self, value: Tensor) -> None:
         """Raise the weight where the term's value is above the target, lower it below."""
         excess = (value.detach() / self.target - 1).clamp(-1, 1)

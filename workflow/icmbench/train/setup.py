@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from icmbench.codecs.learned.base import pad_to_multiple
+from icmbench.codecs.learned.base import LearnedCodec, pad_to_multiple
 from icmbench.data.dataset import Split, data_digest
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
@@ -136,10 +136,10 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         system.load_state_dict(resumed["model"])
     split = Split(job.dataset, "train", decoded_archives(job.coded))
     if resumed is None and codec is not None and codec_trains:
-        parts = {part.partition(".")[2] for part in job.parts if part.split(".")[0] == "codec"}
-        names = set(codec.part_modules()) if "" in parts else parts
         weights = {name: float(steered.weight) for name, steered in system.steering.items()}
-        codec.initialise(names, start_images(split, codec.multiple), {**system.weights, **weights})
+        images = start_images(split, codec.multiple)
+        codec.initialise(codec_parts(job, codec), images, {**system.weights, **weights})
+        reach_rate(job, system, split)
     system.to(compute.device)
     parameters = part_parameters(codec, task, job.parts)
     optimisers = {
@@ -186,6 +186,20 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         clock=Clock(totals, job.schedule.devices),
         first_step=first_step,
     )
+
+
+def codec_parts(job: TrainJob, codec: LearnedCodec) -> set[str]:
+    """Return the names of the codec's parts that a job trains."""
+    parts = {part.partition(".")[2] for part in job.parts if part.split(".")[0] == "codec"}
+    return set(codec.part_modules()) if "" in parts else parts
+
+
+def reach_rate(job: TrainJob, system: System, split: Split) -> None:
+    """Set the codec's quantisation step for the rate that is steered to, if one is."""
+    steering, codec = system.steering.get("bpp"), system.codec
+    if steering is not None and codec is not None and system.codec_trains:
+        images = start_images(split, codec.multiple)
+        steering.follow_step(codec.reach_rate(codec_parts(job, codec), images, steering.target))
 
 
 def start_images(split: Split, multiple: int) -> Iterator[Tensor]:

@@ -60,8 +60,8 @@ class System(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss term of a batch as a scalar.
 
-        ``bpp``: estimated bits per pixel. ``bpp_coded``: those of rounded latents, from codecs that
-        distinguish them; it has no gradient. ``mse``: 255^2 times the mean squared error, so that
+        ``bpp``: estimated bits per pixel. ``bpp_coded``: those of bitstreams, from codecs that
+        estimate them; it has no gradient. ``mse``: 255^2 times the mean squared error, so that
         lambda has the same unit as in CompressAI. ``task``: the sum of the task's own terms, which
         are returned by name as well.
         """

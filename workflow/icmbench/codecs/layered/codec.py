@@ -7,7 +7,8 @@ turns it into an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import ClassVar
 
 import compressai
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from icmbench.codecs.base import CodecOutput, Latents, RgbImage
 from icmbench.codecs.bitstream import pack, unpack
-from icmbench.codecs.layered.entries import LayeredParameters
+from icmbench.codecs.layered.entries import STRIDED, LayeredParameters
 from icmbench.codecs.layered.losses import (
     Discriminator,
     adversarial_loss,
@@ -26,14 +27,21 @@ from icmbench.codecs.layered.losses import (
     ssim_loss,
 )
 from icmbench.codecs.layered.perceptual import make_distance
-from icmbench.codecs.layered.prior import HYPER_STRIDE, LayerPrior
+from icmbench.codecs.layered.prior import HYPER_STRIDE, LayerPrior, range_coded_bytes
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
 from icmbench.codecs.learned.base import LearnedFeatureCodec
 from icmbench.codecs.learned.compressai_codec import Bounded
+from icmbench.networks.linear_start import LinearAnalysis, LinearSynthesis, fit
 from icmbench.utils.images import to_image
 
 # Terms of the loss that depend on decoded pixels; the trainer computes mse itself.
 PIXEL_TERMS = frozenset({"mae", "ssim", "perceptual", "adversarial", "mse"})
+
+LATENT_STRIDE = 2**STRIDED
+_ALL = {"analysis", "synthesis", "entropy"}  # a linear start sets, and a step changes, all three
+_STEP = 60 / 255  # quantisation step of a linear start, before a rate asks for another
+_RATE_IMAGES = 100  # that decide the step for a rate
+_MOST_OCTAVES, _BISECTIONS = 4.0, 10  # the step is found within a factor of 16, to 1 %
 
 
 class LayeredNetwork(CompressionModel):
@@ -47,8 +55,11 @@ class LayeredNetwork(CompressionModel):
         super().__init__()
         latent = parameters.semantic + parameters.texture
         mixed = parameters.quantisation == "mixed"
-        self.g_a = Analysis(parameters.widths, latent, parameters.latent_gain)
-        self.g_s = Synthesis(parameters.widths, latent, parameters.residual_blocks)
+        self.g_a: nn.Module = Analysis(parameters.widths, latent, parameters.latent_gain)
+        self.g_s: nn.Module = Synthesis(parameters.widths, latent, parameters.residual_blocks)
+        if parameters.linear_start:
+            self.g_a = LinearAnalysis(self.g_a, 3, latent, LATENT_STRIDE)
+            self.g_s = LinearSynthesis(self.g_s, 3, latent, LATENT_STRIDE)
         self.semantic = LayerPrior(parameters.semantic, parameters.hyper, mixed=mixed)
         self.texture = LayerPrior(parameters.texture, parameters.hyper, parameters.semantic, mixed)
 
@@ -76,7 +87,7 @@ class Layered(LearnedFeatureCodec):
         layers: the layers that are sent and that tasks read.
     """
 
-    multiple: ClassVar[int] = 16 * HYPER_STRIDE
+    multiple: ClassVar[int] = LATENT_STRIDE * HYPER_STRIDE
     layers: ClassVar[tuple[str, ...]] = ("semantic", "texture")
 
     def __init__(
@@ -106,6 +117,65 @@ class Layered(LearnedFeatureCodec):
         """Return the parameters that only the term ``discriminator`` trains."""
         return list(self.discriminator.parameters())
 
+    def initialise(
+        self, parts: Collection[str], images: Iterable[Tensor], loss: Mapping[str, float]
+    ) -> None:
+        """Let the transforms begin as principal components, with ``linear_start``.
+
+        The components of largest variance are the semantic layer.
+        """
+        linear = self._linear(parts)
+        if linear is None or linear[0].fitted:
+            return
+        widths = fit(*linear, images, _STEP)
+        bias = linear[1].linear.bias
+        assert bias is not None
+        with torch.no_grad():
+            bias -= 0.5  # the synthesis' own output of zero is mid-grey
+        semantic, texture = widths.split([self.settings.semantic, self.settings.texture])
+        self.network.semantic.set_widths(semantic)
+        self.network.texture.set_widths(texture, semantic)
+
+    @torch.no_grad()
+    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> float:
+        """Scale the quantisation steps of all channels to where images have a rate.
+
+        Only with ``linear_start``, whose gains and widths are in steps: apart from rounding, a
+        network with another step computes the same image.
+        """
+        linear = self._linear(parts)
+        if linear is None:
+            return 1.0
+        by_size: dict[torch.Size, list[Tensor]] = {}
+        for batch in islice(images, _RATE_IMAGES):
+            by_size.setdefault(batch.shape[2:], []).append(self.network.g_a(batch).float())
+        latents = [torch.cat(same) for same in by_size.values()]
+        pixels = sum(len(y) * LATENT_STRIDE**2 * y[0, 0].numel() for y in latents)
+        low, high = -_MOST_OCTAVES, _MOST_OCTAVES
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            self._rescale(2**middle)
+            bits = sum(float(self._model(2**middle * y)[2]) for y in latents)
+            self._rescale(2**-middle)
+            low, high = (middle, high) if bits < bpp * pixels else (low, middle)
+        factor = 2 ** ((low + high) / 2)
+        self._rescale(factor)
+        linear[0].gain.multiply(factor)
+        linear[1].gain.multiply(1 / factor)
+        return 1 / factor
+
+    def _linear(self, parts: Collection[str]) -> tuple[LinearAnalysis, LinearSynthesis] | None:
+        """Return the transforms with a linear start, if there is one and all parts are trained."""
+        analysis, synthesis = self.network.g_a, self.network.g_s
+        if not isinstance(analysis, LinearAnalysis) or not set(parts) >= _ALL:
+            return None
+        assert isinstance(synthesis, LinearSynthesis)
+        return analysis, synthesis
+
+    def _rescale(self, factor: float) -> None:
+        self.network.semantic.rescale(factor)
+        self.network.texture.rescale(factor)
+
     def forward(self, images: Tensor) -> CodecOutput:
         """Code a batch [B, 3, H, W] in [0, 1] whose sides are multiples of ``multiple``.
 
@@ -132,14 +202,16 @@ class Layered(LearnedFeatureCodec):
         return out
 
     def _model(self, y: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Return the quantised layers that are sent, their bits, and their bits when rounded."""
+        """Return the quantised layers that are sent, their bits, and the bits of bitstreams."""
         semantic, texture = self._split(y)
         context, bits, coded = self.network.semantic(semantic)
-        decoded = {"semantic": context}
+        decoded, strings = {"semantic": context}, [coded]
         if "texture" in self.layers:
-            decoded["texture"], more, more_coded = self.network.texture(texture, context)
-            bits, coded = bits + more, coded + more_coded
-        return decoded, bits, coded
+            decoded["texture"], more, coded = self.network.texture(texture, context)
+            bits, strings = bits + more, [*strings, coded]
+        lengths = torch.stack([range_coded_bytes(bits) for bits in strings], 1)
+        height, width = (LATENT_STRIDE * side for side in y.shape[-2:])
+        return decoded, bits, 8 * packed_bytes(width, height, lengths).sum()
 
     def _terms(self, images: Tensor, decoded: Tensor, latent: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
@@ -251,6 +323,14 @@ def semantic_stream(data: bytes) -> bytes:
     """
     width, height, strings = unpack(data, len(Layered.layers))
     return pack(width, height, strings[:1])
+
+
+def packed_bytes(width: int, height: int, lengths: Tensor) -> Tensor:
+    """Return the bytes of containers [B] with strings of some lengths [B, n] in bytes."""
+    count = lengths.shape[1]
+    header = len(pack(width, height, [b""] * count))  # with one byte for each length
+    longer = [(lengths[:, :-1] >= 128**digits).sum(1) for digits in (1, 2, 3)]
+    return header + lengths.sum(1) + torch.stack(longer).sum(0)
 
 
 def _arrays(layers: dict[str, Tensor]) -> Latents:

@@ -27,7 +27,12 @@ class LayeredParameters(Strict):
     residual_blocks: int = Field(
         9, ge=0, description="Residual blocks of the synthesis, in its last width; HiFiC: 9."
     )
-    semantic: int = Field(32, ge=1, description="Latent channels of the semantic layer.")
+    semantic: int = Field(
+        32,
+        ge=1,
+        description="Latent channels of the semantic layer. No loss makes them semantic: the "
+        "layers are a partition of the channels.",
+    )
     texture: int = Field(
         32,
         ge=1,
@@ -59,6 +64,12 @@ class LayeredParameters(Strict):
         gt=0,
         description="Factor on the random initial weights of the last analysis layer, so that not "
         "all latents of a short training run round to zero (ours).",
+    )
+    linear_start: bool = Field(
+        False,
+        description="Begin as a transform coder: principal components of blocks of train images "
+        "beside the network's own transforms, at the quantisation step that has the rate asked "
+        "for (ours; see docs/methods.md).",
     )
 
     @model_validator(mode="after")

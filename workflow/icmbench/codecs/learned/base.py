@@ -74,6 +74,21 @@ class LearnedCodec(nn.Module, ABC):
             loss: weight of each loss term at the first step.
         """
 
+    def reach_rate(self, parts: Collection[str], images: Iterable[Tensor], bpp: float) -> float:
+        """Set the quantisation step for a rate; by default training alone leads to the rate.
+
+        Called before the first step, after :meth:`initialise`, and after the last step of a
+        training run that steers the rate.
+
+        Args:
+            parts, images: as of :meth:`initialise`.
+            bpp: the target.
+
+        Returns:
+            The factor by which the step changed.
+        """
+        return 1.0
+
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Return the quantiles of factorised priors, which only the auxiliary loss trains."""
         return [p for name, p in self.named_parameters() if name.endswith("quantiles")]

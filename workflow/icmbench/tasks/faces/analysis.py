@@ -151,6 +151,24 @@ class FaceOnImages(FaceAnalysis[ImageStem, list[Tensor]]):
         return self.stem(stack_padded(inputs, self.stem.stride)), sizes
 
 
+class FaceOnRearranged(FaceAnalysis[LatentStem, list[Tensor]]):
+    """Reads images [3, H, W] in [0, 1] as the network on latents reads those: a control.
+
+    Blocks of 16 x 16 pixels become channels (``pixel_unshuffle``): the stride of latents, with
+    nothing lost.
+    """
+
+    input_kind = "images"
+
+    def __init__(self, parameters: FaceParameters, pretrained: bool = False) -> None:
+        super().__init__(parameters, LatentStem(parameters, 3 * LatentStem.stride**2))
+
+    def _read(self, inputs: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+        sizes = [(image.shape[-2], image.shape[-1]) for image in inputs]
+        images = stack_padded(inputs, self.stem.stride)
+        return self.stem(functional.pixel_unshuffle(images, self.stem.stride)), sizes
+
+
 def _stack_maps(maps: list[Tensor], size: Sequence[int]) -> Tensor:
     """Stack maps [H, W] into [B, *size]; the loss ignores the padding."""
     return torch.stack(
