@@ -81,7 +81,7 @@ _IMAGES = {"embedded-scenes": "scenes", "embedded-faces": "faces", "catalogue": 
 def share_roles(study: Study, scale: Scale) -> Study:
     """Return the study with roles that are one data set at this scale under one name.
 
-    What one study coded is then there for the others. The name is the scale's first. Labels say
+    What one study coded is then there for the others. The name is the scale's first. Labels contain
     ``{images}`` where the scale decides what the images are.
     """
 

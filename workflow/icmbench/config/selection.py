@@ -9,7 +9,7 @@ from icmbench.config.study import Study, Variant, Weights
 def choose_leading(studies: dict[str, Study], run: RunConfig) -> dict[str, Study]:
     """Return the studies with their leading variants, where the run wants only these.
 
-    Variants that weights come from are kept, but are no curves.
+    Variants that weights come from are kept, but are not evaluated.
     """
     if run.variants == "all":
         return studies
@@ -42,7 +42,7 @@ def _only(study: Study, kept: set[tuple[str, str]], curves: set[tuple[str, str]]
 
 
 def without(study: Study, left: set[str]) -> Study:
-    """Return a study without what is said of the variants ``left``; claims say so themselves."""
+    """Return a study without comparisons with the variants ``left``; its claims are kept."""
     comparisons = []
     for comparison in study.comparisons:
         others = [name for name in comparison.variants if name not in left]

@@ -1,7 +1,7 @@
 """The zoo: weights that this project trained at scale ``zoo`` and ships.
 
 ``<folder>/catalogue.json`` lists them. An entry is named after the operating point that trained it,
-without its seed: ``<study>/<variant>/rate<index>/<codec or task>``. Where a scale says
+without its seed: ``<study>/<variant>/rate<index>/<codec or task>``. Where a scale has
 ``pretrained: zoo``, weights ``pretrained`` of a point are the entry of the same name.
 """
 

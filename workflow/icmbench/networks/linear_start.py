@@ -1,7 +1,7 @@
 """A linear start: transforms that begin as a classical transform coder (ours).
 
 Most of a short training run goes into finding any transform at all. Here a linear transform of
-blocks stands beside a network's own transforms. It begins as the principal components of training
+blocks is added to a network's own transforms. It begins as the principal components of training
 data, the best linear transform for a Gaussian source, and the network's own last layers begin near
 zero. So the first step is a transform coder already, and everything is trained from there.
 
