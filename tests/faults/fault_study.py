@@ -9,15 +9,15 @@ import yaml
 
 from checkout import Checkout, add_fetched_data
 
-CONFIG = ("studies=[chamain2021]", "classical_codecs=[jpeg]")
-# A training run of a task, a chain of two of codecs, fetched and generated images, a learned and a
+CONFIG = ("studies=[chamain2021]", "classical_codecs=[x265-444]")
+# A training run of a task, two of codecs, fetched and generated images, a learned and a
 # classical codec.
 KEPT = (
     "uncoded/faster-rcnn/pretrained",
     "hyperprior/reconstruction/mse",
     "hyperprior/reconstruction/photographs",
     "hyperprior/faster-rcnn/baseline",
-    "jpeg/faster-rcnn/baseline",
+    "hevc/faster-rcnn/baseline",
 )
 
 

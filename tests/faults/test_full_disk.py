@@ -24,8 +24,8 @@ ROOT = "results/smoke"
 CHAIN = "chamain2021/hyperprior/reconstruction/mse"
 TRAINED = f"{ROOT}/runs/{CHAIN}/rate1-seed0"
 CODED = f"{ROOT}/encoded/photographs-test/{CHAIN}"
-JPEG = f"{ROOT}/encoded/detection-test/classical/jpeg/quality-10"
-EVALUATED = f"{ROOT}/runs/chamain2021/jpeg/faster-rcnn/baseline"
+HEVC = f"{ROOT}/encoded/detection-test/classical/x265-444/qp-42"
+EVALUATED = f"{ROOT}/runs/chamain2021/hevc/faster-rcnn/baseline"
 
 #: Verb, its argument, its output for Snakemake, and patterns of everything else that it writes.
 STEPS = {
@@ -33,15 +33,15 @@ STEPS = {
               ("data/toy", "data/toy.files.sha256", "data/toy.dvc", "data/.icmbench")),
     "generate": ("data", f"{ROOT}/plan/data/detection.json",
                  f"{ROOT}/data/detection/manifest.json", (f"{ROOT}/data/detection",)),
-    "classical": ("code", f"{ROOT}/plan/code/detection-test/classical/jpeg/quality-10.json",
-                  f"{JPEG}/decode.json", (JPEG, "results/cache")),
+    "classical": ("code", f"{ROOT}/plan/code/detection-test/classical/x265-444/qp-42.json",
+                  f"{HEVC}/decode.json", (HEVC, "results/cache")),
     "train": ("train", f"{ROOT}/plan/train/{CHAIN}/rate1-seed0.json", f"{TRAINED}/weights.pt",
               tuple(f"{TRAINED}/{x}" for x in ("checkpoint.pt", "run.json", "metrics.jsonl"))),
     "encode": ("encode", f"{ROOT}/plan/code/photographs-test/{CHAIN}.json",
                f"{CODED}/encoded.json", (f"{CODED}/*/encode*", f"{CODED}/*/bitstreams.zip")),
     "decode": ("decode", f"{ROOT}/plan/code/photographs-test/{CHAIN}.json",
                f"{CODED}/decoded.json", (f"{CODED}/*/decode*",)),
-    "evaluate": ("evaluate", f"{ROOT}/plan/evaluate/chamain2021/jpeg/faster-rcnn/baseline.json",
+    "evaluate": ("evaluate", f"{ROOT}/plan/evaluate/chamain2021/hevc/faster-rcnn/baseline.json",
                  f"{EVALUATED}/evaluated.json", (EVALUATED,)),
     "analyse": ("analyse", ROOT, f"{ROOT}/tables/claims_parts.csv",
                 (f"{ROOT}/tables", f"{ROOT}/curves")),

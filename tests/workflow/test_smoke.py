@@ -62,7 +62,7 @@ def test_smoke_run_is_complete(run: Path) -> None:
     counts = records.groupby(["study", "variant", "rate_index"]).size()
     photographs = counts.index.get_level_values("variant").str.endswith("/photographs")
     assert (counts[~photographs] == 12).all() and (counts[photographs] == 2).all()  # test images
-    assert len(counts.loc["chamain2021"]) == 21 + 2 and len(counts.loc["classical"]) == 8 * 2
+    assert len(counts.loc["chamain2021"]) == 28 + 2 and len(counts.loc["classical"]) == 8 * 2
     coded = records[records["codec"] != "uncoded"]
     assert coded["roundtrip_ok"].all() and (coded["bits"] > 0).all()
     logs = list((root / "logs").rglob("*.log"))
@@ -158,7 +158,7 @@ def test_smoke_ignores_a_dead_tracking_server(run: Path) -> None:
 
 TORCH_FREE = [
     ("data", "plan/data/detection.json"),
-    ("code", "plan/code/detection-test/classical/jpeg/quality-40.json"),
+    ("code", "plan/code/detection-test/classical/x265-444/qp-42.json"),
     ("code", "plan/code/photographs-test/classical/vvenc-ffmpeg-420/qp-42.json"),
     ("analyse", "plan.json"),
     ("report", "plan.json"),
