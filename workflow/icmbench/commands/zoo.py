@@ -86,8 +86,10 @@ def _losses(path: Path) -> list[tuple[str, float]]:
     return [(str(r["step"]), r["values"]["loss"]) for r in rows if r["split"] == "train"]
 
 
-def _course(losses: list[tuple[str, float]]) -> dict[str, float]:
-    """Return the mean loss of stretches of a training run, by their last step."""
+def _course(losses: list[tuple[str, float]]) -> list[list[float]]:
+    """Return the last step and the mean loss of each of some stretches of a training run."""
     length = max(1, -(-len(losses) // _COURSE))
     stretches = [losses[i : i + length] for i in range(0, len(losses), length)]
-    return {part[-1][0]: round(sum(v for _, v in part) / len(part), 5) for part in stretches}
+    return [
+        [float(part[-1][0]), round(sum(v for _, v in part) / len(part), 5)] for part in stretches
+    ]

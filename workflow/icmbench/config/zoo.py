@@ -33,7 +33,7 @@ class ZooEntry(Strict):
         commit: of the code that trained it.
         packages: their versions.
         start: the loss at the first steps that are logged; a test trains so far again.
-        course: the mean loss of stretches of the training, by their last step.
+        course: last step and mean loss of each of some stretches of the training.
     """
 
     file: str
@@ -48,7 +48,7 @@ class ZooEntry(Strict):
     commit: str | None
     packages: dict[str, str]
     start: dict[str, float]
-    course: dict[str, float]
+    course: list[list[float]]
 
 
 class Zoo(Strict):
