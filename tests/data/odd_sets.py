@@ -246,9 +246,9 @@ KINDS: dict[str, Kind] = {
         _seg(lambda b: [[b[0], b[1], b[0] + b[2], b[1] + b[3]]]), "4 numbers", masks_only=True
     ),
     "seg-odd": Kind(_seg([[1, 1, 9, 1, 9, 9, 1]]), "7 numbers", masks_only=True),
-    "seg-nan": Kind(_seg([[1, 1, 9, 1, 9, math.nan]]), "no position", masks_only=True),
-    "seg-far": Kind(_seg([[1, 1, 1e9, 1, 9, 9]]), "no position", masks_only=True),
-    "seg-text": Kind(_seg([[1, 1, 9, "1", 9, 9]]), "no number", masks_only=True),
+    "seg-nan": Kind(_seg([[1, 1, 9, 1, 9, math.nan]]), "outside any image", masks_only=True),
+    "seg-far": Kind(_seg([[1, 1, 1e9, 1, 9, 9]]), "outside any image", masks_only=True),
+    "seg-text": Kind(_seg([[1, 1, 9, "1", 9, 9]]), "not a number", masks_only=True),
     "seg-flat": Kind(_seg([1, 1, 9, 1, 9, 9]), "where a polygon", masks_only=True),
     "seg-rle-list": Kind(
         _seg({"size": [HEIGHT, WIDTH], "counts": [1000, 500, PIXELS - 1500]}), same=False

@@ -133,6 +133,7 @@ def fuzz(examples: int) -> Any:
 
 
 test_check_of_combined_kinds = fuzz(50)
+test_check_of_many_combined_kinds = pytest.mark.faults(fuzz(500))
 
 
 def test_truncated_image_is_named_when_it_is_read(tmp_path: Path, fetched: Any) -> None:

@@ -36,7 +36,7 @@ class Facts(Strict):
     """What the check of a split found; a split that cannot be used has none.
 
     Attributes:
-        objects: number of annotated objects that are no crowds; None without annotations.
+        objects: number of annotated objects that are not crowds; None without annotations.
         categories: id and name of each, by id.
         largest_label: of the classes of images, or None.
         masks: why tasks that need masks cannot use the split, or None.
@@ -144,7 +144,7 @@ def _remembered(memory: Path) -> Facts | None:
     return None
 
 
-# --- what the data say of themselves --------------------------------------------------------------
+# --- what a set holds ----------------------------------------------------------------------------
 
 
 def _inspect(dataset: DatasetSpec, split: str, index: Index) -> Facts:

@@ -54,7 +54,7 @@ def read_image(source: Path | IO[bytes]) -> RgbImage:
 
 
 class Header(NamedTuple):
-    """What the header of an image says.
+    """What the header of an image states.
 
     Attributes:
         size: height and width in pixels, as stored.
@@ -68,7 +68,7 @@ class Header(NamedTuple):
 
 
 def read_header(source: Path | IO[bytes]) -> Header:
-    """Return what the header of an image says, without decoding it.
+    """Return what the header of an image states, without decoding it.
 
     Raises:
         Exception: as :func:`read_image`.

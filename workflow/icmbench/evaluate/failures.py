@@ -1,4 +1,4 @@
-"""One failing image is named and lets the others go on; then the job stops, and names all."""
+"""One failing image is named, and the job continues with the others; then it stops."""
 
 from __future__ import annotations
 

@@ -104,10 +104,10 @@ def _validate(path: Path, content: dict[str, Any]) -> None:
             reason = f"box {own['bbox']} of image {image!r} lies outside its {width} x {height}"
             raise damaged_file(path, reason, "correct or remove the annotation")
     try:
-        ids = [str(safe_id(image["id"])) for image in content["images"]]
+        names = [str(safe_id(image["id"])) for image in content["images"]]
     except ValueError as error:
         raise damaged_file(path, f"images: {error}", "shorten it") from None
-    text, count = Counter(ids).most_common(1)[0] if ids else ("", 1)
+    text, count = Counter(names).most_common(1)[0] if names else ("", 1)
     if count > 1:
         raise damaged_file(path, f"images: id {text!r} is there as number and as text", _AGAIN)
 
@@ -186,7 +186,7 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str | No
     if size != [height, width]:
         return f"run lengths of size {size}, of an image of [{height}, {width}]"
     try:
-        lengths = _decompressed(counts) if isinstance(counts, str) else counts
+        lengths = _decompressed(counts) if isinstance(counts, str) else list(counts or ())
         wrong = sum(lengths) != height * width or min(lengths) < 0 or not _whole(lengths)
     except (TypeError, ValueError):
         return "run lengths that are damaged"
@@ -209,9 +209,9 @@ def _polygons_problem(polygons: list[Any]) -> str | None:
         try:
             total = sum(map(abs, polygon))
         except TypeError:
-            return "a polygon with a value that is no number"
+            return "a polygon with a value that is not a number"
         if not total < 1 << 24:  # also NaN
-            return "a polygon with a number that is no position in an image"
+            return "a polygon with a number outside any image"
     return None
 
 
