@@ -290,7 +290,7 @@ def _mask_problems(index: Index, objects: Sequence[CocoObject]) -> Iterator[tupl
 
 def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> None:
     facts = opened.facts
-    what = f"data set {dataset.name!r} of role {dataset.role!r}, split {split!r}"
+    what = f"{_source(dataset, split, opened.index)}: role {dataset.role!r}, split {split!r}"
     if needs.truth in ("boxes", "masks"):
         if facts.objects is None:
             raise UserError(
@@ -314,6 +314,13 @@ def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> 
                 f"{needs.classes} classes; set the task's classes to {facts.largest_label + 1} "
                 "or more in the scale"
             )
+
+
+def _source(dataset: DatasetSpec, split: str, index: Index) -> Path:
+    """Return the file that holds the annotations, or the folder of the images."""
+    if dataset.fetched is None or dataset.split(split).annotations is None:
+        return index.images
+    return Path(dataset.folder) / str(dataset.split(split).annotations)
 
 
 def _require_labels(dataset: DatasetSpec, what: str, facts: Facts, needs: Needs) -> None:
