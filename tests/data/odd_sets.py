@@ -76,8 +76,8 @@ class OddSet:
 
     def rename(self, n: int, new: Callable[[int], Any]) -> None:
         """Give every image another id; ``n`` is not used: the kind is one of the whole set."""
-        for image, mark in zip(self.content["images"], self.content["annotations"], strict=True):
-            image["id"] = mark["image_id"] = new(int(image["file_name"][:4]))
+        for number in range(COUNT):
+            self.image(number)["id"] = self.mark(number)["image_id"] = new(number + 1)
 
     def write(self) -> None:
         text = json.dumps(self.content, indent=1).replace("\n", self.newline)
@@ -138,7 +138,8 @@ def _same_id(odd: OddSet, n: int) -> None:
 
 def _set_id(new: Any) -> Callable[[OddSet, int], None]:
     def apply(odd: OddSet, n: int) -> None:
-        odd.image(n)["id"] = odd.mark(n)["image_id"] = new
+        own = f"{new}{n}" if isinstance(new, str) and new else new
+        odd.image(n)["id"] = odd.mark(n)["image_id"] = own
 
     return apply
 
@@ -270,7 +271,7 @@ KINDS: dict[str, Kind] = {
     "id-mixed": Kind(_set_id("third")),
     "id-twice": Kind(_same_id, "duplicate id"),
     "id-twin": Kind(_twin_id, "number and as text"),
-    "id-long": Kind(_set_id("x" * 300), "300 bytes"),
+    "id-long": Kind(_set_id("x" * 300), "301 bytes"),
     "id-empty": Kind(_set_id(""), "0 bytes"),
     "id-float": Kind(_set_id(3.5), "id"),
     "id-true": Kind(_set_id(True), "id"),

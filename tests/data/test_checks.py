@@ -59,7 +59,7 @@ def _matched(split: Split, indices: Sequence[int]) -> Any:
 def _try(fetched: Any, folder: Path, changes: dict[int, str], needs: Needs, clean: Split) -> None:
     """Make a set with oddities by image, open it, and compare it with the clean one."""
     odd = OddSet(folder)
-    for n, name in changes.items():
+    for n, name in sorted(changes.items(), key=lambda item: not KINDS[item[1]].whole):
         KINDS[name].apply(odd, n)
     odd.write()
     kinds = [KINDS[name] for name in changes.values()]
