@@ -74,11 +74,15 @@ def _plan(arguments: argparse.Namespace) -> Result:
 
 
 def _data(arguments: argparse.Namespace) -> Result:
+    from icmbench.data.checks import check_role
     from icmbench.data.prepare import prepare
     from icmbench.jobs import DataJob
 
     job = _job(arguments, DataJob)
-    return prepare(job, job.mirror, arguments.threads)
+    manifest = prepare(job, job.mirror, arguments.threads)
+    for role in job.checks:
+        check_role(role.dataset, role.needs)
+    return manifest
 
 
 def _fetch(arguments: argparse.Namespace) -> Result:

@@ -11,8 +11,9 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
-from icmbench.data.specs import DatasetSpec
+from icmbench.data.specs import DatasetSpec, Needs
 from icmbench.errors import missing_file
+from icmbench.metrics.catalogue import find_metric
 from icmbench.registry import DataKind
 from icmbench.utils.files import sha256_file
 from icmbench.utils.models import Origin, Strict, read_model
@@ -168,6 +169,25 @@ class TaskSpec(Strict):
     starts_pretrained: bool
     metrics: list[str]
 
+    @property
+    def needs(self) -> Needs:
+        """What the task needs of its data set."""
+        return Needs(
+            truth=_truth(self),
+            classes=classes if isinstance(classes := self.parameters.get("classes"), int) else None,
+            published=self.weights.source == "pretrained",
+        )
+
+
+def _truth(task: TaskSpec) -> Literal["none", "label", "boxes", "masks"]:
+    """Return the kind of ground truth, which follows from what a task is measured by."""
+    families = {find_metric(name).family for name in task.metrics}
+    if "instance-segmentation" in families and task.parameters.get("masks", True):
+        return "masks"
+    if "detection" in families:
+        return "boxes"
+    return "label" if "classification" in families else "none"
+
 
 class ClassicalSpec(Strict):
     """A classical codec at one rate setting.
@@ -220,10 +240,18 @@ class PointSpec(Strict):
     scale: str
 
 
+class RoleCheck(Strict):
+    """A role that uses a data set, and what its tasks need."""
+
+    dataset: DatasetSpec
+    needs: list[Needs]
+
+
 class DataJob(DatasetSpec):
-    """Generate or fetch the data set of a role."""
+    """Generate or fetch the data set of a role, and check it for every role that uses it."""
 
     mirror: str | None
+    checks: list[RoleCheck]
     modules: list[str]
     threads: int = 1
 

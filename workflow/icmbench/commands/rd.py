@@ -6,6 +6,7 @@ workflow does not use this verb.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -16,14 +17,18 @@ import numpy as np
 
 from icmbench.codecs.base import RgbImage
 from icmbench.codecs.classical.base import ClassicalCodec
+from icmbench.data.checks import check_images
 from icmbench.data.images import list_images, read_image
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec, timed_encode
 from icmbench.jobs import ClassicalSpec
 from icmbench.metrics.catalogue import find_metric
 from icmbench.metrics.image_quality import quality
+from icmbench.utils.files import reading
 from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
+
+logger = logging.getLogger(__name__)
 
 
 class Curve(TypedDict):
@@ -53,9 +58,13 @@ def rate_distortion(
     Raises:
         UserError: naming the images that failed; there is no mean over the others.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a folder of PNG or JPEG files")
     images = list_images(folder)
     if not images:
         raise UserError(f"{folder}: no images in it; give a folder of PNG or JPEG files")
+    for note in check_images(folder, [path.name for path in images]):
+        logger.warning("%s: %s", folder, note)
     external = open_codec(settings.model_copy(update={"rate": rates[0]})).external
     work = [(settings, path, tuple(rates), tuple(metrics)) for path in images]
     if external:  # an encoder may take minutes: distribute single rates
@@ -89,18 +98,22 @@ def _code(
     rows: list[dict[str, float]] = []
     failures: list[str] = []
     for rate in rates:
+        image = None
         try:
             image = _read(path)
             codec = open_codec(settings.model_copy(update={"rate": rate}))
             rows.append(_row(codec, image, rate, metrics))
         except (UserError, OSError) as error:
             failures.append(f"{settings.name} {rate:g}: {path.name}: {error}")
+            if image is None:  # it fails at every rate
+                break
     return rows, failures
 
 
 @lru_cache(maxsize=1)
 def _read(path: Path) -> RgbImage:
-    return read_image(path)
+    with reading(path, "replace it"):
+        return read_image(path)
 
 
 def _row(

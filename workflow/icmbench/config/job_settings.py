@@ -12,6 +12,7 @@ from icmbench.config.plan import Plan, Point, WeightsOrigin
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import codec_parameters, task_parameters
 from icmbench.config.zoo import ZooEntry
+from icmbench.data.specs import Needs
 from icmbench.evaluate.coded import STATE
 from icmbench.jobs import (
     CacheSpec,
@@ -26,6 +27,7 @@ from icmbench.jobs import (
     EvaluateJob,
     PointSpec,
     RateTarget,
+    RoleCheck,
     TaskSpec,
     TrainJob,
     TrainRuntime,
@@ -168,7 +170,27 @@ def evaluate_curve(plan: Plan, curve: str) -> EvaluateCurve:
 
 def data_job(plan: Plan, role: str) -> DataJob:
     """Return the settings that make the data set of a role."""
-    return DataJob(**dict(plan.dataset(role)), mirror=plan.run.data.mirror, modules=[])
+    dataset = plan.dataset(role)
+    users = [own for own in plan.roles if plan.dataset(own).folder == dataset.folder]
+    return DataJob(
+        **dict(dataset),
+        mirror=plan.run.data.mirror,
+        checks=[_role_check(plan, own) for own in users] if dataset.fetched else [],
+        modules=[],
+    )
+
+
+def _role_check(plan: Plan, role: str) -> RoleCheck:
+    variants: dict[tuple[str, str], Point] = {}
+    for point in plan.points:
+        if plan.variant(point).dataset == role:
+            variants.setdefault((point.study, point.variant), point)
+    needs: list[Needs] = []
+    for point in variants.values():
+        final = task_spec(plan, point, plan.final_weights(point, "task")).needs
+        if final not in needs:
+            needs.append(final)
+    return RoleCheck(dataset=plan.dataset(role), needs=needs)
 
 
 def coded_images(plan: Plan, point: Point, split: str) -> CodedImages | None:

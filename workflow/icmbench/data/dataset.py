@@ -4,129 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from icmbench.data.checks import labels_of, open_checked
 from icmbench.data.images import ImageFiles
-from icmbench.data.readers.coco import read_annotations
-from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, Needs
 from icmbench.errors import UserError, missing_file
-from icmbench.utils.coco import CocoAnnotations, CocoImage, CocoObject, ImageId
+from icmbench.utils.coco import CocoObject, ImageId
 from icmbench.utils.files import read_object
 from icmbench.utils.images import RgbImage
 
 if TYPE_CHECKING:
     from icmbench.data.readers.faces import Faces
-
-# Class of images without any object; the other classes of a detection set are its categories.
-NOTHING = "nothing"
-
-
-@dataclass(frozen=True)
-class Index:
-    """The content of a split.
-
-    Attributes:
-        images: folder or archive of the images.
-        files: their names in it.
-        ids: image ids.
-        sizes: native width and height of each; None if only the images have them.
-        annotations: COCO-format ground truth in native pixels of exactly these images, or None.
-        labels: the class of each image, or None.
-        classes: names of the classes.
-        faces: attributes and parsing maps, or None.
-    """
-
-    images: Path
-    files: list[str]
-    ids: list[ImageId]
-    sizes: list[tuple[int, int]] | None = None
-    annotations: CocoAnnotations | None = None
-    labels: Sequence[int] | None = None
-    classes: Sequence[str] = ()
-    faces: Faces | None = None
-
-
-def open_index(dataset: DatasetSpec, split: str) -> Index:
-    """Return the content of a split.
-
-    Raises:
-        UserError: for a split that the scale does not give, missing or damaged files.
-    """
-    folder = Path(dataset.folder)
-    if isinstance(dataset.settings, EmbeddedScenes):
-        annotations = read_annotations(folder / f"instances_{split}.json")
-        return _coco(folder / f"{split}.zip", annotations)
-    if isinstance(dataset.settings, EmbeddedFaces):
-        return _faces(dataset, split)
-    place = dataset.split(split)
-    images, limit = folder / place.images, place.limit
-    match place.layout or ("coco" if place.annotations else "images"):
-        case "images":
-            files = ImageFiles(images).names()[:limit]
-            return Index(images, files, _stems(files))
-        case "coco":
-            return _coco(images, read_annotations(folder / (place.annotations or "")), limit)
-        case "voc":
-            from icmbench.data.readers.voc import coco_annotations
-
-            return _coco(images, coco_annotations(folder, place.sets), limit)
-        case "imagenet":
-            from icmbench.data.readers.imagenet import index
-
-            found = index(folder, "train" if split == "train" else "val")
-            files, labels = found.files[:limit], found.labels[:limit]
-            return Index(folder, files, _stems(files), labels=labels, classes=found.classes)
-        case "celeba":
-            return _faces(dataset, split)
-
-
-def _stems(files: Sequence[str]) -> list[ImageId]:
-    return [Path(name).stem for name in files]
-
-
-def _faces(dataset: DatasetSpec, split: str) -> Index:
-    from icmbench.data.readers.faces import open_faces
-
-    faces = open_faces(dataset, split)
-    files = [faces.file(identity) for identity in faces.ids]
-    return Index(faces.images, files, faces.ids, faces=faces)
-
-
-def _coco(images: Path, annotations: CocoAnnotations, limit: int | None = None) -> Index:
-    entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
-    kept = {entry["id"] for entry in entries}
-    own = [a for a in annotations["annotations"] if a["image_id"] in kept]
-    categories = sorted(annotations["categories"], key=lambda entry: entry["id"])
-    return Index(
-        images,
-        [entry["file_name"] for entry in entries],
-        [entry["id"] for entry in entries],
-        [(entry["width"], entry["height"]) for entry in entries],
-        {"images": entries, "annotations": own, "categories": categories},
-        _dominant(entries, own, [category["id"] for category in categories]),
-        [NOTHING, *(category["name"] for category in categories)],
-    )
-
-
-def _dominant(
-    entries: list[CocoImage], annotations: list[CocoObject], categories: list[int]
-) -> list[int]:
-    """Return the class of each image: that of its largest object, 0 where there is none."""
-    place = {identity: number for number, identity in enumerate(categories, 1)}
-    largest: dict[ImageId, tuple[float, int]] = {}
-    for annotation in annotations:
-        if annotation.get("iscrowd"):
-            continue
-        found = (float(annotation["area"]), place[annotation["category_id"]])
-        image = annotation["image_id"]
-        if image not in largest or found[0] > largest[image][0]:
-            largest[image] = found
-    return [largest[entry["id"]][1] if entry["id"] in largest else 0 for entry in entries]
 
 
 class Split:
@@ -142,6 +35,10 @@ class Split:
         split: train, val or test.
         decoded: archives that share the decoded images to read instead of the originals.
         keep: keep images in memory once read, for repeated reading.
+        needs: of the task that reads the ground truth.
+
+    Raises:
+        UserError: if the split cannot be used, see :mod:`icmbench.data.checks`.
     """
 
     def __init__(
@@ -150,17 +47,15 @@ class Split:
         split: str,
         decoded: Sequence[Path] = (),
         keep: bool = True,
+        needs: Needs | None = None,
     ) -> None:
         self.dataset = dataset
-        self._index = index = open_index(dataset, split)
+        opened = open_checked(dataset, split, needs)
+        self._index = index = opened.index
         self.ids, self.annotations = index.ids, index.annotations
-        if not self.ids:
-            raise missing_file(index.images, f"split {split!r} has no image")
-        if len(set(self.ids)) < len(self.ids):
-            twice = next(i for i in self.ids if self.ids.count(i) > 1)
-            raise UserError(
-                f"{index.images}: duplicate image {twice!r}; names must differ before the suffix"
-            )
+        categories = [identity for identity, _ in opened.facts.categories]
+        self._labels = labels_of(categories, needs.classes if needs else None)
+        self._categories = {label: own for own, label in (self._labels or {}).items()}
         self._originals = ImageFiles(index.images, keep=keep)
         self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
         # A training run takes its own random crops, of whole images.
@@ -176,7 +71,7 @@ class Split:
         """Return width and height of the image as it was published."""
         if self._index.sizes is not None:
             return self._index.sizes[index]
-        height, width = self._originals.read(self._index.files[index]).shape[:2]
+        height, width = self._originals.size(self._index.files[index])
         return width, height
 
     def rate_pixels(self, index: int) -> int:
@@ -218,9 +113,10 @@ class Split:
         return image
 
     def target(self, index: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes [N, 4] (x1, y1, x2, y2 in the pixels of a width x height image), labels.
+        """Return boxes [N, 4] (x1, y1, x2, y2 in the pixels of a width x height image), labels [N].
 
-        Crowd regions and empty boxes are left out, as detectors are trained.
+        Crowd regions and empty boxes are left out, as detectors are trained. Labels are as
+        :func:`icmbench.data.checks.labels_of` numbers the categories.
         """
         native_width, native_height = self.native_size(index)
         scale = np.array([width / native_width, height / native_height] * 2, np.float32)
@@ -228,9 +124,14 @@ class Split:
         for annotation in self._trainable(index):
             x, y, w, h = annotation["bbox"]
             boxes.append([x, y, x + w, y + h])
-            labels.append(annotation["category_id"])
+            category = annotation["category_id"]
+            labels.append(category if self._labels is None else self._labels[category])
         array = np.array(boxes, np.float32).reshape(-1, 4) * scale
         return array, np.array(labels, np.int64)
+
+    def category(self, label: int) -> int | None:
+        """Return the category id of a label of :meth:`target`; None for a class that has none."""
+        return label if self._labels is None else self._categories.get(label)
 
     def segmentations(self, index: int) -> list[Any]:
         """Return the COCO segmentations, in native pixels, of the objects of :meth:`target`."""

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from icmbench.data.catalogue import Archive, DataSet
+from icmbench.data.names import CONTROL
 from icmbench.errors import UserError, damaged_file
 from icmbench.utils.files import reading, sha256_bytes, sha256_file, write_json, write_text
 from icmbench.utils.models import Strict
@@ -132,7 +133,7 @@ def read_checksums(path: Path) -> dict[str, str]:
     """
     checksums = {}
     with reading(path):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             sha256, _, name = line.partition(" ")
             if len(sha256) != 64 or not name.strip():
                 raise damaged_file(path, f"line {number} is not 'sha256  relative/path'", _FETCH)
@@ -145,6 +146,9 @@ def scan(folder: Path, entry: DataSet) -> dict[str, int]:
     """Return the size in bytes of each file below ``folder`` that belongs to the data set.
 
     Links are followed: people keep data sets on another disk.
+
+    Raises:
+        UserError: for a file name that a list cannot hold.
     """
     sizes: dict[str, int] = {}
     for parent, _, names in os.walk(folder, followlinks=True):
@@ -152,6 +156,9 @@ def scan(folder: Path, entry: DataSet) -> dict[str, int]:
         for name in names:
             path = (base / name).as_posix()
             if entry.wants(path):
+                if CONTROL.search(path):  # of another encoding, or with a line end
+                    reason = f"file name {path!r} is not UTF-8, or has control characters"
+                    raise UserError(f"{folder}: {reason}; rename the file")
                 sizes[path] = (folder / path).stat().st_size
     return sizes
 

@@ -10,6 +10,7 @@ from pycocotools import mask as run_lengths
 from torch import Tensor
 from torch.nn import functional
 
+from icmbench.data.readers.coco import as_run_lengths
 from icmbench.utils.coco import RunLengths
 
 _THRESHOLD = 0.5
@@ -45,13 +46,7 @@ def decode_masks(
     """
     masks = np.zeros((len(segmentations), *native), np.uint8)
     for place, segmentation in enumerate(segmentations):
-        if isinstance(segmentation, list):
-            coded = run_lengths.merge(run_lengths.frPyObjects(segmentation, *native))
-        elif isinstance(segmentation["counts"], list):
-            coded = run_lengths.frPyObjects(segmentation, *native)
-        else:
-            coded = segmentation
-        masks[place] = run_lengths.decode(coded)
+        masks[place] = run_lengths.decode(as_run_lengths(segmentation, *native))
     tensor = torch.from_numpy(masks)
     if native == size or not len(segmentations):
         return tensor if native == size else tensor.new_zeros((0, *size))

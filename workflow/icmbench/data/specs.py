@@ -98,6 +98,20 @@ class FetchedImages(Strict):
 Dataset = Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, Field(discriminator="source")]
 
 
+class Needs(Strict):
+    """What a task needs of a data set.
+
+    Attributes:
+        truth: kind of ground truth.
+        classes: of the network, or None; detectors count the background.
+        published: whether the network's weights are published ones, which fix the labels.
+    """
+
+    truth: Literal["none", "label", "boxes", "masks"] = "none"
+    classes: int | None = None
+    published: bool = False
+
+
 class DatasetSpec(Strict):
     """The data set of a role as jobs open it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from icmbench.codecs.base import Encoded, RgbImage, decoded_digest
 from icmbench.codecs.classical.base import ClassicalCodec, InProcessCodec
 from icmbench.codecs.classical.cache import Cache, CachedImage, entry_key
 from icmbench.data.dataset import Split
-from icmbench.errors import CannotWrite, UserError
+from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
     COLUMNS,
@@ -26,6 +25,7 @@ from icmbench.evaluate.coded import (
     write_rows,
 )
 from icmbench.evaluate.encode import bitstream_name
+from icmbench.evaluate.failures import Failures
 from icmbench.jobs import ClassicalJob, ClassicalSpec
 from icmbench.registry import CODECS, implementation
 from icmbench.summaries import CodingSummary
@@ -33,10 +33,6 @@ from icmbench.utils.files import digest_json, sha256_bytes, write_json
 from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
-
-logger = logging.getLogger(__name__)
-
-_SHOWN_FAILURES = 5
 
 Decode = Callable[[bytes], tuple[RgbImage, float]]
 
@@ -61,7 +57,7 @@ def code_share(job: ClassicalJob) -> Path:
     (folder / STATE).unlink(missing_ok=True)
     rows: list[dict[str, object]] = []
     content: list[Any] = []
-    failures: list[str] = []
+    failures = Failures(job.key, len(indices))
     with (
         decoder(job.codec, codec) as decode,
         new_archive(folder / BITSTREAMS) as add_bitstream,
@@ -69,24 +65,17 @@ def code_share(job: ClassicalJob) -> Path:
     ):
         coding = _Coding(codec, decode, cache if cache.limit_gb else None)
         for index in progress(indices, job.key):
-            identity, pixels = str(split.ids[index]), split.rate_pixels(index)
-            try:
-                image = coding.code(split.image(index))
-            except CannotWrite:
-                raise  # the next image would fare no better
-            except (UserError, OSError) as error:
-                failures.append(f"{job.key}: image {identity}: {error}")
-                logger.warning("%s", failures[-1])
-                continue
-            add_bitstream(bitstream_name(identity), image.bitstream)
-            add_image(f"{identity}.png", image.png)
-            row = {**image.facts, "image_id": identity, "pixels": pixels}
-            rows.append({name: row.get(name, math.nan) for name in COLUMNS})
-            content.append([identity, pixels, image.facts["bitstream"], image.facts["decoded"]])
+            identity = str(split.ids[index])
+            with failures.of(identity):
+                pixels, image = split.rate_pixels(index), coding.code(split.image(index))
+                add_bitstream(bitstream_name(identity), image.bitstream)
+                add_image(f"{identity}.png", image.png)
+                row = {**image.facts, "image_id": identity, "pixels": pixels}
+                rows.append({name: row.get(name, math.nan) for name in COLUMNS})
+                content.append([identity, pixels, image.facts["bitstream"], image.facts["decoded"]])
         if cache.limit_gb:
             cache.enforce_limit()
-        if failures:
-            raise UserError("\n".join(_summary(job.key, failures, len(indices))))
+        failures.stop()  # the cache keeps the others
     write_rows(folder / DECODED_ROWS, rows)
     state = CodingSummary(fingerprint=digest_json(content), parameters=None, macs_per_pixel={})
     write_json(folder / STATE, state.model_dump(mode="json"))
@@ -194,12 +183,3 @@ class _Coding:
             "decoded": digest,
         }
         return CachedImage(encoded.data, as_png(decoded), facts)
-
-
-def _summary(key: str, failures: list[str], count: int) -> list[str]:
-    more = len(failures) - _SHOWN_FAILURES
-    return [
-        *failures[:_SHOWN_FAILURES],
-        *([f"and {more} more images"] if more > 0 else []),
-        f"{key}: {len(failures)} of {count} images failed; the others are kept",
-    ]

@@ -28,9 +28,11 @@ from icmbench.evaluate.coded import (
 )
 from icmbench.evaluate.complexity import complexity_of
 from icmbench.evaluate.encode import bitstream_name, log_times, open_codec
+from icmbench.evaluate.failures import Failures
 from icmbench.jobs import EncodeJob
 from icmbench.registry import CODECS
 from icmbench.summaries import CodingSummary, NetworkComplexity
+from icmbench.utils.files import line_of
 from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
 from icmbench.utils.models import read_model
@@ -50,7 +52,7 @@ def decode(job: EncodeJob) -> NetworkComplexity:
         the codec's parameters, and the operations of each step per coded pixel.
 
     Raises:
-        UserError: naming the image that cannot be decoded.
+        UserError: naming the images that cannot be decoded, after the others.
     """
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split), open_codec(job)
@@ -61,6 +63,7 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     estimated = job.codec.parameters.get("rate") == "estimate"  # no bitstream to compare with
     rows: list[dict[str, object]] = []
     seconds = []
+    failures = Failures(job.key, len(split))
     with ExitStack() as stack:
         add = {
             what: stack.enter_context(new_archive(folder / name))
@@ -68,15 +71,18 @@ def decode(job: EncodeJob) -> NetworkComplexity:
             if what in job.decodes
         }
         for identity in progress(split.ids, f"{job.key}: decode"):
-            data = bitstreams.read(bitstream_name(identity))
-            try:
-                decoded, image, times = _decode(codec, data, features, images)
-            except Exception as error:  # of a damaged bitstream decoders may raise anything
-                raise UserError(
-                    f"{job.key}: image {identity}: decoding failed: "
-                    f"{type(error).__name__}: {error}; fix the codec, or delete {folder} and "
-                    "encode again"
-                ) from error
+            times: dict[str, float] = {}
+            with failures.of(identity):
+                data = bitstreams.read(bitstream_name(identity))
+                try:
+                    decoded, image, times = _decode(codec, data, features, images)
+                except Exception as error:  # of a damaged bitstream decoders may raise anything
+                    raise UserError(
+                        f"decoding failed: {line_of(error)}; fix the codec, or delete {folder} "
+                        "and encode again"
+                    ) from error
+            if not times:
+                continue
             if "images" in add:
                 add["images"](f"{identity}.png", as_png(image))
             if "features" in add:
@@ -86,6 +92,7 @@ def decode(job: EncodeJob) -> NetworkComplexity:
             row["roundtrip_ok"] = None if estimated else decoded_digest(decoded) == expected
             rows.append(row)
             seconds.append(times["decode_s"])
+        failures.stop()
     write_rows(folder / DECODED_ROWS, rows)
     log_times(job.key, "decoded", seconds)
     wrong = sum(row["roundtrip_ok"] is False for row in rows)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
-from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
     ENCODED_ROWS,
@@ -18,6 +17,7 @@ from icmbench.evaluate.coded import (
     write_rows,
 )
 from icmbench.evaluate.complexity import complexity_of
+from icmbench.evaluate.failures import Failures
 from icmbench.jobs import EncodeJob
 from icmbench.summaries import NetworkComplexity
 from icmbench.utils.logs import progress
@@ -38,23 +38,26 @@ def encode(job: EncodeJob) -> NetworkComplexity:
         the codec's parameters, and the operations of encoding per coded pixel.
 
     Raises:
-        UserError: naming the image that cannot be encoded.
+        UserError: naming the images that cannot be encoded, after the others.
     """
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split), open_codec(job)
     rows: list[EncodedRow] = []
+    failures = Failures(job.key, len(split))
     with new_archive(folder / BITSTREAMS) as add:
         for index, identity in enumerate(progress(split.ids, f"{job.key}: encode")):
-            image = split.image(index)
-            start = time.perf_counter()
-            try:
-                encoded = codec.encode(image)
-            except UserError as error:
-                raise UserError(f"{job.key}: image {identity}: {error}") from error
-            except Exception as error:  # a defect of the codec, whose author needs the traceback
-                error.add_note(f"{job.key}: encoding image {identity}")
-                raise
-            seconds = time.perf_counter() - start
+            encoded = None
+            with failures.of(identity):
+                image = split.image(index)
+                start = time.perf_counter()
+                try:
+                    encoded = codec.encode(image)
+                except Exception as error:  # a defect's author needs the traceback
+                    error.add_note(f"{job.key}: encoding image {identity}")
+                    raise
+                seconds = time.perf_counter() - start
+            if encoded is None:
+                continue
             assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
             add(bitstream_name(identity), encoded.data)
             rows.append(
@@ -69,6 +72,7 @@ def encode(job: EncodeJob) -> NetworkComplexity:
                     "implementation": codec.implementation(),
                 }
             )
+        failures.stop()
     write_rows(folder / ENCODED_ROWS, rows)
     log_times(job.key, "encoded", [row["encode_s"] for row in rows])
     first = split.image(0)

@@ -36,7 +36,7 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
     folder = Path(job.output)
     # Tasks that read features need no decoded image.
     images = job.coded if job.decoder is None else None
-    split = Split(job.dataset, job.split, decoded_archives(images))
+    split = Split(job.dataset, job.split, decoded_archives(images), needs=job.task.needs)
     records = _records(job, split).join(_quality(job, split, images is not None), on="image_id")
     write_records(folder / "records.parquet", records)
 

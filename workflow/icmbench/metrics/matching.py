@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icmbench.errors import UserError, unknown
-from icmbench.utils.coco import CocoAnnotations, CocoResult
+from icmbench.utils.coco import CocoAnnotations, CocoResult, ImageId
 
 IouType = Literal["bbox", "segm"]
 AREAS = ("all", "small", "medium", "large")
@@ -82,7 +82,7 @@ def match_detections(
     annotations: CocoAnnotations,
     detections: Sequence[CocoResult],
     iou_type: IouType,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[ImageId] | None = None,
 ) -> Matches:
     """Match detections to ground truth with ``pycocotools.COCOeval.evaluate``.
 
@@ -169,7 +169,7 @@ def _evaluate(
     annotations: CocoAnnotations,
     detections: Sequence[CocoResult],
     iou_type: IouType,
-    image_ids: Sequence[int] | None,
+    image_ids: Sequence[ImageId] | None,
 ) -> Any:
     """Run ``COCOeval.evaluate`` on copies, because pycocotools changes its arguments."""
     from pycocotools.coco import COCO

@@ -9,7 +9,6 @@ import torch
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
 from icmbench.data.masks import encode_masks
-from icmbench.errors import UserError
 from icmbench.evaluate.predict import Predictor
 from icmbench.evaluate.statistics import AveragePrecisionStatistics
 from icmbench.jobs import EvaluateJob
@@ -29,14 +28,8 @@ def detect(
 
     Boxes are compared in native pixels, whatever size was coded.
 
-    Raises:
-        UserError: if the split has no annotations.
     """
-    if split.annotations is None:
-        raise UserError(
-            f"{job.key}: split {job.split!r} of role {job.dataset.role!r} has no "
-            "annotations, which detection needs; name them in the scale"
-        )
+    assert split.annotations is not None  # as the task needs
     predictor = Predictor(job, split)
     step = _BATCH if job.decoder is None else 1  # features of several sizes do not fit in one batch
     predictions: list[CocoResult] = []
@@ -49,11 +42,10 @@ def detect(
         results = predictor.predict(inputs)
         for index, size, result in zip(indices, sizes, results, strict=True):
             predictions += _native(split, index, size, result)
-    ids = [int(identity) for identity in split.ids]
     statistics = {}
     metrics: dict[str, float] = {}
     for iou_type in iou_types:
-        matches = match_detections(split.annotations, predictions, iou_type, ids)
+        matches = match_detections(split.annotations, predictions, iou_type, split.ids)
         group = AveragePrecisionStatistics(matches)
         statistics[_GROUPS[iou_type]] = group
         metrics.update(group.metrics())
@@ -68,20 +60,21 @@ def _native(
     scale = torch.tensor([width / size[1], height / size[0]] * 2)
     boxes = result["boxes"].float().cpu() * scale
     boxes[:, 2:] -= boxes[:, :2]
+    categories = [split.category(label) for label in result["labels"].tolist()]
+    masks = encode_masks(result["masks"], width, height) if "masks" in result else None
     rows: list[CocoResult] = []
-    for box, label, score in zip(
-        boxes.tolist(), result["labels"].tolist(), result["scores"].float().tolist(), strict=True
+    for n, (box, category, score) in enumerate(
+        zip(boxes.tolist(), categories, result["scores"].float().tolist(), strict=True)
     ):
-        rows.append(
-            {
-                "image_id": split.ids[index],
-                "category_id": label,
-                "bbox": [round(value, 2) for value in box],
-                "score": round(score, 5),
-            }
-        )
-    if "masks" in result:
-        masks = encode_masks(result["masks"], width, height)
-        for row, mask in zip(rows, masks, strict=True):
-            row["segmentation"] = mask
+        if category is None:  # the network has more classes than the data set
+            continue
+        row: CocoResult = {
+            "image_id": split.ids[index],
+            "category_id": category,
+            "bbox": [round(value, 2) for value in box],
+            "score": round(score, 5),
+        }
+        if masks is not None:
+            row["segmentation"] = masks[n]
+        rows.append(row)
     return rows

@@ -91,7 +91,7 @@ class Training:
     @cached_property
     def validation_split(self) -> Split:
         """The val split, opened at the first validation."""
-        return Split(self.job.dataset, "val")
+        return Split(self.job.dataset, "val", needs=self.job.task.needs)
 
     @property
     def targets(self) -> Targets:
@@ -134,7 +134,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
     if resumed is not None:
         system.load_state_dict(resumed["model"])
-    split = Split(job.dataset, "train", decoded_archives(job.coded))
+    split = Split(job.dataset, "train", decoded_archives(job.coded), needs=job.task.needs)
     if resumed is None and codec is not None and codec_trains:
         weights = {name: float(steered.weight) for name, steered in system.steering.items()}
         images = start_images(split, codec.multiple)

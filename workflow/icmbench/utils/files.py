@@ -161,7 +161,7 @@ def read_json(path: Path | str) -> Any:
         DamagedFile: if it is not JSON.
     """
     with reading(path):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # with or without a BOM
 
 
 def read_object(path: Path | str, *needed: str) -> dict[str, Any]:

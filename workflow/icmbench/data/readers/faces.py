@@ -218,7 +218,7 @@ def _read_attributes(path: Path, ids: list[Identity]) -> tuple[tuple[str, ...], 
     table = _read_table(path, skiprows=1)
     with reading(path, _FETCH):
         numbers = [int(Path(name).stem) for name in table.index]
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             count = int(stream.readline())
     if count != len(numbers) or not table.isin((-1, 1)).all(axis=None):
         raise damaged_file(

@@ -128,7 +128,7 @@ def _read_truth(path: Path, synsets: _Synsets) -> list[int]:
     """Return the label of each validation image, in the order of their numbers."""
     try:
         with reading(path, _FETCH):
-            ids = [int(line) for line in path.read_text("ascii").split()]
+            ids = [int(line) for line in path.read_text("utf-8-sig").split()]
     except FileNotFoundError:
         raise missing_file(path, _FETCH) from None
     if unknown := set(ids) - synsets.label_of_id.keys():

@@ -92,7 +92,7 @@ def _read_set(folder: Path, chosen: str) -> tuple[str, list[str]]:
     path = folder / year / "ImageSets" / "Main" / f"{name}.txt"
     try:
         with reading(path, _FETCH):
-            names = path.read_text(encoding="utf-8").split()
+            names = path.read_text(encoding="utf-8-sig").split()
     except FileNotFoundError:
         found = folder.glob("VOC*/ImageSets/Main/*.txt")
         known = sorted(f"{p.relative_to(folder).parts[0]}/{p.stem}" for p in found)

@@ -1,0 +1,133 @@
+"""What a split consists of, read from the layout of its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icmbench.data.images import ImageFiles
+from icmbench.data.names import safe_id
+from icmbench.data.readers.coco import normalised, read_annotations
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
+from icmbench.utils.coco import CocoAnnotations, CocoImage, CocoObject, ImageId
+
+if TYPE_CHECKING:
+    from icmbench.data.readers.faces import Faces
+
+# Class of images without any object; the other classes of a detection set are its categories.
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of a split.
+
+    Attributes:
+        images: folder or archive of the images.
+        files: their names in it.
+        ids: image ids.
+        sizes: native width and height of each; None if only the images have them.
+        annotations: COCO-format ground truth in native pixels of exactly these images, or None.
+        labels: the class of each image, or None.
+        classes: names of the classes.
+        faces: attributes and parsing maps, or None.
+        notes: what was changed on reading, for people.
+    """
+
+    images: Path
+    files: list[str]
+    ids: list[ImageId]
+    sizes: list[tuple[int, int]] | None = None
+    annotations: CocoAnnotations | None = None
+    labels: Sequence[int] | None = None
+    classes: Sequence[str] = ()
+    faces: Faces | None = None
+    notes: Sequence[str] = ()
+
+
+def open_index(dataset: DatasetSpec, split: str, trusted: bool = False) -> Index:
+    """Return the content of a split.
+
+    Args:
+        dataset: of a job.
+        split: train, val or test.
+        trusted: whether the annotations were validated before.
+
+    Raises:
+        UserError: for a split that the scale does not give, missing or damaged files.
+    """
+    folder = Path(dataset.folder)
+    if isinstance(dataset.settings, EmbeddedScenes):
+        annotations = read_annotations(folder / f"instances_{split}.json")
+        return _coco(folder / f"{split}.zip", annotations)
+    if isinstance(dataset.settings, EmbeddedFaces):
+        return _faces(dataset, split)
+    place = dataset.split(split)
+    images, limit = folder / place.images, place.limit
+    match place.layout or ("coco" if place.annotations else "images"):
+        case "images":
+            files = ImageFiles(images).names()[:limit]
+            return Index(images, files, _stems(files))
+        case "coco":
+            annotations = read_annotations(folder / (place.annotations or ""), trusted)
+            return _coco(images, annotations, limit)
+        case "voc":
+            from icmbench.data.readers.voc import coco_annotations
+
+            return _coco(images, coco_annotations(folder, place.sets), limit)
+        case "imagenet":
+            from icmbench.data.readers.imagenet import index
+
+            found = index(folder, "train" if split == "train" else "val")
+            files, labels = found.files[:limit], found.labels[:limit]
+            return Index(folder, files, _stems(files), labels=labels, classes=found.classes)
+        case "celeba":
+            return _faces(dataset, split)
+
+
+def _stems(files: Sequence[str]) -> list[ImageId]:
+    return [safe_id(Path(name).stem) for name in files]
+
+
+def _faces(dataset: DatasetSpec, split: str) -> Index:
+    from icmbench.data.readers.faces import open_faces
+
+    faces = open_faces(dataset, split)
+    files = [faces.file(identity) for identity in faces.ids]
+    return Index(faces.images, files, faces.ids, faces=faces)
+
+
+def _coco(images: Path, annotations: CocoAnnotations, limit: int | None = None) -> Index:
+    annotations, notes = normalised(annotations)
+    entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
+    kept = {entry["id"] for entry in entries}
+    own = [a for a in annotations["annotations"] if a["image_id"] in kept]
+    categories = sorted(annotations["categories"], key=lambda entry: entry["id"])
+    return Index(
+        images,
+        [entry["file_name"] for entry in entries],
+        [entry["id"] for entry in entries],
+        [(entry["width"], entry["height"]) for entry in entries],
+        {"images": entries, "annotations": own, "categories": categories},
+        _dominant(entries, own, [category["id"] for category in categories]),
+        [NOTHING, *(category["name"] for category in categories)],
+        notes=notes,
+    )
+
+
+def _dominant(
+    entries: list[CocoImage], annotations: list[CocoObject], categories: list[int]
+) -> list[int]:
+    """Return the class of each image: that of its largest object, 0 where there is none."""
+    place = {identity: number for number, identity in enumerate(categories, 1)}
+    largest: dict[ImageId, tuple[float, int]] = {}
+    for annotation in annotations:
+        if annotation.get("iscrowd"):
+            continue
+        found = (float(annotation["area"]), place[annotation["category_id"]])
+        image = annotation["image_id"]
+        if image not in largest or found[0] > largest[image][0]:
+            largest[image] = found
+    return [largest[entry["id"]][1] if entry["id"] in largest else 0 for entry in entries]
