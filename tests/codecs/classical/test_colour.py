@@ -110,4 +110,4 @@ def test_planes_keep_an_image_through_raw_video(chroma: str, bit_depth: int) -> 
     planes = to_planes(image, chroma, bit_depth)
     again = split_planes(join_planes(planes), 32, 24, chroma, bit_depth)
     assert all(np.array_equal(a, b) for a, b in zip(planes, again, strict=True))
-    assert psnr(image, from_planes(again, bit_depth)) > (52 if chroma == "4:4:4" else 30)
+    assert psnr(image, from_planes(again, bit_depth)) > (52 if chroma == "4:4:4" else 28)
