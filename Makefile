@@ -18,7 +18,7 @@ unexport PYTHONPATH
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-results: install ## run the default configuration, 45 to 60 minutes
+results: install ## run the default configuration, one to three hours
 	$(RUN)/snakemake --cores $(CORES)
 
 smoke: install ## run every study at toy size, ten minutes
