@@ -9,7 +9,7 @@ import pytest
 
 from icmbench.config.job_settings import train_job
 from icmbench.config.plan import Plan, Point, load_plan
-from icmbench.config.zoo import ZOO, read_zoo
+from icmbench.config.zoo import read_zoo
 from icmbench.data.prepare import prepare
 from icmbench.train.setup import prepare as prepare_training
 from icmbench.train.step import optimise
@@ -33,9 +33,10 @@ def zoo_plan(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan
 
 @pytest.mark.parametrize(("variant", "rate", "part"), ENTRIES)
 def test_first_steps_give_the_losses_of_the_catalogue(
-    zoo_plan: Plan, variant: str, rate: int, part: str
+    zoo_plan: Plan, repository: Path, variant: str, rate: int, part: str
 ) -> None:
-    entry = read_zoo(ZOO).entries[f"chamain2021/{variant}/rate{rate}/{part}"]
+    entry = read_zoo(repository / "workflow/zoo").find("chamain2021", variant, rate, part)
+    assert entry is not None
     training = prepare_training(train_job(zoo_plan, Point("chamain2021", variant, rate, 0)), "test")
     last = max(map(int, entry.start))
     for step, batch in islice(training.batches(), last):

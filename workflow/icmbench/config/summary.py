@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.data.specs import DatasetSpec
-from icmbench.errors import damaged_file, missing_file
 from icmbench.jobs import PointSpec
-from icmbench.utils.files import reading
-from icmbench.utils.models import Strict
+from icmbench.utils.models import Strict, read_model
 
 _AGAIN = "run the workflow again, it writes the plan"
 
@@ -64,15 +60,4 @@ def read_summary(root: Path) -> PlanSummary:
     Raises:
         UserError: where it is missing or not what the workflow wrote.
     """
-    path = root / "plan.json"
-    try:
-        with reading(path, _AGAIN):
-            text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise missing_file(path, _AGAIN) from None
-    try:
-        return PlanSummary.model_validate_json(text)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise damaged_file(path, f"key {key!r}: {fault['msg']}", _AGAIN) from None
+    return read_model(root / "plan.json", PlanSummary, _AGAIN)

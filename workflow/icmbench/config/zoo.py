@@ -12,12 +12,9 @@ from typing import Any
 
 from pydantic import Field
 
-from icmbench.config.load import check
 from icmbench.jobs import Part
-from icmbench.utils.files import read_object
-from icmbench.utils.models import Strict
+from icmbench.utils.models import Strict, read_model
 
-ZOO = Path(__file__).parents[2] / "zoo"
 CATALOGUE = "catalogue.json"
 
 
@@ -73,4 +70,4 @@ def read_zoo(folder: Path) -> Zoo:
         UserError: where it is damaged.
     """
     path = folder / CATALOGUE
-    return check(Zoo, read_object(path), str(path)) if path.is_file() else Zoo()
+    return read_model(path, Zoo, "restore it from the repository") if path.is_file() else Zoo()

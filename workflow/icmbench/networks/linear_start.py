@@ -35,8 +35,6 @@ SHARE = 0.01
 # Gains are exp(_SPEED * parameter): they move this much faster than other weights, since the rate
 # follows them, and would otherwise follow its weight in the loss over thousands of steps only.
 _SPEED = 10.0
-
-
 _HIDDEN = 32  # channels inside refinements of the latent
 _DEBLOCK = 16  # and of the decoded input
 

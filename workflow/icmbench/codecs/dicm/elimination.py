@@ -1,9 +1,9 @@
 """Redundancy elimination (RE): a bottleneck under a rate constraint that is never transmitted.
 
 Its encoder reduces the resolution of features by eight (by less with fewer stages), its decoder
-restores it. Features that are
-not worth their bits in the training objective are lost. Blocks: Conv2Former (Hou, Lu, Cheng, Feng,
-TPAMI 2024), or ConvFormer (Yu et al., "MetaFormer baselines for vision", TPAMI 2024).
+restores it. Features that are not worth their bits in the training objective are lost. Blocks:
+Conv2Former (Hou, Lu, Cheng, Feng, TPAMI 2024), or ConvFormer (Yu et al., "MetaFormer baselines for
+vision", TPAMI 2024).
 """
 
 from __future__ import annotations
