@@ -193,7 +193,8 @@ class ClassicalSpec(Strict):
     """A classical codec at one rate setting.
 
     Attributes:
-        parameters: checked by the registry entry's own model.
+        command: whether it is a codec from the command line, which no module registers.
+        parameters: checked by the registry entry's own model, or those of the command.
         rate: value of its rate parameter.
         version: of this package's part in its bits and samples (colour, padding, headers).
         programs: external programs by name.
@@ -201,6 +202,7 @@ class ClassicalSpec(Strict):
     """
 
     name: str
+    command: bool = False
     parameters: dict[str, JsonValue]
     rate: float
     version: int

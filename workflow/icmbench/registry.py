@@ -72,19 +72,25 @@ class CodecEntry(_Entry):
             original pixels, 24 bits each).
         shares_weights_with: codecs that are the same network in another use; they share weights.
         rate_parameter: a classical codec's rate setting, which a study's ladder must name.
+        lower_rate: which of its values give lower rates, ``smaller`` or ``larger`` ones; None where
+            that is not known.
         outputs: what it decodes to: images, features that tasks read without pixels, or both.
         feature_channels: returns the number of feature channels for some parameters.
-        programs: external programs it needs, keys of ``utils.programs.KNOWN_PROGRAMS``.
+        programs: external programs it needs, keys of ``utils.programs.KNOWN_PROGRAMS`` or, of a
+            codec from the command line, the keys of its commands in config.yaml.
+        command: settings of a codec from the command line, in place of ``parameters``.
         substitute: the nearest codec from packages, for users without the programs.
     """
 
     kind: Literal["learned", "classical", "none"]
     shares_weights_with: tuple[str, ...] = ()
     rate_parameter: str | None = None
+    lower_rate: Literal["smaller", "larger"] | None = None
     outputs: tuple[DataKind, ...] = ("images",)
     feature_channels: Callable[[Any], int] | None = None
     programs: tuple[str, ...] = ()
     substitute: str | None = None
+    command: Strict | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +143,10 @@ class Registry(Generic[Entry]):
         if self._entries.setdefault(entry.name, entry) != entry:
             raise UserError(f"{self.what} {entry.name!r} is registered twice; rename one of them")
         return entry
+
+    def remove(self, name: str) -> None:
+        """Remove an entry; others may have its name then."""
+        del self._entries[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,12 +26,17 @@ from icmbench.errors import UserError
 from icmbench.evaluate.records import records_table
 from icmbench.metrics.bd import Method
 from icmbench.plugins import load_modules
+from icmbench.registry import CODECS
+
+logger = logging.getLogger(__name__)
 
 
 def analyse_run(root: Path) -> None:
     """Write tables and curves of the run under ``root`` (``<results>/<scale>``)."""
     plan = read_summary(root)
-    load_modules(plan.run.modules)  # claims ask the registry which codec leaves images uncoded
+    load_modules(
+        plan.run.modules, plan.run.command_codecs
+    )  # claims ask the registry which codec leaves images uncoded
     points = [
         PointFiles(**{name: getattr(point, name) for name in LABELS}, folder=Path(point.folder))
         for point in plan.points
@@ -55,7 +61,28 @@ def analyse_run(root: Path) -> None:
         scale=plan.run.scale,
     )
     curves = pd.read_csv(root / "tables/curves.csv")
+    _check_order(curves)
     write_result_table(root / "tables/published.csv", published_results(plan, curves, method))
+
+
+def _check_order(curves: pd.DataFrame) -> None:
+    """Warn of each classical codec's curve whose rates do not rise along its ladder."""
+    for labels, rows in curves.groupby(["study", "variant", "codec"]):
+        study, variant, codec = map(str, labels)
+        if codec not in CODECS or CODECS[codec].kind != "classical":
+            continue
+        bpp = rows.groupby("rate_index")["bpp"].mean()
+        falls = bpp.index[1:][bpp.diff().iloc[1:] <= 0]
+        if len(falls):
+            logger.warning(
+                "%s/%s: rate setting %d of the ladder has no higher rate than the one before it "
+                "(%.4g bpp); check the ladder and the settings of codec %r",
+                study,
+                variant,
+                falls[0],
+                bpp[falls[0]],
+                codec,
+            )
 
 
 def analyse(

@@ -8,12 +8,13 @@ from pathlib import Path
 import yaml
 
 from icmbench.codecs.classical.entries import CLASSICAL_VERSION
+from icmbench.config.classical import explain_missing
 from icmbench.config.load import check, load_run
 from icmbench.errors import UserError
 from icmbench.jobs import ClassicalSpec
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
-from icmbench.utils.programs import KNOWN_PROGRAMS, find_program
+from icmbench.utils.programs import find_program
 from icmbench.utils.yaml import parse_yaml
 
 
@@ -29,7 +30,7 @@ def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> C
         UserError: for an unknown classical codec or parameter, or a program that is missing.
     """
     run = load_run(config)
-    load_modules(run.modules)
+    load_modules(run.modules, run.command_codecs)
     entry = CODECS[name]
     if entry.kind != "classical":
         raise UserError(f"{name!r} is not a classical codec; see `python -m icmbench codecs`")
@@ -42,19 +43,18 @@ def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> C
             given[key] = parse_yaml(value)
         except yaml.YAMLError:
             raise UserError(f"--set {text!r}: the value is not valid YAML") from None
-    programs = {}
+    lines, programs = run.program_lines(), {}
     for program in entry.programs:
-        found = find_program(program, run.programs.model_dump())
+        found = find_program(program, lines)
         if found is None:
-            known = KNOWN_PROGRAMS[program]
-            raise UserError(
-                f"classical codec {name!r} needs {known.default}, which is not on PATH; get it "
-                f"from {known.home} or name it under 'programs.{program}' in {config}"
-            )
+            why = explain_missing(name, [program], lines)
+            raise UserError(f"{config}: classical codec {name!r}: {why}")
         programs[program] = found
+    checked = check(entry.parameters, given, f"classical codec {name!r}")
     return ClassicalSpec(
         name=name,
-        parameters=check(entry.parameters, given, f"classical codec {name!r}").model_dump(),
+        command=entry.command is not None,
+        parameters=(entry.command or checked).model_dump(),
         rate=0.0,
         version=CLASSICAL_VERSION,
         programs=programs,

@@ -5,24 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from icmbench.codecs.classical.base import ClassicalCodec
+from icmbench.config.classical import explain_missing
 from icmbench.config.load import load_run
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, CodecEntry, implementation
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
 
-# Every classical codec has this rate; it is needed to ask for an implementation's version.
-_ANY_RATE = 30.0
+# A rate is needed to ask for an implementation's version; every codec without a distance has 30.
+_ANY_RATE = {"distance": 1.0}
 
 
 def list_classical_codecs(config: Path) -> str:
     """Return a listing of every classical codec and program, with version and checksum."""
     run = load_run(config)
-    load_modules(run.modules)
-    settings = run.programs.model_dump()
+    load_modules(run.modules, run.command_codecs)
+    settings = run.program_lines()
+    command_names = [name for name in settings if name not in KNOWN_PROGRAMS]
     programs: dict[str, Program] = {}
     faults: list[str] = []
-    for name in KNOWN_PROGRAMS:
+    for name in [*KNOWN_PROGRAMS, *command_names]:
         try:
             program = find_program(name, settings)
         except UserError as error:
@@ -39,6 +41,8 @@ def list_classical_codecs(config: Path) -> str:
         if not absent:
             found = {program: programs[program] for program in entry.programs}
             available.append(f"  {name:<17} {_describe(entry, found)}")
+        elif entry.command is not None:
+            missing.append(f"  {name:<17} {explain_missing(name, absent, settings)}")
         else:
             missing.append(
                 f"  {name:<17} needs {', '.join(absent)}; substitute from packages: "
@@ -61,10 +65,15 @@ def list_classical_codecs(config: Path) -> str:
 
 def _describe(entry: CodecEntry, programs: dict[str, Program]) -> str:
     try:
-        parameters = entry.parameters.model_validate(dict(entry.defaults))
-        codec: ClassicalCodec = implementation(entry)(parameters, _ANY_RATE, programs)
+        parameters = entry.command or entry.parameters.model_validate(dict(entry.defaults))
+        codec: ClassicalCodec = implementation(entry)(parameters, _any_rate(entry), programs)
         described = codec.describe()
     except (ImportError, UserError) as error:
         return f"cannot run: {error}"
     digests = "".join(f", {digest[:12]}" for _, digest in sorted(described.digests.items()))
     return f"{described.name} {described.version}{digests} (by {entry.rate_parameter})"
+
+
+def _any_rate(entry: CodecEntry) -> float:
+    bounds = getattr(entry.command, "rate_range", None)
+    return bounds[0] if bounds else _ANY_RATE.get(str(entry.rate_parameter), 30.0)

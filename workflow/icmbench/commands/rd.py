@@ -24,6 +24,7 @@ from icmbench.evaluate.classical import open_codec, timed_encode
 from icmbench.jobs import ClassicalSpec
 from icmbench.metrics.catalogue import find_metric
 from icmbench.metrics.image_quality import quality
+from icmbench.registry import CODECS
 from icmbench.utils.files import reading
 from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
@@ -76,7 +77,24 @@ def rate_distortion(
         failures += failed
     if failures:
         raise UserError("\n".join(failures))
-    return _averaged(settings, rows, rates, metrics)
+    curve = _averaged(settings, rows, rates, metrics)
+    _check_order(settings, curve)
+    return curve
+
+
+def _check_order(settings: ClassicalSpec, curve: Curve) -> None:
+    """Warn if the rates of a curve, from low to high, contradict what is known of the codec."""
+    lower, rates = CODECS[settings.name].lower_rate, curve["results"]["rate"]
+    ordered = sorted(rates, reverse=lower == "larger")
+    if lower is not None and rates != ordered:
+        found = ", ".join(f"{rate:g}" for rate in rates)
+        logger.warning(
+            "%s: from low to high rate the values are %s, but lower rates should have %s ones; "
+            "check the codec and its settings",
+            settings.name,
+            found,
+            lower,
+        )
 
 
 def _spread(work: list[Any], jobs: int) -> Iterable[tuple[list[dict[str, float]], list[str]]]:
@@ -126,7 +144,7 @@ def _row(
     height, width = image.shape[:2]
     return {
         "rate": rate,
-        "bpp": 8 * len(encoded.data) / (height * width),
+        "bpp": encoded.bits / (height * width),
         "encoding_time": seconds,
         "decoding_time": end - start,
         **quality(image, decoded, metrics),

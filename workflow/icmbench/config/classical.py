@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+
 from icmbench.config.run import RunConfig
 from icmbench.config.selection import without
-from icmbench.config.study import Study, Variant, Weights
+from icmbench.config.study import Ladder, Study, Variant, Weights
 from icmbench.errors import UserError, unknown
-from icmbench.registry import CODECS
+from icmbench.registry import CODECS, CodecEntry
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
 
 
@@ -94,6 +97,12 @@ def check_choice(run: RunConfig) -> list[str]:
     for name, other in run.substitutes.items():
         if name in known and other in known:
             wanted, has = (CODECS[part].rate_parameter for part in (name, other))
+            lower, theirs = (CODECS[part].lower_rate for part in (name, other))
+            if wanted == has and None not in (lower, theirs) and lower != theirs:
+                faults.append(
+                    f"config.yaml: key 'substitutes.{name}': lower rates of {name!r} have {lower} "
+                    f"{wanted!r}, those of {other!r} {theirs}; choose another substitute"
+                )
             if wanted != has:
                 faults.append(
                     f"config.yaml: key 'substitutes.{name}': {other!r} takes {has!r}, but ladders "
@@ -102,13 +111,34 @@ def check_choice(run: RunConfig) -> list[str]:
     return faults
 
 
+def rate_problems(entry: CodecEntry, ladder: Ladder) -> list[str]:
+    """Return what a classical codec does not take of a ladder, in phrases; empty if all is well."""
+    rate, values = entry.rate_parameter, ladder.values
+    if ladder.parameter != rate:
+        return [f"varies {ladder.parameter!r}, but {entry.name!r} takes {rate!r}"]
+    problems = []
+    ordered = sorted(set(values), reverse=entry.lower_rate == "larger")
+    if entry.lower_rate is not None and values != ordered:
+        problems.append(
+            f"has values {values}, but lower rates of {entry.name!r} have {entry.lower_rate} "
+            f"{rate!r}, and the lowest rate comes first; give {ordered}"
+        )
+    bounds = getattr(entry.command, "rate_range", None)
+    outside = [value for value in values if bounds and not bounds[0] <= value <= bounds[1]]
+    if outside:
+        problems.append(
+            f"has {rate} {outside[0]:g}, but {entry.name!r} takes {bounds[0]:g} to {bounds[1]:g}"
+        )
+    return problems
+
+
 def find_programs(run: RunConfig, studies: dict[str, Study]) -> dict[str, Program]:
     """Return the external programs that the studies' classical codecs need, by name.
 
     Raises:
         UserError: naming every study, classical codec and program that is missing, and the way out.
     """
-    settings = run.programs.model_dump()
+    settings = run.program_lines()
     found: dict[str, Program] = {}
     faults: list[str] = []
     for study in studies.values():
@@ -121,13 +151,25 @@ def find_programs(run: RunConfig, studies: dict[str, Study]) -> dict[str, Progra
                 else:
                     found[name] = program
             if missing:
-                faults.append(_missing(study.name, codec, missing))
+                where = f"config.yaml: study {study.name!r} uses classical codec {codec!r}, but "
+                faults.append(f"{where}{explain_missing(codec, missing, settings)}")
     if faults:
         raise UserError("\n".join(faults))
     return found
 
 
-def _missing(study: str, codec: str, missing: list[str]) -> str:
+def explain_missing(codec: str, missing: list[str], settings: Mapping[str, str | None]) -> str:
+    """Return which programs a classical codec lacks, and what to do.
+
+    Args:
+        codec: its name.
+        missing: names of programs, at least one.
+        settings: command lines, see ``RunConfig.program_lines``.
+    """
+    out = f"or take {codec!r} out of 'classical_codecs'"
+    if CODECS[codec].command is not None:
+        program = shlex.split(settings[missing[0]] or "")[0]
+        return f"{program!r} of key {missing[0]!r} is not found; install it or give its path, {out}"
     known = KNOWN_PROGRAMS[missing[0]]
     names = ", ".join(KNOWN_PROGRAMS[name].default for name in missing)
     substitute = CODECS[codec].substitute
@@ -137,7 +179,6 @@ def _missing(study: str, codec: str, missing: list[str]) -> str:
         else ""
     )
     return (
-        f"config.yaml: study {study!r} uses classical codec {codec!r}, but {names} is not found; "
-        f"get it from {known.home} and put it on PATH or name it under "
-        f"'programs.{missing[0]}'{way}, or take {codec!r} out of 'classical_codecs'"
+        f"{names} is not found; get it from {known.home} and put it on PATH or name it under "
+        f"'programs.{missing[0]}'{way}, {out}"
     )

@@ -227,6 +227,7 @@ def classical_spec(plan: Plan, point: Point) -> ClassicalSpec:
     assert rate is not None
     return ClassicalSpec(
         name=entry.name,
+        command=entry.command is not None,
         parameters=codec_parameters(plan.scale, entry.name).model_dump(),
         rate=rate,
         version=CLASSICAL_VERSION,

@@ -383,7 +383,7 @@ def load_plan(
     if run.data.mirror is None and os.environ.get("ICMBENCH_MIRROR"):
         data = run.data.model_copy(update={"mirror": os.environ["ICMBENCH_MIRROR"]})
         run = run.model_copy(update={"data": data})
-    load_modules(run.modules)
+    load_modules(run.modules, run.command_codecs)
     scale = load_scale(workflow / "scales", run.scale)
     scale = with_planned_data(scale, run) if as_written else with_available_data(scale, run)
     folders = [workflow / "studies", *map(Path, run.study_folders)]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from icmbench.codecs.classical.command_entry import CommandParameters, command_lines
 from icmbench.utils.models import Strict
 from icmbench.utils.secrets import has_credentials
 
@@ -152,6 +153,11 @@ class RunConfig(Strict):
         "where a program is missing. Results are named after the substitute.",
     )
     programs: ProgramSettings = ProgramSettings()
+    command_codecs: dict[str, CommandParameters] = Field(
+        {},
+        description="Classical codecs that are commands, by a name of your choice, which then "
+        "stands for a classical codec everywhere; see docs/command-codecs.md.",
+    )
     cache: CacheSettings = CacheSettings()
     seeds: list[WholeNumber] = Field(
         [0], min_length=1, description="Every trained operating point is repeated for each seed."
@@ -166,3 +172,10 @@ class RunConfig(Strict):
     analysis: AnalysisSettings = AnalysisSettings()
     # Not a part of the plan: results do not depend on where a job runs.
     cluster: ClusterSettings = Field(ClusterSettings(), exclude=True)
+
+    def program_lines(self) -> dict[str, str | None]:
+        """Return the paths and command lines of programs by name, or by key of a command."""
+        lines: dict[str, str | None] = self.programs.model_dump()
+        for name, command in self.command_codecs.items():
+            lines |= command_lines(name, command)
+        return lines

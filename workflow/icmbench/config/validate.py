@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from icmbench.config.claim_checks import claim_faults
-from icmbench.config.classical import check_choice
+from icmbench.config.classical import check_choice, rate_problems
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
@@ -23,7 +23,8 @@ def codec_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of codec ``name`` at a scale."""
     where = f"workflow/scales/{scale.name}.yaml, section 'codecs.{name}'"
     entry = CODECS[name]
-    return check(entry.parameters, {**entry.defaults, **scale.codecs.get(name, {})}, where)
+    found = check(entry.parameters, {**entry.defaults, **scale.codecs.get(name, {})}, where)
+    return entry.command or found
 
 
 def task_parameters(scale: Scale, name: str) -> Strict:
@@ -240,9 +241,9 @@ class _Check:
             return
         if entry.kind == "none":
             self._add("ladder", variant.ladder, "but codec 'uncoded' has one rate; set it to null")
-        if entry.kind == "classical" and ladder.parameter != entry.rate_parameter:
-            self._add("ladder", variant.ladder, f"varies {ladder.parameter!r}, but {entry.name!r} "
-                      f"takes {entry.rate_parameter!r}")  # fmt: skip
+        if entry.kind == "classical":
+            for problem in rate_problems(entry, ladder):
+                self._add("ladder", variant.ladder, problem)
 
     def _check_source(self, part: str, source: Any, needed: bool, what: str) -> None:
         if not needed:

@@ -13,6 +13,8 @@ from typing import Any
 from icmbench.codecs.base import Encoded, RgbImage, decoded_digest
 from icmbench.codecs.classical.base import ClassicalCodec, InProcessCodec
 from icmbench.codecs.classical.cache import Cache, CachedImage, entry_key
+from icmbench.codecs.classical.command import CommandCodec
+from icmbench.codecs.classical.command_entry import CommandParameters
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
@@ -84,6 +86,9 @@ def code_share(job: ClassicalJob) -> Path:
 
 def open_codec(settings: ClassicalSpec) -> ClassicalCodec:
     """Return the classical codec of a job."""
+    if settings.command:
+        command = CommandParameters.model_validate(settings.parameters)
+        return CommandCodec(command, settings.rate, settings.programs)
     entry = CODECS[settings.name]
     codec: ClassicalCodec = implementation(entry)(
         entry.parameters.model_validate(settings.parameters),

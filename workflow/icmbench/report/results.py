@@ -210,7 +210,9 @@ def load_results(root: Path) -> Results:
     if not (root / "plan.json").is_file():
         raise missing_file(root / "plan.json", "give the folder results/<scale> of a run")
     plan = read_summary(root)
-    load_modules(plan.run.modules)  # they register codecs, tasks and metrics that the plan names
+    load_modules(
+        plan.run.modules, plan.run.command_codecs
+    )  # they register codecs, tasks and metrics that the plan names
     missing: list[str] = []
     wanted = [name for name in _TABLES if not name.startswith("claims")]
     if any(study.claims for study in shown_studies(plan).values()):

@@ -16,7 +16,7 @@ from icmbench.data.dataset import Split, data_digest
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
-from icmbench.registry import CODECS, TASKS
+from icmbench.registry import TASKS
 from icmbench.summaries import DataSummary, TrainingSummary
 from icmbench.train import TRAINING_VERSION, distributed
 from icmbench.train.batches import Batch, batches
@@ -124,7 +124,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     """
     compute = choose_compute(job.runtime, warn=distributed.is_rank_zero())
     torch.manual_seed(job.seed)
-    codec = build_codec(job.codec) if CODECS[job.codec.name].kind == "learned" else None
+    codec = build_codec(job.codec) if job.codec.kind == "learned" else None
     task = build_task(job.task) if TASKS[job.task.name].trainable else None
     codec_trains = any(part.split(".")[0] == "codec" for part in job.parts)
     system = System(codec, task, codec_trains, first_loss_weights(job))

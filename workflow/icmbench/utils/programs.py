@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +71,7 @@ class Program(Strict):
     """A program as jobs run it.
 
     Attributes:
-        name: key of :data:`KNOWN_PROGRAMS`.
+        name: key of :data:`KNOWN_PROGRAMS`, or of a command in config.yaml.
         command: words before its own arguments: a path, or a wrapper that runs it in a container or
             with a module loaded, e.g. ``apptainer exec vtm.sif EncoderAppStatic``.
         digest: SHA-256 over the files among the words of the command (the program itself, a
@@ -87,30 +87,40 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
     """Return a program, or None if it is neither configured nor on PATH.
 
     Args:
-        name: key of :data:`KNOWN_PROGRAMS`.
-        settings: section ``programs`` of config.yaml: a path or command line by name.
+        name: key of :data:`KNOWN_PROGRAMS`; or another key of ``settings``, a whole command, which
+            is None if its first word is no program here.
+        settings: a path or command line by name, see ``RunConfig.program_lines``.
 
     Raises:
         UserError: where a setting names something that does not exist or cannot run.
     """
-    known = KNOWN_PROGRAMS[name]
     setting = settings.get(name)
+    if name not in KNOWN_PROGRAMS:
+        command = _resolved(shlex.split(setting or ""))
+        return None if command is None else _program(name, command)
+    known = KNOWN_PROGRAMS[name]
     if known.is_file:
         path = _find_file(known, setting, settings)
         return None if path is None else _program(name, (str(path),))
     if setting is None:
         found = shutil.which(known.default)
         return None if found is None else _program(name, (found,))
-    words = shlex.split(setting)
-    found = shutil.which(str(Path(words[0]).expanduser())) if words else None
-    if found is None:
+    command = _resolved(shlex.split(setting))
+    if command is None:
         raise UserError(
             f"config.yaml: key 'programs.{name}': {setting!r} cannot be run; give a path "
             f"or command line of the {known.what}, or null to look on PATH"
         )
-    # Programs run in other folders, where a relative path of a container image is not found.
-    command = (str(Path(found).absolute()), *(_absolute_file(word) for word in words[1:]))
     return _program(name, command)
+
+
+def _resolved(words: Sequence[str]) -> tuple[str, ...] | None:
+    """Return a command with the path of its program, or None if that is not found."""
+    found = shutil.which(str(Path(words[0]).expanduser())) if words else None
+    if found is None:
+        return None
+    # Programs run in other folders, where a relative path of a container image is not found.
+    return (str(Path(found).absolute()), *(_absolute_file(word) for word in words[1:]))
 
 
 def _program(name: str, command: tuple[str, ...]) -> Program:

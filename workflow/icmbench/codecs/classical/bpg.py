@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from icmbench.codecs.classical.base import (
     damaged,
     pad,
     split_padding_header,
+    stored_png,
 )
 from icmbench.codecs.classical.entries import BpgParameters
 from icmbench.codecs.classical.run import program_version, read_output, run_program, workspace
@@ -71,7 +70,7 @@ class Bpg(ClassicalCodec):
         coded = pad(image, 1, narrowest) if image.shape[1] < narrowest else image
         with workspace() as folder:
             source, target = folder / "in.png", folder / "out.bpg"
-            source.write_bytes(_stored_png(coded))
+            source.write_bytes(stored_png(coded))
             options = {
                 "-o": target,
                 "-q": self.rate,
@@ -120,16 +119,3 @@ class Bpg(ClassicalCodec):
             advice=_DAMAGED,
         )
         return read_output(target, "bpgdec")
-
-
-def _stored_png(image: RgbImage) -> bytes:
-    """Return a PNG file without compression: several times cheaper to write than Pillow's."""
-    height, width = image.shape[:2]
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter, none
-    rows[:, 1:] = image.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 0)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )

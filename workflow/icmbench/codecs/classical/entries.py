@@ -58,6 +58,12 @@ class AvifParameters(Strict):
     speed: int = Field(4, ge=0, le=10, description="From slow to fast.")
 
 
+class JpegXlParameters(Strict):
+    """Lossy JPEG XL as imagecodecs (libjxl) writes it: the bare codestream, one thread."""
+
+    effort: int = Field(7, ge=1, le=10, description="From fast to slow; 7 is libjxl's default.")
+
+
 class X265Parameters(Strict):
     """HEVC intra by libx265 inside PyAV: bare bitstream, BT.709 full range."""
 
@@ -141,6 +147,14 @@ class VvencParameters(ProgramParameters):
     )
 
 
+_LOWER_RATE: dict[str, Literal["smaller", "larger"]] = {
+    "quality": "smaller",
+    "qp": "larger",
+    "ratio": "larger",
+    "distance": "larger",
+}
+
+
 def _register(
     name: str,
     parameters: type[Strict],
@@ -158,6 +172,7 @@ def _register(
             parameters=parameters,
             implementation=f"icmbench.codecs.classical.{implementation}",
             rate_parameter=rate,
+            lower_rate=_LOWER_RATE[rate],
             defaults=defaults,
             programs=programs,
             substitute=substitute,
@@ -169,6 +184,7 @@ def _register(
 _register("jpeg", JpegParameters, "pillow:Jpeg", rate="quality")
 _register("jpeg2000", Jpeg2000Parameters, "pillow:Jpeg2000", rate="ratio")
 _register("webp", WebpParameters, "pillow:Webp", rate="quality")
+_register("jpegxl", JpegXlParameters, "jpegxl:JpegXl", rate="distance")
 _register("avif-444", AvifParameters, "pillow:Avif", rate="quality", chroma="4:4:4")
 _register("avif-420", AvifParameters, "pillow:Avif", rate="quality", chroma="4:2:0")
 _register("x265-444", X265Parameters, "x265:X265", chroma="4:4:4")

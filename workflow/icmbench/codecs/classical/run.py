@@ -21,6 +21,7 @@ from icmbench.errors import UserError
 _KEPT_BYTES = 1 << 15
 _SHOWN = 300
 _VERSION = re.compile(r"[Vv]ersion \[?([\w.+-]+)")
+_NUMBER = re.compile(r"(?<![\w.])v?(\d+\.\d[\w.+-]*)")
 _VERSION_LIMIT_S = 60.0  # containers start slowly
 _PROCESSOR = 36  # of the fields of proc(5)'s stat after the name
 
@@ -135,6 +136,35 @@ def program_version(command: tuple[str, ...], arguments: tuple[str, ...] = ()) -
             return "unknown version"
     found = _VERSION.search(ended.output) or _VERSION.search(ended.errors)
     return found[1] if found else "unknown version"
+
+
+@cache
+def asked_version(command: tuple[str, ...], key: str) -> str:
+    """Return the version that a command prints; runs it once.
+
+    That is what follows the word ``version``, else the first number with a point in it, else the
+    first line. The exit code is ignored.
+
+    Args:
+        command: words; the first is the program.
+        key: of the command in config.yaml.
+
+    Raises:
+        UserError: where it cannot start or prints nothing.
+    """
+    advice = f"change key {key!r}, or set it to null"
+    with workspace() as folder:
+        try:
+            ended = _run(command, _VERSION_LIMIT_S, folder, one_core=False)
+        except OSError as error:
+            raise UserError(
+                f"`{shlex.join(command)}` cannot start ({error.strerror}); {advice}"
+            ) from None
+    said = f"{ended.output}\n{ended.errors}".strip()
+    if not said:
+        raise UserError(f"`{shlex.join(command)}` prints no version; {advice}")
+    found = _VERSION.search(said) or _NUMBER.search(said)
+    return found[1] if found else said.splitlines()[0].strip()[:80]
 
 
 @dataclass(frozen=True)
