@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from icmbench.codecs.base import RgbImage
-from icmbench.codecs.classical.base import ClassicalCodec
+from icmbench.codecs.classical.base import ClassicalCodec, Implementation
 from icmbench.data.checks import check_images
 from icmbench.data.images import list_images, read_image
 from icmbench.errors import UserError
@@ -66,9 +66,11 @@ def rate_distortion(
         raise UserError(f"{folder}: no images in it; give a folder of PNG or JPEG files")
     for note in check_images(folder, [path.name for path in images]):
         logger.warning("%s: %s", folder, note)
-    external = open_codec(settings.model_copy(update={"rate": rates[0]})).external
+    codecs = [open_codec(settings.model_copy(update={"rate": rate})) for rate in rates]
     work = [(settings, path, tuple(rates), tuple(metrics)) for path in images]
-    if external:  # an encoder may take minutes: distribute single rates
+    if codecs[0].external:
+        codecs[0].describe()  # a version that cannot be asked is reported before any work
+        # An encoder may take minutes: distribute single rates.
         work = [(settings, path, (rate,), tuple(metrics)) for rate in rates for path in images]
     rows: list[dict[str, float]] = []
     failures: list[str] = []
@@ -77,14 +79,15 @@ def rate_distortion(
         failures += failed
     if failures:
         raise UserError("\n".join(failures))
-    curve = _averaged(settings, rows, rates, metrics)
+    curve = _averaged(settings.name, codecs[0].describe(), rows, rates, metrics)
     _check_order(settings, curve)
     return curve
 
 
 def _check_order(settings: ClassicalSpec, curve: Curve) -> None:
     """Warn if the rates of a curve, from low to high, contradict what is known of the codec."""
-    lower, rates = CODECS[settings.name].lower_rate, curve["results"]["rate"]
+    lower = CODECS[settings.name].lower_rate if settings.name in CODECS else None
+    rates = curve["results"]["rate"]
     ordered = sorted(rates, reverse=lower == "larger")
     if lower is not None and rates != ordered:
         found = ", ".join(f"{rate:g}" for rate in rates)
@@ -152,7 +155,8 @@ def _row(
 
 
 def _averaged(
-    settings: ClassicalSpec,
+    codec: str,
+    described: Implementation,
     rows: list[dict[str, float]],
     rates: Sequence[float],
     metrics: Sequence[str],
@@ -161,10 +165,9 @@ def _averaged(
     by_rate.sort(key=lambda own: float(np.mean([row["bpp"] for row in own])))
     names = {"bpp": "bpp", **{name: find_metric(name).json_key for name in metrics}}
     names |= {name: name for name in ("encoding_time", "decoding_time", "rate")}
-    text = open_codec(settings.model_copy(update={"rate": rates[0]})).describe()
     return {
-        "name": settings.name,
-        "description": f"{text.name} {text.version}, means over {len(by_rate[0])} images",
+        "name": codec,
+        "description": f"{described.name} {described.version}, means over {len(by_rate[0])} images",
         "results": {
             shown: [float(np.mean([row[name] for row in own])) for own in by_rate]
             for name, shown in names.items()

@@ -88,7 +88,7 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
 
     Args:
         name: key of :data:`KNOWN_PROGRAMS`; or another key of ``settings``, a whole command, which
-            is None if its first word is no program here.
+            is None if its first word names nothing that runs here.
         settings: a path or command line by name, see ``RunConfig.program_lines``.
 
     Raises:

@@ -44,7 +44,7 @@ _DAMAGED = "if this command works by hand, the bitstream is damaged: code the im
 class CommandCodec(ClassicalCodec):
     """A codec from the command line at one rate setting; the rate is the size of its file.
 
-    Raw planes do not tell their size. The image's size is then stored before the file, as in
+    Raw planes have no size of their own. The image's size is then stored before the file, as in
     :mod:`icmbench.codecs.bitstream`. It counts as bits if the decoder's command asks for it: other
     decoders know it from the file, except that one byte counts where 4:2:0 needed padding.
 
@@ -104,7 +104,7 @@ class CommandCodec(ClassicalCodec):
                 "bit_depth": own.bit_depth,
                 "extension": own.extension,
             },
-            {part: d for part, d in self.program_digests().items() if part != "version"},
+            {f"{part}r": d for part, d in self.program_digests().items() if part != "version"},
         )
 
     def encode(self, image: RgbImage) -> Encoded:
@@ -175,7 +175,7 @@ class CommandCodec(ClassicalCodec):
             "height": str(height),
             "folder": str(source.parent),
         }
-        said = run_program(
+        printed = run_program(
             [fill(word, values) for word in self.programs[part].command],
             what=what,
             time_limit_s=self.parameters.time_limit_s,
@@ -183,8 +183,8 @@ class CommandCodec(ClassicalCodec):
             advice=advice,
             one_core=True,
         )
-        message = last_message(said) or "nothing"
-        key = f"check key 'command_codecs.{self.title}.{part}'; the command said: {message}"
+        message = last_message(printed) or "nothing"
+        key = f"check key 'command_codecs.{self.title}.{part}'; the command printed: {message}"
         return read_output(target, what, size, key)
 
     def _written(self, image: RgbImage) -> bytes:

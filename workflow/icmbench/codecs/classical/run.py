@@ -143,14 +143,14 @@ def asked_version(command: tuple[str, ...], key: str) -> str:
     """Return the version that a command prints; runs it once.
 
     That is what follows the word ``version``, else the first number with a point in it, else the
-    first line. The exit code is ignored.
+    first line.
 
     Args:
         command: words; the first is the program.
         key: of the command in config.yaml.
 
     Raises:
-        UserError: where it cannot start or prints nothing.
+        UserError: where it cannot start, prints nothing, or fails without printing a number.
     """
     advice = f"change key {key!r}, or set it to null"
     with workspace() as folder:
@@ -160,11 +160,16 @@ def asked_version(command: tuple[str, ...], key: str) -> str:
             raise UserError(
                 f"`{shlex.join(command)}` cannot start ({error.strerror}); {advice}"
             ) from None
-    said = f"{ended.output}\n{ended.errors}".strip()
-    if not said:
+    printed = f"{ended.output}\n{ended.errors}".strip()
+    if not printed:
         raise UserError(f"`{shlex.join(command)}` prints no version; {advice}")
-    found = _VERSION.search(said) or _NUMBER.search(said)
-    return found[1] if found else said.splitlines()[0].strip()[:80]
+    found = _VERSION.search(printed) or _NUMBER.search(printed)
+    if found is None and ended.code != 0:
+        raise UserError(
+            f"`{shlex.join(command)}` failed with exit code {ended.code}: {last_message(printed)}; "
+            f"{advice}"
+        )
+    return found[1] if found else printed.splitlines()[0].strip()[:80]
 
 
 @dataclass(frozen=True)
