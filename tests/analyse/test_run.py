@@ -13,8 +13,9 @@ import pytest
 from scipy import stats
 
 from icmbench.analyse.curves import PointFiles
-from icmbench.analyse.run import analyse
+from icmbench.analyse.run import analyse, rates_against_ladder
 from icmbench.errors import UserError
+from icmbench.plugins import load_modules
 
 VERSUS = [("study", "test", "anchor")]
 
@@ -263,3 +264,24 @@ def test_analyse_writes_records_in_row_groups(
         pd.read_parquet(tmp_path / "parts/tables/records.parquet"),
         pd.read_parquet(tmp_path / "once.parquet"),
     )
+
+
+def test_rates_against_the_ladder_are_named() -> None:
+    load_modules([])
+    rates = {
+        ("jpeg", "rises"): [0.1, 0.2, 0.4],
+        ("jpeg", "falls"): [0.1, 0.4, 0.25],
+        ("x265-444", "stays"): [0.1, 0.1, 0.2],
+        ("bmshj2018-hyperprior", "learned"): [0.2, 0.1, 0.4],  # training may do that
+    }
+    curves = pd.DataFrame(
+        [
+            {"study": "s", "variant": v, "codec": c, "rate_index": i, "seed": seed, "bpp": bpp}
+            for (c, v), values in rates.items()
+            for i, bpp in enumerate(values)
+            for seed in range(2)
+        ]
+    )
+    falls, stays = rates_against_ladder(curves)
+    assert falls.startswith("s/falls: 0.25 bpp at rate index 2 ") and "0.4 before" in falls
+    assert stays.startswith("s/stays: 0.1 bpp at rate index 1 ")

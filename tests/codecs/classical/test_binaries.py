@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,11 @@ from icmbench.codecs.classical.colour import from_planes, rgb_to_ycbcr
 from icmbench.codecs.classical.entries import (
     BpgParameters,
     HmParameters,
+    JpegXlParameters,
     VtmParameters,
     VvencParameters,
 )
+from icmbench.codecs.classical.jpegxl import JpegXl
 from icmbench.codecs.classical.raw_video import Hm, Vtm, Vvenc
 from icmbench.data.synthetic.scenes import make_scene
 from icmbench.errors import UserError
@@ -236,3 +239,27 @@ def test_hm_refuses_changed_samples(image: RgbImage) -> None:
         changed[place] ^= 0x10
         with pytest.raises(UserError, match="damaged"):
             codec.decode(bytes(changed))
+
+
+# JPEG XL
+
+
+def test_libjxls_programs_agree_with_the_package(tmp_path: Path, image: RgbImage) -> None:
+    """Debian's libjxl is older than the package's: each decodes what the other codes."""
+    if shutil.which("cjxl") is None or shutil.which("djxl") is None:
+        pytest.skip("not on PATH: cjxl, djxl")
+    Image.fromarray(image).save(tmp_path / "in.png")
+    codec = JpegXl(JpegXlParameters(), 2)
+    (tmp_path / "ours.jxl").write_bytes(codec.encode(image).data)
+    for command in (
+        ["cjxl", "in.png", "theirs.jxl", "--distance=2", "--container=0"],
+        ["djxl", "theirs.jxl", "theirs.png"],
+        ["djxl", "ours.jxl", "ours.png"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    sizes = [(tmp_path / f"{side}.jxl").stat().st_size for side in ("ours", "theirs")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.25)
+    for side in ("ours", "theirs"):
+        decoded = codec.decode((tmp_path / f"{side}.jxl").read_bytes()).astype(int)
+        with Image.open(tmp_path / f"{side}.png") as opened:
+            assert np.abs(decoded - np.asarray(opened.convert("RGB"))).max() <= 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imagecodecs
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ load_modules([])
 LIBRARY: dict[str, tuple[float, dict[str, Any]]] = {
     "jpeg": (30, {}),
     "jpeg2000": (20, {}),
+    "jpegxl": (2, {"effort": 3}),
     "webp": (50, {}),
     "avif-444": (50, {"speed": 9}),
     "avif-420": (50, {"speed": 9}),
@@ -100,6 +102,14 @@ def test_pillow_codecs_write_the_files_that_pillow_writes(
     assert encoded.data == buffer.getvalue()
     assert np.array_equal(encoded.reconstruction, np.asarray(Image.open(buffer)))
     assert encoded.pixels_coded == 128 * 96
+
+
+def test_jpegxl_is_the_file_that_libjxl_writes(image: np.ndarray) -> None:
+    data = imagecodecs.jpegxl_encode(image, distance=3.0, effort=5, usecontainer=False)
+    encoded = make("jpegxl", 3, effort=5).encode(image)
+    assert encoded.data == data and encoded.bits == 8 * len(data)
+    assert np.array_equal(encoded.reconstruction, imagecodecs.jpegxl_decode(data))
+    assert len(make("jpegxl", 0.5).encode(image).data) > len(make("jpegxl", 6).encode(image).data)
 
 
 def test_jpeg2000_has_the_requested_ratio(image: np.ndarray) -> None:
@@ -194,7 +204,7 @@ from icmbench.registry import CODECS, implementation
 load_modules([])
 for path in Path(sys.argv[1]).glob("*.bin"):
     entry = CODECS[path.stem]
-    codec = implementation(entry)(entry.parameters.model_validate(entry.defaults), 30)
+    codec = implementation(entry)(entry.parameters.model_validate(entry.defaults), 20)
     np.save(path.with_suffix(".npy"), codec.decode(path.read_bytes()))
 """
 
@@ -215,6 +225,15 @@ def by_program(data: bytes, form: str, layout: str) -> bytes:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", form, "-i", "pipe:0"]
     command += ["-f", "rawvideo", "-pix_fmt", layout, "pipe:1"]
     return subprocess.run(command, input=data, check=True, capture_output=True).stdout
+
+
+def test_another_decoder_reads_jpegxl(image: np.ndarray) -> None:
+    encoded = make("jpegxl").encode(image)
+    assert encoded.data[:2] == b"\xff\x0a"  # a bare codestream
+    raw = by_program(encoded.data, "jpegxl_pipe", "rgb24")
+    decoded = np.frombuffer(raw, np.uint8).reshape(image.shape).astype(int)
+    # Another version of libjxl rounds differently.
+    assert np.abs(decoded - encoded.reconstruction).max() <= 1
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10])
@@ -246,7 +265,7 @@ def test_another_decoder_reads_vvenc(image: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process")
-@pytest.mark.parametrize("name", ["avif-444", "x265-444", "vvenc-ffmpeg-420"])
+@pytest.mark.parametrize("name", ["jpegxl", "avif-444", "x265-444", "vvenc-ffmpeg-420"])
 def test_bits_do_not_depend_on_the_cores(image: np.ndarray, name: str) -> None:
     cores = os.sched_getaffinity(0)
     whole = make(name).encode(image).data
@@ -313,6 +332,7 @@ def test_padding_headers_by_hand() -> None:
     [
         ("jpeg", (0, 96, 12.5), "quality .* 1 to 95"),
         ("jpeg2000", (1, 0, -3), "ratio .* above 1"),
+        ("jpegxl", (0, -1, 25.1), "distance .* at most 25"),
         ("webp", (-1, 101, 0.5), "quality .* 0 to 100"),
         ("avif-444", (-1, 101, 0.5), "quality .* 0 to 100"),
         ("x265-444", (-1, 52, 36.6), "qp .* 0 to 51"),

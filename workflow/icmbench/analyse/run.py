@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -61,28 +62,31 @@ def analyse_run(root: Path) -> None:
         scale=plan.run.scale,
     )
     curves = pd.read_csv(root / "tables/curves.csv")
-    _check_order(curves)
+    for line in rates_against_ladder(curves):
+        logger.warning(line)
     write_result_table(root / "tables/published.csv", published_results(plan, curves, method))
 
 
-def _check_order(curves: pd.DataFrame) -> None:
-    """Warn of each classical codec's curve whose rates do not rise along its ladder."""
+def rates_against_ladder(curves: pd.DataFrame) -> list[str]:
+    """Return a line for each classical codec's curve whose rates do not rise along its ladder.
+
+    Args:
+        curves: with the columns of ``curves.csv``.
+    """
+    lines = []
     for labels, rows in curves.groupby(["study", "variant", "codec"]):
         study, variant, codec = map(str, labels)
         if codec not in CODECS or CODECS[codec].kind != "classical":
             continue
         bpp = rows.groupby("rate_index")["bpp"].mean()
-        falls = bpp.index[1:][bpp.diff().iloc[1:] <= 0]
-        if len(falls):
-            logger.warning(
-                "%s/%s: rate setting %d of the ladder has no higher rate than the one before it "
-                "(%.4g bpp); check the ladder and the settings of codec %r",
-                study,
-                variant,
-                falls[0],
-                bpp[falls[0]],
-                codec,
-            )
+        for before, after in pairwise(bpp.index):
+            if bpp[after] <= bpp[before]:
+                lines.append(
+                    f"{study}/{variant}: {bpp[after]:.4g} bpp at rate index {after} of the ladder, "
+                    f"{bpp[before]:.4g} before it; check the ladder and the settings of {codec!r}"
+                )
+                break
+    return lines
 
 
 def analyse(
