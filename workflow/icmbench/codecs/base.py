@@ -31,7 +31,8 @@ class Encoded:
             latents of a feature codec; None for an external encoder that does not report it.
         pixels_coded: number of coded pixels, padding included.
         bits_estimated: the entropy model's estimate in bits; NaN where there is none.
-        bits_counted: the rate in bits where ``data`` is not the bitstream alone (``rate: estimate``).
+        bits_counted: the rate in bits where ``data`` is not a bitstream (``rate: estimate``), or
+            holds what the decoder knows from elsewhere.
     """
 
     data: bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 
@@ -123,12 +124,10 @@ def rate_problems(entry: CodecEntry, ladder: Ladder) -> list[str]:
             f"has values {values}, but lower rates of {entry.name!r} have {entry.lower_rate} "
             f"{rate!r}, and the lowest rate comes first; give {ordered}"
         )
-    bounds = getattr(entry.command, "rate_range", None)
-    outside = [value for value in values if bounds and not bounds[0] <= value <= bounds[1]]
+    low, high = getattr(entry.command, "rate_range", None) or (-math.inf, math.inf)
+    outside = [value for value in values if not low <= value <= high]
     if outside:
-        problems.append(
-            f"has {rate} {outside[0]:g}, but {entry.name!r} takes {bounds[0]:g} to {bounds[1]:g}"
-        )
+        problems.append(f"has {rate} {outside[0]:g}, but {entry.name!r} takes {low:g} to {high:g}")
     return problems
 
 
