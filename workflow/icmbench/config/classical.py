@@ -151,7 +151,10 @@ def find_programs(run: RunConfig, studies: dict[str, Study]) -> dict[str, Progra
                     found[name] = program
             if missing:
                 where = f"config.yaml: study {study.name!r} uses classical codec {codec!r}, but "
-                faults.append(f"{where}{explain_missing(codec, missing, settings)}")
+                faults.append(
+                    f"{where}{explain_missing(codec, missing, settings)}, or take {codec!r} out of "
+                    "'classical_codecs'"
+                )
     if faults:
         raise UserError("\n".join(faults))
     return found
@@ -165,10 +168,9 @@ def explain_missing(codec: str, missing: list[str], settings: Mapping[str, str |
         missing: names of programs, at least one.
         settings: command lines, see ``RunConfig.program_lines``.
     """
-    out = f"or take {codec!r} out of 'classical_codecs'"
     if CODECS[codec].command is not None:
         program = shlex.split(settings[missing[0]] or "")[0]
-        return f"{program!r} of key {missing[0]!r} is not found; install it or give its path, {out}"
+        return f"{program!r} of key {missing[0]!r} is not found; install it or give its path"
     known = KNOWN_PROGRAMS[missing[0]]
     names = ", ".join(KNOWN_PROGRAMS[name].default for name in missing)
     substitute = CODECS[codec].substitute
@@ -179,5 +181,5 @@ def explain_missing(codec: str, missing: list[str], settings: Mapping[str, str |
     )
     return (
         f"{names} is not found; get it from {known.home} and put it on PATH or name it under "
-        f"'programs.{missing[0]}'{way}, {out}"
+        f"'programs.{missing[0]}'{way}"
     )
