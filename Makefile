@@ -5,7 +5,8 @@
 
 PYTHON ?= 3.11
 CORES ?= all
-UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+UV := $(if $(shell command -v uv 2>/dev/null),uv,.uv/bin/uv)
+OWN_UV := $(filter .uv/%,$(UV))
 RUN := .venv/bin
 
 # Without compiled bytecode every job would compile its imports again.
@@ -44,17 +45,17 @@ quick: install ## the tests to run while you work, under a minute
 
 install: .venv/.installed ## the locked environment in .venv
 
-.venv/.installed: uv.lock pyproject.toml | $(UV)
+.venv/.installed: uv.lock pyproject.toml | $(OWN_UV)
 	$(UV) sync --locked --python $(PYTHON)
 	@touch $@
 
 .uv/bin/uv:
 	python3 -m venv .uv
-	.uv/bin/pip install --quiet uv
+	.uv/bin/python -m pip install --quiet uv
 
 ui: install ## browse the runs in MLflow on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1 \
-	$(RUN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(CURDIR)/results/mlflow.db
+	$(RUN)/mlflow ui --workers 1 --backend-store-uri sqlite:///results/mlflow.db
 
 # Snakemake must know the scale of the run that it reports on: that of the newest report.
 SCALE = $(firstword $(subst /, ,$(patsubst results/%,%,$(shell ls -t results/*/report/index.html | head -1))))
@@ -65,7 +66,7 @@ report: install ## Snakemake's own report of the newest run; of another one: mak
 reference: install ## regenerate docs/configuration and workflow/schemas
 	$(RUN)/python -m icmbench reference
 
-lock: | $(UV) ## update uv.lock and the files made from it
+lock: | $(OWN_UV) ## update uv.lock and the files made from it
 	$(UV) lock
 	$(UV) export --quiet --locked --no-dev --no-emit-project --format requirements-txt \
 	  --output-file envs/requirements.lock

@@ -4,19 +4,20 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from icmbench.config.load import main_config
 from icmbench.utils.job_stats import phase_seconds
 from icmbench.workflow import open_workflow
 
 min_version("9.0")
 
 
-configfile: "config.yaml"
+configfile: main_config()
 
 
 report: "workflow/report/workflow.rst"
 
 
-W = open_workflow(config, first=workflow.is_main_process)
+W = open_workflow(config, workflow)
 ROOT = W.root
 
 

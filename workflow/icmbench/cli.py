@@ -24,6 +24,7 @@ from icmbench.utils.job_stats import job_stats
 from icmbench.utils.logs import setup_logging
 
 if TYPE_CHECKING:
+    from icmbench.config.run import RunConfig
     from icmbench.jobs import Job
 
 logger = logging.getLogger(__name__)
@@ -52,17 +53,20 @@ def _set_threads(threads: str) -> None:
         os.environ[variable] = threads
 
 
+def _configuration(arguments: argparse.Namespace, *more: str) -> RunConfig:
+    from icmbench.config.load import load_given
+
+    return load_given([*arguments.config, *more])
+
+
 def _plan(arguments: argparse.Namespace) -> Result:
     from icmbench.config.job_settings import classical_jobs, encode_jobs
     from icmbench.config.plan import load_plan
     from icmbench.config.plan_lock import write_plan
+    from icmbench.config.resources import check_resources
 
-    overrides: dict[str, object] = {}
-    if arguments.scale:
-        overrides["scale"] = arguments.scale
-    if arguments.studies:
-        overrides["studies"] = arguments.studies
-    plan = load_plan(arguments.config, overrides)
+    plan = load_plan(_configuration(arguments))
+    check_resources(plan)
     write_plan(plan)
     for line in plan.left_out:
         logger.info(line)
@@ -86,6 +90,7 @@ def _data(arguments: argparse.Namespace) -> Result:
 
 
 def _fetch(arguments: argparse.Namespace) -> Result:
+    from icmbench.data.catalogue import catalogue_path
     from icmbench.data.fetch import fetch
 
     mirror = arguments.mirror or os.environ.get("ICMBENCH_MIRROR")
@@ -94,7 +99,7 @@ def _fetch(arguments: argparse.Namespace) -> Result:
             name,
             data_dir=arguments.directory,
             mirror=None if mirror is None else Path(mirror),
-            catalogue=arguments.directory / "catalogue.yaml",
+            catalogue=catalogue_path(arguments.directory),
             verify=arguments.verify,
         )
         for name in arguments.names
@@ -103,9 +108,9 @@ def _fetch(arguments: argparse.Namespace) -> Result:
 
 
 def _datasets(arguments: argparse.Namespace) -> Result:
-    from icmbench.data.catalogue import list_catalogue
+    from icmbench.data.catalogue import catalogue_path, list_catalogue
 
-    return list_catalogue(arguments.directory / "catalogue.yaml")
+    return list_catalogue(catalogue_path(arguments.directory))
 
 
 def _train(arguments: argparse.Namespace) -> Result:
@@ -147,13 +152,13 @@ def _code(arguments: argparse.Namespace) -> Result:
 def _codecs(arguments: argparse.Namespace) -> Result:
     from icmbench.commands.listing import list_classical_codecs
 
-    return list_classical_codecs(arguments.config)
+    return list_classical_codecs(_configuration(arguments))
 
 
 def _cache(arguments: argparse.Namespace) -> Result:
     from icmbench.commands.cache import open_cache, prune, show
 
-    cache = open_cache(arguments.config)
+    cache = open_cache(_configuration(arguments))
     wanted = (arguments.limit_gb, arguments.unused_days, arguments.implementation)
     if any(value is not None for value in wanted):
         return prune(cache, *wanted)
@@ -166,7 +171,7 @@ def _rd(arguments: argparse.Namespace) -> Result:
     from icmbench.commands.rd import rate_distortion
     from icmbench.utils.files import write_json
 
-    settings = codec_settings(arguments.config, arguments.codec, arguments.set)
+    settings = codec_settings(_configuration(arguments), arguments.codec, arguments.set)
     curve = rate_distortion(
         settings, arguments.folder, arguments.rates, arguments.metrics, arguments.jobs
     )
@@ -234,7 +239,7 @@ def _zoo(arguments: argparse.Namespace) -> Result:
     from icmbench.commands.zoo import make_zoo
     from icmbench.config.plan import load_plan
 
-    plan = load_plan(arguments.config, {"scale": "zoo"}, as_written=True)
+    plan = load_plan(_configuration(arguments, "scale=zoo"), as_written=True)
     return "\n".join(str(path) for path in make_zoo(plan, arguments.folder))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import icmbench.codecs.classical.command_entry
 import icmbench.codecs.classical.entries
@@ -18,7 +18,9 @@ from icmbench.utils.models import Strict
 
 
 def load_modules(
-    modules: Sequence[str] = (), command_codecs: Mapping[str, Strict] | None = None
+    modules: Sequence[str] = (),
+    command_codecs: Mapping[str, Strict] | None = None,
+    where: Callable[[str], str] = "key {!r}".format,
 ) -> None:
     """Register the user's codecs and tasks: import modules, and add codecs of commands.
 
@@ -28,6 +30,7 @@ def load_modules(
         modules: names of modules, which register codecs and tasks when imported.
         command_codecs: of config.yaml, by name; they replace those of another configuration. None
             leaves them as they are.
+        where: returns how errors name a key of the configuration.
 
     Raises:
         UserError: naming the module that cannot be imported, or the name that is in use.
@@ -37,7 +40,7 @@ def load_modules(
             importlib.import_module(module)
         except ImportError as error:
             raise UserError(
-                f"config.yaml: key 'modules': cannot import {module!r} ({error}); "
+                f"{where('modules')}: cannot import {module!r} ({error}); "
                 "install it or put its folder on PYTHONPATH"
             ) from error
     if command_codecs is None:
@@ -47,7 +50,6 @@ def load_modules(
     for name, command in command_codecs.items():
         if name in CODECS:
             raise UserError(
-                f"config.yaml: key 'command_codecs.{name}': another codec has this name; choose "
-                "a new one"
+                f"{where(f'command_codecs.{name}')}: another codec has this name; choose a new one"
             )
         CODECS.register(icmbench.codecs.classical.command_entry.command_entry(name, command))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import sys
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
+from icmbench.config.load import combine, from_command_line, main_config, read_yaml
 from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
 from icmbench.config.plan_lock import write_plan
+from icmbench.config.resources import check_resources
+from icmbench.config.run import Layer
 from icmbench.config.scale import RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.data.manifest import read_manifest
@@ -32,13 +36,16 @@ _SHORT_MINUTES = 60
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
-def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
+def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
     """Check the configuration, write the plan's files and return what the rules ask.
 
+    Where Snakemake started itself again for one job, maybe on another node, the written plan is
+    used, whatever data are available on that node.
+
     Args:
-        config: Snakemake's merged configuration.
-        first: False where Snakemake started itself again for one job, maybe on another node. The
-            written plan is then used, whatever data are available on that node.
+        config: Snakemake's merged configuration. It has texts where the command line gives
+            numbers, so the layers of the command line are read again.
+        snakemake: Snakemake's object ``workflow``.
 
     Raises:
         WorkflowError: with the one-line errors of the configuration, before any job runs.
@@ -50,9 +57,21 @@ def open_workflow(config: dict[str, Any], first: bool = True) -> Workflow:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.environ.update(_MALLOC)
     try:
-        plan = load_plan("config.yaml", config, as_written=not first)
+        getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name: Snakemake asks for one
+        os.environ["LOGNAME"] = str(os.getuid())
+    first, settings = snakemake.is_main_process, snakemake.config_settings
+    try:
+        main = str(main_config())
+        files = [] if settings.replace_workflow_config else [Layer(main, read_yaml(Path(main)))]
+        more = [Layer(str(path), read_yaml(path)) for path in settings.configfiles]
+        entries = from_command_line(settings.config_args or [])
+        run = combine([*files, Layer(main, config), *more, entries])
+        plan = load_plan(run, as_written=not first)
         if first:
+            check_resources(plan)
             check_writable(plan.root)
+            check_writable(Path(".snakemake").absolute())
             write_plan(plan)
             for line in plan.left_out:
                 logging.getLogger("snakemake.logging").info(f"icmbench: {line}")
@@ -213,7 +232,7 @@ class Workflow:
         points = self._plan.evaluated
         return sorted({str(self._plan.evaluation_manifest(p.study, p.variant)) for p in points})
 
-    def published_curves(self) -> list[str]:
+    def published_curves(self, wildcards: Any) -> list[str]:
         """Return the files of published curves that the analysis compares with."""
         return sorted(
             {

@@ -4,7 +4,7 @@
 rule analyse:
     input:
         W.evaluated(),
-        W.published_curves(),
+        W.published_curves,
         plan=f"{ROOT}/plan.json",
     output:
         records=f"{ROOT}/tables/records.parquet",
@@ -38,4 +38,4 @@ rule analyse:
         mem_mb=W.mb(2000),
         runtime=W.minutes(30),
     shell:
-        "python -m icmbench analyse {input.plan} --log {log}"
+        "python -m icmbench analyse {input.plan:q} --log {log:q}"

@@ -20,4 +20,4 @@ rule code_classical:
         mem_mb=W.mb(W.runtime.classical_mb),
         runtime=W.minutes(W.runtime.classical_min),
     shell:
-        "python -m icmbench code {input.job} --log {log}"
+        "python -m icmbench code {input.job:q} --log {log:q}"

@@ -22,7 +22,7 @@ rule generate_dataset:
         mem_mb=W.mb(1500),
         runtime=W.minutes(20),
     shell:
-        "python -m icmbench data {input.job} --threads {threads} --log {log}"
+        "python -m icmbench data {input.job:q} --threads {threads} --log {log:q}"
 
 
 rule fetch_dataset:
@@ -38,4 +38,4 @@ rule fetch_dataset:
     params:
         pointer=W.pointer_state,
     shell:
-        "python -m icmbench data {input.job} --log {log}"
+        "python -m icmbench data {input.job:q} --log {log:q}"

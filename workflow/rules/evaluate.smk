@@ -23,7 +23,7 @@ rule encode:
         mem_mb=W.mb(W.runtime.memory_mb),
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench encode {input.job} --log {log}"
+        "python -m icmbench encode {input.job:q} --log {log:q}"
 
 
 rule decode:
@@ -47,7 +47,7 @@ rule decode:
         mem_mb=W.mb(W.runtime.memory_mb),
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench decode {input.job} --log {log}"
+        "python -m icmbench decode {input.job:q} --log {log:q}"
 
 
 rule evaluate:
@@ -66,4 +66,4 @@ rule evaluate:
         mem_mb=W.mb(W.runtime.memory_mb),
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench evaluate {input.job} --log {log}"
+        "python -m icmbench evaluate {input.job:q} --log {log:q}"

@@ -36,4 +36,4 @@ rule report:
         mem_mb=W.mb(2000),
         runtime=W.minutes(30),
     shell:
-        "python -m icmbench report {input.plan} --log {log}"
+        "python -m icmbench report {input.plan:q} --log {log:q}"

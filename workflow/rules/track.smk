@@ -20,4 +20,4 @@ rule track:
     resources:
         mlflow=1,
     shell:
-        "python -m icmbench track {input.plan} --log {log}"
+        "python -m icmbench track {input.plan:q} --log {log:q}"

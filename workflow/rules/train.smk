@@ -19,4 +19,4 @@ rule train:
         mem_mb=W.train_memory,
         runtime=W.minutes(W.runtime.runtime_min),
     shell:
-        "python -m icmbench train {input.job} --log {log}"
+        "python -m icmbench train {input.job:q} --log {log:q}"

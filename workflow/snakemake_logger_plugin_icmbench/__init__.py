@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -33,12 +34,27 @@ _ROUTINE = (
     "Select jobs",
     "Using shell",
 )
+_DRY_RUN = "This was a dry-run"
+# Of tracebacks where Snakemake itself cannot start.
+_CACHE = "in __init__\n    os.makedirs(self.cache_path"
+_NO_IDENTIFIER = "Config entry must start with a valid identifier"
 _END = ("Complete log", "Elapsed time")
 _LINES = 20  # of progress where there is no terminal
 
 
+def _advice(arguments: Sequence[str]) -> str:
+    """Return what to write in place of the dotted keys that Snakemake's --config refuses."""
+    from icmbench.config.load import nested_spelling  # slow, and this module is always imported
+
+    found = [text for text in map(nested_spelling, arguments) if text is not None]
+    return f"--config takes no dotted keys; write {' '.join(found) or 'name=value'}"
+
+
 class LogHandler(LogHandlerBase):
-    """Writes to standard error; a dry run and ``--verbose`` show all that Snakemake logs."""
+    """Writes to standard error; ``--verbose`` shows all that Snakemake logs.
+
+    So does a dry run with ``--printshellcmds``; without it, a dry run counts the jobs.
+    """
 
     writes_to_stream = True
     writes_to_file = False
@@ -49,7 +65,8 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         """Prepare for the first record."""
         settings = self.common_settings
-        self._everything = settings.dryrun or settings.verbose or settings.debug_dag
+        listing = settings.dryrun and settings.printshellcmds
+        self._everything = listing or settings.verbose or settings.debug_dag
         self._stream = sys.stdout if settings.stdout else sys.stderr
         self._bar: tqdm | None = None
         self._failed = False
@@ -65,6 +82,13 @@ class LogHandler(LogHandlerBase):
             self._bar.set_postfix_str(record.__dict__["rule_name"])
         if self._everything or self._is_shown(record, event):
             text = self.format(record)
+            if _NO_IDENTIFIER in text:
+                text = _advice(sys.argv)
+            elif _CACHE in text and "Error: [Errno" in text:
+                reason = text.strip().splitlines()[-1]
+                text = f"{reason}; set XDG_CACHE_HOME to a folder that can be written"
+            elif text.startswith(_DRY_RUN) and not self._everything:
+                text += "\n--dry-run --printshellcmds lists each job."
             if text and text != "None":
                 tqdm.write(text, file=self._stream)
 

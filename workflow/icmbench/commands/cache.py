@@ -7,15 +7,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from icmbench.codecs.classical.cache import Cache, Entry
-from icmbench.config.load import load_run
+from icmbench.config.run import RunConfig
 
 _DAY = 24 * 3600
 _GB = 1e9
 
 
-def open_cache(config: Path) -> Cache:
+def open_cache(run: RunConfig) -> Cache:
     """Return the cache that a configuration names."""
-    run = load_run(config)
     directory = run.cache.directory or str(Path(run.results) / "cache")
     return Cache(Path(directory), run.cache.limit_gb)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
 from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.classical import explain_missing
-from icmbench.config.load import check, load_run
+from icmbench.config.load import check
+from icmbench.config.run import RunConfig
 from icmbench.errors import UserError
 from icmbench.jobs import ClassicalSpec
 from icmbench.plugins import load_modules
@@ -18,19 +18,18 @@ from icmbench.utils.programs import find_program
 from icmbench.utils.yaml import parse_yaml
 
 
-def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> ClassicalSpec:
+def codec_settings(run: RunConfig, name: str, parameters: Sequence[str] = ()) -> ClassicalSpec:
     """Return a classical codec as jobs open it, at rate 0 for the caller to replace.
 
     Args:
-        config: path of config.yaml, for programs and modules.
+        run: the configuration, for programs and modules.
         name: name of the classical codec.
         parameters: ``key=value``, values in YAML, to replace defaults.
 
     Raises:
         UserError: for an unknown classical codec or parameter, or a program that is missing.
     """
-    run = load_run(config)
-    load_modules(run.modules, run.command_codecs)
+    load_modules(run.modules, run.command_codecs, run.where)
     entry = CODECS[name]
     if entry.kind != "classical":
         raise UserError(f"{name!r} is not a classical codec; see `python -m icmbench codecs`")
@@ -48,7 +47,7 @@ def codec_settings(config: Path, name: str, parameters: Sequence[str] = ()) -> C
         found = find_program(program, lines)
         if found is None:
             why = explain_missing(name, [program], lines)
-            raise UserError(f"{config}: classical codec {name!r}: {why}")
+            raise UserError(f"classical codec {name!r}: {why}")
         programs[program] = found
     checked = check(entry.parameters, given, f"classical codec {name!r}")
     return ClassicalSpec(

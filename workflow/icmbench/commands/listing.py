@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from icmbench.codecs.classical.base import ClassicalCodec
 from icmbench.config.classical import explain_missing
-from icmbench.config.load import load_run
+from icmbench.config.run import RunConfig
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS, CodecEntry, implementation
@@ -16,10 +14,9 @@ from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
 _ANY_RATE = {"distance": 1.0}
 
 
-def list_classical_codecs(config: Path) -> str:
+def list_classical_codecs(run: RunConfig) -> str:
     """Return a listing of every classical codec and program, with version and checksum."""
-    run = load_run(config)
-    load_modules(run.modules, run.command_codecs)
+    load_modules(run.modules, run.command_codecs, run.where)
     settings = run.program_lines()
     command_names = [name for name in settings if name not in KNOWN_PROGRAMS]
     programs: dict[str, Program] = {}
@@ -56,7 +53,7 @@ def list_classical_codecs(config: Path) -> str:
         else:
             lines.append(
                 f"  {name:<12} not found: {known.what}; project: {known.home}; put "
-                f"{known.default} on PATH or set 'programs.{name}' in {config}"
+                f"{known.default} on PATH or set 'programs.{name}' in config.yaml"
             )
     if missing:
         lines += ["", "Classical codecs with missing programs:", *missing]

@@ -43,7 +43,7 @@ def _add_job_verbs(verb: AddVerb) -> None:
         sub.add_argument("--log", type=Path, help="write all output here; errors are printed, too")
         sub.add_argument("job", type=Path, help="settings file below <results>/<scale>/plan/")
         if name == "data":
-            sub.add_argument("--threads", type=int, default=1)
+            sub.add_argument("--threads", type=_number(1), default=1)
     for name, text in (
         ("analyse", "compute curves, BD metrics and intervals from the records"),
         ("report", "write the HTML report and its figures"),
@@ -59,11 +59,30 @@ def _add_job_verbs(verb: AddVerb) -> None:
     sub.add_argument("--strict", action="store_true", help="fail if MLflow cannot be reached")
 
 
+def _add_configuration(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--config",
+        "--configfile",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE or FILE",
+        help="laid over config.yaml, as Snakemake's options --config and --configfile",
+    )
+
+
+def _number(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
+
+
 def _add_configuration_verbs(verb: AddVerb) -> None:
     sub = verb("plan", "check the configuration and write every job's settings")
-    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
-    sub.add_argument("--scale", help="overrides the configuration's scale")
-    sub.add_argument("--studies", nargs="+", help="overrides the configuration's studies")
+    _add_configuration(sub)
 
     sub = verb("compare", "compare two result sets: differences beyond noise")
     sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")
@@ -72,21 +91,21 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub.add_argument(
         "--seeds", type=int, nargs=2, metavar=("OF_A", "OF_B"), help="use one seed of each"
     )
-    sub.add_argument("--rows", type=int, default=20, help="lines of each list; 0 prints all")
+    sub.add_argument("--rows", type=_number(0), default=20, help="lines of each list; 0 prints all")
 
     sub = verb("zoo", "add what scale zoo trained to a zoo of weights")
     sub.add_argument("folder", type=Path, help="of the zoo; workflow/zoo is the shipped one")
-    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    _add_configuration(sub)
 
     verb("reference", "write docs/configuration and the JSON Schemas for editors")
 
 
 def _add_codec_verbs(verb: AddVerb) -> None:
     sub = verb("codecs", "list the classical codecs found, and what is missing")
-    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    _add_configuration(sub)
 
     sub = verb("cache", "show the cache of coded images, or prune it by an option")
-    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    _add_configuration(sub)
     sub.add_argument(
         "--limit-gb", type=float, help="evict least recently used entries down to this size"
     )
@@ -100,10 +119,10 @@ def _add_codec_verbs(verb: AddVerb) -> None:
     sub.add_argument("folder", type=Path, help="folder of images")
     sub.add_argument("rates", type=float, nargs="+", help="values of its rate parameter")
     sub.add_argument("--metrics", nargs="+", default=["psnr"], choices=PIXEL_METRICS)
-    sub.add_argument("--jobs", type=int, default=1, help="number of processes")
+    sub.add_argument("--jobs", type=_number(1), default=1, help="number of processes")
     sub.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="its parameters")
     sub.add_argument("--output", type=Path, help="write here instead of printing")
-    sub.add_argument("--config", type=Path, default=Path("config.yaml"))
+    _add_configuration(sub)
 
 
 def _add_data_verbs(verb: AddVerb) -> None:

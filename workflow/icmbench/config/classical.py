@@ -33,13 +33,13 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
         for source in (variant.codec_from, variant.task_from):
             if isinstance(source, Weights) and source.variant in left and source.study is None:
                 raise UserError(
-                    f"config.yaml: key 'classical_codecs' leaves out variant {source.variant!r} of "
-                    f"study {study.name!r}, from which {name!r} starts; add its codec to the list"
+                    f"{run.where('classical_codecs')} leaves out variant {source.variant!r} of study "
+                    f" {study.name!r}, from which {name!r} starts; add its codec to the list"
                 )
     if not variants:
         used = ", ".join(sorted({v.codec for v in study.variants.values()}))
         raise UserError(
-            f"config.yaml: key 'classical_codecs': {run.classical_codecs!r} leaves nothing of "
+            f"{run.where('classical_codecs')}: {run.classical_codecs!r} leaves nothing of "
             f"study {study.name!r}; it uses {used}"
         )
     return without(study.model_copy(update={"variants": variants}), left)
@@ -69,6 +69,15 @@ def left_out(studies: dict[str, Study], run: RunConfig) -> list[str]:
     return lines
 
 
+def unused(studies: dict[str, Study], run: RunConfig) -> list[str]:
+    """Return a line for the classical codecs that the run names and no variant uses."""
+    used = {variant.codec for study in studies.values() for variant in study.variants.values()}
+    idle = sorted(set(run.classical_codecs) - used)
+    if not idle:
+        return []
+    return [f"{run.where('classical_codecs')}: no variant of this run uses {', '.join(idle)}"]
+
+
 def _stand_in(variant: Variant, run: RunConfig) -> Variant:
     codec = run.substitutes.get(variant.codec)
     if codec is None:
@@ -87,7 +96,7 @@ def check_choice(run: RunConfig) -> list[str]:
     """Return the faults of the keys ``classical_codecs`` and ``substitutes``, one line each."""
     known = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
     faults = [
-        f"config.yaml: key {key!r}: {unknown('classical codec', name, known)}"
+        f"{run.where(key)}: {unknown('classical codec', name, known)}"
         for key, names in (
             ("classical_codecs", run.classical_codecs),
             ("substitutes", [*run.substitutes, *run.substitutes.values()]),
@@ -101,12 +110,12 @@ def check_choice(run: RunConfig) -> list[str]:
             lower, theirs = (CODECS[part].lower_rate for part in (name, other))
             if wanted == has and None not in (lower, theirs) and lower != theirs:
                 faults.append(
-                    f"config.yaml: key 'substitutes.{name}': lower rates of {name!r} have {lower} "
+                    f"{run.where(f'substitutes.{name}')}: lower rates of {name!r} have {lower} "
                     f"{wanted!r}, those of {other!r} {theirs}; choose another substitute"
                 )
             if wanted != has:
                 faults.append(
-                    f"config.yaml: key 'substitutes.{name}': {other!r} takes {has!r}, but ladders "
+                    f"{run.where(f'substitutes.{name}')}: {other!r} takes {has!r}, but ladders "
                     f"of {name!r} give {wanted!r}; choose another substitute"
                 )
     return faults
@@ -150,7 +159,7 @@ def find_programs(run: RunConfig, studies: dict[str, Study]) -> dict[str, Progra
                 else:
                     found[name] = program
             if missing:
-                where = f"config.yaml: study {study.name!r} uses classical codec {codec!r}, but "
+                where = f"study {study.name!r} uses classical codec {codec!r}, but "
                 faults.append(
                     f"{where}{explain_missing(codec, missing, settings)}, or take {codec!r} out of "
                     "'classical_codecs'"

@@ -1,8 +1,13 @@
-"""Read configuration files; every fault is one line that names file, key and value."""
+"""Read configuration files; every fault is one line that names file, key and value.
+
+The configuration of a run has layers, each laid over those before it: ``config.yaml``, files that
+the command line names, and its ``KEY=VALUE`` entries. Snakemake and the verbs read the same layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from types import UnionType
@@ -11,16 +16,19 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from icmbench.config.run import RunConfig
+from icmbench.config.run import Layer, RunConfig, source
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.errors import UserError, missing_file, unknown
-from icmbench.utils.files import reading
+from icmbench.utils.files import in_checkout, reading
 from icmbench.utils.models import Strict
 from icmbench.utils.secrets import hide_secrets
 from icmbench.utils.yaml import parse_yaml
 
 Model = TypeVar("Model", bound=Strict)
+
+_COMMAND_LINE = "--config"
+_ENTRY = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -44,11 +52,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
-def check(model: type[Model], value: dict[str, Any], where: str) -> Model:
+def check(
+    model: type[Model], value: dict[str, Any], where: str | Callable[[Sequence[str]], str]
+) -> Model:
     """Return ``value`` as a ``model``.
 
     Args:
-        where: file (and section) that errors name.
+        model: of the configuration.
+        value: what a file holds.
+        where: file (and section) that errors name, or a function that returns it for a key.
 
     Raises:
         UserError: listing every fault, one line each.
@@ -57,11 +69,12 @@ def check(model: type[Model], value: dict[str, Any], where: str) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         lines = [_explain(fault, model, where) for fault in error.errors()]
-        raise UserError("\n".join(lines)) from None
+        raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _explain(fault: Any, model: type[Strict], where: str) -> str:
+def _explain(fault: Any, model: type[Strict], given: str | Callable[[Sequence[str]], str]) -> str:
     path, inner = _locate(model, fault["loc"])
+    where = given if isinstance(given, str) else given(path)
     key = ".".join(path) or "(top level)"
     if fault["type"] == "extra_forbidden":
         hint = unknown("key", path[-1], getattr(inner, "model_fields", {}))
@@ -91,8 +104,8 @@ def _locate(annotation: Any, loc: Sequence[int | str]) -> tuple[list[str], Any]:
     fields = getattr(annotation, "model_fields", None)
     if fields is not None and first not in fields:
         return [first], annotation
-    if fields is None and get_origin(annotation) not in (dict, list):
-        return [], annotation  # pydantic's name of a validator
+    if first == "[key]" or (fields is None and get_origin(annotation) not in (dict, list)):
+        return [], annotation  # pydantic's name of a validator, or of what it checks
     inner, last = _locate(members[-1] if fields is None else fields[first].annotation, rest)
     return [first, *inner], last if inner or rest else annotation
 
@@ -114,10 +127,74 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def main_config() -> Path:
+    """Return ``config.yaml`` of the working directory, or else that of the checkout."""
+    return in_checkout("config.yaml")
+
+
 def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read config.yaml; ``overrides`` come from the command line."""
-    where = str(path) if not overrides else f"{path} (with command-line overrides)"
-    return check(RunConfig, merge(read_yaml(path), overrides or {}), where)
+    """Read one file as the whole configuration; ``overrides`` are laid over it."""
+    return combine([Layer(str(path), read_yaml(path)), Layer(_COMMAND_LINE, overrides or {})])
+
+
+def load_given(given: Sequence[str]) -> RunConfig:
+    """Return the configuration of a verb: ``config.yaml`` and what its ``--config`` names.
+
+    Args:
+        given: files, and entries ``KEY=VALUE``, which come after all files.
+    """
+    files = [Path(text) for text in given if not _ENTRY.fullmatch(text)]
+    entries = [text for text in given if _ENTRY.fullmatch(text)]
+    layers = [Layer(str(path), read_yaml(path)) for path in (main_config(), *files)]
+    return combine([*layers, from_command_line(entries)])
+
+
+def from_command_line(entries: Sequence[str]) -> Layer:
+    """Return the layer of entries ``KEY=VALUE``.
+
+    A value is YAML, as in a file; where the key takes a single text, it is that text.
+
+    Raises:
+        UserError: for a dotted key, with its right spelling, and for damaged YAML.
+    """
+    values: dict[str, Any] = {}
+    for entry in entries:
+        key, _, text = entry.partition("=")
+        if (nested := nested_spelling(entry)) is not None:
+            raise UserError(f"{_COMMAND_LINE} {entry!r}: a dotted key; write {nested}")
+        field = RunConfig.model_fields.get(key)
+        plain = field is not None and field.annotation is str and text[:1] not in ("'", '"')
+        try:
+            values = merge(values, {key: text if plain else parse_yaml(text)})
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{_COMMAND_LINE} {entry!r}: not valid YAML: {reason}") from None
+    return Layer(_COMMAND_LINE, values)
+
+
+def nested_spelling(entry: str) -> str | None:
+    """Return how an entry with a dotted key is written for a shell; None for other entries.
+
+    >>> nested_spelling("tracking.mlflow=false")
+    "'tracking={mlflow: false}'"
+    """
+    found = _ENTRY.fullmatch(entry)
+    if found is None or "." not in found[1]:
+        return None
+    first, *others = found[1].split(".")
+    value = found[2]
+    for name in reversed(others):
+        value = f"{{{name}: {value}}}"
+    return f"'{first}={value}'"
+
+
+def combine(layers: Sequence[Layer]) -> RunConfig:
+    """Return the configuration of several layers; errors name the one that set the key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer.values)
+    run = check(RunConfig, merged, lambda path: source(layers, path))
+    return run.read_from(layers)
 
 
 def load_scale(folder: Path, name: str) -> Scale:
@@ -132,22 +209,22 @@ def load_scale(folder: Path, name: str) -> Scale:
     return scale
 
 
-def study_folder(folders: list[Path], name: str) -> Path:
-    """Return which of several folders holds the study ``name``.
+def study_folder(folders: list[Path], name: str, run: RunConfig) -> Path:
+    """Return which of several folders holds the study ``name`` of a run.
 
     Raises:
         UserError: where a folder is missing, none holds the study, or two do.
     """
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"config.yaml: key 'study_folders': {folder}: no such folder")
+            raise UserError(f"{run.where('study_folders')}: {folder}: no such folder")
     holding = [folder for folder in folders if (folder / f"{name}.yaml").is_file()]
     if len(holding) > 1:
         places = " and ".join(str(folder / f"{name}.yaml") for folder in holding)
         raise UserError(f"study {name!r} is in two files, {places}; rename one")
     if not holding:
         known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
-        raise UserError(f"config.yaml: key 'studies': {unknown('study', name, known)}")
+        raise UserError(f"{run.where('studies')}: {unknown('study', name, known)}")
     return holding[0]
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from icmbench.config import selection
-from icmbench.config.classical import choose_classical, find_programs, left_out
+from icmbench.config.classical import choose_classical, find_programs, left_out, unused
 from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
@@ -43,6 +43,7 @@ from icmbench.errors import UserError
 from icmbench.jobs import Part, Schedule
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
+from icmbench.utils.files import in_checkout
 from icmbench.utils.programs import Program
 
 
@@ -112,7 +113,7 @@ class Plan:
         run: the top level configuration.
         scale: how big.
         studies: the studies by name, without variants that the run leaves out.
-        left_out: which curves the run leaves out, in sentences.
+        left_out: which curves the run leaves out, and which codecs, in sentences.
         programs: external programs that the studies' classical codecs need.
         root: ``<results>/<scale>``.
     """
@@ -122,9 +123,11 @@ class Plan:
         check_all(run, scale, studies, self.zoo)
         self.run, self.scale = run, scale
         self.left_out = [*selection.left_out(studies, run), *left_out(studies, run)]
+        leading = choose_leading(studies, run)
+        self.left_out += unused(leading, run)
         self.studies = {
             name: share_roles(choose_classical(study, run), scale)
-            for name, study in choose_leading(studies, run).items()
+            for name, study in leading.items()
         }
         self.programs: dict[str, Program] = find_programs(run, self.studies)
         self.root = Path(run.results) / scale.name
@@ -362,7 +365,7 @@ def with_planned_data(scale: Scale, run: RunConfig) -> Scale:
 
 
 def load_plan(
-    config: Path | str = "config.yaml",
+    config: Path | str | RunConfig = "config.yaml",
     overrides: dict[str, Any] | None = None,
     workflow: Path | None = None,
     as_written: bool = False,
@@ -370,8 +373,8 @@ def load_plan(
     """Read, check and expand a configuration.
 
     Args:
-        config: the top level configuration file.
-        overrides: keys from the command line, laid over the file.
+        config: the top level configuration, or a file that holds all of it.
+        overrides: keys laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; this package's by default.
         as_written: take the data sets of the plan on disk, not those that are available now.
 
@@ -379,17 +382,17 @@ def load_plan(
         UserError: naming file, key, value and what is allowed.
     """
     workflow = workflow or Path(__file__).parents[2]
-    run = load_run(Path(config), overrides)
-    if run.data.mirror is None and os.environ.get("ICMBENCH_MIRROR"):
-        data = run.data.model_copy(update={"mirror": os.environ["ICMBENCH_MIRROR"]})
-        run = run.model_copy(update={"data": data})
-    load_modules(run.modules, run.command_codecs)
+    run = config if isinstance(config, RunConfig) else load_run(Path(config), overrides)
+    mirror = run.data.mirror or os.environ.get("ICMBENCH_MIRROR") or None
+    data = run.data.model_copy(update={"mirror": mirror})
+    run = run.model_copy(update={"data": data, "zoo": str(in_checkout(run.zoo))})
+    load_modules(run.modules, run.command_codecs, run.where)
     scale = load_scale(workflow / "scales", run.scale)
     scale = with_planned_data(scale, run) if as_written else with_available_data(scale, run)
     folders = [workflow / "studies", *map(Path, run.study_folders)]
 
     def load(name: str) -> Study:
-        return load_study(study_folder(folders, name), name, scale)
+        return load_study(study_folder(folders, name, run), name, scale)
 
     studies = {name: load(name) for name in run.studies}
     known = [path.stem for folder in folders for path in folder.glob("*.yaml")]

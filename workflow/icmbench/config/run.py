@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator
 
 from icmbench.codecs.classical.command_entry import CommandParameters, command_lines
 from icmbench.utils.models import Strict
 from icmbench.utils.secrets import has_credentials
 
-# Snakemake passes numbers in --config 'key=[0,1]' as text.
-WholeNumber = Annotated[int, Field(strict=False)]
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | int) else value
+
+
+# One name or number stands for a list of one.
+Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=list[str] | str)]
+Numbers = Annotated[list[int], BeforeValidator(_as_list, json_schema_input_type=list[int] | int)]
+
+
+def _no_braces(path: str) -> str:
+    if "{" in path or "}" in path:
+        raise ValueError("braces are Snakemake's wildcards; choose a folder without them")
+    return path
+
+
+# Part of the file names in rules.
+Folder = Annotated[str, AfterValidator(_no_braces)]
+
+
+class Layer(NamedTuple):
+    """A part of the configuration.
+
+    Attributes:
+        where: the file that it is from, or ``--config``.
+        values: keys that it sets.
+    """
+
+    where: str
+    values: dict[str, Any]
+
+
+def source(layers: Sequence[Layer], path: Sequence[str]) -> str:
+    """Return where a key was set last, or the first layer where none sets it.
+
+    Args:
+        layers: of the configuration, each laid over those before it.
+        path: of the key: its names from the outermost.
+    """
+    for layer in reversed(layers):
+        value: Any = layer.values
+        for name in path:
+            if not isinstance(value, dict):
+                return layer.where  # within a list or a text that it sets
+            if name not in value:
+                break
+            value = value[name]
+        else:
+            return layer.where
+    return layers[0].where if layers else "config.yaml"
 
 
 class DataSettings(Strict):
     """Where real data sets are kept and taken from."""
 
-    directory: str = Field(
+    directory: Folder = Field(
         "data", description="Folder of the DVC pointers, the catalogue and the fetched data sets."
     )
     mirror: str | None = Field(
@@ -119,10 +168,10 @@ class ClusterSettings(Strict):
     gpu_type: str | None = Field(
         None, description="Type of GPU, as the cluster names it (a100); null takes any."
     )
-    max_minutes: WholeNumber | None = Field(
+    max_minutes: int | None = Field(
         None, ge=1, description="Longest time limit that a job may request; retries grow up to it."
     )
-    max_memory_mb: WholeNumber | None = Field(
+    max_memory_mb: int | None = Field(
         None, ge=500, description="Most memory that a job may request, in MB."
     )
 
@@ -130,20 +179,22 @@ class ClusterSettings(Strict):
 class RunConfig(Strict):
     """The top level configuration file."""
 
+    _layers: tuple[Layer, ...] = PrivateAttr(())
+
     scale: str = Field(
         "mini", description="Name of a file in workflow/scales: smoke, mini, paper-check, paper."
     )
-    studies: list[str] = Field(
+    studies: Names = Field(
         ["chamain2021"],
         min_length=1,
         description="Names of files in workflow/studies, or in one of study_folders.",
     )
-    study_folders: list[str] = Field([], description="Folders with the user's study files.")
+    study_folders: Names = Field([], description="Folders with the user's study files.")
     variants: Literal["leading", "all"] = Field(
         "leading",
         description="leading: those that a study names under ``leading``, where it names any.",
     )
-    classical_codecs: list[str] = Field(
+    classical_codecs: Names = Field(
         ["jpeg"],
         description="Classical codecs to run; a study's variants on other codecs are left out.",
     )
@@ -159,14 +210,14 @@ class RunConfig(Strict):
         "stands for a classical codec everywhere; see docs/command-codecs.md.",
     )
     cache: CacheSettings = CacheSettings()
-    seeds: list[WholeNumber] = Field(
+    seeds: Numbers = Field(
         [0], min_length=1, description="Every trained operating point is repeated for each seed."
     )
-    modules: list[str] = Field(
+    modules: Names = Field(
         [], description="The user's Python modules that register codecs or tasks."
     )
     zoo: str = Field("workflow/zoo", description="Folder of the zoo, see docs/zoo.md.")
-    results: str = Field("results", description="Folder of everything that is produced.")
+    results: Folder = Field("results", description="Folder of everything that is produced.")
     data: DataSettings = DataSettings()
     tracking: TrackingSettings = TrackingSettings()
     analysis: AnalysisSettings = AnalysisSettings()
@@ -179,3 +230,12 @@ class RunConfig(Strict):
         for name, command in self.command_codecs.items():
             lines |= command_lines(name, command)
         return lines
+
+    def read_from(self, layers: Sequence[Layer]) -> Self:
+        """Return this configuration with the layers that it is made of, for errors."""
+        self._layers = tuple(layers)
+        return self
+
+    def where(self, key: str) -> str:
+        """Return how errors name a key: the file that sets it, and the key, with dots."""
+        return f"{source(self._layers, key.split('.'))}: key {key!r}"

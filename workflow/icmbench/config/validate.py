@@ -70,7 +70,7 @@ def _check_run(run: RunConfig, faults: _Faults) -> None:
     faults.lines += check_choice(run)
     for key, values in (("studies", run.studies), ("seeds", run.seeds)):
         if len(set(values)) != len(values):
-            faults.add("config.yaml", key, values, "contains duplicates")
+            faults.lines.append(f"{run.where(key)}: {values!r} contains duplicates")
 
 
 def check_overrides(scale: Scale, known: Iterable[str]) -> None:

@@ -206,9 +206,11 @@ def check(manifest: Manifest, entry: DataSet, folder: Path, listing: Path, *, fu
         UserError: naming the first difference.
     """
     if problem := _problem(manifest, entry, folder, listing, full):
+        # What a person put there is not to be had again.
+        again = "" if manifest.source == "found" else ", and also the folder to fetch it again"
         raise UserError(
             f"{folder}: {problem}; delete {manifest.name}.manifest.json beside it to have the "
-            "folder checked as a new one, and also the folder to fetch it again"
+            f"folder checked as a new one{again}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from icmbench.data.catalogue import catalogue_path
 from icmbench.data.fetch import fetch
 from icmbench.data.manifest import read_manifest
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
@@ -36,7 +37,7 @@ def prepare(dataset: DatasetSpec, mirror: str | None = None, processes: int = 1)
         settings.name,
         data_dir=directory,
         mirror=None if mirror is None else Path(mirror),
-        catalogue=directory / "catalogue.yaml",
+        catalogue=catalogue_path(directory),
     )
     manifest = read_manifest(path)
     if manifest is not None and manifest.subset and not settings.allow_subset:

@@ -9,6 +9,8 @@ from pydantic import Field
 from icmbench.errors import UserError, unknown
 from icmbench.utils.models import Strict
 
+_BY_SOURCE = Field(discriminator="source")
+
 
 class EmbeddedScenes(Strict):
     """Generated scenes with boxes and masks; needs no download."""
@@ -88,14 +90,14 @@ class FetchedImages(Strict):
         description="Accept a mirror that holds only a part of the data set. Never compare such "
         "a result with a published one.",
     )
-    otherwise: EmbeddedScenes | EmbeddedFaces | None = Field(
+    otherwise: Annotated[EmbeddedScenes | EmbeddedFaces, _BY_SOURCE] | None = Field(
         None,
         description="Generated scenes or faces to use where the data set is neither fetched nor in "
         "the mirror, in place of a download. The report names what was used.",
     )
 
 
-Dataset = Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, Field(discriminator="source")]
+Dataset = Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, _BY_SOURCE]
 
 
 class Needs(Strict):

@@ -83,8 +83,8 @@ def environments(results: Results) -> list[tuple[int, dict[str, str]]]:
 
 
 def _facts(environment: dict[str, Any]) -> dict[str, str]:
-    commit = environment.get("git_commit") or "not in a git repository"
-    facts = {"git commit": commit}
+    absent = environment.get("git_problem") or "not in a git repository"
+    facts = {"git commit": environment.get("git_commit") or absent}
     if environment.get("git_dirty"):
         facts["git commit"] += " with uncommitted changes"
     names = ("python", "platform", "device")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 import icmbench
 
@@ -16,11 +17,15 @@ _PACKAGES = ("torch", "torchvision", "compressai", "pycocotools", "numpy", "pill
 
 
 class Environment(TypedDict):
-    """Versions, commit and machine; None where they cannot be found."""
+    """Versions, commit and machine; None where they cannot be found.
+
+    ``git_problem`` says why git does not tell the commit, unless there is no repository.
+    """
 
     icmbench: str
     git_commit: str | None
     git_dirty: bool | None
+    git_problem: NotRequired[str]
     python: str
     platform: str
     processor: str
@@ -36,16 +41,20 @@ class JobEnvironment(Environment):
 @lru_cache(maxsize=1)
 def describe_environment() -> Environment:
     """Return the versions of icmbench and its libraries, the git commit and the platform."""
-    commit = _git("rev-parse", "HEAD")
-    return {
+    commit, problem = _git("rev-parse", "HEAD")
+    changes = None
+    if commit is not None:
+        changes, problem = _git("status", "--porcelain")
+    found: Environment = {
         "icmbench": icmbench.__version__,
         "git_commit": commit,
-        "git_dirty": None if commit is None else bool(_git("status", "--porcelain")),
+        "git_dirty": None if changes is None else bool(changes),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
+    return {**found, "git_problem": problem} if problem else found
 
 
 def version(package: str) -> str | None:
@@ -56,13 +65,21 @@ def version(package: str) -> str | None:
         return None
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str) -> tuple[str | None, str | None]:
+    """Return git's answer, or None and why there is none; neither outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    english = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=english)
+    except FileNotFoundError:
+        return None, "git is not installed"
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"git failed: {error}"
+    if done.returncode == 0:
+        return done.stdout.strip(), None
+    if "not a git repository (or any" in done.stderr:
+        return None, None
+    return None, f"git refused: {(done.stderr.splitlines() or ['no reason given'])[0]}"
 
 
 def _processor() -> str:

@@ -108,7 +108,7 @@ def find_program(name: str, settings: Mapping[str, str | None]) -> Program | Non
     command = _resolved(shlex.split(setting))
     if command is None:
         raise UserError(
-            f"config.yaml: key 'programs.{name}': {setting!r} cannot be run; give a path "
+            f"key 'programs.{name}': {setting!r} cannot be run; give a path "
             f"or command line of the {known.what}, or null to look on PATH"
         )
     return _program(name, command)
@@ -139,7 +139,7 @@ def _find_file(
         path = Path(setting).expanduser().absolute()
         if not path.is_file():
             raise UserError(
-                f"config.yaml: key 'programs.{known.name}': {setting!r} does not exist; "
+                f"key 'programs.{known.name}': {setting!r} does not exist; "
                 f"give the path of {known.what} ({known.default})"
             )
         return path
