@@ -11,6 +11,7 @@ import pytest
 from icmbench.commands.cache import open_cache
 from icmbench.commands.listing import list_classical_codecs
 from icmbench.config.job_settings import classical_jobs, coded_images, coded_states
+from icmbench.config.load import load_run
 from icmbench.config.plan import Plan, load_plan
 from icmbench.errors import UserError
 from icmbench.plugins import load_modules
@@ -129,13 +130,19 @@ def test_a_configuration_file_is_found_beside_its_program(tmp_path: Path) -> Non
 
 
 def test_listing_says_what_is_missing(repository: Path) -> None:
-    text = list_classical_codecs(repository / "config.yaml")
+    text = list_classical_codecs(load_run(repository / "config.yaml"))
     for name in ("jpeg", "x265-444", "avif-420"):
         assert f"\n  {name} " in text
     for known in KNOWN_PROGRAMS.values():
         assert known.home in text and f"'programs.{known.name}'" in text
     assert "substitutes: {vtm-444: vvenc-ffmpeg-420}" in text
     assert "cannot run" not in text
+
+
+def test_codecs_that_no_variant_uses_are_named(make: Any) -> None:
+    (line,) = make(studies=["zhang2022"], classical_codecs=["jpeg", "webp", "x265-444"]).unused
+    assert "webp" in line and "jpeg" not in line and "x265" not in line
+    assert not make(classical_codecs=["jpeg", "webp"]).unused
 
 
 def test_every_stand_in_comes_from_packages() -> None:
@@ -169,4 +176,6 @@ def test_the_cache_is_shared_by_scales(make: Any, tmp_path: Path) -> None:
         for job in classical_jobs(make(scale=scale, classical_codecs=["jpeg"])).values()
     }
     assert folders == {str(tmp_path / "results" / "cache")}
-    assert open_cache(Path(__file__).parents[2] / "config.yaml").folder == Path("results/cache")
+    assert open_cache(load_run(Path(__file__).parents[2] / "config.yaml")).folder == Path(
+        "results/cache"
+    )

@@ -10,6 +10,7 @@ import yaml
 
 from icmbench.config.load import load_run, merge, read_yaml
 from icmbench.config.plan import Plan, load_plan
+from icmbench.config.resources import check_resources
 from icmbench.errors import UserError
 
 STUDY = "chamain2021"
@@ -148,6 +149,9 @@ def test_unknown_scale_and_study_list_the_known_ones(
         ({"studies": {"zhang2021": {}}}, ["studies", "'zhang2021'", "zhang2022"]),
         ({"datasets": {"detection": {"source": "embedded-scenes", "test": "no"}}},
          ["datasets.detection.test", "'no'"]),
+        ({"datasets": {"kodak": {"source": "catalogue", "name": "kodak", "splits": {"test": {
+            "images": "."}}, "otherwise": {"source": "embedded-scenes", "split": 1}}}},
+         ["datasets.kodak.otherwise.split", "radius"]),
     ],
 )  # fmt: skip
 def test_fault_in_a_scale_file_names_key_and_value(
@@ -156,6 +160,47 @@ def test_fault_in_a_scale_file_names_key_and_value(
     with pytest.raises(UserError) as caught:
         files("scales/smoke.yaml", change)
     assert all(word in str(caught.value) for word in ["smoke", *words])
+
+
+PHOTOGRAPHS = {"scale": "paper-check", "studies": ["classical"], "classical_codecs": ["jpeg"]}
+
+
+def fetched(name: str, **split: str) -> dict[str, Any]:
+    test = {"images": "val2017", **split}
+    return {"datasets": {"photographs": {"name": name, "splits": {"test": test}}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"studies": {"classical": {"ladders": {"jpeg-quality": {"values": [30, 400]}}}}},
+         ["classical.yaml", "ladders.jpeg-quality.values", "400", "95"]),
+        (fetched("coco2071"),
+         ["datasets.photographs.name", "'coco2071'", "'coco2017'"]),
+        (fetched("coco2017", images="val2018"),
+         ["datasets.photographs.splits.test.images", "'val2018'", "val2017/*.jpg"]),
+        (fetched("coco2017", annotations="instances_val.json"),
+         ["datasets.photographs.splits.test.annotations", "instances_val2017.json"]),
+    ],
+)  # fmt: skip
+def test_what_jobs_would_miss_is_refused_with_the_plan(
+    files: Any, change: dict[str, Any], words: list[str]
+) -> None:
+    plan = files("scales/paper-check.yaml", change, **PHOTOGRAPHS)
+    with pytest.raises(UserError) as caught:
+        check_resources(plan)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_a_data_set_that_is_there_are_looked_up(files: Any, tmp_path: Path) -> None:
+    change = fetched("coco2017", annotations="instances_val2017.json")
+    data = {"directory": str(tmp_path / "data")}
+    run = {**PHOTOGRAPHS, "data": data}
+    check_resources(files("scales/paper-check.yaml", change, **run))
+    (tmp_path / "data/coco2017/val2017").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"annotations.*is not in .*data/coco2017$"):
+        check_resources(files("scales/paper-check.yaml", change, **run))
 
 
 def test_read_yaml_refuses_a_key_given_twice(tmp_path: Path) -> None:

@@ -377,6 +377,20 @@ def test_fetch_accepts_a_whole_set_that_replaces_a_subset(toy: Toy, tmp_path: Pa
     assert manifest["source"] == "found" and manifest["subset"] is False
 
 
+def test_nobody_is_told_to_delete_images_of_their_own(toy: Toy) -> None:
+    toy.write_unpacked(toy.folder)
+    toy.fetch()
+    (toy.folder / "img" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"img/1\.png") as own:
+        toy.fetch()
+    shutil.rmtree(toy.folder)
+    toy.fetch()
+    (toy.folder / "img" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"img/1\.png") as fetched:
+        toy.fetch()
+    assert str(fetched.value).startswith(str(own.value)) and own.value.args != fetched.value.args
+
+
 def test_fetch_finds_missing_changed_and_extra_files(toy: Toy) -> None:
     toy.fetch()
     image = toy.folder / "img" / "1.png"

@@ -33,7 +33,7 @@ from icmbench.cli import main
 def run(*arguments):
     assert main(list(map(str, arguments))) == 0, arguments
 
-run("plan", "--config", "{EXAMPLE}/config.yaml", "--scale", "smoke")
+run("plan", "--config", "{EXAMPLE}/config.yaml", "scale=smoke")
 plan = Path("results/smoke/plan")
 def each(verb, folder):
     files = sorted((plan / folder).rglob("*.json"))
@@ -136,7 +136,7 @@ def test_own_codec_is_in_mlflow(run: Path) -> None:
 def test_own_codec_runs_in_snakemake(checkout: Path) -> None:
     options = ["--configfile", f"{EXAMPLE}/config.yaml", "--config", "scale=smoke", "results=fresh"]
     snakemake = str(Path(sys.executable).parent / "snakemake")
-    done = call(checkout, snakemake, "--dry-run", "--cores", "1", *options)
+    done = call(checkout, snakemake, "--dry-run", "-p", "--cores", "1", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     listing = done.stdout + done.stderr
     assert "fresh/smoke/runs/own/tiny-autoencoder/edges/mse/rate1-seed0/weights.pt" in listing

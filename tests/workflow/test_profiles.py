@@ -24,7 +24,7 @@ def folder(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def dry_run(folder: Path, *arguments: str, config: tuple[str, ...] = ()) -> str:
     done = subprocess.run(
-        [str(BIN / "snakemake"), "--dry-run", *arguments, *SMOKE, *config],
+        [str(BIN / "snakemake"), "--dry-run", "--printshellcmds", *arguments, *SMOKE, *config],
         cwd=folder,
         capture_output=True,
         text=True,

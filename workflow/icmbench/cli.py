@@ -68,7 +68,7 @@ def _plan(arguments: argparse.Namespace) -> Result:
     plan = load_plan(_configuration(arguments))
     check_resources(plan)
     write_plan(plan)
-    for line in plan.left_out:
+    for line in plan.left_out + plan.unused:
         logger.info(line)
     encodings = len(encode_jobs(plan)) + len(classical_jobs(plan))
     return (

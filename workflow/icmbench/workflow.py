@@ -73,7 +73,7 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
             check_writable(plan.root)
             check_writable(Path(".snakemake").absolute())
             write_plan(plan)
-            for line in plan.left_out:
+            for line in plan.left_out + plan.unused:
                 logging.getLogger("snakemake.logging").info(f"icmbench: {line}")
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None

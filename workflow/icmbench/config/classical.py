@@ -33,8 +33,8 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
         for source in (variant.codec_from, variant.task_from):
             if isinstance(source, Weights) and source.variant in left and source.study is None:
                 raise UserError(
-                    f"{run.where('classical_codecs')} leaves out variant {source.variant!r} of study "
-                    f" {study.name!r}, from which {name!r} starts; add its codec to the list"
+                    f"{run.where('classical_codecs')} leaves out variant {source.variant!r} of "
+                    f"study {study.name!r}, from which {name!r} starts; add its codec to the list"
                 )
     if not variants:
         used = ", ".join(sorted({v.codec for v in study.variants.values()}))

@@ -113,7 +113,8 @@ class Plan:
         run: the top level configuration.
         scale: how big.
         studies: the studies by name, without variants that the run leaves out.
-        left_out: which curves the run leaves out, and which codecs, in sentences.
+        left_out: which curves the run leaves out, in sentences.
+        unused: which classical codecs the run names in vain, in a sentence.
         programs: external programs that the studies' classical codecs need.
         root: ``<results>/<scale>``.
     """
@@ -124,7 +125,7 @@ class Plan:
         self.run, self.scale = run, scale
         self.left_out = [*selection.left_out(studies, run), *left_out(studies, run)]
         leading = choose_leading(studies, run)
-        self.left_out += unused(leading, run)
+        self.unused = unused(leading, run)
         self.studies = {
             name: share_roles(choose_classical(study, run), scale)
             for name, study in leading.items()
