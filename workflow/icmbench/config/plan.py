@@ -126,10 +126,8 @@ class Plan:
         self.left_out = [*selection.left_out(studies, run), *left_out(studies, run)]
         leading = choose_leading(studies, run)
         self.unused = unused(leading, run)
-        self.studies = {
-            name: share_roles(choose_classical(study, run), scale)
-            for name, study in leading.items()
-        }
+        chosen = {name: choose_classical(study, run) for name, study in leading.items()}
+        self.studies = {name: share_roles(study, scale) for name, study in chosen.items()}
         self.programs: dict[str, Program] = find_programs(run, self.studies)
         self.root = Path(run.results) / scale.name
 

@@ -20,7 +20,7 @@ _PACKAGES = ("torch", "torchvision", "compressai", "pycocotools", "numpy", "pill
 class Environment(TypedDict):
     """Versions, commit and machine; None where they cannot be found.
 
-    ``git_problem`` says why git does not tell the commit, unless there is no repository.
+    ``git_problem`` is why there is no commit, unless there is no repository.
     """
 
     icmbench: str

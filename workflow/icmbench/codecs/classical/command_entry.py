@@ -154,8 +154,7 @@ def command_entry(name: str, command: Strict) -> CodecEntry:
     assert isinstance(command, CommandParameters)
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"key 'command_codecs.{name}': a name has letters, digits, - and _; "
-            "choose another"
+            f"key 'command_codecs.{name}': a name has letters, digits, - and _; choose another"
         )
     return CodecEntry(
         name=name,
