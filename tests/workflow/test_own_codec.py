@@ -163,7 +163,7 @@ def test_own_study_folder_errors_are_one_line(repository: Path, checkout: Path) 
     twice = plan((folder, "[examples/own_codec/studies, examples/own_codec/../own_codec/studies]"))
     assert "in two files" in twice
     module = plan(("[own_codec]", "[own_codek]"))
-    assert "config.yaml: key 'modules': cannot import 'own_codek'" in module
+    assert "changed.yaml: key 'modules': cannot import 'own_codek'" in module
 
 
 @pytest.mark.parametrize("shape", [(16, 24, 3), (13, 21, 3), (1, 1, 3)])

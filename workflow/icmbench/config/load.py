@@ -7,6 +7,7 @@ the command line names, and its ``KEY=VALUE`` entries. Snakemake and the verbs r
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -128,7 +129,10 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def main_config() -> Path:
-    """Return ``config.yaml`` of the working directory, or else that of the checkout."""
+    """Return ``config.yaml`` of the working directory, or else that of the checkout.
+
+    It need not exist where the package is installed without its checkout.
+    """
     return in_checkout("config.yaml")
 
 
@@ -145,7 +149,9 @@ def load_given(given: Sequence[str]) -> RunConfig:
     """
     files = [Path(text) for text in given if not _ENTRY.fullmatch(text)]
     entries = [text for text in given if _ENTRY.fullmatch(text)]
-    layers = [Layer(str(path), read_yaml(path)) for path in (main_config(), *files)]
+    main = main_config()
+    layers = [Layer(str(main), read_yaml(main) if main.exists() else {})]
+    layers += [Layer(str(path), read_yaml(path)) for path in files]
     return combine([*layers, from_command_line(entries)])
 
 
@@ -185,7 +191,7 @@ def nested_spelling(entry: str) -> str | None:
     value = found[2]
     for name in reversed(others):
         value = f"{{{name}: {value}}}"
-    return f"'{first}={value}'"
+    return shlex.quote(f"{first}={value}")
 
 
 def combine(layers: Sequence[Layer]) -> RunConfig:
