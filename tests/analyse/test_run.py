@@ -188,6 +188,7 @@ def test_analyse_repeats_byte_for_byte(tmp_path: Path, make_curve: Any) -> None:
         "curves/study/test.json",
         "tables/bd.csv",
         "tables/curves.csv",
+        "tables/per_class.csv",
         "tables/records.parquet",
     ]
     for file in files:

@@ -7,6 +7,7 @@ import pytest
 
 from icmbench.errors import UserError
 from icmbench.evaluate.statistics import (
+    AgreementStatistics,
     AveragePrecisionStatistics,
     ConfusionStatistics,
     MeanStatistics,
@@ -131,3 +132,16 @@ def test_confusion_statistics_resample_as_if_images_were_repeated(tmp_path: Path
     assert again.metrics() == statistics.metrics()
     with pytest.raises(UserError, match=r"\(3, 4, 4\).*2 images"):
         ConfusionStatistics([1, 2], np.zeros((3, 4, 4)))
+
+
+def test_agreement_keeps_the_numbers_and_changes_their_names(tmp_path: Path) -> None:
+    own = ConfusionStatistics(["a", "b"], [[[3, 1], [0, 4]], [[2, 2], [2, 2]]])
+    save_statistics(tmp_path / "statistics-x.npz", AgreementStatistics(own))
+    loaded = load_statistics(tmp_path / "statistics-x.npz")
+    assert loaded.image_ids.tolist() == ["a", "b"]
+    weights = np.array([[1, 1], [2, 0]])
+    expected = own.metrics_resampled(weights)
+    found = loaded.metrics_resampled(weights)
+    assert found.keys() == {f"agreement_{name}" for name in expected}
+    for name, values in expected.items():
+        assert found[f"agreement_{name}"].tolist() == values.tolist()

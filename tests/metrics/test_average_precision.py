@@ -16,6 +16,7 @@ from icmbench.metrics.average_precision import (
     _RECALLS,
     _thresholds_reached,
     average_precision,
+    average_precision_by_category,
     average_precision_resampled,
     coco_stats,
     match_detections,
@@ -249,3 +250,15 @@ def test_coco_stats_reproduce_the_coco_demo(iou_type: Any, kind: str) -> None:
     assert stats == pytest.approx(list(expected.values()), abs=1e-9)
     values = average_precision(match_detections(coco, detections, iou_type))
     assert list(values.values()) == pytest.approx(list(expected.values())[:6], abs=1e-9)
+
+
+def test_average_precision_of_a_category_is_pycocotools_on_it_alone() -> None:
+    annotations, detections = random_set(5)
+    found = average_precision_by_category(match_detections(annotations, detections, "bbox"))
+    assert sorted(found) == [1, 2, 3]  # category 4 has no object
+    for category, (value, count) in found.items():
+        own = [o for o in annotations["annotations"] if o["category_id"] == category]
+        alone = {**annotations, "categories": [{"id": category}], "annotations": own}
+        rows = [row for row in detections if row["category_id"] == category]
+        assert value == pytest.approx(coco_stats(alone, rows, "bbox")[0], abs=1e-12)
+        assert count == sum(not o["iscrowd"] for o in own)

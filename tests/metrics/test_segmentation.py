@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from icmbench.metrics.segmentation import confusion_matrix, segmentation_metrics
+from icmbench.metrics.segmentation import confusion_matrix, iou_by_class, segmentation_metrics
 
 RNG = np.random.default_rng(0)
 
@@ -52,3 +52,11 @@ def test_confusion_matrix_refuses_invalid_maps() -> None:
         confusion_matrix(np.zeros((2, 3)), np.zeros((3, 2)), 2)
     with pytest.raises(ValueError, match=r"0 \.\. 1"):
         confusion_matrix(np.zeros(2, int), np.array([0, 2]), 2)
+
+
+def test_iou_of_each_class_equals_torchmetrics() -> None:
+    truth, predicted = maps(5)
+    reference = MulticlassJaccardIndex(5, average="none")
+    expected = reference(torch.from_numpy(predicted), torch.from_numpy(truth))
+    found = iou_by_class(confusion_matrix(truth, predicted, 5))
+    assert found == pytest.approx(expected.numpy(), abs=1e-6)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Variant, VisualComparison
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces
@@ -160,6 +161,7 @@ def face_results(root: Path) -> Results:
     run: Any = SimpleNamespace(studies=["faces"])
     plan = PlanSummary.model_construct(
         run=run,
+        scale=Scale.model_construct(name="any", tasks={}),
         studies={"faces": study},
         points=points,
         datasets={"faces": DatasetSpec(role="faces", folder="-", manifest="-", settings=config)},

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Variant
 from icmbench.config.summary import PlanSummary
 from icmbench.metrics.catalogue import METRICS, Metric, find_metric
@@ -49,7 +50,8 @@ def plan_of(**studies: dict[str, Variant]) -> PlanSummary:
         for key in content.variants
     ]
     run: Any = SimpleNamespace(studies=list(named), modules=[])
-    return PlanSummary.model_construct(run=run, studies=named, points=points)
+    scale = Scale.model_construct(name="any", tasks={})
+    return PlanSummary.model_construct(run=run, scale=scale, studies=named, points=points)
 
 
 def test_pages_follow_from_the_plan() -> None:
@@ -63,7 +65,7 @@ def test_pages_follow_from_the_plan() -> None:
     )
     # A study whose name another page has gets a prefix; the classical codecs have their own page.
     tasks = ["detection", "instance-segmentation", "classification"]
-    tasks += ["face-attributes", "face-parsing"]
+    tasks += ["face-attributes", "semantic-segmentation"]
     assert pages(plan) == [
         *("index.html", "classical.html", "study-methods.html", "study-task-of.html"),
         *(f"task-{name}.html" for name in tasks),
@@ -72,7 +74,9 @@ def test_pages_follow_from_the_plan() -> None:
     assert study_page("zhu2024") == "zhu2024.html"
     outputs = expected_outputs(plan)
     assert len(outputs) == len(set(outputs))
-    parsing = [(metric, s) for name, metric, s in figures(plan) if "task-face-parsing" in name]
+    parsing = [
+        (metric, s) for name, metric, s in figures(plan) if "task-semantic-segmentation" in name
+    ]
     metrics = ("miou", "fwiou", "pixel_accuracy")
     assert parsing == [(metric, suffix) for metric in metrics for suffix in ("svg", "pdf")]
     # Features are not images, so they have no PSNR.
@@ -136,7 +140,7 @@ def own() -> Iterator[None]:
 def test_own_metric_has_page_plot_and_unit(own: None, results: Results) -> None:
     plan = plan_of(s={"a": variant("jpeg", "count-cars")})
     # An unregistered metric is on a page named after its task.
-    assert families_of("count-cars") == {
+    assert families_of(plan, "count-cars") == {
         "cars": ("count_error",),
         "count-cars": ("not_registered",),
     }

@@ -15,10 +15,12 @@ from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from icmbench.codecs.base import Features
+from icmbench.data.specs import Needs
 from icmbench.networks.backbone import SplitResNet
 from icmbench.networks.weights import load_part
+from icmbench.tasks.classification import classify, hits
 from icmbench.tasks.entries import ProbeParameters, ResnetRcnnParameters
-from icmbench.tasks.probe import FeatureProbe, Probe, classify, hits
+from icmbench.tasks.probe import FeatureProbe, Probe
 from icmbench.tasks.resnet_rcnn import FeatureRcnn, ResnetRcnn
 from icmbench.train.checkpoint import save_weights
 
@@ -144,10 +146,11 @@ def test_classify_counts_correct_images(monkeypatch: pytest.MonkeyPatch) -> None
         predict=torch.stack,
         compute=SimpleNamespace(name="cpu"),
     )
-    monkeypatch.setattr("icmbench.tasks.probe.Predictor", lambda job, split: predictor)
+    monkeypatch.setattr("icmbench.tasks.classification.Predictor", lambda job, split: predictor)
 
     class Labelled:
         ids = (7, 8, 9, 10)
+        classes = ("a", "b", "c")
 
         def __len__(self) -> int:
             return 4
@@ -155,10 +158,13 @@ def test_classify_counts_correct_images(monkeypatch: pytest.MonkeyPatch) -> None
         def label(self, index: int) -> int:
             return (0, 1, 2, 2)[index]
 
-    job: Any = SimpleNamespace(key="k")
+    task = SimpleNamespace(parameters={}, needs=Needs(truth="label", classes=3))
+    job: Any = SimpleNamespace(key="k", task=task)
     split: Any = Labelled()
     outcome = classify(job, split)
     assert outcome.metrics == {"top1": 0.75, "top5": 1.0}
+    found = {own.name: (own.value, own.count) for own in outcome.per_class}
+    assert found == {"a": (1.0, 1), "b": (1.0, 1), "c": (0.5, 2)}
     statistics = outcome.statistics["classification"]
     resampled = statistics.metrics_resampled(np.array([[0, 0, 0, 1], [1, 0, 0, 1]]))
     assert resampled["top1"].tolist() == [0, 0.5]

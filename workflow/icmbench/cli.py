@@ -86,6 +86,11 @@ def _data(arguments: argparse.Namespace) -> Result:
     manifest = prepare(job, job.mirror, arguments.threads)
     for role in job.checks:
         check_role(role.dataset, role.needs)
+    if job.networks:
+        from icmbench.networks.build import check_network
+
+        for network in job.networks:
+            check_network(network)
     return manifest
 
 

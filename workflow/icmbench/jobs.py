@@ -7,7 +7,7 @@ file, so a job is repeated only when its own settings change.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
@@ -161,31 +161,49 @@ class CodecSpec(Strict):
 
 
 class TaskSpec(Strict):
-    """A task network in one state; attributes as of :class:`CodecSpec`."""
+    """A task network in one state; further attributes as of :class:`CodecSpec`.
+
+    Attributes:
+        name: as the study calls it.
+        network: its name in the registry; empty: the same.
+        files: that its parameters name.
+    """
 
     name: str
+    network: str = ""
     parameters: dict[str, JsonValue]
     weights: WeightsSpec
     starts_pretrained: bool
     metrics: list[str]
+    files: list[str] = Field(default_factory=list)
+
+    @property
+    def registered(self) -> str:
+        """Its name in the registry."""
+        return self.network or self.name
 
     @property
     def needs(self) -> Needs:
         """What the task needs of its data set."""
+        classes: Any = self.parameters.get("classes")
         return Needs(
             truth=_truth(self),
-            classes=classes if isinstance(classes := self.parameters.get("classes"), int) else None,
+            classes=classes if isinstance(classes, int) else None,
+            labels=None if classes is None or isinstance(classes, int) else classes,
             published=self.weights.source == "pretrained",
         )
 
 
-def _truth(task: TaskSpec) -> Literal["none", "label", "boxes", "masks"]:
+def _truth(task: TaskSpec) -> Literal["none", "label", "boxes", "masks", "maps"]:
     """Return the kind of ground truth, which follows from what a task is measured by."""
     families = {find_metric(name).family for name in task.metrics}
     if "instance-segmentation" in families and task.parameters.get("masks", True):
         return "masks"
     if "detection" in families:
         return "boxes"
+    # Sets of faces have maps of their own, which their reader checks.
+    if "semantic-segmentation" in families and "truth" in task.parameters:
+        return "maps"
     return "label" if "classification" in families else "none"
 
 
@@ -250,10 +268,16 @@ class RoleCheck(Strict):
 
 
 class DataJob(DatasetSpec):
-    """Generate or fetch the data set of a role, and check it for every role that uses it."""
+    """Generate or fetch the data set of a role, and check it for every role that uses it.
+
+    Attributes:
+        networks: tasks with networks that are used as they are, whose names and files are checked
+            before anything is coded.
+    """
 
     mirror: str | None
     checks: list[RoleCheck]
+    networks: list[TaskSpec] = Field(default_factory=list)
     modules: list[str]
     threads: int = 1
 

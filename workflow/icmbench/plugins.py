@@ -12,6 +12,7 @@ import icmbench.codecs.layered.entries
 import icmbench.codecs.learned.entries
 import icmbench.codecs.uncoded
 import icmbench.tasks.entries
+import icmbench.tasks.fixed.entries
 from icmbench.errors import UserError
 from icmbench.registry import CODECS
 from icmbench.utils.models import Strict

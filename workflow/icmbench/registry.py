@@ -47,6 +47,8 @@ class _Entry:
         loss_terms: names of the loss terms that training reports.
         defaults: settings that this name stands for; they replace the defaults of ``parameters``.
         pretrained: returns whether published weights exist for some parameters; None: for none.
+        one_size: whether it is the same network at every scale, with its published weights, which
+            it has also where a study names none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class _Entry:
     loss_terms: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Callable[[Any], bool] | None = None
+    one_size: bool = False
 
     def has_pretrained(self, parameters: Strict) -> bool:
         """Return whether published weights exist for these parameters."""
@@ -100,6 +103,9 @@ class TaskEntry(_Entry):
     Attributes:
         trainable: whether the task has a network.
         metrics: how it is evaluated; the first metric leads in tables and plots.
+        metrics_for: returns the metrics where they depend on the parameters.
+        files: parameters that hold paths: jobs depend on these files.
+        exact: runs in float32 and one image at a time, as published accuracies are measured.
         starts_from_codec: codecs that may give initial weights (``task_from: {of: codec}``).
         input_kind: images (decoded or original), or a codec's features.
         trains_codec: whether its losses are those of the codec's network, see ``train.system``.
@@ -107,6 +113,9 @@ class TaskEntry(_Entry):
 
     trainable: bool
     metrics: tuple[str, ...]
+    metrics_for: Callable[[Any], tuple[str, ...]] | None = None
+    files: tuple[str, ...] = ()
+    exact: bool = False
     starts_from_codec: tuple[str, ...] = ()
     input_kind: DataKind = "images"
     trains_codec: bool = False

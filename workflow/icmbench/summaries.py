@@ -84,6 +84,7 @@ class EvaluationSummary(_Summary):
     Attributes:
         metrics: on the whole split.
         implementation: which program made the bitstreams.
+        files: SHA-256 of the files that the task's parameters name.
     """
 
     key: str
@@ -92,6 +93,7 @@ class EvaluationSummary(_Summary):
     n_images: int
     implementation: str
     dataset: DataSummary
+    files: dict[str, str] = Field(default_factory=dict)
     wall_seconds: float
     cpu_seconds: float
     environment: JobEnvironment

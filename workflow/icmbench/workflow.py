@@ -18,9 +18,10 @@ from icmbench.config.resources import check_resources
 from icmbench.config.run import Layer
 from icmbench.config.scale import RuntimeSettings
 from icmbench.config.study import published_path
+from icmbench.config.validate import task_files
 from icmbench.data.manifest import read_manifest
 from icmbench.data.pointer import read_md5
-from icmbench.data.specs import FetchedImages
+from icmbench.data.specs import FetchedImages, FolderImages
 from icmbench.errors import UserError
 from icmbench.jobs import PARTS
 from icmbench.metrics.catalogue import PIXEL_METRICS
@@ -184,6 +185,18 @@ class Workflow:
                 return str(self._plan.job_path("data", role))
         raise ValueError(f"no role of this scale uses data set {wildcards.dataset!r}")
 
+    def images_state(self, wildcards: Any) -> str:
+        """Return a digest that changes when a role's own images do; others are generated.
+
+        A parameter of the rule that makes a role ready.
+        """
+        dataset = self._plan.dataset(wildcards.role)
+        if not isinstance(dataset.settings, FolderImages):
+            return "generated"
+        from icmbench.data.folder import folder_state
+
+        return folder_state(dataset)
+
     def pointer_state(self, wildcards: Any) -> str:
         """Return ``current``, or the md5 of a DVC pointer that differs from what was fetched.
 
@@ -225,6 +238,7 @@ class Workflow:
         points = plan.evaluation_curves[wildcards.curve]
         inputs = [str(plan.manifest_path(plan.variant(points[0]).dataset))]
         inputs += [state for point in points for state in coded_states(plan, point, "test")]
+        inputs += task_files(plan.scale, plan.variant(points[0]).task)
         return inputs + self._weights([plan.final_weights(point, "task") for point in points])
 
     def evaluated(self) -> list[str]:

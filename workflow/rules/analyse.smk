@@ -13,6 +13,11 @@ rule analyse:
             caption="../report/curves.rst",
             category="Tables",
         ),
+        per_class=report(
+            f"{ROOT}/tables/per_class.csv",
+            caption="../report/per-class.rst",
+            category="Tables",
+        ),
         bd=report(
             f"{ROOT}/tables/bd.csv", caption="../report/bd.rst", category="Tables"
         ),

@@ -1,4 +1,5 @@
-# Data sets: generated from a seed, or fetched through the catalogue and its DVC pointers.
+# Data sets: generated from a seed, measured in a folder of one's own, or fetched through the
+# catalogue and its DVC pointers.
 # Fetching runs where Snakemake runs: the nodes of a cluster may lack a network, and DVC needs one
 # writer. `update` keeps the manifest of existing data, so that they are checked, not fetched again.
 
@@ -21,6 +22,8 @@ rule generate_dataset:
         **W.cpu,
         mem_mb=W.mb(1500),
         runtime=W.minutes(20),
+    params:
+        images=W.images_state,
     shell:
         "python -m icmbench data {input.job:q} --threads {threads} --log {log:q}"
 

@@ -13,7 +13,7 @@ from icmbench.analyse.bootstrap import Floats
 from icmbench.analyse.compressai_json import read_curve_file
 from icmbench.config.study import PublishedCurveFile, Study, published_path
 from icmbench.config.summary import PlanSummary
-from icmbench.data.specs import DatasetSpec
+from icmbench.data.specs import DatasetSpec, FetchedImages
 from icmbench.metrics.bd import Method, bd_rate_pct
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 
@@ -85,8 +85,8 @@ def _obstacle(dataset: DatasetSpec, images: int, published: PublishedCurveFile) 
     fetched = dataset.fetched
     if fetched is None:
         return "this run measured generated scenes"
-    if fetched.name != published.dataset:
-        return f"this run measured {fetched.name}"
+    if dataset.name != published.dataset or not isinstance(fetched, FetchedImages):
+        return f"this run measured {dataset.name}"
     if fetched.allow_subset:
         return "this run allows a subset of the data set"
     if fetched.short_side is not None:

@@ -20,7 +20,7 @@ from icmbench.analyse.curves import (
     read_point_records,
 )
 from icmbench.analyse.published import published_results
-from icmbench.analyse.tables import LABELS, curve_results, write_result_table
+from icmbench.analyse.tables import LABELS, class_results, curve_results, write_result_table
 from icmbench.config.claims import Claim
 from icmbench.config.summary import read_summary
 from icmbench.errors import UserError
@@ -103,9 +103,10 @@ def analyse(
 ) -> None:
     """Write the tables and curves of a set of operating points.
 
-    Writes ``tables/records.parquet``, ``tables/curves.csv``, ``tables/bd.csv`` and
-    ``curves/<study>/<variant>.json`` under ``out_dir``, and ``tables/claims.csv`` and
-    ``tables/claims_parts.csv`` if claims are given. The same input gives the same bytes.
+    Writes ``tables/records.parquet``, ``tables/curves.csv``, ``tables/per_class.csv``,
+    ``tables/bd.csv`` and ``curves/<study>/<variant>.json`` under ``out_dir``, and
+    ``tables/claims.csv`` and ``tables/claims_parts.csv`` if claims are given. The same input gives
+    the same bytes.
 
     Args:
         points: different operating points; a folder may serve several studies or variants.
@@ -129,6 +130,7 @@ def analyse(
     write_result_table(tables / "curves.csv", curve_results(evaluated))
     bd = bd_results(evaluated, comparisons, method=method, seed=seed)
     write_result_table(tables / "bd.csv", bd)
+    write_result_table(tables / "per_class.csv", class_results(ordered))
     write_curve_files(Path(out_dir) / "curves", evaluated)
     if claims is not None:
         decided = claim_tables(

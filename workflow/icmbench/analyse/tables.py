@@ -10,10 +10,10 @@ import pandas as pd
 
 from icmbench.analyse.bootstrap import percentile_interval
 from icmbench.errors import damaged_file
-from icmbench.utils.files import reading, write_text
+from icmbench.utils.files import read_json, reading, write_text
 
 if TYPE_CHECKING:
-    from icmbench.analyse.curves import EvaluatedPoint
+    from icmbench.analyse.curves import EvaluatedPoint, PointFiles
 
 #: What identifies an operating point in every table.
 LABELS = ("study", "variant", "codec", "task", "mode", "rate_index", "seed")
@@ -70,3 +70,20 @@ def curve_results(points: Sequence[EvaluatedPoint]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=CURVE_COLUMNS)
     order = ["study", "variant", "rate_index", "seed", "metric"]
     return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+#: Columns of ``per_class.csv``; ``count`` is how often the class occurs in the truth: objects,
+#: images or pixels.
+CLASS_COLUMNS = [*LABELS, "class", "metric", "value", "count"]
+
+
+def class_results(points: Sequence[PointFiles]) -> pd.DataFrame:
+    """Return one row for each operating point, metric and class, with ``CLASS_COLUMNS``."""
+    rows = []
+    for point in points:
+        labels = {name: getattr(point, name) for name in LABELS}
+        path = Path(point.folder) / "per_class.json"
+        for own in read_json(path) if path.is_file() else ():
+            kept = {name: own[name] for name in ("metric", "value", "count")}
+            rows.append({**labels, "class": own["name"], **kept})
+    return pd.DataFrame(rows, columns=CLASS_COLUMNS)

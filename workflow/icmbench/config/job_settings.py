@@ -10,7 +10,7 @@ from pathlib import Path
 from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.plan import Plan, Point, WeightsOrigin
 from icmbench.config.summary import PlanSummary, PointSummary
-from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.config.validate import codec_parameters, task_entry, task_files, task_parameters
 from icmbench.config.zoo import ZooEntry
 from icmbench.data.specs import Needs
 from icmbench.evaluate.coded import STATE
@@ -33,7 +33,7 @@ from icmbench.jobs import (
     TrainRuntime,
     WeightsSpec,
 )
-from icmbench.registry import CODECS, TASKS
+from icmbench.registry import CODECS
 from icmbench.utils.files import write_text
 from icmbench.utils.models import Strict
 
@@ -61,8 +61,8 @@ def train_job(plan: Plan, point: Point) -> TrainJob:
 def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
     """Return the settings of a point's evaluation."""
     variant, runtime = plan.variant(point), plan.scale.runtime
-    decoder = None
-    if TASKS[variant.task].input_kind == "features":
+    entry, decoder = task_entry(plan.scale, variant.task), None
+    if entry.input_kind == "features":
         decoder = codec_spec(plan, point, plan.final_weights(point, "codec"))
     return EvaluateJob(
         **dict(point_spec(plan, point)),
@@ -75,7 +75,7 @@ def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
         coded=coded_images(plan, point, "test"),
         threads=runtime.threads,
         gpu=runtime.gpu,
-        precision=runtime.precision,
+        precision="fp32" if entry.exact else runtime.precision,
         modules=plan.run.modules,
     )
 
@@ -101,7 +101,7 @@ def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
         variant, runtime = plan.variant(point), plan.scale.runtime
         if CODECS[variant.codec].kind != "learned":
             continue
-        decodes.setdefault(key, set()).add(TASKS[variant.task].input_kind)
+        decodes.setdefault(key, set()).add(task_entry(plan.scale, variant.task).input_kind)
         if key not in jobs:
             jobs[key] = EncodeJob(
                 key=key,
@@ -171,13 +171,23 @@ def evaluate_curve(plan: Plan, curve: str) -> EvaluateCurve:
 def data_job(plan: Plan, role: str) -> DataJob:
     """Return the settings that make the data set of a role."""
     dataset = plan.dataset(role)
-    users = [own for own in plan.roles if plan.dataset(own).folder == dataset.folder]
+    users = [own for own in plan.roles if plan.dataset(own).manifest == dataset.manifest]
+    users = users if dataset.fetched else []  # a change of a task must not generate images again
+    networks = [own for user in users for own in _networks(plan, user)]
     return DataJob(
         **dict(dataset),
         mirror=plan.run.data.mirror,
-        checks=[_role_check(plan, own) for own in users] if dataset.fetched else [],
-        modules=[],
+        checks=[_role_check(plan, own) for own in users],
+        networks=networks,
+        modules=plan.run.modules if networks else [],
     )
+
+
+def _networks(plan: Plan, role: str) -> list[TaskSpec]:
+    """Return the networks that judge a role's images as they are, once each."""
+    points = {plan.variant(p).task: p for p in plan.points if plan.variant(p).dataset == role}
+    own = [point for task, point in points.items() if task_entry(plan.scale, task).exact]
+    return [task_spec(plan, point, plan.final_weights(point, "task")) for point in own]
 
 
 def _role_check(plan: Plan, role: str) -> RoleCheck:
@@ -246,10 +256,12 @@ def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
         parameters["feature_channels"] = codec.feature_channels(own)
     return TaskSpec(
         name=name,
+        network=task_entry(plan.scale, name).name,
         parameters=parameters,
         weights=weights_spec(plan, weights),
         starts_pretrained=plan.starts_pretrained(point, "task"),
-        metrics=list(TASKS[name].metrics),
+        metrics=list(task_entry(plan.scale, name).metrics),
+        files=task_files(plan.scale, name),
     )
 
 

@@ -36,9 +36,9 @@ from icmbench.config.scale import Scale
 from icmbench.config.selection import choose_leading
 from icmbench.config.study import Study, Variant, Weights
 from icmbench.config.summary import read_summary
-from icmbench.config.validate import check_all, check_overrides
+from icmbench.config.validate import check_all, check_overrides, takes_from_zoo, task_entry
 from icmbench.config.zoo import Zoo, ZooEntry, read_zoo
-from icmbench.data.specs import Dataset, DatasetSpec, FetchedImages
+from icmbench.data.specs import Dataset, DatasetSpec, FetchedImages, FolderImages
 from icmbench.errors import UserError
 from icmbench.jobs import Part, Schedule
 from icmbench.plugins import load_modules
@@ -76,7 +76,12 @@ class WeightsOrigin:
     part: Part
 
 
-_IMAGES = {"embedded-scenes": "scenes", "embedded-faces": "faces", "catalogue": "photographs"}
+_IMAGES = {
+    "embedded-scenes": "scenes",
+    "embedded-faces": "faces",
+    "catalogue": "photographs",
+    "folder": "images",
+}
 
 
 def share_roles(study: Study, scale: Scale) -> Study:
@@ -207,7 +212,10 @@ class Plan:
             return WeightsOrigin(neighbour, part)
         variant = self.variant(point)
         source = variant.codec_from if part == "codec" else variant.task_from
-        if source == "pretrained" and self.scale.pretrained == "zoo":
+        if source is None and part == "task":
+            entry = task_entry(self.scale, variant.task)
+            source = "pretrained" if entry.one_size and entry.trainable else None
+        if source == "pretrained" and takes_from_zoo(self.scale, variant, part):
             return WeightsOrigin(
                 self.zoo.find(point.study, point.variant, point.rate_index, part), part
             )
@@ -273,6 +281,8 @@ class Plan:
         dataset = self.scale.datasets[role]
         if isinstance(dataset, FetchedImages):
             return Path(self.run.data.directory) / dataset.name
+        if isinstance(dataset, FolderImages):
+            return Path()
         return self.root / "data" / role
 
     def manifest_path(self, role: str) -> Path:
@@ -280,7 +290,7 @@ class Plan:
         dataset = self.scale.datasets[role]
         if isinstance(dataset, FetchedImages):
             return Path(self.run.data.directory) / f"{dataset.name}.manifest.json"
-        return self.dataset_folder(role) / "manifest.json"
+        return self.root / "data" / role / "manifest.json"
 
     def dataset(self, role: str) -> DatasetSpec:
         """Return the data set of a role as jobs open it."""
@@ -337,6 +347,12 @@ class Plan:
         return self.root / "runs" / study / variant / "evaluated.json"
 
 
+def with_own(scale: Scale, run: RunConfig) -> Scale:
+    """Return the scale with the data sets and tasks of config.yaml laid over it."""
+    datasets, tasks = {**scale.datasets, **run.datasets}, {**scale.tasks, **run.tasks}
+    return scale.model_copy(update={"datasets": datasets, "tasks": tasks})
+
+
 def with_available_data(scale: Scale, run: RunConfig) -> Scale:
     """Return the scale with data sets that are not available replaced by their ``otherwise``."""
     datasets: dict[str, Dataset] = {}
@@ -386,7 +402,7 @@ def load_plan(
     data = run.data.model_copy(update={"mirror": mirror})
     run = run.model_copy(update={"data": data, "zoo": str(in_checkout(run.zoo))})
     load_modules(run.modules, run.command_codecs, run.where)
-    scale = load_scale(workflow / "scales", run.scale)
+    scale = with_own(load_scale(workflow / "scales", run.scale), run)
     scale = with_planned_data(scale, run) if as_written else with_available_data(scale, run)
     folders = [workflow / "studies", *map(Path, run.study_folders)]
 

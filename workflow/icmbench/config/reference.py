@@ -166,7 +166,7 @@ def _task_table() -> list[str]:
     for name in TASKS.names():
         task = TASKS[name]
         terms, metrics = ", ".join(task.loss_terms), ", ".join(task.metrics)
-        lines.append(f"| {name} | {'yes' if task.trainable else 'no'} | {terms} | {metrics} |")
+        lines.append(f"| {name} | {'yes' if task.parts else 'no'} | {terms} | {metrics} |")
     return [*lines, ""]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator
 
 from icmbench.codecs.classical.command_entry import CommandParameters, command_lines
+from icmbench.data.specs import Dataset
 from icmbench.utils.models import Strict
 from icmbench.utils.secrets import has_credentials
 
@@ -190,6 +191,14 @@ class RunConfig(Strict):
         description="Names of files in workflow/studies, or in one of study_folders.",
     )
     study_folders: Names = Field([], description="Folders with the user's study files.")
+    datasets: dict[str, Dataset] = Field(
+        {},
+        description="Data sets by role, which replace the scale's or add to them; images of one's "
+        "own need no ``source``, e.g. {mine: {images: val, annotations: val.json}}.",
+    )
+    tasks: dict[str, dict[str, Any]] = Field(
+        {}, description="Tasks by name, which replace the scale's or add to them; see there."
+    )
     variants: Literal["leading", "all"] = Field(
         "leading",
         description="leading: those that a study names under ``leading``, where it names any.",

@@ -61,7 +61,9 @@ class Scale(Strict):
         {}, description="Parameters of codecs by name, checked by the codec's own model."
     )
     tasks: dict[str, dict[str, Any]] = Field(
-        {}, description="Parameters of tasks by name, checked by the task's own model."
+        {},
+        description="Parameters of tasks by name, checked by the task's own model. A new name "
+        "has under ``network`` the task that it is: {mine: {network: torchvision-detector, ...}}.",
     )
     pretrained: Literal["published", "zoo"] = Field(
         "published",

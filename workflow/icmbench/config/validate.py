@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from icmbench.config.claim_checks import claim_faults
@@ -12,10 +15,11 @@ from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Training, Variant, Weights, published_path
 from icmbench.config.zoo import Zoo
+from icmbench.data.specs import FolderImages
 from icmbench.errors import UserError, unknown
 from icmbench.jobs import Part, RateTarget
 from icmbench.metrics.catalogue import PIXEL_METRICS
-from icmbench.registry import CODECS, TASKS, Registry
+from icmbench.registry import CODECS, TASKS, Registry, TaskEntry
 from icmbench.utils.models import Strict
 
 
@@ -27,11 +31,41 @@ def codec_parameters(scale: Scale, name: str) -> Strict:
     return entry.command or found
 
 
+def task_entry(scale: Scale, name: str) -> TaskEntry:
+    """Return the entry of a task, or of the network that a scale gives this name.
+
+    Its metrics are those that follow from its parameters.
+    """
+    entry = TASKS[scale.tasks.get(name, {}).get("network", name)]
+    if entry.metrics_for is None:
+        return entry
+    return replace(entry, metrics=entry.metrics_for(task_parameters(scale, name)))
+
+
+def is_task(scale: Scale, name: str) -> bool:
+    """Return whether a task of this name is registered, or given by the scale."""
+    return scale.tasks.get(name, {}).get("network", name) in TASKS
+
+
 def task_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of task ``name`` at a scale."""
-    where = f"workflow/scales/{scale.name}.yaml, section 'tasks.{name}'"
-    entry = TASKS[name]
-    return check(entry.parameters, {**entry.defaults, **scale.tasks.get(name, {})}, where)
+    where = f"workflow/scales/{scale.name}.yaml or config.yaml, section 'tasks.{name}'"
+    given = {key: value for key, value in scale.tasks.get(name, {}).items() if key != "network"}
+    entry = TASKS[scale.tasks.get(name, {}).get("network", name)]
+    return check(entry.parameters, {**entry.defaults, **given}, where)
+
+
+def task_files(scale: Scale, name: str) -> list[str]:
+    """Return the files that a task's parameters name, which its evaluation depends on."""
+    parameters = task_parameters(scale, name)
+    values = [getattr(parameters, key) for key in task_entry(scale, name).files]
+    return [str(path) for own in values for path in (own if isinstance(own, list) else [own])]
+
+
+def takes_from_zoo(scale: Scale, variant: Variant, part: Part) -> bool:
+    """Return whether ``pretrained`` of a variant's codec or task means weights of the zoo."""
+    entry = CODECS[variant.codec] if part == "codec" else task_entry(scale, variant.task)
+    return scale.pretrained == "zoo" and not entry.one_size
 
 
 def check_all(
@@ -47,7 +81,7 @@ def check_all(
         _check_references(scale, study, faults)
         # Studies that only provide initial weights have lost their other variants.
         if study.name in run.studies:
-            faults.lines += claim_faults(_where(scale, study), study, _metrics)
+            faults.lines += claim_faults(_where(scale, study), study, partial(_metrics, scale))
     faults.raise_any()
 
 
@@ -89,9 +123,14 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
         ("tasks", scale.tasks, TASKS),
     ]
     for section, named, registry in tables:
-        for name in named:
-            if name not in registry:
-                faults.unknown(where, section, name, registry.what, registry.names())
+        for name, given in named.items():
+            network = given.get("network") if section == "tasks" else None
+            if network is not None and name in registry:
+                faults.add(where, f"tasks.{name}.network", network, "but this is the name of a "
+                           "task of its own; choose another name")  # fmt: skip
+            elif (network or name) not in registry:
+                key = section if network is None else f"tasks.{name}.network"
+                faults.unknown(where, key, network or name, registry.what, registry.names())
     classical = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
     for role, counts in scale.chunks.items():
         if role not in scale.datasets:
@@ -119,7 +158,7 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
                 key = f"comparisons.{index}"
                 faults.unknown(where, key, name, "evaluated variant", evaluated)
                 continue
-            known = _metrics(study.variants[name])
+            known = _metrics(scale, study.variants[name])
             for metric in comparison.metrics:
                 if metric not in known:
                     key = f"comparisons.{index}.metrics"
@@ -158,8 +197,8 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             faults.add(where, f"{key}.file", curve.file, f"does not exist; put it at {path}")
 
 
-def _metrics(variant: Variant) -> tuple[str, ...]:
-    own = TASKS[variant.task].metrics if variant.task in TASKS else ()
+def _metrics(scale: Scale, variant: Variant) -> tuple[str, ...]:
+    own = task_entry(scale, variant.task).metrics if is_task(scale, variant.task) else ()
     return (*own, *PIXEL_METRICS)
 
 
@@ -188,24 +227,26 @@ class _Check:
         if variant.codec not in CODECS:
             self._unknown("codec", variant.codec, "codec", CODECS.names())
             return
-        if variant.task not in TASKS:
-            self._unknown("task", variant.task, "task", TASKS.names())
+        if not is_task(self.scale, variant.task):
+            self._unknown("task", variant.task, "task", {*TASKS.names(), *self.scale.tasks})
             return
+        self.task = task_entry(self.scale, variant.task)
         codec_parameters(self.scale, variant.codec)
         task_parameters(self.scale, variant.task)
+        self._check_files()
         if variant.dataset not in self.scale.datasets:
             self._unknown("dataset", variant.dataset, "data set role", self.scale.datasets)
-        elif self._cuts() and {"box_map", "mask_map"} & set(TASKS[variant.task].metrics):
+        elif self._cuts() and {"box_map", "mask_map"} & set(self.task.metrics):
             self._add("dataset", variant.dataset, "has a center_crop, which boxes and masks do "
                       "not follow; use short_side alone for detection")  # fmt: skip
-        entry, reads = CODECS[variant.codec], TASKS[variant.task].input_kind
+        entry, reads = CODECS[variant.codec], self.task.input_kind
         if variant.evaluate and reads not in entry.outputs:
             self._add("task", variant.task, f"reads {reads}, but codec {entry.name!r} yields "
                       f"{' and '.join(entry.outputs)}")  # fmt: skip
         self._check_ladder()
         kind = CODECS[variant.codec].kind
         self._check_source("codec_from", variant.codec_from, kind == "learned", "codec")
-        trainable = TASKS[variant.task].trainable
+        trainable = self.task.trainable
         self._check_source("task_from", variant.task_from, trainable, "task")
         if variant.train is not None:
             self._check_training(variant.train)
@@ -217,6 +258,21 @@ class _Check:
             self._add(
                 "task_from", "random", "on a variant that trains nothing; name trained weights"
             )
+
+    def _check_files(self) -> None:
+        """Check that the files that the task and its own images name are there."""
+        for path in task_files(self.scale, self.variant.task):
+            if not Path(path).is_file():
+                where = f"section 'tasks.{self.variant.task}'"
+                self.faults.add(where, "file", path, "does not exist; correct the path")
+        dataset = self.scale.datasets.get(self.variant.dataset)
+        for split, place in dataset.splits.items() if isinstance(dataset, FolderImages) else ():
+            where = f"section 'datasets.{self.variant.dataset}', split {split!r}"
+            for key in ("images", "annotations", "maps"):
+                path = getattr(place, key)
+                if path is not None and not Path(path).exists():
+                    problem = "does not exist; write it absolute, or relative to the working folder"
+                    self.faults.add(where, key, path, problem)
 
     def _cuts(self) -> bool:
         dataset = self.scale.datasets[self.variant.dataset]
@@ -245,22 +301,24 @@ class _Check:
             for problem in rate_problems(entry, ladder):
                 self._add("ladder", variant.ladder, problem)
 
-    def _check_source(self, part: str, source: Any, needed: bool, what: str) -> None:
+    def _check_source(self, part: str, source: Any, needed: bool, what: Part) -> None:
         if not needed:
             if source is not None:
                 self._add(part, source, f"but the {what} has no weights; set it to null")
             return
+        if source is None and what == "task" and self.task.one_size:
+            return  # its published weights
         if source is None:
             self._add(part, None, f"but the {what} needs weights: random, pretrained or a variant")
-        elif source == "pretrained" and self.scale.pretrained == "zoo":
-            self._check_zoo(part, "codec" if what == "codec" else "task")
+        elif source == "pretrained" and takes_from_zoo(self.scale, self.variant, what):
+            self._check_zoo(part, what)
         elif source == "pretrained":
             if what == "codec":
                 name = self.variant.codec
                 known = CODECS[name].has_pretrained(codec_parameters(self.scale, name))
             else:
                 name = self.variant.task
-                known = TASKS[name].has_pretrained(task_parameters(self.scale, name))
+                known = self.task.has_pretrained(task_parameters(self.scale, name))
             if not known:
                 problem = f"but no weights are published for {what} {name!r} with the parameters "
                 problem += f"of scale {self.scale.name!r}; use random or a variant"
@@ -297,15 +355,15 @@ class _Check:
             self._unknown(f"{part}/variant", source.variant, "variant", study.variants)
             return
         mine, theirs = (getattr(v, what) for v in (self.variant, other))
-        registry: Registry[Any] = CODECS if what == "codec" else TASKS
+        entry: Any = CODECS[mine] if what == "codec" else self.task
         training = self.variant.train
         trains = training is not None and any(p.split(".")[0] == what for p in training.parts)
-        allowed = (mine, *(registry[mine].starts_from if trains and mine in registry else ()))
-        if what == "codec" and mine in CODECS:
-            allowed += CODECS[mine].shares_weights_with
+        allowed = (mine, *(entry.starts_from if trains else ()))
+        if what == "codec":
+            allowed += entry.shares_weights_with
         if source.of not in (None, what):
             theirs = getattr(other, source.of)
-            allowed = TASKS[mine].starts_from_codec if what == "task" and trains else ()
+            allowed = entry.starts_from_codec if what == "task" and trains else ()
         if theirs not in allowed:
             self._add(f"{part}/variant", source.variant, f"has {what} {theirs!r}, not one of "
                       f"{', '.join(allowed)}")  # fmt: skip
@@ -320,10 +378,10 @@ class _Check:
             self._add(f"{part}/rate", wanted, f"is out of range; allowed: 0 to {points - 1}")
 
     def _check_training(self, training: Training) -> None:
-        codec, task = CODECS[self.variant.codec], TASKS[self.variant.task]
+        codec, task = CODECS[self.variant.codec], self.task
         allowed = [f"codec.{part}" for part in codec.parts]
         allowed += ["codec"] if codec.kind == "learned" else []
-        allowed += ["task"] if task.trainable else []
+        allowed += ["task"] if task.parts else []
         allowed += [f"task.{part}" for part in task.parts]
         for part in training.parts:
             if part not in allowed:

@@ -14,8 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from icmbench.data.classes import class_names, find_labels, require_labels
 from icmbench.data.images import Header, ImageFiles, read_header, used_bits
 from icmbench.data.index import Index, open_index
+from icmbench.data.label_maps import VOID, read_label_map
 from icmbench.data.manifest import read_checksums
 from icmbench.data.names import name_problem
 from icmbench.data.readers.coco import segmentation_problem
@@ -28,7 +32,7 @@ from icmbench.utils.models import Strict, read_model
 logger = logging.getLogger(__name__)
 
 # Bump if a set that passed may be refused now.
-_VERSION = 1
+_VERSION = 2
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
@@ -38,7 +42,7 @@ class Facts(Strict):
     Attributes:
         objects: number of annotated objects that are not crowds; None without annotations.
         categories: id and name of each, by id.
-        largest_label: of the classes of images, or None.
+        largest_label: of the classes of images, or of the pixels of label maps, or None.
         masks: why tasks that need masks cannot use the split, or None.
         notes: what people should know.
     """
@@ -159,6 +163,8 @@ def _inspect(dataset: DatasetSpec, split: str, index: Index) -> Facts:
     truth = index.annotations
     if truth is None:
         largest = None if index.labels is None else int(max(index.labels))
+        if index.maps is not None:
+            largest = check_label_maps(index)
         return Facts(largest_label=largest, notes=notes)
     return Facts(
         objects=sum(not own.get("iscrowd") for own in truth["annotations"]),
@@ -246,6 +252,31 @@ def check_images(
     return notes
 
 
+def check_label_maps(index: Index) -> int:
+    """Read every label map and return the largest index, without 255.
+
+    Raises:
+        UserError: naming the first map that cannot be used, and how many more.
+    """
+    images = ImageFiles(index.images, keep=False)
+    problems: list[str] = []
+    largest = 0
+    for name, path in zip(index.files, index.maps or (), strict=True):
+        try:
+            found = ImageFiles(path.parent, keep=False).load(path.name, read_label_map)
+            height, width = images.size(name)
+            if found.shape != (height, width):
+                own = f"{found.shape[1]} x {found.shape[0]} pixels, its image {width} x {height}"
+                raise UserError(f"{path}: the label map has {own}; make them equal")
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        largest = max(largest, int(np.max(found, where=found != VOID, initial=0)))
+    if problems:
+        raise UserError(f"{problems[0]}{_more(problems, len(index.files))}")
+    return largest
+
+
 def _other_size(header: Header, annotated: tuple[int, int]) -> str:
     height, width = header.size
     sizes = f"the image has {width} x {height} pixels, its entry {annotated[0]} x {annotated[1]}"
@@ -298,7 +329,10 @@ def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> 
             )
         if not facts.categories or not facts.objects:
             raise UserError(f"{what}: no object is annotated; give detection another split")
-        _require_labels(dataset, what, facts, needs)
+        if needs.labels is None:
+            _require_labels(dataset, what, facts, needs)
+        else:
+            require_labels(_annotated(opened), needs.labels, what)
         if needs.truth == "masks" and facts.masks is not None:
             raise UserError(
                 f"{what}: {facts.masks}; correct them, or choose tasks that need boxes only"
@@ -306,6 +340,11 @@ def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> 
     if needs.truth == "label":
         if facts.largest_label is None:
             raise UserError(f"{what}: it has no classes; give the role another in the scale")
+        if needs.labels is not None:
+            keys = opened.index.keys or opened.index.classes
+            used = sorted(set(opened.index.labels or ()))
+            require_labels([keys[label] for label in used], needs.labels, what)
+            return
         if facts.categories:
             _same_categories(dataset, what, facts)
         if needs.classes is not None and facts.largest_label >= needs.classes:
@@ -314,6 +353,42 @@ def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> 
                 f"{needs.classes} classes; set the task's classes to {facts.largest_label + 1} "
                 "or more in the scale"
             )
+
+    if needs.truth == "maps":
+        _require_maps(what, opened, needs)
+
+
+def _annotated(opened: Opened) -> list[str]:
+    """Return the names of the categories that have objects."""
+    assert opened.index.annotations is not None
+    used = {own["category_id"] for own in opened.index.annotations["annotations"]}
+    return [name for identity, name in opened.facts.categories if identity in used]
+
+
+def _require_maps(what: str, opened: Opened, needs: Needs) -> None:
+    facts, index = opened.facts, opened.index
+    assert needs.labels is not None
+    if index.maps is not None:
+        if index.classes:
+            require_labels(index.classes, needs.labels, what)
+        count = len(index.classes or class_names(needs.labels))
+        if facts.largest_label is not None and facts.largest_label >= count:
+            raise UserError(
+                f"{what}: its label maps have indices up to {facts.largest_label}, but there are "
+                f"{count} classes; set 'classes' of the data set, or of the task"
+            )
+    elif facts.objects is None:
+        raise UserError(
+            f"{what}: it has neither label maps nor objects, which segmentation needs; name them "
+            "under 'maps' or 'annotations'"
+        )
+    elif facts.masks is not None:
+        raise UserError(f"{what}: {facts.masks}; correct them, or give label maps")
+    elif not find_labels(_annotated(opened), needs.labels):
+        raise UserError(
+            f"{what}: none of its annotated categories is a class of the network; set the task's "
+            "'classes', or give the role another data set"
+        )
 
 
 def _source(dataset: DatasetSpec, split: str, index: Index) -> Path:

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from icmbench.data.checks import labels_of, open_checked
+from icmbench.data.classes import find_labels
 from icmbench.data.images import ImageFiles
+from icmbench.data.label_maps import VOID, objects_to_map, read_label_map
 from icmbench.data.specs import DatasetSpec, Needs
 from icmbench.errors import UserError, missing_file
 from icmbench.utils.coco import CocoObject, ImageId
@@ -53,8 +55,18 @@ class Split:
         opened = open_checked(dataset, split, needs)
         self._index = index = opened.index
         self.ids, self.annotations = index.ids, index.annotations
-        categories = [identity for identity, _ in opened.facts.categories]
-        self._labels = labels_of(categories, needs.classes if needs else None)
+        wanted = needs or Needs()
+        if wanted.labels is None:
+            categories = [identity for identity, _ in opened.facts.categories]
+            self._labels = labels_of(categories, wanted.classes)
+            self._own: dict[int, int] | None = None
+        else:
+            names = dict(opened.facts.categories)
+            known = find_labels(list(names.values()), wanted.labels)
+            self._labels = {own: known[name] for own, name in names.items() if name in known}
+            keys = index.keys or index.classes
+            known = find_labels(keys, wanted.labels)
+            self._own = {n: known[key] for n, key in enumerate(keys) if key in known}
         self._categories = {label: own for own, label in (self._labels or {}).items()}
         self._originals = ImageFiles(index.images, keep=keep)
         self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
@@ -106,11 +118,14 @@ class Split:
         if size != (width, height):
             resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
             image = np.asarray(resized)
+        return self._cropped(image)
+
+    def _cropped(self, image: np.ndarray) -> np.ndarray:
         side = self.dataset.center_crop
-        if side is not None:
-            top, left = ((length - side) // 2 for length in image.shape[:2])
-            image = image[max(top, 0) :, max(left, 0) :][:side, :side]
-        return image
+        if side is None:
+            return image
+        top, left = ((length - side) // 2 for length in image.shape[:2])
+        return image[max(top, 0) :, max(left, 0) :][:side, :side]
 
     def target(self, index: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes [N, 4] (x1, y1, x2, y2 in the pixels of a width x height image), labels [N].
@@ -143,10 +158,35 @@ class Split:
         return self._index.classes
 
     def label(self, index: int) -> int:
-        """Return the class of an image; on a detection set that of its largest object."""
+        """Return the class of an image; on a detection set that of its largest object.
+
+        For a network that has its classes already it is the label of the network.
+        """
         if self._index.labels is None:
             raise self._lacks("classes")
-        return int(self._index.labels[index])
+        label = int(self._index.labels[index])
+        return label if self._own is None else self._own[label]
+
+    def label_map(self, index: int) -> np.ndarray:
+        """Return the network's label of every pixel of the coded image, uint8 [H, W]; 255: none."""
+        width, height = self.native_size(index)
+        if self._index.maps is not None:
+            path = self._index.maps[index]
+            found = ImageFiles(path.parent, keep=False).load(path.name, read_label_map)
+            if self._own:
+                own = np.full(256, VOID, np.uint8)
+                own[list(self._own)] = list(self._own.values())
+                found = own[found]
+        elif self.annotations is not None:
+            found = objects_to_map(
+                self._by_image[self.ids[index]], self._labels or {}, height, width
+            )
+        else:
+            raise self._lacks("label maps")
+        size = resized_size(self.dataset, width, height)
+        if size != (width, height):
+            found = np.asarray(Image.fromarray(found).resize(size, Image.Resampling.NEAREST))
+        return self._cropped(found)
 
     @property
     def faces(self) -> Faces:

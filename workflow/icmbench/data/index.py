@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
 
-from icmbench.data.images import ImageFiles
+from icmbench.data.images import ImageFiles, list_images
 from icmbench.data.names import safe_id
 from icmbench.data.readers.coco import normalised, read_annotations
-from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes, ImageSplit
+from icmbench.errors import UserError, missing_file
 from icmbench.utils.coco import CocoAnnotations, CocoImage, CocoObject, ImageId
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Index:
         annotations: COCO-format ground truth in native pixels of exactly these images, or None.
         labels: the class of each image, or None.
         classes: names of the classes.
+        keys: by which the classes are matched with a network's; their names if empty.
+        maps: files of the label maps of the images, or None.
         faces: attributes and parsing maps, or None.
         notes: what was changed on reading, for people.
     """
@@ -43,6 +46,8 @@ class Index:
     annotations: CocoAnnotations | None = None
     labels: Sequence[int] | None = None
     classes: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    maps: Sequence[Path] | None = None
     faces: Faces | None = None
     notes: Sequence[str] = ()
 
@@ -66,10 +71,14 @@ def open_index(dataset: DatasetSpec, split: str, trusted: bool = False) -> Index
         return _faces(dataset, split)
     place = dataset.split(split)
     images, limit = folder / place.images, place.limit
-    match place.layout or ("coco" if place.annotations else "images"):
+    match place.layout or _layout(place):
         case "images":
             files = ImageFiles(images).names()[:limit]
             return Index(images, files, _stems(files))
+        case "maps":
+            return _with_maps(folder, place)
+        case "classes":
+            return _by_class(images, limit)
         case "coco":
             annotations = read_annotations(folder / (place.annotations or ""), trusted)
             return _coco(images, annotations, limit)
@@ -82,9 +91,55 @@ def open_index(dataset: DatasetSpec, split: str, trusted: bool = False) -> Index
 
             found = index(folder, "train" if split == "train" else "val")
             files, labels = found.files[:limit], found.labels[:limit]
-            return Index(folder, files, _stems(files), labels=labels, classes=found.classes)
+            return Index(
+                folder,
+                files,
+                _stems(files),
+                labels=labels,
+                classes=found.classes,
+                keys=found.wnids,
+            )
         case "celeba":
             return _faces(dataset, split)
+
+
+def _layout(place: ImageSplit) -> Literal["coco", "maps", "images"]:
+    if place.annotations is not None:
+        return "coco"
+    return "images" if place.maps is None else "maps"
+
+
+def _with_maps(folder: Path, place: ImageSplit) -> Index:
+    """Return the images that have a label map of their name, which need not be all."""
+    images, own = folder / place.images, folder / (place.maps or "")
+    maps = {path.stem: path for path in list_images(own) if path.suffix.lower() == ".png"}
+    if not maps:
+        raise missing_file(own / "*.png", "name the folder of the label maps under 'maps'")
+    names = {Path(name).stem: name for name in ImageFiles(images).names()}
+    absent = sorted(maps.keys() - names.keys())
+    if absent:
+        raise UserError(
+            f"{maps[absent[0]]}: no image of this name in {images} ({len(absent)} of {len(maps)} "
+            "label maps have none); add the image, or remove the map"
+        )
+    stems = sorted(maps)[: place.limit]
+    files = [names[stem] for stem in stems]
+    paths = [maps[stem] for stem in stems]
+    return Index(images, files, _stems(files), classes=place.classes or (), maps=paths)
+
+
+def _by_class(images: Path, limit: int | None) -> Index:
+    """Return images in a folder for each class, labelled by the place of its name."""
+    if not images.is_dir():
+        raise missing_file(images, "it holds a folder for each class")
+    folders = {path.name: list_images(path) for path in sorted(images.iterdir()) if path.is_dir()}
+    classes = [name for name, paths in folders.items() if paths and not name.startswith(".")]
+    found = [(f"{name}/{path.name}", n) for n, name in enumerate(classes) for path in folders[name]]
+    files = [name for name, _ in found][:limit]
+    labels = [label for _, label in found][:limit]
+    # Names repeat in other classes.
+    ids = [safe_id(str(PurePosixPath(name).with_suffix(""))) for name in files]
+    return Index(images, files, ids, labels=labels, classes=classes)
 
 
 def _stems(files: Sequence[str]) -> list[ImageId]:

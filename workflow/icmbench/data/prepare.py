@@ -1,4 +1,4 @@
-"""Make the data set of a role ready: generate it, or fetch it through the catalogue."""
+"""Make the data set of a role ready: generate it, fetch it, or measure a folder of one's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from icmbench.data.catalogue import catalogue_path
 from icmbench.data.fetch import fetch
 from icmbench.data.manifest import read_manifest
-from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes, FolderImages
 from icmbench.errors import UserError
 
 
@@ -32,6 +32,10 @@ def prepare(dataset: DatasetSpec, mirror: str | None = None, processes: int = 1)
         from icmbench.data.synthetic.faces import generate_faces
 
         return generate_faces(settings, folder, processes)
+    if isinstance(settings, FolderImages):
+        from icmbench.data.folder import write_folder_manifest
+
+        return write_folder_manifest(dataset)
     directory = Path(dataset.manifest).parent
     path = fetch(
         settings.name,

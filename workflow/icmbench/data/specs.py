@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from icmbench.data.classes import Classes
 from icmbench.errors import UserError, unknown
 from icmbench.utils.models import Strict
 
@@ -41,6 +42,9 @@ class EmbeddedFaces(Strict):
     seed: int = Field(2021, ge=0, description="Seed of the generator.")
 
 
+Layout = Literal["images", "coco", "maps", "classes", "voc", "imagenet", "celeba"]
+
+
 class ImageSplit(Strict):
     """Where one split of a fetched data set lies inside its folder."""
 
@@ -48,12 +52,21 @@ class ImageSplit(Strict):
     annotations: str | None = Field(
         None, description="COCO-format annotation file, relative to the data set."
     )
-    layout: Literal["images", "coco", "voc", "imagenet", "celeba"] | None = Field(
+    layout: Layout | None = Field(
         None,
         description="How the ground truth is kept. images: there is none. coco: in the file "
-        "``annotations``; null means one of these two. voc: PASCAL VOC's XML, of the ``sets``. "
-        "imagenet: ImageNet's folders and development kit. celeba: CelebA's and CelebAMask-HQ's "
-        "attributes and masks.",
+        "``annotations``. maps: a PNG of labels for each image, in the folder ``maps``. null means "
+        "the one of these three whose key is given. classes: a folder of images for each class. "
+        "voc: PASCAL VOC's XML, of the ``sets``. imagenet: ImageNet's folders and development kit. "
+        "celeba: CelebA's and CelebAMask-HQ's attributes and masks.",
+    )
+    maps: str | None = Field(
+        None,
+        description="Folder of label PNGs, named as their images: class indices of the network, "
+        "or of ``classes``; 255 marks pixels without a class. Images without one are left out.",
+    )
+    classes: list[str] | None = Field(
+        None, description="Names of the classes in the maps, in the order of their indices."
     )
     sets: list[str] = Field([], description="Of PASCAL VOC, as VOC2007/trainval.")
     limit: int | None = Field(
@@ -61,12 +74,9 @@ class ImageSplit(Strict):
     )
 
 
-class FetchedImages(Strict):
-    """A data set of the catalogue, fetched into the data folder."""
+class Photographs(Strict):
+    """How images from outside are resized, and what their rates are divided by."""
 
-    source: Literal["catalogue"]
-    name: str = Field(description="Name in data/catalogue.yaml.")
-    splits: dict[Literal["train", "val", "test"], ImageSplit]
     short_side: int | None = Field(
         None,
         ge=16,
@@ -85,6 +95,14 @@ class FetchedImages(Strict):
         description="Pixels that rates are divided by. coded: those left after resizing and "
         "cropping, for studies whose images are defined to have that size.",
     )
+
+
+class FetchedImages(Photographs):
+    """A data set of the catalogue, fetched into the data folder."""
+
+    source: Literal["catalogue"]
+    name: str = Field(description="Name in data/catalogue.yaml.")
+    splits: dict[Literal["train", "val", "test"], ImageSplit]
     allow_subset: bool = Field(
         False,
         description="Accept a mirror that holds only a part of the data set. Never compare such "
@@ -97,20 +115,53 @@ class FetchedImages(Strict):
     )
 
 
-Dataset = Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, _BY_SOURCE]
+class FolderImages(ImageSplit, Photographs):
+    """Images of one's own. Paths are absolute, or relative to the working directory.
+
+    The keys ``images``, ``annotations``, ... are those of the test split.
+    """
+
+    source: Literal["folder"] = "folder"
+    train: ImageSplit | None = Field(None, description="The train split, if a study trains.")
+    val: ImageSplit | None = Field(None, description="The val split, if a study validates.")
+
+    @property
+    def splits(self) -> dict[Literal["train", "val", "test"], ImageSplit]:
+        """The splits that are given."""
+        given = {"train": self.train, "val": self.val, "test": self._test}
+        return {name: split for name, split in given.items() if split is not None}  # type: ignore[misc]
+
+    @property
+    def _test(self) -> ImageSplit:
+        return ImageSplit.model_validate(self.model_dump(include=set(ImageSplit.model_fields)))
+
+
+def _folder_by_default(value: Any) -> Any:
+    """Let a data set without ``source`` be a folder."""
+    return {"source": "folder", **value} if isinstance(value, dict) else value
+
+
+Dataset = Annotated[
+    EmbeddedScenes | EmbeddedFaces | FetchedImages | FolderImages,
+    _BY_SOURCE,
+    BeforeValidator(_folder_by_default),
+]
 
 
 class Needs(Strict):
     """What a task needs of a data set.
 
     Attributes:
-        truth: kind of ground truth.
-        classes: of the network, or None; detectors count the background.
+        truth: kind of ground truth; maps: a class for every pixel.
+        classes: number of classes of a network that is trained on the data set, or None;
+            detectors count the background.
+        labels: the classes of a network that has them already, or None.
         published: whether the network's weights are published ones, which fix the labels.
     """
 
-    truth: Literal["none", "label", "boxes", "masks"] = "none"
+    truth: Literal["none", "label", "boxes", "masks", "maps"] = "none"
     classes: int | None = None
+    labels: Classes | None = None
     published: bool = False
 
 
@@ -131,13 +182,17 @@ class DatasetSpec(Strict):
 
     @property
     def name(self) -> str:
-        """The name in the catalogue, or the name of the generator."""
-        return self.fetched.name if self.fetched else self.settings.source
+        """The name in the catalogue, the role of a folder, or the name of the generator."""
+        settings = self.settings
+        if isinstance(settings, FolderImages):
+            return self.role
+        return settings.name if isinstance(settings, FetchedImages) else settings.source
 
     @property
-    def fetched(self) -> FetchedImages | None:
-        """The settings of a fetched data set; None for generated images."""
-        return self.settings if isinstance(self.settings, FetchedImages) else None
+    def fetched(self) -> FetchedImages | FolderImages | None:
+        """The settings of images from outside; None for generated ones."""
+        settings = self.settings
+        return settings if isinstance(settings, FetchedImages | FolderImages) else None
 
     @property
     def center_crop(self) -> int | None:
@@ -160,7 +215,7 @@ class DatasetSpec(Strict):
         return self.fetched.rate_pixels if self.fetched else "native"
 
     def split(self, name: str) -> ImageSplit:
-        """Return where a split of a fetched data set is.
+        """Return where a split of images from outside is.
 
         Raises:
             UserError: for a split that the scale does not give.

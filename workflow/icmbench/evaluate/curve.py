@@ -28,11 +28,11 @@ from icmbench.evaluate.encode import encode
 from icmbench.evaluate.point import evaluate
 from icmbench.jobs import EncodeJob, EvaluateJob
 from icmbench.utils.environment import version
-from icmbench.utils.files import digest_json, read_object, write_json, writing
+from icmbench.utils.files import digest_json, read_object, sha256_file, write_json, writing
 
 # Bump if a change makes the same bitstreams, images or records come out differently.
 CODING_VERSION = 4
-EVALUATION_VERSION = 5
+EVALUATION_VERSION = 6
 
 Job = TypeVar("Job", EncodeJob, EvaluateJob)
 Inputs = dict[str, object]  # what a fingerprint is a digest of
@@ -67,11 +67,12 @@ def evaluate_curve(jobs: list[EvaluateJob]) -> Path:
             **_common(job),
             "version": EVALUATION_VERSION,
             "weights": [part.weights.digest() for part in (job.task, job.decoder) if part],
+            "files": [sha256_file(Path(path)) for path in job.task.files],
             "coded": coded_fingerprint(job.coded),
             "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
         }
 
-    return _each(jobs, "evaluate", evaluate, inputs, ("records.parquet",))
+    return _each(jobs, "evaluate", evaluate, inputs, ("records.parquet", "per_class.json"))
 
 
 def _coding_inputs(job: EncodeJob) -> Inputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -20,14 +21,16 @@ from icmbench.metrics.image_quality import quality
 from icmbench.registry import TASKS, implementation
 from icmbench.summaries import DataSummary, EvaluationSummary, NetworkComplexity
 from icmbench.utils.environment import describe_environment
-from icmbench.utils.files import write_json
+from icmbench.utils.files import sha256_file, write_json
 from icmbench.utils.logs import progress
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(job: EvaluateJob) -> EvaluationSummary:
-    """Evaluate a point and leave ``records.parquet``, ``statistics-*.npz``, ``predictions.json``.
+    """Evaluate a point and leave ``records.parquet``, ``statistics-*.npz`` and ``*.json``.
+
+    ``per_class.json`` has metrics of single classes, ``predictions.json`` the task's output.
 
     Returns:
         the content of ``evaluate.json``: metrics, complexity, data set, environment.
@@ -40,11 +43,14 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
     records = _records(job, split).join(_quality(job, split, images is not None), on="image_id")
     write_records(folder / "records.parquet", records)
 
-    outcome = implementation(TASKS[job.task.name]).evaluate(job, split)
+    outcome = implementation(TASKS[job.task.registered]).evaluate(job, split)
     for name, statistics in outcome.statistics.items():
         save_statistics(folder / f"statistics-{name}.npz", statistics)
     if outcome.predictions is not None:
         write_json(folder / "predictions.json", outcome.predictions)
+
+    per_class = [asdict(own) for own in outcome.per_class]
+    write_json(folder / "per_class.json", per_class)
 
     metrics = {
         "bpp": float(records["bits"].sum() / records["pixels"].sum()),
@@ -65,6 +71,7 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
             digest=data_digest(job.dataset),
             split=job.split,
         ),
+        files={path: sha256_file(Path(path)) for path in job.task.files},
         wall_seconds=time.monotonic() - wall,
         cpu_seconds=time.process_time() - cpu,
         environment={**describe_environment(), "device": outcome.device},
@@ -112,7 +119,7 @@ def _quality(job: EvaluateJob, split: Split, decoded: bool) -> pd.DataFrame:
 
 def _task_complexity(job: EvaluateJob, split: Split) -> NetworkComplexity | None:
     """Return parameters and operations per pixel of the task's network on the first image."""
-    if not TASKS[job.task.name].trainable:
+    if not TASKS[job.task.registered].trainable:
         return None
     import torch
 

@@ -17,7 +17,7 @@ from icmbench.jobs import EvaluateJob
 from icmbench.networks.build import build_codec, build_task
 from icmbench.utils.device import Compute, choose_compute
 from icmbench.utils.files import reading
-from icmbench.utils.images import to_tensor
+from icmbench.utils.images import RgbImage, to_tensor
 
 Inputs = list[Tensor] | Features
 
@@ -38,6 +38,8 @@ class Predictor:
     def __init__(self, job: EvaluateJob, split: Split, compute: Compute | None = None) -> None:
         self.compute = choose_compute(job) if compute is None else compute
         self.network: Any = build_task(job.task).eval().to(self.compute.device)
+        if not self.network.state_dict():  # another library computes, on the CPU
+            self.compute = Compute(torch.device("cpu"), "fp32")
         self._split = split
         self._codec: Any = None
         if job.decoder is not None:
@@ -56,8 +58,14 @@ class Predictor:
         """
         if self._codec is not None:
             return self._features(indices)
-        device = self.compute.device
-        return [to_tensor(self._split.image(index))[0].to(device) for index in indices]
+        return [self._tensor(self._split.image(index)) for index in indices]
+
+    def originals(self, indices: Sequence[int]) -> list[Tensor]:
+        """Return the original images at the coded size, as :meth:`inputs` returns images."""
+        return [self._tensor(self._split.original(index)) for index in indices]
+
+    def _tensor(self, image: RgbImage) -> Tensor:
+        return to_tensor(image)[0].to(self.compute.device)
 
     @torch.no_grad()
     def predict(self, inputs: Inputs) -> Any:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from icmbench.errors import UserError, unknown
 from icmbench.metrics.average_precision import Matches, average_precision_resampled
+from icmbench.metrics.catalogue import AGREEMENT
 from icmbench.metrics.segmentation import segmentation_metrics
 from icmbench.utils.files import atomic_path, reading
 
@@ -232,3 +233,35 @@ class ConfusionStatistics(Statistics):
     def from_arrays(cls, arrays: Arrays) -> ConfusionStatistics:
         """Rebuild from :meth:`to_arrays`."""
         return cls(arrays["image_ids"], arrays["matrices"])
+
+
+@register("agreement")
+class AgreementStatistics(Statistics):
+    """Other statistics whose truth is the network's own answer on the original image.
+
+    Metrics have ``agreement_`` before their names, since answers that agree may be wrong.
+    """
+
+    def __init__(self, own: Statistics) -> None:
+        """Keep ``own``, statistics of any other kind."""
+        self.own = own
+
+    @property
+    def image_ids(self) -> npt.NDArray[Any]:
+        """Ids of the images, (I,)."""
+        return self.own.image_ids
+
+    def metrics_resampled(self, weights: npt.NDArray[np.integer]) -> dict[str, Floats]:
+        """Return each metric of ``own``, (R,)."""
+        values = self.own.metrics_resampled(weights)
+        return {AGREEMENT + name: value for name, value in values.items()}
+
+    def to_arrays(self) -> Arrays:
+        """Return the arrays of ``own`` and its kind."""
+        return {**self.own.to_arrays(), "own_kind": np.array(self.own.kind)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> AgreementStatistics:
+        """Rebuild from :meth:`to_arrays`."""
+        content = dict(arrays)
+        return cls(KINDS[str(content.pop("own_kind"))].from_arrays(content))

@@ -30,6 +30,7 @@ __all__ = [
     "IouType",
     "Matches",
     "average_precision",
+    "average_precision_by_category",
     "average_precision_resampled",
     "coco_stats",
     "match_detections",
@@ -119,6 +120,17 @@ def average_precision_resampled(
                 at = int(np.argmin(np.abs(matches.iou_thresholds - threshold)))
                 values[name] = precision[:, at]
     return values
+
+
+def average_precision_by_category(matches: Matches) -> dict[int, tuple[float, int]]:
+    """Return AP (IoU 0.50 to 0.95, in [0, 1]) and number of objects by category id.
+
+    Categories without objects are left out.
+    """
+    copies = np.ones((1, matches.image_ids.size), np.int64)
+    per_category, objects = _by_category(_plan(matches, "all"), copies)
+    found = zip(matches.category_ids, per_category[..., 0].mean(1), objects[:, 0], strict=True)
+    return {int(own): (float(value), int(count)) for own, value, count in found if count}
 
 
 @dataclass(frozen=True)
@@ -213,6 +225,15 @@ def _thresholds_reached(recall: Floats) -> npt.NDArray[np.intp]:
 
 def _mean_by_threshold(plan: _Plan, weights: npt.NDArray[np.integer]) -> Floats:
     """Return the mean AP over categories at each IoU threshold, (B, T); NaN without objects."""
+    per_category, objects = _by_category(plan, weights)
+    present = (objects > 0).sum(axis=0)  # categories without objects do not count
+    total: Floats = per_category.sum(axis=0)
+    mean = np.divide(total, present, out=np.full(total.shape, np.nan), where=present > 0)
+    return mean.T
+
+
+def _by_category(plan: _Plan, weights: npt.NDArray[np.integer]) -> tuple[Floats, Ints]:
+    """Return AP of each category and IoU threshold, (K, T, B), and the objects, (K, B)."""
     copies = np.ascontiguousarray(weights.T, dtype=np.int32)  # (I, B): rows are gathered below
     objects = plan.ground_truths @ copies  # (K, B)
     hits = _running_count(copies.take(plan.image, axis=0))
@@ -235,8 +256,4 @@ def _mean_by_threshold(plan: _Plan, weights: npt.NDArray[np.integer]) -> Floats:
         newly_reached[start] = reached[start]
         best = np.maximum.accumulate(precision[start:stop][::-1], axis=0)[::-1]
         np.einsum("pb,pb->b", best, newly_reached[start:stop], out=credited[plan.segment[start]])
-    per_category = credited.reshape(plan.categories, plan.thresholds, -1) / _RECALLS.size
-    present = (objects > 0).sum(axis=0)  # categories without objects do not count
-    total: Floats = per_category.sum(axis=0)
-    mean = np.divide(total, present, out=np.full(total.shape, np.nan), where=present > 0)
-    return mean.T
+    return credited.reshape(plan.categories, plan.thresholds, -1) / _RECALLS.size, objects

@@ -87,9 +87,9 @@ for _metric in (
     _percent("top5", "Top-5 accuracy", "classification"),
     _percent("attribute_accuracy", "Attribute accuracy", "face-attributes"),
     _percent("majority_accuracy", "Accuracy of the most frequent value", "face-attributes"),
-    _percent("miou", "Mean IoU", "face-parsing"),
-    _percent("fwiou", "Frequency-weighted IoU", "face-parsing"),
-    _percent("pixel_accuracy", "Pixel accuracy", "face-parsing"),
+    _percent("miou", "Mean IoU", "semantic-segmentation"),
+    _percent("fwiou", "Frequency-weighted IoU", "semantic-segmentation"),
+    _percent("pixel_accuracy", "Pixel accuracy", "semantic-segmentation"),
     Metric("psnr", "PSNR", "dB", 1.0, 2, family=IMAGE_QUALITY, fraction=False, key="psnr-rgb"),
     Metric(
         "psnr_ycbcr",
@@ -104,6 +104,14 @@ for _metric in (
     Metric("ms_ssim", "MS-SSIM", "", 1.0, 4, family=IMAGE_QUALITY, key="ms-ssim-rgb"),
 ):
     METRICS.register(_metric)
+
+
+#: Before the name of a metric whose truth is the network's own answer on the original image.
+AGREEMENT = "agreement_"
+for _family in ("detection", "instance-segmentation", "classification", "semantic-segmentation"):
+    for _metric in [metric for metric in METRICS if metric.family == _family]:
+        _title = f"Agreement: {_metric.title.removesuffix(' accuracy')}"
+        METRICS.register(_percent(AGREEMENT + _metric.name, _title, f"{_family}-agreement"))
 
 
 def family_metrics(family: str) -> tuple[str, ...]:
@@ -132,5 +140,5 @@ def find_metric(name: str) -> Metric:
 
 
 def family_title(family: str) -> str:
-    """Return the title of a family of metrics: ``face-parsing`` is ``Face parsing``."""
+    """Return the title of a family of metrics: ``face-attributes`` is ``Face attributes``."""
     return "Object detection" if family == "detection" else family.replace("-", " ").capitalize()

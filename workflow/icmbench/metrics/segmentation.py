@@ -52,10 +52,7 @@ def segmentation_metrics(confusion: npt.NDArray[Any]) -> dict[str, Floats]:
     >>> {name: round(float(value), 3) for name, value in metrics.items()}
     {'miou': 0.775, 'fwiou': 0.775, 'pixel_accuracy': 0.875}
     """
-    counts = np.asarray(confusion, np.float64)
-    right = np.diagonal(counts, axis1=-2, axis2=-1)
-    true = counts.sum(-1)
-    union = true + counts.sum(-2) - right
+    right, true, union = _parts(confusion)
     pixels = true.sum(-1)
     occurs = union > 0
     iou = np.divide(right, union, out=np.zeros_like(union), where=occurs)
@@ -64,6 +61,24 @@ def segmentation_metrics(confusion: npt.NDArray[Any]) -> dict[str, Floats]:
         "fwiou": _ratio((true * iou).sum(-1), pixels),
         "pixel_accuracy": _ratio(right.sum(-1), pixels),
     }
+
+
+def iou_by_class(confusion: npt.NDArray[Any]) -> Floats:
+    """Return the intersection over union of each class, (K,); NaN of classes that do not occur.
+
+    >>> iou_by_class(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).tolist()
+    [0.75, 0.8, nan]
+    """
+    right, _, union = _parts(confusion)
+    return _ratio(right, union)
+
+
+def _parts(confusion: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+    """Return intersections, true pixels and unions of the classes, [..., K] each."""
+    counts = np.asarray(confusion, np.float64)
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    true = counts.sum(-1)
+    return right, true, true + counts.sum(-2) - right
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:

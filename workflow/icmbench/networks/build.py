@@ -28,13 +28,23 @@ def build_codec(settings: CodecSpec) -> Any:
 
 def build_task(settings: TaskSpec) -> Any:
     """Return the task network of a job, with its initial or final weights."""
-    entry = TASKS[settings.name]
+    entry = TASKS[settings.registered]
     parameters = entry.parameters.model_validate(settings.parameters)
     task = implementation(entry)(parameters, pretrained=settings.starts_pretrained)
     if settings.weights.source == "pretrained":
         with published_weights(settings.name):
             task.load_pretrained()
     return _loaded(task, settings, {settings.name})
+
+
+def check_network(settings: TaskSpec) -> None:
+    """Check names and files of a network that is used as it is, without its published weights.
+
+    Raises:
+        UserError: for a name that its library does not have, a missing or damaged file.
+    """
+    entry = TASKS[settings.registered]
+    implementation(entry)(entry.parameters.model_validate(settings.parameters), pretrained=True)
 
 
 def _loaded(network: Any, settings: CodecSpec | TaskSpec, same: set[str]) -> Any:

@@ -16,12 +16,12 @@ from PIL import Image
 
 from icmbench.config.study import VisualComparison
 from icmbench.config.summary import PointSummary
+from icmbench.config.validate import task_entry
 from icmbench.data.dataset import Split
 from icmbench.data.images import read_image
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import Archives, open_decoded
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
-from icmbench.registry import TASKS
 from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes
 from icmbench.report.outputs import IMAGES
 from icmbench.report.results import Results
@@ -203,7 +203,7 @@ class _ShownPoint:
         self.point, self.style = point, style
         self._results = results
         self._decoded: Archives | None = None
-        self._reads_features = TASKS[point.task].input_kind == "features"
+        self._reads_features = task_entry(results.plan.scale, point.task).input_kind == "features"
         if point.encoding is not None and not self._reads_features:
             self._decoded = open_decoded(results.root / "encoded" / point.encoding)
             if self._decoded is None:
@@ -278,7 +278,8 @@ class _ShownPoint:
             wanted: metric to prefer, if it is measured.
         """
         own = self._results.measured(self.point)
-        order = [wanted or "", *TASKS[self.point.task].metrics]
+        entry = task_entry(self._results.plan.scale, self.point.task)
+        order = [wanted or "", *entry.metrics]
         name = next((n for n in order if n in own and n not in PIXEL_METRICS), None)
         if name is None:
             return ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from icmbench.config.study import Study, Variant
 from icmbench.config.summary import PlanSummary
+from icmbench.config.validate import task_entry
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
-from icmbench.registry import CODECS, TASKS
+from icmbench.registry import CODECS
 
 FOLDER = "report"
 INDEX = "index.html"
@@ -101,7 +102,7 @@ def study_plots(plan: PlanSummary, study: str) -> list[PlotOf]:
 
     Image quality on different sets of images cannot be compared: each set has a plot.
     """
-    shown = [v for of, _, v in _evaluated(plan) if of == study and decodes_images(v)]
+    shown = [v for of, _, v in _evaluated(plan) if of == study and decodes_images(plan, v)]
     found: list[str | None] = list(dict.fromkeys(variant.dataset for variant in shown))
     plots: list[PlotOf] = []
     for metric in study_metrics(plan, study):
@@ -112,7 +113,8 @@ def study_plots(plan: PlanSummary, study: str) -> list[PlotOf]:
 
 def study_metrics(plan: PlanSummary, study: str) -> list[str]:
     """Return every metric of a study's evaluated variants, leading metrics first."""
-    every = [metric for task in _tasks(plan, study) for metric in TASKS[task].metrics]
+    entries = [task_entry(plan.scale, task) for task in _tasks(plan, study)]
+    every = [metric for entry in entries for metric in entry.metrics]
     pixels = PIXEL_METRICS if _decodes(plan, study) else ()
     return list(dict.fromkeys([*leading_metrics(plan, study), *every, *pixels]))
 
@@ -124,7 +126,8 @@ def leading_metrics(plan: PlanSummary, study: str) -> list[str]:
     """
     leading = []
     for task in _tasks(plan, study):
-        leading += [*TASKS[task].metrics[:1], *(own[0] for own in families_of(task).values())]
+        first = task_entry(plan.scale, task).metrics[:1]
+        leading += [*first, *(own[0] for own in families_of(plan, task).values())]
     if _decodes(plan, study):
         leading.append(PIXEL_METRICS[0])
     return list(dict.fromkeys(sorted(leading, key=lambda metric: metric in PIXEL_METRICS)))
@@ -133,13 +136,13 @@ def leading_metrics(plan: PlanSummary, study: str) -> list[str]:
 # --- across studies -------------------------------------------------------------------------------
 
 
-def families_of(task: str) -> dict[str, tuple[str, ...]]:
+def families_of(plan: PlanSummary, task: str) -> dict[str, tuple[str, ...]]:
     """Return a task's metrics by family, without image quality.
 
     Metrics without a family belong to one named after the task, so that a user's task has a page.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for name in TASKS[task].metrics:
+    for name in task_entry(plan.scale, task).metrics:
         if name not in PIXEL_METRICS:
             family = find_metric(name).family or task
             found[family] = (*found.get(family, ()), name)
@@ -151,25 +154,26 @@ def task_families(plan: PlanSummary) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for study in plan.run.studies:
         for task in _tasks(plan, study):
-            for family, metrics in families_of(task).items():
+            for family, metrics in families_of(plan, task).items():
                 found[family] = list(dict.fromkeys([*found.get(family, []), *metrics]))
     return found
 
 
 def family_variants(plan: PlanSummary, family: str) -> list[Entry]:
     """Return the variants that a family of metrics evaluates."""
-    return [entry for entry in _evaluated(plan) if family in families_of(entry[2].task)]
+    return [entry for entry in _evaluated(plan) if family in families_of(plan, entry[2].task)]
 
 
 def vision_variants(plan: PlanSummary) -> list[Entry]:
     """Return the variants that decode images, classical codecs first."""
-    shown = [entry for entry in _evaluated(plan) if decodes_images(entry[2])]
+    shown = [entry for entry in _evaluated(plan) if decodes_images(plan, entry[2])]
     return sorted(shown, key=lambda entry: entry[0] != CLASSICAL)
 
 
-def decodes_images(variant: Variant) -> bool:
+def decodes_images(plan: PlanSummary, variant: Variant) -> bool:
     """Return whether a variant's bitstreams are decoded to images, which have a quality."""
-    return CODECS[variant.codec].kind != "none" and TASKS[variant.task].input_kind == "images"
+    reads = task_entry(plan.scale, variant.task).input_kind
+    return CODECS[variant.codec].kind != "none" and reads == "images"
 
 
 def _evaluated(plan: PlanSummary) -> list[Entry]:
@@ -186,4 +190,4 @@ def _tasks(plan: PlanSummary, study: str) -> list[str]:
 
 
 def _decodes(plan: PlanSummary, study: str) -> bool:
-    return any(decodes_images(v) for of, _, v in _evaluated(plan) if of == study)
+    return any(decodes_images(plan, v) for of, _, v in _evaluated(plan) if of == study)

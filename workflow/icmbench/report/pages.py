@@ -35,6 +35,7 @@ from icmbench.report.outputs import (
     task_page,
     vision_variants,
 )
+from icmbench.report.per_class import class_table
 from icmbench.report.plots import Plot, Plotter, distinct_codecs, same_codec
 from icmbench.report.provenance import (
     Totals,
@@ -115,6 +116,7 @@ class JointPart:
         more_plots: of the others.
         same_codec: labels of variants with the same encodings, of which one curve is drawn.
         curves: as files.
+        classes: table of single classes, or None.
     """
 
     role: str
@@ -124,6 +126,7 @@ class JointPart:
     more_plots: list[Plot]
     same_codec: list[str]
     curves: list[Link]
+    classes: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -313,7 +316,8 @@ def _task_page(
     parts = []
     for role in roles(variants):
         styles = _styles(results, variants, role)
-        parts.append(_joint_part(results, plotter, page, role, styles, metrics, metrics[:1]))
+        part = _joint_part(results, plotter, page, role, styles, metrics, metrics[:1])
+        parts.append(replace(part, classes=class_table(results, family, styles)))
     return JointPage(family_title(family), _study_names(variants), parts)
 
 

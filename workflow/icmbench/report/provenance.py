@@ -9,7 +9,7 @@ from typing import Any
 
 from icmbench.config.study import Ladder, Study, Training, Variant, Weights, WeightSource
 from icmbench.config.summary import PointSummary
-from icmbench.data.specs import DatasetSpec, FetchedImages
+from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.jobs import RateTarget, Schedule
 from icmbench.report.results import Results
 from icmbench.report.style import DASH, Styles, number, plain
@@ -48,11 +48,11 @@ def dataset_name(dataset: DatasetSpec) -> str:
 
 def _sizes(dataset: DatasetSpec) -> str:
     settings = dataset.settings
-    if not isinstance(settings, FetchedImages):
+    if isinstance(settings, EmbeddedScenes | EmbeddedFaces):
         counts = f"train {settings.train}, val {settings.val}, test {settings.test}"
         return f"{counts}, {settings.size} x {settings.size} pixels, seed {settings.seed}"
     words = ", ".join(f"{name} {split.limit or 'all'}" for name, split in settings.splits.items())
-    return words + (", may be a subset" if settings.allow_subset else "")
+    return words + (", may be a subset" if getattr(settings, "allow_subset", False) else "")
 
 
 def _digest(results: Results, role: str) -> str:

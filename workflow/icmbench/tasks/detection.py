@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 
 from icmbench.codecs.base import Features
+from icmbench.data.classes import shown_names
 from icmbench.data.dataset import Split
 from icmbench.data.masks import encode_masks
-from icmbench.evaluate.predict import Predictor
+from icmbench.evaluate.predict import Inputs, Predictor
 from icmbench.evaluate.statistics import AveragePrecisionStatistics
 from icmbench.jobs import EvaluateJob
-from icmbench.metrics.average_precision import match_detections
-from icmbench.tasks.base import Outcome
-from icmbench.utils.coco import CocoResult
+from icmbench.metrics.average_precision import average_precision_by_category, match_detections
+from icmbench.registry import TASKS
+from icmbench.tasks.base import ClassResult, Outcome, agreement, judged_by_originals
+from icmbench.utils.coco import CocoAnnotations, CocoResult
 from icmbench.utils.logs import progress
 
 _BATCH = 8
@@ -26,41 +29,94 @@ def detect(
 ) -> Outcome:
     """Return COCO average precision of a job's detector on a split.
 
-    Boxes are compared in native pixels, whatever size was coded.
-
+    Boxes are compared in native pixels, whatever size was coded. Of a network judged by its own
+    answers the truth is what it finds on the original images with at least the task's threshold.
     """
-    assert split.annotations is not None  # as the task needs
     predictor = Predictor(job, split)
-    step = _BATCH if job.decoder is None else 1  # features of several sizes do not fit in one batch
+    originals = judged_by_originals(job)
+    # Features of several sizes do not fit in one batch, and padding would change published numbers.
+    single = job.decoder is not None or TASKS[job.task.registered].exact
+    step = 1 if single else _BATCH
+    category = _as_it_is if originals else split.category
     predictions: list[CocoResult] = []
+    own: list[CocoResult] = []
     for first in progress(range(0, len(split), step), f"{job.key}: detect"):
         indices = range(first, min(first + step, len(split)))
-        inputs = predictor.inputs(indices)
-        sizes = (
-            inputs.sizes if isinstance(inputs, Features) else [tuple(i.shape[-2:]) for i in inputs]
-        )
-        results = predictor.predict(inputs)
-        for index, size, result in zip(indices, sizes, results, strict=True):
-            predictions += _native(split, index, size, result)
+        predictions += _found(predictor, split, indices, predictor.inputs(indices), category)
+        if originals:
+            own += _found(predictor, split, indices, predictor.originals(indices), category)
+    truth = _own_truth(job, split, own) if originals else split.annotations
+    assert truth is not None  # as the task needs
+    names = {own["id"]: own["name"] for own in truth["categories"]}
     statistics = {}
     metrics: dict[str, float] = {}
+    per_class: list[ClassResult] = []
     for iou_type in iou_types:
-        matches = match_detections(split.annotations, predictions, iou_type, split.ids)
+        matches = match_detections(truth, predictions, iou_type, split.ids)
         group = AveragePrecisionStatistics(matches)
         statistics[_GROUPS[iou_type]] = group
         metrics.update(group.metrics())
-    return Outcome(dict(statistics), metrics, predictions, predictor.compute.name)
+        per_class += [
+            ClassResult(names[identity], f"{_GROUPS[iou_type]}_map", value, count)
+            for identity, (value, count) in average_precision_by_category(matches).items()
+        ]
+    outcome = Outcome(dict(statistics), metrics, predictions, predictor.compute.name, per_class)
+    return agreement(outcome) if originals else outcome
+
+
+def _as_it_is(label: int) -> int | None:
+    return label
+
+
+def _own_truth(job: EvaluateJob, split: Split, found: list[CocoResult]) -> CocoAnnotations:
+    """Return what a detector found on the original images as annotations of its own classes."""
+    labels, threshold = job.task.needs.labels, job.task.parameters["threshold"]
+    assert labels is not None and isinstance(threshold, int | float)
+    sizes = [split.native_size(index) for index in range(len(split))]
+    objects: list[Any] = [
+        {**row, "id": n, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+        for n, row in enumerate((row for row in found if row["score"] >= threshold), start=1)
+    ]
+    return {
+        "images": [
+            {"id": identity, "file_name": "", "width": width, "height": height}
+            for identity, (width, height) in zip(split.ids, sizes, strict=True)
+        ],
+        "annotations": objects,
+        "categories": [
+            {"id": label, "name": name} for label, name in enumerate(shown_names(labels))
+        ],
+    }
+
+
+def _found(
+    predictor: Predictor,
+    split: Split,
+    indices: Sequence[int],
+    inputs: Inputs,
+    category: Callable[[int], int | None],
+) -> list[CocoResult]:
+    """Return the detections on some images as COCO results in native pixels."""
+    sizes = inputs.sizes if isinstance(inputs, Features) else [tuple(i.shape[-2:]) for i in inputs]
+    rows: list[CocoResult] = []
+    for index, size, result in zip(indices, sizes, predictor.predict(inputs), strict=True):
+        rows += _native(split, index, size, result, category)
+    return rows
 
 
 def _native(
-    split: Split, index: int, size: tuple[int, ...], result: dict[str, torch.Tensor]
+    split: Split,
+    index: int,
+    size: tuple[int, ...],
+    result: dict[str, torch.Tensor],
+    category_of: Callable[[int], int | None],
 ) -> list[CocoResult]:
     """Return one image's detections as COCO results in native pixels."""
     width, height = split.native_size(index)
     scale = torch.tensor([width / size[1], height / size[0]] * 2)
     boxes = result["boxes"].float().cpu() * scale
     boxes[:, 2:] -= boxes[:, :2]
-    categories = [split.category(label) for label in result["labels"].tolist()]
+    categories = [category_of(label) for label in result["labels"].tolist()]
     masks = encode_masks(result["masks"], width, height) if "masks" in result else None
     rows: list[CocoResult] = []
     for n, (box, category, score) in enumerate(

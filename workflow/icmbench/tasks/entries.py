@@ -303,7 +303,7 @@ class FaceOnFeaturesParameters(FaceParameters):
 
 
 _ATTRIBUTES = family_metrics("face-attributes")
-_PARSING = family_metrics("face-parsing")
+_PARSING = family_metrics("semantic-segmentation")
 
 
 def _faces(

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
-from icmbench.evaluate.predict import Predictor
-from icmbench.evaluate.statistics import MeanStatistics
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
 from icmbench.networks.batchnorm import freeze_statistics
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
+from icmbench.tasks.classification import classify
 from icmbench.tasks.entries import ProbeParameters
-from icmbench.utils.logs import progress
 
 MULTIPLE = 64  # images are padded to it, as the codec pads those whose features are read
 
@@ -137,40 +134,12 @@ class FeatureProbe(OnBackbone):
 
     @staticmethod
     def evaluate(job: EvaluateJob, split: Split) -> Outcome:
-        """Classify every image of a split; see :func:`classify`."""
+        """Classify every image of a split; see :func:`icmbench.tasks.classification.classify`."""
         return classify(job, split)
 
 
 class Probe(OnImages, FeatureProbe):
     """The same on images [3, H, W] in [0, 1]."""
-
-
-def classify(job: EvaluateJob, split: Split) -> Outcome:
-    """Return ``top1`` and ``top5`` of a job's probe on a split, in [0, 1].
-
-    With fewer than five classes, top5 is 1.
-    """
-    predictor = Predictor(job, split)
-    values: dict[str, list[float]] = {"top1": [], "top5": []}
-    for index in progress(range(len(split)), f"{job.key}: classify"):
-        logits = predictor.predict(predictor.inputs([index]))[0]
-        for name, hit in hits(logits, split.label(index)).items():
-            values[name].append(hit)
-    arrays = {name: np.array(per_image) for name, per_image in values.items()}
-    statistics = MeanStatistics([str(identity) for identity in split.ids], dict(arrays))
-    return Outcome(
-        {"classification": statistics}, statistics.metrics(), device=predictor.compute.name
-    )
-
-
-def hits(logits: Tensor, label: int) -> dict[str, float]:
-    """Return 1 or 0 for top1 and top5 of one image's logits [classes].
-
-    >>> hits(torch.tensor([0.1, 0.9, 0.3]), 0)
-    {'top1': 0.0, 'top5': 1.0}
-    """
-    best = logits.topk(min(5, len(logits))).indices.tolist()
-    return {"top1": float(best[0] == label), "top5": float(label in best)}
 
 
 def remove_head(network: SplitResNet) -> None:

@@ -33,6 +33,7 @@ from icmbench.tasks.faces.networks import (
     ParsingNetwork,
     load_imagenet,
 )
+from icmbench.tasks.segmentation import class_results
 from icmbench.utils.images import as_png
 from icmbench.utils.logs import progress
 
@@ -226,7 +227,11 @@ def analyse_faces(job: EvaluateJob, split: Split, predictor: Predictor) -> Outco
     if matrices:
         statistics["parsing"] = ConfusionStatistics(split.ids, np.stack(matrices))
     metrics = {k: v for group in statistics.values() for k, v in group.metrics().items()}
-    return Outcome(statistics, metrics, predictions, predictor.compute.name)
+    per_class = []
+    if matrices:
+        summed = np.sum(matrices, axis=0, dtype=np.int64)
+        per_class = class_results(summed, list(split.faces.parsing_names))
+    return Outcome(statistics, metrics, predictions, predictor.compute.name, per_class)
 
 
 def _check(what: str, own: int, given: int, job: EvaluateJob) -> None:

@@ -1,0 +1,1 @@
+"""Networks that are used as they are: published ones by name, ONNX files, classes of one's own."""
