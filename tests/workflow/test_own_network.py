@@ -22,7 +22,7 @@ from icmbench.cli import main
 def run(*arguments):
     assert main(list(map(str, arguments))) == 0, arguments
 
-run("plan", "--config", "{EXAMPLE}/config.yaml", "--scale", "smoke")
+run("plan", "--config", "{EXAMPLE}/config.yaml", "scale=smoke")
 plan = Path("results/smoke/plan")
 for verb, folder in (("data", "data"), ("code", "code"), ("evaluate", "evaluate")):
     files = sorted((plan / folder).rglob("*.json"))
