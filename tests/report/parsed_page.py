@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-VOID = {"meta", "link", "img", "br", "path"}
+VOID = {"meta", "link", "img", "br", "path", "rect", "input"}
 
 
 class ParsedPage(HTMLParser):
@@ -21,7 +17,6 @@ class ParsedPage(HTMLParser):
         ids: of all elements.
         addresses: tag and address of everything that the page links to or embeds.
         tables: rows of cells, each its text and how many rows it spans.
-        downloads: name and content of every file inside the page.
         plots: Vega-Lite specifications.
         texts: text of every element that has an id, nested elements included; "" is the page.
     """
@@ -31,7 +26,6 @@ class ParsedPage(HTMLParser):
         self.ids: list[str] = []
         self.addresses: list[tuple[str, str]] = []
         self.tables: list[list[list[tuple[str, int]]]] = []
-        self.downloads: list[tuple[str, bytes]] = []
         self.plots: list[dict[str, Any]] = []
         self.texts: dict[str, str] = {"": ""}
         self._open: list[tuple[str, str | None]] = []
@@ -47,9 +41,6 @@ class ParsedPage(HTMLParser):
         for name in ("src", "href"):
             if address := named.get(name):
                 self.addresses.append((tag, address))
-        if "download" in named:
-            content = str(named["href"]).partition(";base64,")[2]
-            self.downloads.append((str(named["download"]), base64.b64decode(content)))
         if tag == "table":
             self.tables.append([])
         elif tag == "tr":
@@ -94,11 +85,3 @@ class ParsedPage(HTMLParser):
     def text(self) -> str:
         """All text of the page."""
         return self.texts[""]
-
-    def csv(self, words: str) -> pd.DataFrame:
-        """Return the downloaded table whose file name begins with ``words``."""
-        return next(
-            pd.read_csv(io.BytesIO(content))
-            for name, content in self.downloads
-            if name.startswith(words) and name.endswith(".csv")
-        )

@@ -2,118 +2,123 @@
 
 from __future__ import annotations
 
-import itertools
+import io
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import altair as alt
-import pytest
+import pandas as pd
 
-from icmbench.metrics.catalogue import find_metric
-from icmbench.report.charts import (
-    PublishedCurve,
-    RateChart,
-    figure_files,
-    rate_chart,
-    rate_ticks,
-    vega_lite,
-)
+from icmbench.config.study import Comparison
+from icmbench.report.charts import PublishedCurve, leading_labels, rate_plot, training_plot
+from icmbench.report.outputs import FORMATS
 from icmbench.report.published import published_part, published_series
 from icmbench.report.results import Results, load_results
-from icmbench.report.style import COLOURS, SHAPES, Style, variant_styles
+from icmbench.report.style import COLOURS, Style, joint_styles, variant_styles
 
 STUDY, PHOTOGRAPHS = "somewhere2021", "photographs2020"
 J_FT = "hyperprior/faster-rcnn/j-ft"
 
 
-def test_chart_has_the_values_of_the_table(results: Results) -> None:
+def test_plot_has_the_values_of_the_table(results: Results) -> None:
     styles = variant_styles(results.plan, STUDY)
-    chart = rate_chart(results, find_metric("box_map"), styles)
-    assert [series.label for series in chart.series] == ["JPEG", "JPEG, T-FT", "J-FT"]
+    plot = rate_plot(results, STUDY, "box_map", None, styles)
+    assert [entry.label for entry in plot.series] == [
+        "Original images",
+        "JPEG",
+        "JPEG, T-FT",
+        "J-FT",
+    ]
     curves = results.curves[results.curves["metric"] == "box_map"]
     coded = curves["codec"] != "uncoded"
-    shown = {(row["label"], row["bpp"]): row for row in chart.points}
-    assert len(shown) == len(chart.points) == coded.sum() == 12
+    shown = {(row["label"], row["bpp"]): row for row in plot.rows}
+    assert len(shown) == len(plot.rows) == len(curves) == 13
     for row in curves[coded].itertuples():
         point = shown[styles[row.variant].label, row.bpp]
         ends = [100 * end for end in (row.low, row.value, row.high)]
         assert [point["low"], point["value"], point["high"]] == ends
+        assert point["href"] == f"../runs/{STUDY}/{row.variant}/rate{row.rate_index}-seed0/"
     # Original images have no rate of their own: they are a reference line.
-    (reference,) = chart.references
-    assert reference["value"] == 100 * curves[~coded]["value"].item()
-    spec = vega_lite(chart, legend=True)
-    drawn = [row for rows in spec["datasets"].values() for row in rows]
-    assert all(row in drawn for row in (*chart.points, *chart.lines))
+    assert shown["Original images", None]["value"] == 100 * curves[~coded]["value"].item()
+    table = pd.read_csv(io.BytesIO(plot.files()["csv"]), float_precision="round_trip")
+    assert table["value"].tolist() == [row["value"] for row in plot.rows]
 
 
 def test_lines_join_means_over_seeds(make_folder: Callable[..., Path]) -> None:
+    """The symbols of a figure are those of every seed, its lines those of their means."""
     results = load_results(make_folder("tiny", [0, 1]))
-    styles = variant_styles(results.plan, STUDY)
-    chart = rate_chart(results, find_metric("box_map"), styles)
-    assert len(chart.points) == 24
-    assert [row["rate_index"] for row in chart.lines] == [0, 1, 2, 3] * 3
-    curve = results.curve(STUDY, J_FT, "box_map")
-    seeds = curve[curve["rate_index"] == 1]["value"]
-    line = next(row for row in chart.lines if row["label"] == "J-FT" and row["rate_index"] == 1)
-    assert len(seeds) == 2 and line["value"] == pytest.approx(100 * seeds.mean())
+    styles = {J_FT: variant_styles(results.plan, STUDY)[J_FT]}
+    plot = rate_plot(results, STUDY, "box_map", None, styles)
+    assert len(plot.rows) == 8
+    svg = plot.svg().decode()
+    assert svg.count('aria-roledescription="point"') == 8
+    (line,) = re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]*)"', svg)
+    assert len(re.findall("[ML]", line)) == 4
 
 
 def test_published_curves_are_drawn_below_and_unlike_measured_ones(comparable: Path) -> None:
     results = load_results(comparable)
     styles = variant_styles(results.plan, PHOTOGRAPHS)
     published = published_series(published_part(results, PHOTOGRAPHS, styles).drawn, "psnr", styles)
-    chart = rate_chart(results, find_metric("psnr"), styles, published)
-    assert [entry.hollow for entry in chart.series] == [False, True, True]
-    assert len(chart.points) == 2 + 19 + 6
-    spec = vega_lite(chart, legend=True)
-    layers = [
-        [row["label"] for row in spec["datasets"][layer["data"]["name"]]] for layer in spec["layer"]
-    ]
-    theirs = [all("(published)" in label for label in labels) for labels in layers]
-    assert theirs == sorted(theirs, reverse=True) and {True, False} == set(theirs)
-    points = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "point")
-    fills = points["encoding"]["fill"]["scale"]["range"]
-    assert fills == [chart.series[0].colour, "transparent", "transparent"]
-    alone = [PublishedCurve(Style("x", "#000000", hollow=True), [1.0], [30.0], joined=False)]
-    assert not rate_chart(results, find_metric("psnr"), {}, alone).lines
+    plot = rate_plot(results, PHOTOGRAPHS, "psnr", None, styles, published)
+    assert [entry.hollow for entry in plot.series] == [False, True, True]
+    theirs = [row.get("hollow", False) for row in plot.rows]
+    assert theirs == [True] * (19 + 6) + [False] * 2  # later rows lie above
+    symbols = plot.live["layer"][-1]["encoding"]
+    fills = symbols["fill"]["scale"]["range"]
+    assert fills == [plot.series[0].colour, "transparent", "transparent"]
+    alone = [PublishedCurve(Style("x", "#000000", hollow=True), [1.0, 2.0], [30.0, 31.0], False)]
+    svg = rate_plot(results, PHOTOGRAPHS, "psnr", None, {}, alone).svg().decode()
+    assert 'aria-roledescription="point"' in svg and "line mark" not in svg
+
+
+def test_at_most_eight_curves_of_a_study_are_drawn_at_first(results: Results) -> None:
+    compared = Comparison(anchor="v11", variants=["v5"], metrics=["box_map"])
+    study = results.studies[STUDY].model_copy(update={"comparisons": [compared]})
+    own = [Style(f"v{i}", "#000000", study=STUDY, name=f"v{i}") for i in range(12)]
+    line = Style("pixels", "#000000", study=STUDY, name="pixels", is_curve=False)
+    on = leading_labels({STUDY: study}, [*own, line])
+    # Those of the first comparison lead; lines without a rate are no curves.
+    assert set(on) == {"pixels", "v11", "v5", *(f"v{i}" for i in (0, 1, 2, 3, 4, 6))}
+
+
+def test_figure_of_several_studies_has_a_panel_for_each(results: Results) -> None:
+    names = [(p.study, p.variant) for p in results.plan.points]
+    styles = joint_styles(results.plan, names)
+    plot = rate_plot(results, "task-image-quality", "psnr", "detection", styles)
+    assert "somewhere2021: JPEG = somewhere2021: JPEG, T-FT" in plot.note  # drawn once
+    assert len(plot.series) == 3
+    assert plot.live["facet"]["sort"] == [STUDY, PHOTOGRAPHS]
+    svg = plot.svg().decode()
+    assert f">{STUDY}<" in svg and f">{PHOTOGRAPHS}<" in svg
+
+
+def test_loss_of_training_runs_is_thinned(root: Path) -> None:
+    path = root / f"runs/{STUDY}/{J_FT}/rate1-seed0/metrics.jsonl"
+    rows = [{"step": s, "split": "train", "values": {"loss": 1 / s}} for s in range(1, 1001)]
+    rows.append({"step": 1000, "split": "val", "values": {"loss": 5.0}})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = load_results(root)
+    plot = training_plot(results, STUDY, variant_styles(results.plan, STUDY))
+    assert [entry.label for entry in plot.series] == ["J-FT"]
+    assert 50 <= len(plot.rows) <= 100
+    assert all(row["value"] == 1 / row["bpp"] for row in plot.rows)
+    assert plot.positive and plot.svg().startswith(b"<svg")
 
 
 def test_specifications_are_valid_vega_lite(comparable: Path) -> None:
-    """Pages leave this check out, because it takes most of their time."""
     results = load_results(comparable)
     styles = variant_styles(results.plan, PHOTOGRAPHS)
     published = published_series(published_part(results, PHOTOGRAPHS, styles).drawn, "psnr", styles)
-    box = variant_styles(results.plan, STUDY)
-    for chart in (
-        rate_chart(results, find_metric("psnr"), styles, published),
-        rate_chart(results, find_metric("box_map"), box),
-        rate_chart(results, find_metric("top1"), box),
+    joint = joint_styles(results.plan, [(p.study, p.variant) for p in results.plan.points])
+    for plot in (
+        rate_plot(results, PHOTOGRAPHS, "psnr", None, styles, published),
+        rate_plot(results, STUDY, "box_map", None, variant_styles(results.plan, STUDY)),
+        rate_plot(results, "task", "psnr", "detection", joint),
     ):
-        spec = vega_lite(chart, legend=True)
-        alt.Chart.from_dict(spec, validate=True)
-
-
-@pytest.mark.parametrize(
-    "rates", [[0.1, 1.0], [0.5], [0.44, 0.74], [0.501, 0.502], [0.0012, 30.0], [24.0], [0.099, 0.1]]
-)
-def test_rate_axis_labels_round_values_inside(rates: list[float]) -> None:
-    (low, high), values = rate_ticks(rates)
-    assert low < min(rates) <= max(rates) < high
-    assert 3 <= len(values) <= 20
-    assert all(low <= value <= high for value in values)
-    assert values == sorted(set(values))
-
-
-def test_texts_of_references_do_not_overlap() -> None:
-    points = [{"label": "a", "bpp": 1.0, "value": value} for value in (0.0, 100.0)]
-    references = [{"text": str(v), "value": v} for v in (50.0, 80.0, 79.0, 78.0)]
-    series = [Style("a", "#000000", SHAPES[0])]
-    chart = RateChart(find_metric("box_map"), series, points, [], references)
-    rows = vega_lite(chart, legend=False)["datasets"]["references"]
-    assert [row["value"] for row in rows] == [50.0, 78.0, 79.0, 80.0]
-    places = [row["place"] for row in rows]
-    assert places[:2] == [50.0, 80.0]  # above the highest line of the three
-    assert all(b - a > 5 for a, b in itertools.pairwise(places))
+        alt.Chart.from_dict(plot.live, validate=True)
 
 
 def test_colours_have_contrast_on_both_grounds() -> None:
@@ -130,9 +135,13 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_figures_are_made_in_the_formats_asked_for(results: Results) -> None:
-    chart = rate_chart(results, find_metric("box_map"), variant_styles(results.plan, STUDY))
-    files = figure_files(vega_lite(chart, legend=True), ("svg", "pdf"))
-    assert list(files) == ["svg", "pdf"]
-    assert files["svg"].startswith(b"<svg") and files["pdf"].startswith(b"%PDF")
-    assert all(series.label.encode() in files["svg"] for series in chart.series)
+def test_figures_are_made_in_every_format(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    plot = rate_plot(results, STUDY, "box_map", None, styles)
+    files = plot.files()
+    assert tuple(files) == FORMATS
+    starts = {"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG", "csv": b"label,"}
+    assert all(files[suffix].startswith(start) for suffix, start in starts.items())
+    assert all(entry.label.encode() in files["svg"] for entry in plot.series)
+    # A metric that nothing has is drawn as well: file names follow from the plan.
+    assert set(rate_plot(results, STUDY, "top1", None, styles).files()) == set(FORMATS)

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from parsed_page import ParsedPage
 
@@ -14,7 +13,7 @@ from icmbench.analyse.run import analyse_run
 from icmbench.config.study import Study
 from icmbench.errors import UserError
 from icmbench.report import build_report
-from icmbench.report.claims import VERDICTS, glance_table, study_claims, summary
+from icmbench.report.claims import VERDICTS, study_claims, summary, verdict_matrix
 from icmbench.report.results import load_results
 from icmbench.report.style import variant_styles
 from icmbench.utils.files import read_json, write_json
@@ -72,55 +71,56 @@ def stated(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_claims_table_shows_verdict_effect_and_condition(stated: Path) -> None:
     results = load_results(stated)
-    part = study_claims(results, STUDY, variant_styles(results.plan, STUDY))
-    assert part is not None
-    cells = {
-        row[0].text: dict(zip(part.table.columns, row, strict=True)) for row in part.table.rows
-    }
+    table = study_claims(results, STUDY, variant_styles(results.plan, STUDY))
+    assert table is not None
+    cells = {row[1].text: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     rows = {name: cells[claim["sentence"]] for name, claim in CLAIMS.items()}
     for name, verdict in EXPECTED.items():
-        assert rows[name]["Verdict here"].text == " ".join(VERDICTS[verdict])
+        assert rows[name]["Verdict here"].text == f"{VERDICTS[verdict]} {verdict}"
+    # Grouped by verdict, in the order of the page.
+    assert [len(group) for group in table.groups] == [3, 1, 1, 1, 1]
     helps = rows["helps"]
     assert helps["Measured here"].text == "+4.00 points"
     assert helps["Measured here"].note == "[4.00, 4.00]"
     assert helps["Published"].text == "+1.50 points"
     assert rows["hurts"]["Measured here"].text == "\N{MINUS SIGN}4.00 points"
     assert rows["hurts"]["Published"].text == "\N{EN DASH}"
-    assert "Box mAP of JPEG, T-FT minus JPEG" in helps["Comparison"].text
     expected = {name: row["Supported if"].text for name, row in rows.items()}
     assert (expected["helps"], expected["open"]) == ("above 0 points", "above 27 %")
     assert expected["fades"] == "within 0.5 points of 0"
-    assert rows["absent"]["Verdict here"].note and "vvc" in rows["absent"]["Comparison"].text
+    claims = {name: row["Claim of the paper"] for name, row in rows.items()}
+    evidence = {name: claim.evidence for name, claim in claims.items()}
+    assert evidence["helps"][0].startswith("Box mAP of JPEG, T-FT minus JPEG")
+    assert "Something stands in." in evidence["helps"]
+    assert "Source in the paper: p. 3" in evidence["helps"]
+    assert claims["absent"].note and "vvc" in evidence["absent"][0]
+    assert len(evidence["fades"]) == 1 + 3 + 1  # the difference and its two sides
+    assert claims["order"].note.endswith("1.00 of 1 pairs")
+    assert "saturated" in claims["given"].note
+    assert "Preconditions: saturated: contradicted" in " ".join(evidence["given"])
     # One claim has another level than the rest, so the caption cannot name one.
-    assert "95 %" not in part.table.caption
-    assert [table.caption for table in part.parts] == ["Evidence for “The gain is constant.”"]
-    assert len(part.parts[0].rows) == 3  # the difference and its two sides
-    assert any("Something stands in." in note for note in part.notes)
-    glance = glance_table(results)
-    assert glance is not None and [len(group) for group in glance.groups] == [len(CLAIMS)]
-    assert rows["order"]["Verdict here"].note.endswith("1.00 of 1 pairs")
-    assert "saturated" in rows["given"]["Verdict here"].note
-    assert rows["given"]["Supported if"].note.startswith("saturated: contradicted")
+    assert "In brackets: the interval that decides" in table.caption
     counts = {"supported": 3, "contradicted": 1, "inconclusive": 1, "not decided": 1, "not run": 1}
-    assert summary(results.claims) == ", ".join(f"{n} {word}" for word, n in counts.items())
+    words = ", ".join(f"{n} {word}" for word, n in counts.items())
+    assert summary(results.claims) == words and table.caption.startswith(words)
+    matrix = verdict_matrix(results)
+    assert matrix is not None
+    assert [cell.text for cell in matrix.rows[0]] == [STUDY, "3", "1", "1", "1", "1"]
+    assert matrix.rows[0][1].link == f"{STUDY}.html#{STUDY}-supported"
 
 
-def test_claims_are_on_the_study_page_and_the_entry_page(stated: Path) -> None:
+def test_claims_are_on_the_study_page_and_counted_on_the_entry_page(stated: Path) -> None:
     study, entry = (ParsedPage(stated / f"report/{name}.html") for name in (STUDY, "index"))
-    for page, place in ((study, f"{STUDY}-claims"), (entry, "claims")):
-        for claim in CLAIMS.values():
-            assert claim["sentence"] in page.texts[place]
+    for claim in CLAIMS.values():
+        assert claim["sentence"] in study.texts[f"{STUDY}-claims"]
     # What kind of statement they are.
-    for words in ("scale tiny", "drawn scenes", "1 seed", "1 not decided"):
+    for words in ("scale tiny", "drawn scenes", "1 seed", "not decided"):
         assert words in entry.texts["claims"]
-    assert ("a", f"{STUDY}.html#{STUDY}-claims") in entry.addresses
-    assert ("a", f"#{STUDY}-claims") in study.addresses
+    for place in ("claims", "supported", "not-decided"):
+        assert ("a", f"{STUDY}.html#{STUDY}-{place}") in entry.addresses
+        assert f"{STUDY}-{place}" in study.ids
     other = ParsedPage(stated / "report/photographs2020.html")
     assert "photographs2020-claims" not in other.ids
-    # The download has every digit and column of the analysis.
-    pd.testing.assert_frame_equal(
-        study.csv("claims-of-the-paper"), pd.read_csv(stated / "tables/claims.csv")
-    )
 
 
 def test_missing_or_damaged_claims_are_reported(stated: Path, tmp_path: Path) -> None:
@@ -135,5 +135,6 @@ def test_missing_or_damaged_claims_are_reported(stated: Path, tmp_path: Path) ->
 
 
 def test_a_study_without_claims_has_no_section(built: Path) -> None:
-    pages = [ParsedPage(built / f"report/{name}.html") for name in ("index", STUDY)]
-    assert not [name for page in pages for name in page.ids if "claims" in name]
+    entry, study = (ParsedPage(built / f"report/{name}.html") for name in ("index", STUDY))
+    assert not [name for name in study.ids if "claims" in name]
+    assert not [address for _, address in entry.addresses if "#" in address and "claims" in address]

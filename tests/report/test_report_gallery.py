@@ -6,6 +6,8 @@ import base64
 import dataclasses
 import io
 import json
+import re
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +23,14 @@ from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.evaluate.coded import new_archive
-from icmbench.report.drawing import annotated, coloured_map, map_colour
-from icmbench.report.gallery import GalleryMaker, TestImages, nearest_point, sort_ids
+from icmbench.report.gallery import (
+    GalleryMaker,
+    TestImages,
+    coloured_map,
+    map_colour,
+    nearest_point,
+    sort_ids,
+)
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import variant_styles
 
@@ -41,10 +49,18 @@ def test_tiles_show_the_numbers_of_their_point(root: Path) -> None:
     results = load_results(root)
     (gallery,) = GalleryMaker(results).galleries(STUDY, variant_styles(results.plan, STUDY))
     assert gallery.missing == [] and gallery.boxes and len(gallery.rows) == 2
-    image_id, (original, jpeg, j_ft) = gallery.rows[0]
-    assert [tile.title for tile in (original, jpeg, j_ft)] == ["Original", "JPEG", "J-FT"]
-    point = nearest_point(results, STUDY, J_FT, 0.5)
+    image_id, (original, jpeg, j_ft) = next(iter(gallery.rows.items()))
+    # The rate of the first variant that is nearest to the study's; others come near to it.
+    first = nearest_point(results, STUDY, "jpeg/faster-rcnn/baseline", gallery.bpp)
+    assert first is not None
+    assert gallery.rate == next(iter(results.measured(first).values())).bpp
+    point = nearest_point(results, STUDY, J_FT, gallery.rate)
     assert point is not None
+    gap = next(iter(results.measured(point).values())).bpp / gallery.rate - 1
+    assert gap > 0.1  # so the title states it
+    titles = [tile.title for tile in (original, jpeg, j_ft)]
+    assert titles == ["Original", "JPEG", f"J-FT, {100 * gap:.0f} % more bits"]
+    assert (original.original, j_ft.original) == ("", original.address)
     row = results.images_of(point).set_index("image_id").loc[image_id]
     curve = results.curve(STUDY, J_FT, "box_map")
     accuracy = curve[curve["rate_index"] == point.rate_index].iloc[0]
@@ -55,19 +71,20 @@ def test_tiles_show_the_numbers_of_their_point(root: Path) -> None:
 
 
 def test_boxes_are_drawn_at_their_place(built: Path) -> None:
-    """Pixels change around the boxes of the ground truth and nowhere far from them."""
+    """The image stays as it is; boxes lie above it, in its pixels."""
     truth = json.loads((built / "data/detection/instances_test.json").read_text())
     image_id = truth["images"][0]["id"]
-    drawn = np.asarray(Image.open(built / f"report/images/{STUDY}-0-{image_id}.png"), int)
-    plain = drawn[1::3, 1::3]  # the 128 x 128 image, enlarged threefold
-    changed = (drawn != np.repeat(np.repeat(plain, 3, 0), 3, 1)).any(2)
-    near = np.zeros(changed.shape, bool)
-    for entry in truth["annotations"]:
-        if entry["image_id"] == image_id:
-            x, y, width, height = (int(3 * value) for value in entry["bbox"])
-            top, left = max(0, y - 24), max(0, x - 60)
-            near[top : y + height + 24, left : x + width + 60] = True
-    assert changed.any() and not (changed & ~near).any()
+    saved = np.asarray(Image.open(built / f"report/images/{STUDY}-0-{image_id}.png"))
+    with zipfile.ZipFile(built / "data/detection/test.zip") as archive:
+        name = next(name for name in archive.namelist() if str(image_id) in name)
+        original = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
+    assert (saved == original).all()
+    page = (built / f"report/{STUDY}.html").read_text()
+    svg = page.partition(f"{STUDY}-0-{image_id}.png")[2].partition("</svg>")[0]
+    assert 'viewBox="0 0 128 128"' in svg
+    drawn = re.findall(r'<rect x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)" st', svg)
+    boxes = [entry["bbox"] for entry in truth["annotations"] if entry["image_id"] == image_id]
+    assert [list(map(float, box)) for box in drawn] == boxes
 
 
 def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
@@ -93,14 +110,10 @@ def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
     changed = dataclasses.replace(results, plan=plan)
     assert TestImages(changed, "plain").ids() == ["000007", "kodim01"]
     images = TestImages(changed, "marked")
-    assert images.ids() == ["7"] and images.size("7") == (400, 200)
-    (box,) = images.boxes("7")
-    assert box.text == "cat"
-    # Reduced to 384 pixels: the box moves with the image.
-    drawn = annotated(images.image("7"), [box], (400, 200))
-    assert drawn.size == (384, 192)
-    assert drawn.getpixel((round(140 * 0.96) - 2, 60)) != (255, 0, 0)
-    assert drawn.getpixel((115, 60)) == (255, 0, 0)
+    assert images.ids() == ["7"] and images.split.native_size(0) == (400, 200)
+    (box,) = images.boxes["7"]
+    assert (box.text, box.xywh) == ("cat", (100, 50, 40, 20))
+    assert images.image("7").size == (400, 200)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +130,13 @@ def test_images_that_cannot_be_shown_are_reported(root: Path, pattern: str, name
     results = load_results(root)
     (gallery,) = GalleryMaker(results).galleries(STUDY, variant_styles(results.plan, STUDY))
     assert named in " ".join(gallery.missing)
-    assert gallery.rows == []
+    assert gallery.rows == {}
 
 
 def test_colours_of_parsing_maps_differ() -> None:
     assert len({map_colour(index) for index in range(19)}) == 19
-    drawn = np.asarray(coloured_map(np.array([[0, 3], [18, 1]], np.uint8)))
-    assert drawn.shape == (6, 6, 3)
-    assert tuple(drawn[0, 5]) == map_colour(3) and tuple(drawn[5, 0]) == map_colour(18)
+    drawn = np.asarray(coloured_map(np.array([[0, 3], [18, 1]], np.uint8)).convert("RGB"))
+    assert tuple(drawn[0, 1]) == map_colour(3) and tuple(drawn[1, 0]) == map_colour(18)
 
 
 def face_results(root: Path) -> Results:
@@ -176,14 +188,14 @@ def test_parsing_maps_follow_their_image(tmp_path: Path) -> None:
     (sentence,) = gallery.missing
     assert sentence.startswith("blind")  # attributes of features: nothing to see
     assert "hair" in gallery.maps and not gallery.boxes
-    (_, images), (words, maps) = gallery.rows
-    assert words.startswith("3000000")
-    assert [tile.title for tile in images] == ["Original", "jpeg"]
-    assert [tile.title for tile in maps] == ["Ground truth", "jpeg", "latents"]
-    assert "50.0 %" in maps[1].lines[1]
+    ((image_id, tiles),) = gallery.rows.items()
+    assert image_id == "3000000"
+    titles = ["Original", "Ground truth", "jpeg", "jpeg", "latents"]
+    assert [tile.title for tile in tiles] == titles
+    assert tiles[3].lines[0] == "parsing map" and "50.0 %" in tiles[3].lines[1]
     place = tmp_path / "report/images"
     drawn = Image.open(place / "faces-0-3000000-map-2.png").convert("RGB")
-    assert drawn.getcolors() == [(192 * 192, map_colour(9))]
+    assert drawn.getcolors() == [(64 * 64, map_colour(9))]
     truth = Image.open(place / "faces-0-3000000-map-0.png").convert("RGB")
     assert len(truth.getcolors() or []) > 4
 

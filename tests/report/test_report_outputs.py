@@ -12,12 +12,13 @@ import pytest
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Variant
 from icmbench.config.summary import PlanSummary
-from icmbench.metrics.catalogue import METRICS, Metric, find_metric
+from icmbench.metrics.catalogue import IMAGE_QUALITY, METRICS, Metric
 from icmbench.registry import TASKS, TaskEntry
-from icmbench.report.charts import rate_chart, vega_lite
+from icmbench.report.charts import rate_plot
 from icmbench.report.outputs import (
     expected_outputs,
     families_of,
+    family_variants,
     figures,
     leading_metrics,
     pages,
@@ -25,11 +26,10 @@ from icmbench.report.outputs import (
     study_metrics,
     study_page,
     study_plots,
-    vision_variants,
 )
 from icmbench.report.results import Results
 from icmbench.report.style import joint_styles, variant_styles
-from icmbench.report.tables import curve_table
+from icmbench.report.tables import points_table
 from icmbench.utils.models import Strict
 
 
@@ -63,9 +63,9 @@ def test_pages_follow_from_the_plan() -> None:
             "b": variant("jpeg", "face-parsing-on-images", "faces", evaluate=False),
         },
     )
-    # A study whose name another page has gets a prefix; the classical codecs have their own page.
+    # A study whose name another page has gets a prefix.
     tasks = ["detection", "instance-segmentation", "classification"]
-    tasks += ["face-attributes", "semantic-segmentation"]
+    tasks += ["face-attributes", "semantic-segmentation", "image-quality"]
     assert pages(plan) == [
         *("index.html", "classical.html", "study-methods.html", "study-task-of.html"),
         *(f"task-{name}.html" for name in tasks),
@@ -74,13 +74,11 @@ def test_pages_follow_from_the_plan() -> None:
     assert study_page("zhu2024") == "zhu2024.html"
     outputs = expected_outputs(plan)
     assert len(outputs) == len(set(outputs))
-    parsing = [
-        (metric, s) for name, metric, s in figures(plan) if "task-semantic-segmentation" in name
-    ]
+    parsing = [name for name in figures(plan) if "task-semantic-segmentation" in name]
     metrics = ("miou", "fwiou", "pixel_accuracy")
-    assert parsing == [(metric, suffix) for metric in metrics for suffix in ("svg", "pdf")]
+    assert parsing == [f"task-semantic-segmentation-rate-{metric}-faces" for metric in metrics]
     # Features are not images, so they have no PSNR.
-    assert roles(vision_variants(plan)) == ["r"]
+    assert roles(family_variants(plan, IMAGE_QUALITY)) == ["r"]
     assert leading_metrics(plan, "task-of") == ["attribute_accuracy", "miou"]
     assert ("psnr", None) not in study_plots(plan, "task-of")
     assert leading_metrics(plan, "methods") == ["box_map", "mask_map", "top1", "psnr"]
@@ -108,7 +106,7 @@ def test_styles_distinguish_variants_and_studies() -> None:
     assert list(styles) == ["first/a", "first/b", "second/a", "second/b"]
     joint = styles["second/a"]
     assert (joint.colour, joint.shape) == (alone.colour, alone.shape)
-    assert joint.label != alone.label and joint.dash != styles["first/a"].dash
+    assert joint.label != alone.label
     # A single study needs no prefix.
     assert joint_styles(plan, [("second", "a")])["second/a"] == alone
     many = variant_styles(plan, "many").values()
@@ -150,8 +148,8 @@ def test_own_metric_has_page_plot_and_unit(own: None, results: Results) -> None:
     curves = results.curves.replace({"metric": {"box_map": "count_error"}})
     measured = dataclasses.replace(results, curves=curves)
     styles = variant_styles(results.plan, "somewhere2021")
-    chart = rate_chart(measured, find_metric("count_error"), styles)
-    counted = curves[(curves["metric"] == "count_error") & (curves["codec"] != "uncoded")]
-    assert sorted(point["value"] for point in chart.points) == sorted(counted["value"])
-    assert "Miscounted (cars)" in str(vega_lite(chart, legend=False))
-    assert "Miscounted (cars)" in curve_table(measured, chart.metric, styles).columns
+    plot = rate_plot(measured, "somewhere2021", "count_error", None, styles)
+    counted = curves[curves["metric"] == "count_error"]
+    assert sorted(row["value"] for row in plot.rows) == sorted(counted["value"])
+    assert "Lower is better" in plot.note and "Miscounted (cars)" in str(plot.live)
+    assert "Miscounted (cars)" in points_table(measured, ["count_error"], styles).columns

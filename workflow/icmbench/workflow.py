@@ -24,7 +24,6 @@ from icmbench.data.pointer import read_md5
 from icmbench.data.specs import FetchedImages, FolderImages
 from icmbench.errors import UserError
 from icmbench.jobs import PARTS
-from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.utils.files import check_writable
 
 # Snakemake's resources of a job: numbers, names, or functions of its wildcards.
@@ -256,21 +255,18 @@ class Workflow:
             }
         )
 
-    def figures(self, suffix: str, pixels: bool) -> list[str]:
-        """Return the report's figures of one format: of image quality, or of tasks."""
-        from icmbench.report.outputs import FIGURES, figures
+    def figures(self) -> list[str]:
+        """Return the report's figures as SVG."""
+        return [name for name in self._report_files() if name.endswith(".svg")]
 
-        return [
-            f"{self.root}/{FIGURES}/{name}.{own}"
-            for name, metric, own in figures(summary(self._plan))
-            if own == suffix and (metric in PIXEL_METRICS) == pixels
-        ]
+    def report_files(self) -> list[str]:
+        """Return the report's other files of fixed names, the entry page first."""
+        return [name for name in self._report_files() if not name.endswith(".svg")]
 
-    def pages(self) -> list[str]:
-        """Return the report's pages, the entry page first."""
-        from icmbench.report.outputs import FOLDER, pages
+    def _report_files(self) -> list[str]:
+        from icmbench.report.outputs import expected_outputs
 
-        return [f"{self.root}/{FOLDER}/{page}" for page in pages(summary(self._plan))]
+        return [f"{self.root}/{name}" for name in expected_outputs(summary(self._plan))]
 
     def targets(self) -> list[str]:
         """Return what ``rule all`` asks for."""

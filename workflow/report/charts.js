@@ -1,85 +1,152 @@
-/* Draws the plots and lets the buttons of a legend highlight variants in all plots of its group.
+/* Draws the plots, lets legends switch curves and buttons switch axes, and copies tables.
    Without this script the page shows the same plots as images. */
 (() => {
   "use strict";
-  const views = new Map(); // group -> views of its plots
-  const picked = new Map(); // group -> highlighted labels
+  const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+  const views = new Map(); // figure -> Vega view
 
-  function draw(figure) {
-    if (figure.dataset.drawn) return;
-    figure.dataset.drawn = "yes";
-    const group = figure.dataset.group;
-    const spec = JSON.parse(figure.querySelector("script").textContent);
+  // --- plots -------------------------------------------------------------------------------------
+
+  const plotsOf = (group) => all("figure.plot").filter(({ dataset }) => dataset.group === group);
+  const isOn = (button) => button.getAttribute("aria-pressed") === "true";
+  const press = (button, on) => button.setAttribute("aria-pressed", String(on));
+  const shown = (group) =>
+    all(".legend")
+      .filter(({ dataset }) => dataset.group === group)
+      .flatMap((legend) => all("button[data-label]", legend).filter(isOn))
+      .map(({ dataset }) => dataset.label);
+
+  async function draw(figure) {
     const stage = figure.querySelector(".live");
+    const spec = JSON.parse(figure.querySelector("script").textContent);
     stage.hidden = false;
-    vegaEmbed(stage, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" } })
-      .then(({ view }) => {
-        figure.classList.add("is-live");
-        views.set(group, [...(views.get(group) ?? []), view]);
-        highlight(view, group);
-      })
-      .catch((error) => {
-        stage.hidden = true;
-        console.error(error);
-      });
+    figure.classList.add("is-live");
+    if (spec.spec) {
+      // One panel for each study: as many side by side as there is room for.
+      const columns = Math.min(spec.columns, Math.max(1, Math.floor(stage.clientWidth / 300)));
+      spec.columns = columns;
+      spec.spec.width = Math.floor((stage.clientWidth - 60) / columns) - 25;
+    }
+    for (const { encoding } of (spec.spec ?? spec).layer) {
+      for (const axis of ["x", "y"]) {
+        const type = figure.dataset[axis];
+        if (!type || !encoding[axis]) continue;
+        const { zero, ...scale } = encoding[axis].scale;
+        encoding[axis].scale = type === "log" ? { ...scale, type } : { ...scale, type, zero: false };
+      }
+    }
+    spec.params[0].value = shown(figure.dataset.group);
+    views.get(figure)?.finalize();
+    const options = { actions: false, renderer: "svg", tooltip: { theme: "custom" } };
+    try {
+      views.set(figure, (await vegaEmbed(stage, spec, options)).view);
+    } catch (error) {
+      stage.hidden = true;
+      figure.classList.remove("is-live");
+      console.error(error);
+    }
   }
 
-  function highlight(view, group) {
-    view.signal("picked", [...(picked.get(group) ?? [])]).runAsync();
-  }
-
-  // The button of a variant toggles it; the button of a study toggles all its variants.
+  // The button of a variant switches its curve; the button of a study, all its curves.
   function toggle(button) {
     const group = button.closest(".legend").dataset.group;
-    const labels = picked.get(group) ?? new Set();
-    const on = button.getAttribute("aria-pressed") !== "true";
-    const chosen = button.dataset.label
-      ? [button]
-      : button.closest(".part").querySelectorAll("button[data-label]");
-    for (const { dataset } of chosen) {
-      if (on) labels.add(dataset.label);
-      else labels.delete(dataset.label);
-    }
-    picked.set(group, labels);
-    for (const legend of document.querySelectorAll(".legend")) {
-      if (legend.dataset.group === group) show(legend, labels);
-    }
-    for (const view of views.get(group) ?? []) highlight(view, group);
-  }
-
-  function show(legend, labels) {
-    const press = (button, on) => button.setAttribute("aria-pressed", String(on));
-    for (const button of legend.querySelectorAll("button[data-label]")) {
-      press(button, labels.has(button.dataset.label));
-    }
-    for (const part of legend.querySelectorAll(".part")) {
-      const own = [...part.querySelectorAll("button[data-label]")];
-      press(part.querySelector(".all"), own.every(({ dataset }) => labels.has(dataset.label)));
+    const part = button.closest(".part");
+    const on = !isOn(button);
+    press(button, on);
+    if (!button.dataset.label) all("button[data-label]", part).forEach((one) => press(one, on));
+    const study = part.querySelector(".all");
+    if (study) press(study, all("button[data-label]", part).some(isOn));
+    for (const figure of plotsOf(group)) {
+      views.get(figure)?.signal("shown", shown(group)).runAsync();
     }
   }
 
-  for (const legend of document.querySelectorAll(".legend")) {
-    legend.hidden = false;
-    legend.addEventListener("click", (event) => {
-      const button = event.target.closest("button");
-      if (button) toggle(button);
-    });
+  function switchAxis(button) {
+    const logarithmic = !isOn(button);
+    press(button, logarithmic);
+    const figure = button.closest("figure");
+    figure.dataset[button.dataset.axis] = logarithmic ? "log" : "linear";
+    draw(figure);
   }
-  for (const figure of document.querySelectorAll("figure.plot[data-group]")) {
+
+  for (const element of all(".legend, .axes")) element.hidden = false;
+  for (const figure of all("figure.plot")) {
     const folded = figure.closest("details:not([open])");
     // A plot in a closed element has no width yet.
     if (folded) folded.addEventListener("toggle", () => draw(figure), { once: true });
     else draw(figure);
   }
 
-  const opened = [];
-  addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) {
-      details.open = true;
-      opened.push(details);
+  // --- tables ------------------------------------------------------------------------------------
+
+  /** Rows of words; a cell that spans rows is repeated. */
+  function contentOf(table) {
+    const grid = all("tr", table).map(() => []);
+    all("tr", table).forEach((row, y) => {
+      let x = 0;
+      for (const cell of row.cells) {
+        while (grid[y][x] !== undefined) x += 1;
+        const copy = cell.cloneNode(true);
+        all("details", copy).forEach((element) => element.remove());
+        all("small", copy).forEach((note) => note.prepend(" "));
+        const words = copy.textContent.replace(/\s+/g, " ").trim();
+        for (let below = 0; below < cell.rowSpan; below += 1) grid[y + below][x] = words;
+      }
+    });
+    return grid;
+  }
+
+  const latex = (words) =>
+    words
+      .replace(/[\\{}&%$#_]/g, (c) => (c === "\\" ? "\\textbackslash{}" : `\\${c}`))
+      .replaceAll("\u2212", "$-$");
+  const cells = (row, between, change) => row.map(change).join(between);
+  const formats = {
+    CSV: (rows) => rows.map((row) => cells(row, ",", (w) => `"${w.replaceAll('"', '""')}"`)),
+    Markdown: ([head, ...rows]) =>
+      [head, head.map(() => "---"), ...rows].map(
+        (row) => `| ${cells(row, " | ", (w) => w.replaceAll("|", "\\|"))} |`,
+      ),
+    LaTeX: (rows) => {
+      const [head, ...others] = rows.map((row) => `${cells(row, " & ", latex)} \\\\`);
+      const start = `\\begin{tabular}{${"l".repeat(rows[0].length)}}`;
+      return [start, "\\toprule", head, "\\midrule", ...others, "\\bottomrule", "\\end{tabular}"];
+    },
+  };
+
+  function copy(box, format) {
+    const area = box.querySelector("textarea") ?? document.createElement("textarea");
+    area.readOnly = true;
+    area.setAttribute("aria-label", `The table as ${format}`);
+    area.textContent = formats[format](contentOf(box.querySelector("table"))).join("\n");
+    box.append(area);
+    area.select();
+    const done = document.execCommand("copy"); // the only way that also works from a file
+    box.querySelector(".copy output").textContent = done ? "copied" : "select and copy it below";
+  }
+
+  for (const box of all(".tablebox")) {
+    const place = document.createElement("span");
+    place.className = "copy";
+    place.append("Copy as ");
+    for (const format of Object.keys(formats)) {
+      const button = document.createElement("button");
+      Object.assign(button, { type: "button", textContent: format });
+      button.dataset.format = format;
+      place.append(button);
     }
+    place.append(document.createElement("output"));
+    box.querySelector("figcaption").append(" ", place);
+  }
+
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (button?.dataset.format) copy(button.closest(".tablebox"), button.dataset.format);
+    else if (button?.dataset.axis) switchAxis(button);
+    else if (button?.closest(".legend")) toggle(button);
   });
-  addEventListener("afterprint", () => {
-    for (const details of opened.splice(0)) details.open = false;
-  });
+
+  // --- print -------------------------------------------------------------------------------------
+
+  addEventListener("beforeprint", () => all("details").forEach((one) => (one.open = true)));
 })();

@@ -6,24 +6,11 @@ rule report:
         rules.analyse.output,
         plan=f"{ROOT}/plan.json",
     output:
-        W.figures("png", pixels=False),
-        W.figures("png", pixels=True),
-        W.figures("pdf", pixels=False),
-        W.figures("pdf", pixels=True),
+        W.report_files(),
         report(
-            W.figures("svg", pixels=False),
-            caption="../report/rate-accuracy.rst",
+            W.figures(),
+            caption="../report/figures.rst",
             category="Figures",
-        ),
-        report(
-            W.figures("svg", pixels=True),
-            caption="../report/rate-psnr.rst",
-            category="Figures",
-        ),
-        page=report(
-            W.pages(),
-            caption="../report/page.rst",
-            category="Report",
         ),
     log:
         f"{ROOT}/logs/report.log",

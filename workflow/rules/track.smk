@@ -9,7 +9,7 @@ localrules:
 rule track:
     input:
         rules.analyse.output,
-        page=rules.report.output.page,
+        page=W.report,
         plan=f"{ROOT}/plan.json",
     output:
         state=f"{ROOT}/tracking.json",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,75 +14,67 @@ from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import DASH, Styles, interval, number, plain, signed
 from icmbench.report.tables import FLAGS, Cell, Table, figure, text
 
-#: Verdicts of the tables in the order of the page, with symbol and words.
+#: Symbols of verdicts, in the order of the page.
 VERDICTS = {
-    "supported": ("\N{CHECK MARK}", "supported"),
-    "contradicted": ("\N{BALLOT X}", "contradicted"),
-    "inconclusive": ("?", "inconclusive"),
-    "not decided": ("\N{WHITE CIRCLE}", "not decided"),
-    "not run": ("\N{EM DASH}", "not run"),
+    "supported": "\N{CHECK MARK}",
+    "contradicted": "\N{BALLOT X}",
+    "inconclusive": "?",
+    "not decided": "\N{WHITE CIRCLE}",
+    "not run": "\N{EM DASH}",
 }
 
-Label = Callable[[str], str]
 
-
-@dataclass(frozen=True)
-class ClaimPart:
-    """The claims of one study.
-
-    Attributes:
-        table: verdict, effect and interval, threshold and the paper's number of each claim.
-        parts: the evidence for claims of several comparisons, one table each.
-        summary: how many claims have which verdict, in words.
-        scopes: the conditions under which the verdicts hold.
-        notes: of the study on its claims.
-    """
-
-    table: Table
-    parts: list[Table]
-    summary: str
-    scopes: list[str]
-    notes: list[str]
-
-
-def study_claims(results: Results, study: str, styles: Styles) -> ClaimPart | None:
-    """Return the claims of a study, or None if none is decided."""
+def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
+    """Return the claims of a study, grouped by verdict, or None if none is decided."""
     claims = results.claims[results.claims["study"] == study]
     if claims.empty:
         return None
-    stated = results.studies[study].claims
 
-    def label(variant: str) -> str:
-        return styles[variant].label if variant in styles else variant
-
-    parts, notes = [], []
-    for claim in rows_of(claims):
-        rows = results.claims_parts
-        rows = rows[(rows["study"] == study) & (rows["claim"] == claim.claim)]
-        if len(rows) > 1:
-            parts.append(_part_table(claim.sentence, rows, label))
-        note = stated[claim.claim].note if claim.claim in stated else ""
-        notes += [f"{claim.sentence} {note}"] if note else []
-    return ClaimPart(
-        table=_claim_table(claims, label, results.confidence),
-        parts=parts,
-        summary=summary(claims),
-        scopes=list(dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])),
-        notes=notes,
+    labels = {variant: style.label for variant, style in styles.items()}
+    rows = []
+    for verdict, symbol in VERDICTS.items():
+        for claim in rows_of(claims[claims["verdict"] == verdict]):
+            evidence = tuple(_evidence(results, study, claim, labels))
+            rows.append(
+                [
+                    Cell(f"{symbol} {verdict}", "head", place=_place(study, verdict)),
+                    Cell(claim.sentence, note=_reason(claim), evidence=evidence),
+                    _effect(claim),
+                    text(_expected(claim)),
+                    figure(_amount(claim.published, claim)),
+                ]
+            )
+    columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
+    level = float(results.confidence.split()[0])
+    same = (100 * claims["level"] == level).all()
+    scopes = dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])
+    caption = (
+        f"{summary(claims).capitalize()}. In brackets: the "
+        f"{f'{results.confidence} interval' if same else 'interval'} that decides. "
+        f"The verdicts hold for: {' '.join(scopes)}"
     )
+    return Table(caption, columns, rows)
 
 
-def glance_table(results: Results) -> Table | None:
-    """Return the table of all claims for the entry page, or None without claims.
+def _place(study: str, verdict: str) -> str:
+    return f"{study}-{verdict.replace(' ', '-')}"
 
-    Its caption is what kind of statement the verdicts are, and how many of each there are.
+
+def verdict_matrix(results: Results) -> Table | None:
+    """Return how many claims of each study have which verdict, or None without claims.
+
+    Its caption is what kind of statement the verdicts are.
     """
     rows, drawn = [], set()
     for name, study in results.studies.items():
-        link = f"{study_page(name)}#{name}-claims"
-        for row in rows_of(results.claims[results.claims["study"] == name]):
-            rows.append([Cell(name, "head", link=link), text(row.sentence), verdict_cell(row)])
-            rows[-1].append(_effect(row))
+        counts = results.claims.loc[results.claims["study"] == name, "verdict"].value_counts()
+        if counts.empty:
+            continue
+        row = [Cell(name, "head", link=f"{study_page(name)}#{name}-claims")]
+        for verdict in VERDICTS:
+            count, link = counts.get(verdict, 0), f"{study_page(name)}#{_place(name, verdict)}"
+            row.append(Cell(str(count), "number", link=link) if count else figure(DASH))
+        rows.append(row)
         used = {variant for claim in study.claims.values() for variant in claim_variants(claim)}
         roles = {study.variants[variant].dataset for variant in used & set(study.variants)}
         drawn |= {results.plan.datasets[role].fetched is None for role in roles}
@@ -93,69 +84,44 @@ def glance_table(results: Results) -> Table | None:
     data = " and ".join(words for kind, words in kinds.items() if kind in drawn)
     scale, seeds = results.plan.scale.name, len(results.plan.run.seeds)
     caption = (
-        f"At scale {scale}, on {data}, with {seeds} {'seed' if seeds == 1 else 'seeds'}: "
-        f"{summary(results.claims)}. The verdicts hold for these networks and data; the page of "
-        "each study shows what was compared."
+        "What the papers claim, and how many of the claims hold here: at scale "
+        f"{scale}, on {data}, with {seeds} {'seed' if seeds == 1 else 'seeds'}. "
+        "Each number leads to its claims."
     )
-    columns = ["Study", "Claim of the paper", "Verdict here", "Measured effect"]
-    return Table(caption, columns, rows, results.claims)
+    return Table(
+        caption, ["Study", *(f"{symbol} {verdict}" for verdict, symbol in VERDICTS.items())], rows
+    )
 
 
 def summary(claims: pd.DataFrame) -> str:
     """Return how many claims have which verdict, e.g. ``2 supported, 1 inconclusive``."""
     counts = claims["verdict"].value_counts()
-    return ", ".join(f"{counts.get(name, 0)} {words}" for name, (_, words) in VERDICTS.items())
+    return ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
 
 
-def verdict_cell(row: Any) -> Cell:
-    """Return a verdict as symbol and words, with its reason if there is one."""
-    if row.verdict not in VERDICTS:  # one side of a difference
-        return text(DASH)
+def _reason(row: Any) -> str:
+    """Return what explains a verdict, besides the effect."""
     pairs = getattr(row, "tau_pairs", 0)  # only of an order
-    tau = (
-        f"Kendall's \N{GREEK SMALL LETTER TAU} {number(row.tau, 2)} of {pairs} pairs"
-        if pairs
-        else ""
-    )
-    return text(" ".join(VERDICTS[row.verdict]), "; ".join(filter(None, (tau, row.reason))))
+    tau = f"Kendall's \N{GREEK SMALL LETTER TAU} {number(row.tau, 2)} of {pairs} pairs"
+    return "; ".join(filter(None, (tau if pairs else "", row.reason)))
 
 
-def _claim_table(claims: pd.DataFrame, label: Label, confidence: str) -> Table:
-    rows = [
-        [
-            Cell(claim.sentence, "head"),
-            verdict_cell(claim),
-            _effect(claim),
-            text(_compared(claim, label), _remarks(claim)),
-            text(_expected(claim), claim.preconditions),
-            figure(_amount(claim.published, claim)),
-            text(claim.source),
-        ]
-        for claim in rows_of(claims)
-    ]
-    columns = ["Claim of the paper", "Verdict here", "Measured here", "Comparison"]
-    columns += ["Supported if", "Published", "Source in the paper"]
-    level = float(confidence.split()[0])
-    bounds = "interval" if (100 * claims["level"] != level).any() else f"{confidence} interval"
-    caption = (
-        f"Claims of the paper, tested on the curves measured here; the {bounds} that decides is in "
-        "brackets. A claim of several comparisons shows the worst of them."
-    )
-    return Table(caption, columns, rows, claims)
-
-
-def _part_table(sentence: str, parts: pd.DataFrame, label: Label) -> Table:
-    rows = [
-        [
-            Cell(_compared(part, label), "head"),
-            verdict_cell(part),
-            _effect(part),
-            text(_remarks(part) or "none"),
-        ]
-        for part in rows_of(parts)
-    ]
-    columns = ["Comparison", "Verdict", "Measured here", "Remarks"]
-    return Table(f"Evidence for “{sentence}”", columns, rows, parts)
+def _evidence(results: Results, study: str, claim: Any, labels: Mapping[str, str]) -> Iterator[str]:
+    """Return what was compared, each part of it, and what the study states on the claim."""
+    yield f"{_compared(claim, labels)}. {_remarks(claim)}".strip()
+    parts = results.claims_parts
+    parts = parts[(parts["study"] == study) & (parts["claim"] == claim.claim)]
+    for part in rows_of(parts) if len(parts) > 1 else ():
+        effect = _effect(part)
+        words = [f"{_compared(part, labels)}: {effect.text} {effect.note}".strip()]
+        words += [part.verdict] if part.verdict in VERDICTS else []  # not of one side
+        yield "; ".join(filter(None, [*words, part.reason, _remarks(part)]))
+    if claim.preconditions:
+        yield f"Preconditions: {claim.preconditions}"
+    yield f"Source in the paper: {claim.source}"
+    stated = results.studies[study].claims
+    if claim.claim in stated and stated[claim.claim].note:
+        yield stated[claim.claim].note
 
 
 def _remarks(row: Any) -> str:
@@ -164,10 +130,10 @@ def _remarks(row: Any) -> str:
     return "; ".join(dict.fromkeys(FLAGS.get(flag, flag) for flag in flags))
 
 
-def _compared(row: Any, label: Label) -> str:
+def _compared(row: Any, labels: Mapping[str, str]) -> str:
     """Return an effect in words, e.g. ``Box mAP of J-FT minus T-FT at 0.1 bpp``."""
     metric = row.metric if row.form == "count" else find_metric(row.metric).title
-    variant, anchor = label(row.variant), label(row.anchor) if row.anchor else ""
+    variant, anchor = (labels.get(name, name) for name in (row.variant, row.anchor))
     side = getattr(row, "side", "")
     if row.form == "difference" and not side:
         return f"First difference minus second, {metric}"

@@ -1,140 +1,223 @@
-"""Images with boxes: enlarged, annotated and encoded for a page."""
+"""Plots as Vega-Lite: one specification serves the page and the files."""
 
 from __future__ import annotations
 
-import base64
-import colorsys
-import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import pandas as pd
+import vl_convert
 
-TARGET_WIDTH = 384  # of the file; the page shows it smaller, so that letters stay sharp
-PAGE_PNG_BYTES = 120_000
-_FONT_SIZE = 17
+from icmbench.report.outputs import FIGURES
+from icmbench.report.style import Style
+from icmbench.utils.files import write_bytes
 
-# One colour per class; light enough for black letters.
-CLASS_COLOURS = (
-    "#56B4E9",
-    "#F0A030",
-    "#3CC79A",
-    "#F0E442",
-    "#F59BD0",
-    "#FF8A65",
-    "#B8A6FF",
-    "#B5D96C",
-)
+FIGURE_SIZE, PANEL_SIZE = (560, 340), (260, 220)  # of a file with one panel, and of each of many
+COLUMNS = 3  # of panels
+
+# Name of the Vega signal that holds the labels of the curves that are on; charts.js sets it.
+SHOWN = "shown"
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Box:
-    """One box: ``xywh`` in pixels of the native image, COCO category, score in [0, 1] or None."""
+class Plot:
+    """One plot on a page.
 
-    xywh: tuple[float, float, float, float]
-    category: int
+    Attributes:
+        name: unique in the report; the stem of its files in ``report/figures``.
+        title: for people.
+        axis: words at the vertical axis.
+        series: legend entries, in order.
+        on: labels of those that are drawn at first, at most ``FRAME`` curves of a study.
+        rows: one for each symbol: label, study, bpp (None: a reference line), value, low and high
+            in the shown unit, texts of the tooltip and the address of the operating point.
+        note: what a reader must know about it.
+        training: whether it shows losses over steps instead of a metric over rates.
+    """
+
     name: str
-    score: float | None = None
+    title: str
+    axis: str
+    series: list[Style] = field(default_factory=list)
+    on: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    note: str = ""
+    training: bool = False
 
     @property
-    def text(self) -> str:
-        """Name and score in percent, as drawn beside the box."""
-        return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}"
+    def summary(self) -> str:
+        """Its content, for readers who do not see it."""
+        over = "step" if self.training else "rate in bits per pixel"
+        return f"{self.axis} over {over}, for {'; '.join(self.on) or 'no variant'}."
+
+    @property
+    def positive(self) -> bool:
+        """Whether its vertical axis can be logarithmic."""
+        ends = [row[name] for row in self.rows for name in ("low", "value") if name in row]
+        return all(end is None or end > 0 for end in ends)
+
+    @property
+    def live(self) -> Spec:
+        """The specification for the page, whose legend switches curves."""
+        return _specification(self, self.series, page=True)
+
+    def svg(self, size: tuple[int, int] | None = None, legend: bool = True) -> bytes:
+        """Return the figure with the curves that are on, drawn without a browser."""
+        series = [entry for entry in self.series if entry.label in self.on]
+        spec = _specification(self, series, size=size, legend=legend)
+        if not self.rows:
+            words = {"text": "No operating point has this metric."}
+            mark = {"type": "text", "fontSize": 14, "color": "#767676"}
+            spec = {"data": {"values": [words]}, "mark": mark, "background": "white",
+                    "width": FIGURE_SIZE[0], "height": FIGURE_SIZE[1],
+                    "encoding": {"text": {"field": "text", "type": "nominal"}}}  # fmt: skip
+        return vl_convert.vegalite_to_svg(json.dumps(spec, sort_keys=True)).encode()
+
+    def files(self) -> dict[str, bytes]:
+        """Return its figure and its numbers by suffix: svg, pdf, png, csv."""
+        svg = self.svg()
+        table = pd.DataFrame(self.rows).drop(columns=["href", "shown"], errors="ignore")
+        return {
+            "svg": svg,
+            "pdf": vl_convert.svg_to_pdf(svg.decode()),
+            "png": vl_convert.svg_to_png(svg.decode(), scale=2),
+            "csv": table.to_csv(index=False).encode(),
+        }
 
 
-def annotated(image: Image.Image, boxes: Sequence[Box], native: tuple[int, int]) -> Image.Image:
-    """Return an image of about ``TARGET_WIDTH`` with its boxes drawn.
+def by_study(series: Sequence[Style]) -> dict[str, list[Style]]:
+    """Return entries of a legend by study; one unnamed group if there is one study."""
+    studies = list(dict.fromkeys(entry.study for entry in series if entry.study))
+    if len(studies) < 2:
+        return {"": list(series)}
+    return {study: [entry for entry in series if entry.study == study] for study in studies}
 
-    Small images are enlarged by a whole number without interpolation, so that coding artefacts
-    stay what they are; large ones are reduced.
 
-    Args:
-        image: the image.
-        boxes: in pixels of the native image.
-        native: width and height that the boxes refer to.
+def save_plot(root: Path, plot: Plot) -> list[Path]:
+    """Write the files of a plot to ``report/figures`` and return them."""
+    written = {root / FIGURES / f"{plot.name}.{name}": c for name, c in plot.files().items()}
+    for path, content in written.items():
+        write_bytes(path, content)
+    return list(written)
+
+
+def _specification(
+    plot: Plot,
+    series: Sequence[Style],
+    *,
+    page: bool = False,
+    size: tuple[int, int] | None = None,
+    legend: bool = True,
+) -> Spec:
+    """Return the Vega-Lite specification of a plot with some of its curves.
+
+    On a page curves are switched by the signal ``SHOWN``, the legend is one of buttons, and
+    charts.js sets the width. Plots of several studies have a panel for each.
     """
-    image = _scaled(image.convert("RGB"), Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(_FONT_SIZE)
-    scale = (image.width / native[0], image.height / native[1])
-    # Sure boxes are drawn last, above the doubtful ones.
-    for box in sorted(boxes, key=lambda b: 1.0 if b.score is None else b.score):
-        colour = CLASS_COLOURS[box.category % len(CLASS_COLOURS)]
-        x, y, width, height = box.xywh
-        left, top = x * scale[0], y * scale[1]
-        right, bottom = (x + width) * scale[0] - 1, (y + height) * scale[1] - 1
-        right, bottom = max(right, left + 1), max(bottom, top + 1)
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black")
-        draw.rectangle((left, top, right, bottom), outline=colour, width=3)
-        _label(draw, box.text, left, top, colour, font, image.size)
-    return image
+    labels = [entry.label for entry in series]
+    studies = list(by_study(plot.series))
+    rows = [row for row in plot.rows if row["label"] in labels]
+
+    def look(values: Sequence[Any], key: bool = True) -> Spec:
+        drawn = {"title": None, "orient": "right", "labelLimit": 320, "symbolLimit": 0}
+        scale = {"domain": labels, "range": values}
+        kept = drawn if key and legend and not page else None
+        return {"field": "label", "type": "nominal", "scale": scale, "legend": kept}
+
+    def number(name: str, title: str = "", **more: Any) -> Spec:
+        return {"field": name, "type": "quantitative", "title": title, **more}
+
+    stroke = look([entry.colour for entry in series])
+    linear: Spec = {"type": "linear", "zero": False}
+    logarithmic: Spec = {"type": "log"}
+    scale = {**(linear if plot.training else logarithmic), "nice": False, "padding": 12}
+    axis = {"format": "~g", "labelOverlap": "greedy", "tickCount": 6}
+    title = "Step" if plot.training else "Rate (bits per pixel)"
+    x = number("bpp", title, scale=scale, axis=axis)
+    scale = logarithmic if plot.training and plot.positive else linear
+    y = number("value", plot.axis, scale=scale, axis={"tickCount": 5})
+    places = {"x": x, "y": y, "stroke": stroke}
+    texts = {"label": "variant", "shown": plot.axis, "interval": "interval", "setting": "setting"}
+    words = [{"field": name, "type": "nominal", "title": t} for name, t in texts.items()]
+    reference = {
+        "transform": [{"filter": "!isValid(datum.bpp)"}],
+        "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5},
+        "encoding": {"y": y, "stroke": stroke, "tooltip": words},
+    }
+    ends = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+    interval = {
+        "transform": [{"filter": "isValid(datum.bpp) && isValid(datum.low)"}],
+        "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
+        "encoding": places | ends,
+    }
+    grouped = ["label", "study", "rate_index", "hollow", "alone"]
+    means = [{"op": "mean", "field": name, "as": name} for name in ("bpp", "value")]
+    joined = {
+        "strokeDash": look([list(entry.dash or (1, 0)) for entry in series], key=False),
+        "strokeWidth": {"condition": {"test": "datum.hollow", "value": 1}, "value": 1.8},
+        "order": number("bpp" if plot.training else "rate_index"),
+    }
+    line: Spec = {
+        "transform": [{"filter": "isValid(datum.bpp) && !datum.alone"}],
+        "mark": "line",
+        "encoding": places | joined,
+    }
+    if plot.training:
+        line["encoding"]["detail"] = {"field": "rate_index"}
+    else:
+        line["transform"].append({"aggregate": means, "groupby": grouped})
+    looks = {
+        "fill": look(["transparent" if entry.hollow else entry.colour for entry in series]),
+        "shape": look([entry.shape for entry in series]),
+        "size": {"condition": {"test": "datum.hollow", "value": 35}, "value": 70},
+        "tooltip": [words[0], number("bpp", "bpp", format=".4f"), *words[1:]],
+    }
+    symbol = {
+        "transform": [{"filter": "isValid(datum.bpp)"}],
+        "mark": {"type": "point", "strokeWidth": 1.5, "opacity": 1},
+        "encoding": places | looks | ({"href": {"field": "href"}} if page else {}),
+    }
+    many = len(studies) > 1
+    width, height = size or (PANEL_SIZE if many else FIGURE_SIZE)
+    layers = [reference] if any(row["bpp"] is None for row in rows) else []
+    bounded = any(row.get("low") is not None for row in rows)
+    layers += [line, *([interval] if bounded else []), *([] if plot.training else [symbol])]
+    panel: Spec = {
+        "layer": layers,
+        "width": "container" if page and not many else width,
+        "height": height,
+    }
+    ground = "transparent" if page else "white"
+    spec: Spec = {"data": {"values": rows}, "config": _CONFIG | {"background": ground}}
+    if page:
+        spec["params"] = [{"name": SHOWN, "value": plot.on}]
+        spec["transform"] = [{"filter": f"indexof({SHOWN}, datum.label) >= 0"}]
+    if not many:
+        return spec | panel
+    header = {"title": None, "labelFontSize": 13, "labelFontWeight": "bold"}
+    facet = {"field": "study", "type": "nominal", "sort": studies, "header": header}
+    return spec | {"facet": facet, "columns": min(COLUMNS, len(studies)), "spec": panel}
 
 
-def coloured_map(classes: np.ndarray) -> Image.Image:
-    """Return an image of about ``TARGET_WIDTH`` of a parsing map, one colour per class.
-
-    Args:
-        classes: uint8 [H, W]; class 0, the background, is dark.
-    """
-    image = _scaled(Image.fromarray(classes), Image.Resampling.NEAREST)
-    image.putpalette([channel for index in range(256) for channel in map_colour(index)])
-    return image.convert("RGB")
-
-
-def map_colour(index: int) -> tuple[int, int, int]:
-    """Return the colour of a class in parsing maps, 8-bit RGB."""
-    if index == 0:
-        return (40, 44, 48)
-    # Steps of the golden ratio keep neighbouring classes apart, however many there are.
-    hue, lightness = index * 0.618034 % 1, (0.62, 0.45, 0.75)[index % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.7)
-    return round(255 * red), round(255 * green), round(255 * blue)
+_LINES = {"gridColor": "#e3e3e3", "domainColor": "#888888", "tickColor": "#888888"}
+_WORDS = {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
+_CONFIG: Spec = {
+    "font": "Helvetica, Arial, sans-serif",
+    "axis": _LINES | _WORDS,
+    "legend": {"labelFontSize": 12, "symbolSize": 90, "rowPadding": 4, "symbolOpacity": 1},
+    "view": {"stroke": None},
+}
 
 
-def _scaled(image: Image.Image, reducing: Image.Resampling) -> Image.Image:
-    """Return an image of about ``TARGET_WIDTH``; a small one grows by a whole number."""
-    if image.width <= TARGET_WIDTH:
-        factor = max(1, min(3, TARGET_WIDTH // image.width))
-        size = (image.width * factor, image.height * factor)
-        return image.resize(size, Image.Resampling.NEAREST)
-    size = (TARGET_WIDTH, round(image.height * TARGET_WIDTH / image.width))
-    return image.resize(size, reducing)
-
-
-def _label(
-    draw: ImageDraw.ImageDraw,
-    words: str,
-    left: float,
-    top: float,
-    colour: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
-) -> None:
-    width = draw.textlength(words, font=font) + 6
-    height = _FONT_SIZE + 4
-    left = min(max(0, left), max(0, size[0] - width))
-    top = top - height if top >= height else top
-    draw.rectangle((left, top, left + width, top + height), fill=colour)
-    draw.text((left + 3, top + 1), words, fill="black", font=font)
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """Return an image as PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def page_uri(image: Image.Image, png: bytes) -> str:
-    """Return a data URI for the page: the PNG, or WebP where a photograph makes that large."""
-    if len(png) <= PAGE_PNG_BYTES:
-        return data_uri("image/png", png)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=88, method=4)
-    return data_uri("image/webp", buffer.getvalue())
-
-
-def data_uri(media_type: str, content: bytes) -> str:
-    """Return ``content`` as a data URI."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+@cache
+def javascript() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed (BSD-3-Clause) as one script for all pages."""
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script

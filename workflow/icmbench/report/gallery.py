@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,34 +23,71 @@ from icmbench.data.images import read_image
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import Archives, open_decoded
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
-from icmbench.report.drawing import Box, annotated, coloured_map, page_uri, png_bytes
 from icmbench.report.outputs import IMAGES
 from icmbench.report.results import Results
-from icmbench.report.style import Style, Styles, number, shown
+from icmbench.report.style import COLOURS, Style, Styles, number, shown
 from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
+EQUAL_RATE = 0.1  # a larger relative distance is stated in the title of an image
 _UNREADABLE = (OSError, ValueError, KeyError, UserError)
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One image on the page: its address (a data URI), its texts and its lines of numbers."""
+class Box:
+    """One box: ``xywh`` in pixels of the native image, COCO category, score in [0, 1] or None."""
 
-    uri: str
-    title: str
-    alt: str
-    lines: list[str]
+    xywh: tuple[float, float, float, float]
+    category: int
+    name: str
+    score: float | None = None
+
+    @property
+    def text(self) -> str:
+        """Name and score in percent, as drawn beside the box."""
+        return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}"
+
+    @property
+    def colour(self) -> str:
+        """The colour of its class."""
+        return COLOURS[self.category % len(COLOURS)]
 
 
 @dataclass(frozen=True)
+class Tile:
+    """One image on the page.
+
+    Attributes:
+        address: of the image, as seen from the page.
+        title: of its variant; it states a rate that differs from that of the comparison.
+        lines: its numbers.
+        size: width and height that the boxes refer to.
+        boxes: drawn above the image, sure ones last.
+        original: address of the image that it differs from; empty without one.
+    """
+
+    address: str
+    title: str
+    lines: list[str]
+    size: tuple[int, int] = (1, 1)
+    boxes: list[Box] = field(default_factory=list)
+    original: str = ""
+
+    @property
+    def alt(self) -> str:
+        """The image in words."""
+        return ", ".join([self.title, *(box.text for box in self.boxes)])
+
+
+@dataclass
 class Gallery:
     """One visual comparison of a study.
 
     Attributes:
         title: of the comparison.
-        bpp: rate at which the variants are shown.
-        rows: label and tiles; one row for each image, one more for its parsing maps.
+        bpp: rate at which the study wants the variants to be shown.
+        rate: at which they are: that of the first variant nearest to ``bpp``.
+        rows: tiles by image.
         missing: what cannot be shown, in sentences.
         boxes: whether the images have objects to be detected.
         maps: classes that the colours of parsing maps stand for.
@@ -57,8 +95,9 @@ class Gallery:
 
     title: str
     bpp: float
-    rows: list[tuple[str, list[Tile]]]
-    missing: list[str]
+    rate: float
+    rows: dict[str, list[Tile]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     boxes: bool = False
     maps: tuple[str, ...] = ()
 
@@ -76,7 +115,7 @@ class GalleryMaker:
     files: list[Path] = field(default_factory=list)
 
     def galleries(self, study: str, styles: Styles) -> list[Gallery]:
-        """Return the galleries of a study; writes every image to ``report/images`` as well."""
+        """Return the galleries of a study; writes every image to ``report/images``."""
         comparisons = self.results.studies[study].visual_comparisons
         return [
             self._gallery(f"{study}-{place}", study, comparison, styles)
@@ -86,11 +125,12 @@ class GalleryMaker:
     def _gallery(
         self, name: str, study: str, comparison: VisualComparison, styles: Styles
     ) -> Gallery:
-        gallery = Gallery(comparison.title, comparison.bpp, [], [])
-        shown_points: list[_ShownPoint] = []
+        gallery = Gallery(comparison.title, comparison.bpp, comparison.bpp)
+        points: list[_ShownPoint] = []
         for variant in comparison.variants:
             label = styles[variant].label
-            point = nearest_point(self.results, study, variant, comparison.bpp)
+            # The others come near to the rate of the first.
+            point = nearest_point(self.results, study, variant, gallery.rate)
             if point is None:
                 gallery.missing.append(f"{label} has no measured operating point.")
                 continue
@@ -100,87 +140,85 @@ class GalleryMaker:
                 gallery.missing.append(f"{label} cannot be shown: {error}.")
                 continue
             if one.has_images or one.has_maps:
-                shown_points.append(one)
+                gallery.rate = gallery.rate if points else one.rate
+                points.append(one)
             else:
                 gallery.missing.append(f"{label}: its task reads features; no image is decoded.")
-        if not shown_points:
+        if not points:
             return gallery
         try:
-            images = TestImages(self.results, shown_points[0].point.dataset)
+            images = TestImages(self.results, points[0].point.dataset)
         except _UNREADABLE as error:
             gallery.missing.append(f"The original images cannot be read: {error}.")
             return gallery
-        mapped = [one for one in shown_points if one.has_maps]
-        maps = images.parsing_names if mapped else ()
-        gallery = replace(gallery, boxes=images.annotated, maps=maps)
-        for image_id in shown_points[0].image_ids(images)[: comparison.images]:
-            stem = f"{name}-{image_id}"
+        gallery.boxes = images.split.annotations is not None
+        gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
+        for image_id in points[0].image_ids(images)[: comparison.images]:
             try:
-                tiles = [self._original(images, image_id, stem)]
-                tiles += [
-                    self._decoded(one, images, image_id, f"{stem}-{place}")
-                    for place, one in enumerate(shown_points, 1)
-                    if one.has_images
-                ]
-                parsing = self._maps(mapped, images, image_id, f"{stem}-map")
+                tiles = self._tiles(f"{name}-{image_id}", image_id, gallery, points, images)
             except CannotWrite:
                 raise  # not a fault of the image
             except _UNREADABLE as error:
                 gallery.missing.append(f"Image {image_id} cannot be shown: {error}.")
-                continue
-            gallery.rows.append((image_id, tiles))
-            if parsing:
-                gallery.rows.append((f"{image_id}, parsing maps", parsing))
+            else:
+                gallery.rows[image_id] = tiles
         return gallery
 
-    def _original(self, images: TestImages, image_id: str, stem: str) -> Tile:
-        boxes = images.boxes(image_id)
-        lines = ["24 bpp", *(["boxes: ground truth"] if boxes else [])]
-        drawn = annotated(images.image(image_id), boxes, images.size(image_id))
-        return self._saved(drawn, "Original", _words(boxes), lines, stem)
-
-    def _decoded(self, one: _ShownPoint, images: TestImages, image_id: str, stem: str) -> Tile:
-        found = [box for box in one.boxes(image_id, images) if (box.score or 0) >= MIN_SCORE]
-        drawn = annotated(one.image(image_id, images), found, images.size(image_id))
-        lines = [*one.image_lines(image_id), one.point_line()]
-        return self._saved(drawn, one.style.label, _words(found), lines, stem)
-
-    def _maps(
-        self, mapped: list[_ShownPoint], images: TestImages, image_id: str, stem: str
+    def _tiles(
+        self,
+        stem: str,
+        image_id: str,
+        gallery: Gallery,
+        points: list[_ShownPoint],
+        images: TestImages,
     ) -> list[Tile]:
-        """Return the predicted parsing maps of an image, after the true one."""
-        words = "parsing map"
-        tiles = []
-        for place, one in enumerate(mapped, 1):
-            found = one.parsing(image_id)
-            if found is not None:
-                lines = [words, one.point_line("miou")]
-                drawn = coloured_map(found)
-                tiles.append(self._saved(drawn, one.style.label, words, lines, f"{stem}-{place}"))
-        truth = images.parsing(image_id)
-        if tiles and truth is not None:
-            drawn = coloured_map(truth)
-            tiles.insert(0, self._saved(drawn, "Ground truth", words, [words], f"{stem}-0"))
+        """Return the original and its true parsing map, then those of each variant."""
+        index, truth = images.places[image_id], images.boxes.get(image_id, [])
+        size = images.split.native_size(index)
+        original = self._saved(images.image(image_id), stem)
+        lines = ["24 bpp", *(["boxes: ground truth"] if truth else [])]
+        tiles = [Tile(original, "Original", lines, size, truth)]
+        if gallery.maps:
+            saved = self._saved(coloured_map(images.split.parsing(index)), f"{stem}-map-0")
+            tiles.append(Tile(saved, "Ground truth", ["parsing map"]))
+        for place, one in enumerate(points, 1):
+            title = one.title(gallery.rate)
+            if one.has_images:
+                found = one.boxes(image_id, images)
+                lines = [*one.image_lines(image_id), *one.point_line()]
+                saved = self._saved(one.image(image_id, images), f"{stem}-{place}")
+                tiles.append(Tile(saved, title, lines, size, found, original))
+            if (parsing := one.parsing(image_id)) is not None:
+                saved = self._saved(coloured_map(parsing), f"{stem}-map-{place}")
+                tiles.append(Tile(saved, title, ["parsing map", *one.point_line("miou")]))
         return tiles
 
-    def _saved(
-        self, drawn: Image.Image, title: str, words: str, lines: list[str], stem: str
-    ) -> Tile:
-        content = png_bytes(drawn)
-        path = self.results.root / IMAGES / f"{_safe(stem)}.png"
-        write_bytes(path, content)
+    def _saved(self, image: Image.Image, stem: str) -> str:
+        """Write an image and return its address, as seen from a page."""
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) + ".png"
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        path = self.results.root / IMAGES / name
+        write_bytes(path, buffer.getvalue())
         self.files.append(path)
-        uri = page_uri(drawn, content)
-        described = f"{title}, {words}" if words else title
-        return Tile(uri, title, described, [line for line in lines if line])
+        return f"images/{name}"
 
 
-def _words(boxes: list[Box]) -> str:
-    return ", ".join(box.text for box in boxes)
+def coloured_map(classes: np.ndarray) -> Image.Image:
+    """Return a parsing map, uint8 [H, W], as an image of one colour per class."""
+    image = Image.fromarray(classes)
+    image.putpalette([channel for index in range(256) for channel in map_colour(index)])
+    return image
 
 
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+def map_colour(index: int) -> tuple[int, int, int]:
+    """Return the colour of a class in parsing maps, 8-bit RGB; class 0 is the background."""
+    if index == 0:
+        return (40, 44, 48)
+    # Steps of the golden ratio keep neighbouring classes apart, however many there are.
+    hue, lightness = index * 0.618034 % 1, (0.62, 0.45, 0.75)[index % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.7)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def nearest_point(results: Results, study: str, variant: str, bpp: float) -> PointSummary | None:
@@ -200,8 +238,8 @@ class _ShownPoint:
     """One variant at one operating point, as a gallery shows it."""
 
     def __init__(self, results: Results, point: PointSummary, style: Style) -> None:
-        self.point, self.style = point, style
-        self._results = results
+        self.point, self._style, self._results = point, style, results
+        self.rate = float(next(iter(results.measured(point).values())).bpp)
         self._decoded: Archives | None = None
         self._reads_features = task_entry(results.plan.scale, point.task).input_kind == "features"
         if point.encoding is not None and not self._reads_features:
@@ -210,22 +248,18 @@ class _ShownPoint:
                 raise FileNotFoundError(f"the decoded images of {point.encoding} are missing")
         self._predictions: dict[str, list[dict[str, Any]]] = {}
         predictions = results.root / "runs" / point.key / "predictions.json"
-        if predictions.is_file():
-            for entry in read_json(predictions):
-                self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
+        for entry in read_json(predictions) if predictions.is_file() else []:
+            self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
+        kinds = {kind for rows in self._predictions.values() for entry in rows for kind in entry}
+        self.has_maps = "parsing" in kinds
+        # A decoded image, or boxes to be drawn on the original one.
+        self.has_images = not self._reads_features or "bbox" in kinds
 
-    def _predicts(self, what: str) -> bool:
-        return any(what in entry for rows in self._predictions.values() for entry in rows)
-
-    @property
-    def has_maps(self) -> bool:
-        """Whether the task predicts parsing maps."""
-        return self._predicts("parsing")
-
-    @property
-    def has_images(self) -> bool:
-        """Whether there is a decoded image, or boxes to be drawn on the original one."""
-        return not self._reads_features or self._predicts("bbox")
+    def title(self, rate: float) -> str:
+        """Return the variant's label, and how far its rate is from ``rate`` if it is far."""
+        gap = self.rate / rate - 1
+        words = f", {100 * abs(gap):.0f} % {'more' if gap > 0 else 'fewer'} bits"
+        return self._style.label + (words if abs(gap) > EQUAL_RATE else "")
 
     @cached_property
     def _records(self) -> Any:
@@ -255,9 +289,10 @@ class _ShownPoint:
         return None
 
     def boxes(self, image_id: str, images: TestImages) -> list[Box]:
-        """Return the detections."""
-        entries = self._predictions.get(image_id, [])
-        return [images.box(entry) for entry in entries if "bbox" in entry]
+        """Return the detections with a score of at least ``MIN_SCORE``, sure ones last."""
+        found = [images.box(e) for e in self._predictions.get(image_id, []) if "bbox" in e]
+        scored = [(box.score or 0.0, box) for box in found]
+        return [box for score, box in sorted(scored, key=lambda s: s[0]) if score >= MIN_SCORE]
 
     def image_lines(self, image_id: str) -> list[str]:
         """Return rate and PSNR of one image, as lines."""
@@ -271,29 +306,28 @@ class _ShownPoint:
             lines.append("boxes on the original: no image is decoded")
         return lines
 
-    def point_line(self, wanted: str | None = None) -> str:
-        """Return an accuracy of the operating point, as a line: by default the first metric's.
+    def point_line(self, wanted: str = "") -> list[str]:
+        """Return an accuracy of the operating point, as a line if there is one.
 
-        Args:
-            wanted: metric to prefer, if it is measured.
+        ``wanted`` is the metric to prefer; otherwise it is the first of the task.
         """
         own = self._results.measured(self.point)
-        entry = task_entry(self._results.plan.scale, self.point.task)
-        order = [wanted or "", *entry.metrics]
-        name = next((n for n in order if n in own and n not in PIXEL_METRICS), None)
-        if name is None:
-            return ""
-        metric = find_metric(name)
-        value = f"{shown(metric, own[name].value)} {metric.unit}".strip()
-        return f"all images: {metric.title} {value} at {number(own[name].bpp, 3)} bpp"
+        order = [wanted, *task_entry(self._results.plan.scale, self.point.task).metrics]
+        for name in order:
+            if name in own and name not in PIXEL_METRICS:
+                metric, row = find_metric(name), own[name]
+                value = f"{shown(metric, row.value)} {metric.unit}".strip()
+                return [f"all images: {metric.title} {value} at {number(row.bpp, 3)} bpp"]
+        return []
 
 
 class TestImages:
     """The test images of a data set and their ground truth.
 
-    Args:
-        results: the results folder.
-        role: of the data set.
+    Attributes:
+        split: of the data set.
+        places: index in the split by image id.
+        boxes: ground truth by image id.
 
     Raises:
         UserError: if images or ground truth are missing.
@@ -306,23 +340,18 @@ class TestImages:
         if not dataset.fetched:  # the folder may have been moved with the results
             folder = str(results.root / "data" / role)
             dataset = dataset.model_copy(update={"folder": folder})
-        self._split = Split(dataset, "test", keep=False)
-        self._places = {str(identity): place for place, identity in enumerate(self._split.ids)}
-        content = self._split.annotations
+        self.split = Split(dataset, "test", keep=False)
+        self.places = {str(identity): place for place, identity in enumerate(self.split.ids)}
+        content = self.split.annotations
         self._names = {c["id"]: c["name"] for c in content["categories"]} if content else {}
-        self._boxes: dict[str, list[Box]] = {}
+        self.boxes: dict[str, list[Box]] = {}
         # Boxes are in native pixels, which a crop would shift.
         for entry in content["annotations"] if content and not dataset.center_crop else []:
-            self._boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
-
-    @property
-    def annotated(self) -> bool:
-        """Whether the images have objects to be detected."""
-        return self._split.annotations is not None
+            self.boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
 
     def ids(self) -> list[str]:
         """Return the image ids, sorted."""
-        return sort_ids(self._places)
+        return sort_ids(self.places)
 
     def box(self, entry: Mapping[str, Any]) -> Box:
         """Return an annotation or a detection of COCO's format as a box."""
@@ -331,27 +360,15 @@ class TestImages:
         name = self._names.get(category, f"class {category}")
         return Box((x, y, width, height), category, name, entry.get("score"))
 
-    def boxes(self, image_id: str) -> list[Box]:
-        """Return the ground truth of an image."""
-        return self._boxes.get(image_id, [])
-
     def image(self, image_id: str) -> Image.Image:
         """Return an original image at the size that is coded."""
-        return Image.fromarray(self._split.original(self._places[image_id]))
-
-    def size(self, image_id: str) -> tuple[int, int]:
-        """Return width and height that boxes refer to."""
-        return self._split.native_size(self._places[image_id])
-
-    def parsing(self, image_id: str) -> np.ndarray | None:
-        """Return the class of every pixel, uint8 [H, W], or None without parsing maps."""
-        return self._split.parsing(self._places[image_id]) if self.parsing_names else None
+        return Image.fromarray(self.split.original(self.places[image_id]))
 
     @cached_property
     def parsing_names(self) -> tuple[str, ...]:
         """Names of the classes of parsing maps; empty if there are none."""
         try:
-            return tuple(self._split.faces.parsing_names)
+            return tuple(self.split.faces.parsing_names)
         except UserError:
             return ()
 

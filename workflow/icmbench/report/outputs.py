@@ -5,20 +5,16 @@ from __future__ import annotations
 from icmbench.config.study import Study, Variant
 from icmbench.config.summary import PlanSummary
 from icmbench.config.validate import task_entry
-from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
+from icmbench.metrics.catalogue import IMAGE_QUALITY, PIXEL_METRICS, find_metric
 from icmbench.registry import CODECS
 
 FOLDER = "report"
 INDEX = "index.html"
-VISION = "classical.html"
 METHODS = "methods.html"
+SHARED = ("report.js", "report.css")  # of all pages
 FIGURES = "report/figures"
 IMAGES = "report/images"
-STUDY_FORMATS = ("svg", "pdf", "png")  # MLflow shows the PNG
-JOINT_FORMATS = ("svg", "pdf")
-
-#: The study that is shown on the page of human vision.
-CLASSICAL = "classical"
+FORMATS = ("svg", "pdf", "png", "csv")
 
 #: A plot: its metric, and the role of the data set if the page has several.
 PlotOf = tuple[str, str | None]
@@ -29,15 +25,15 @@ Entry = tuple[str, str, Variant]
 
 def expected_outputs(plan: PlanSummary) -> list[str]:
     """Return the report's files of fixed names, relative to ``results/<scale>``."""
-    files = [f"{FIGURES}/{name}.{suffix}" for name, _, suffix in figures(plan)]
-    return [*(f"{FOLDER}/{page}" for page in pages(plan)), *files]
+    drawn = [f"{FIGURES}/{name}.{suffix}" for name in figures(plan) for suffix in FORMATS]
+    leading = [f"{FIGURES}/{leading_figure(study)}" for study in plan.run.studies]
+    return [*(f"{FOLDER}/{name}" for name in (*pages(plan), *SHARED)), *drawn, *leading]
 
 
 def pages(plan: PlanSummary) -> list[str]:
     """Return the file names of the report's pages, the entry page first."""
     studies = [study_page(name) for name in plan.run.studies]
-    tasks = [task_page(family) for family in task_families(plan)]
-    return list(dict.fromkeys([INDEX, *studies, *tasks, VISION, METHODS]))
+    return [INDEX, *studies, *(task_page(family) for family in task_families(plan)), METHODS]
 
 
 def study_page(study: str) -> str:
@@ -51,37 +47,35 @@ def task_page(family: str) -> str:
     return f"task-{family}.html"
 
 
+def leading_figure(study: str) -> str:
+    """Return the file name of the small plot of a study on the entry page."""
+    return f"{study}-leading.svg"
+
+
 def figure_name(page: str, metric: str, role: str | None = None) -> str:
     """Return the file name, without suffix, of the plot of rate against ``metric``.
 
     Args:
-        page: name of the study, ``task-<family>`` or ``human-vision``.
+        page: name of the study, or ``task-<family>``.
         metric: of the vertical axis.
         role: of the data set, if the page has several.
     """
     return f"{page}-rate-{metric}" + (f"-{role}" if role else "")
 
 
-def figures(plan: PlanSummary) -> list[tuple[str, str, str]]:
-    """Return file name without suffix, metric and suffix of every figure."""
-    found: list[tuple[str, str, tuple[str, ...]]] = [
-        (figure_name(study, metric, role), metric, STUDY_FORMATS)
+def figures(plan: PlanSummary) -> list[str]:
+    """Return the file name without suffix of every figure."""
+    found = [
+        figure_name(study, metric, role)
         for study in plan.run.studies
         for metric, role in study_plots(plan, study)
     ]
-    for family, metrics in task_families(plan).items():
-        page = task_page(family).removesuffix(".html")
-        found += [
-            (figure_name(page, metric, role), metric, JOINT_FORMATS)
-            for role in roles(family_variants(plan, family))
-            for metric in metrics
-        ]
-    found += [
-        (figure_name("human-vision", metric, role), metric, JOINT_FORMATS)
-        for role in roles(vision_variants(plan))
-        for metric in PIXEL_METRICS
+    return found + [
+        figure_name(task_page(family).removesuffix(".html"), metric, role)
+        for family, metrics in task_families(plan).items()
+        for role in roles(family_variants(plan, family))
+        for metric in metrics
     ]
-    return [(name, metric, suffix) for name, metric, formats in found for suffix in formats]
 
 
 def shown_studies(plan: PlanSummary) -> dict[str, Study]:
@@ -150,24 +144,25 @@ def families_of(plan: PlanSummary, task: str) -> dict[str, tuple[str, ...]]:
 
 
 def task_families(plan: PlanSummary) -> dict[str, list[str]]:
-    """Return the families of metrics that evaluate the run's variants, with their metrics."""
+    """Return the families of metrics that evaluate the run's variants, with their metrics.
+
+    Image quality, the last one, is that of every variant that decodes images.
+    """
     found: dict[str, list[str]] = {}
     for study in plan.run.studies:
         for task in _tasks(plan, study):
             for family, metrics in families_of(plan, task).items():
                 found[family] = list(dict.fromkeys([*found.get(family, []), *metrics]))
+    if any(_decodes(plan, study) for study in plan.run.studies):
+        found[IMAGE_QUALITY] = list(PIXEL_METRICS)
     return found
 
 
 def family_variants(plan: PlanSummary, family: str) -> list[Entry]:
     """Return the variants that a family of metrics evaluates."""
+    if family == IMAGE_QUALITY:
+        return [entry for entry in _evaluated(plan) if decodes_images(plan, entry[2])]
     return [entry for entry in _evaluated(plan) if family in families_of(plan, entry[2].task)]
-
-
-def vision_variants(plan: PlanSummary) -> list[Entry]:
-    """Return the variants that decode images, classical codecs first."""
-    shown = [entry for entry in _evaluated(plan) if decodes_images(plan, entry[2])]
-    return sorted(shown, key=lambda entry: entry[0] != CLASSICAL)
 
 
 def decodes_images(plan: PlanSummary, variant: Variant) -> bool:

@@ -10,7 +10,7 @@ from icmbench.report.results import Results
 from icmbench.report.style import DASH, Styles
 from icmbench.report.tables import Cell, Table, figure
 
-_MOST = 20  # classes that are shown; the download has all
+_MOST = 20  # classes that are shown; the file has all
 
 
 def class_table(results: Results, family: str, styles: Styles) -> Table | None:
@@ -40,13 +40,13 @@ def class_table(results: Results, family: str, styles: Styles) -> Table | None:
         ]
         for name, count in counts.head(_MOST).items()
     ]
-    more = f" The {_MOST} most frequent of {len(counts)} classes." if len(counts) > _MOST else ""
     caption = (
         f"Single classes ({', '.join(sorted(set(source['metric'])))}, in %) at the highest rate of "
-        f"each variant, and at the lowest beside it.{more} The download has every rate and class."
+        f"each variant, and at the lowest below it: the {min(_MOST, len(counts))} most frequent of "
+        f"{len(counts)}. tables/per_class.csv has every rate and class."
     )
     columns = ["Class", "Occurrences", *(style.label for style in styles.values())]
-    return Table(caption, columns, rows, source)
+    return Table(caption, columns, rows)
 
 
 def _metrics(results: Results, family: str, study: str, variant: str) -> set[str]:

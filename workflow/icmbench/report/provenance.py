@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from icmbench.config.study import Ladder, Study, Training, Variant, Weights, WeightSource
 from icmbench.config.summary import PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
-from icmbench.jobs import RateTarget, Schedule
+from icmbench.jobs import Schedule
 from icmbench.report.results import Results
 from icmbench.report.style import DASH, Styles, number, plain
 from icmbench.report.tables import Cell, Table, figure, head, setting, text
-from icmbench.utils.files import digest_json, read_object
+from icmbench.utils.files import read_object
 
 _SHOWN_DIGEST = 12
-_TIMES = "\N{MULTIPLICATION SIGN}"
 
 #: Words for who chose a setting; the template gives each its own badge.
 ORIGINS = {"published": "published", "figure": "read from a figure", "ours": "ours"}
@@ -72,14 +71,9 @@ def environments(results: Results) -> list[tuple[int, dict[str, str]]]:
 
     The most used one comes first.
     """
-    found: dict[str, dict[str, Any]] = {}
-    jobs: dict[str, int] = {}
-    for record in [*results.runs.values(), *results.evaluations.values()]:
-        if environment := record.get("environment"):
-            key = digest_json(environment)
-            found[key], jobs[key] = environment, jobs.get(key, 0) + 1
-    ordered = sorted(found, key=lambda key: (-jobs[key], key))
-    return [(jobs[key], _facts(found[key])) for key in ordered]
+    records = [*results.runs.values(), *results.evaluations.values()]
+    found = [json.dumps(e, sort_keys=True) for r in records if (e := r.get("environment"))]
+    return [(jobs, _facts(json.loads(words))) for words, jobs in Counter(found).most_common()]
 
 
 def _facts(environment: dict[str, Any]) -> dict[str, str]:
@@ -92,61 +86,16 @@ def _facts(environment: dict[str, Any]) -> dict[str, str]:
     return facts | {n: str(v) for n, v in sorted((environment.get("versions") or {}).items())}
 
 
-def implementations(results: Results) -> Table:
-    """Return the programs that coded the images of each codec, from the records."""
-    by_codec: dict[str, list[str]] = {}
-    for point in results.plan.points:
-        by_codec.setdefault(point.codec, []).extend(results.implementations(point))
-    rows = [
-        [Cell(codec, "head"), text("\n".join(found))]
-        for codec, texts in sorted(by_codec.items())
-        if (found := merged_settings(texts))
-    ]
-    return Table("Programs that coded the images.", ["Codec", "Implementation"], rows)
-
-
 def study_implementations(results: Results, study: str, styles: Styles) -> Table:
     """Return the programs that coded each curve of a study, from the records."""
     rows = []
     for name, style in styles.items():
-        points = results.points(study, name)
-        found = merged_settings(t for point in points for t in results.implementations(point))
+        coded = filter(None, map(results.records_of, results.points(study, name)))
+        found = dict.fromkeys(line for records in coded for line in records.implementations)
         if found and style.is_curve:
             rows.append([head(style), text("\n".join(found))])
-    caption = (
-        "Implementations: the programs that coded the images of each curve, with every setting "
-        "that changes bits. “to” joins the lowest and the highest value along a curve."
-    )
+    caption = "The programs that coded each curve, with every setting that changes bits."
     return Table(caption, ["Variant", "Implementation"], rows)
-
-
-# A setting with a number, such as "qp 37"; longer numbers are digests.
-_NUMBERED = re.compile(r"(.+) (-?\d{1,6}(?:\.\d+)?)")
-
-
-def merged_settings(texts: Iterable[str]) -> list[str]:
-    """Return implementations, joined if they differ only in the numbers of their settings.
-
-    The first part of a line, name and version of the program, is never joined.
-    """
-    groups: dict[tuple[str, ...], list[list[str]]] = {}
-    for line in dict.fromkeys(texts):
-        first, *parts = line.split(", ")
-        kind = (first, *(m[1] if (m := _NUMBERED.fullmatch(part)) else part for part in parts))
-        groups.setdefault(kind, []).append(parts)
-    return [
-        ", ".join([kind[0], *(_joined(column) for column in zip(*lines, strict=True))])
-        for kind, lines in groups.items()
-    ]
-
-
-def _joined(parts: Iterable[str]) -> str:
-    values = list(dict.fromkeys(parts))
-    if len(values) == 1:
-        return values[0]
-    name = values[0].rpartition(" ")[0]
-    numbers = sorted((value.rpartition(" ")[2] for value in values), key=float)
-    return f"{name} {numbers[0]} to {numbers[-1]}"
 
 
 # --- cost and checks ------------------------------------------------------------------------------
@@ -166,7 +115,7 @@ def cost_table(results: Results, study: str, styles: Styles) -> Table:
             rows.append(
                 [
                     head(style),
-                    setting(results, point),
+                    setting(point),
                     *([text(point.seed)] if seed else []),
                     text(state),
                     figure(f"{run['steps_done']} of {run['steps']}" if run else DASH),
@@ -193,33 +142,23 @@ def _bit_checks(results: Results, point: PointSummary) -> tuple[str, str]:
     return trip, difference if difference == DASH else f"{difference} %"
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Sums over a study: CPU seconds, and coded images (None without records)."""
-
-    training_cpu: str
-    evaluation_cpu: str
-    mismatches: int | None
-    images_checked: int
-
-
-def totals(results: Results, study: str) -> Totals:
-    """Return the sums over the operating points of a study."""
+def totals(results: Results, study: str) -> str:
+    """Return the CPU seconds of a study, and how many of its bitstreams decode as they must."""
     points = results.points(study)
     # Variants that only train the task share their encodings: each counts once.
     coded = {point.encoding: point for point in points if point.encoding is not None}
     found = [r for point in coded.values() if (r := results.records_of(point)) is not None]
-    keys = [point.key for point in points]
-    return Totals(
-        training_cpu=number(_cpu_seconds(results.runs, keys), 0),
-        evaluation_cpu=number(_cpu_seconds(results.evaluations, keys), 0),
-        mismatches=sum(records.wrong for records in found) if found else None,
-        images_checked=sum(records.checked for records in found),
+    seconds = [
+        number(sum(jobs.get(point.key, {}).get("cpu_seconds") or 0.0 for point in points), 0)
+        for jobs in (results.runs, results.evaluations)
+    ]
+    words = f"CPU seconds: {seconds[0]} of training, {seconds[1]} of evaluation."
+    if not found:
+        return f"{words} Without records of coded images, the bitstreams cannot be checked."
+    wrong, checked = (sum(getattr(r, n) for r in found) for n in ("wrong", "checked"))
+    return (
+        f"{words} {wrong} of {checked} coded images do not decode to the encoder's reconstruction."
     )
-
-
-def _cpu_seconds(jobs: dict[str, dict[str, Any]], keys: list[str]) -> float:
-    return float(sum(jobs[key].get("cpu_seconds") or 0 for key in keys if key in jobs))
 
 
 # --- training settings ----------------------------------------------------------------------------
@@ -227,7 +166,9 @@ def _cpu_seconds(jobs: dict[str, dict[str, Any]], keys: list[str]) -> float:
 
 def training_tables(study: Study, styles: Styles) -> list[Table]:
     """Return the tables of rate settings, schedules and training runs of a study."""
-    tables = [_ladders(study.ladders), _schedules(study.schedules), _training_runs(study, styles)]
+    ladders = _settings("Rate settings: one operating point per value", study.ladders)
+    schedules = _settings("Schedules: length, optimisers and learning rates", study.schedules)
+    tables = [ladders, schedules, _training_runs(study, styles)]
     return [table for table in tables if table.rows]
 
 
@@ -235,68 +176,24 @@ def _origin(entry: Ladder | Schedule | Training) -> Cell:
     return Cell(ORIGINS[entry.origin], "origin")
 
 
-def _ladders(ladders: dict[str, Ladder]) -> Table:
-    rows = [
-        [
-            Cell(name, "head"),
-            text(ladder.parameter),
-            text(", ".join(plain(value) for value in ladder.values)),
-            _origin(ladder),
-            text(ladder.note),
-        ]
-        for name, ladder in ladders.items()
-    ]
-    columns = ["Rate settings", "Parameter", "Values, lowest rate first", "Origin", "Note"]
-    return Table("Rate settings: one operating point per value.", columns, rows)
+def _settings(caption: str, entries: Mapping[str, Ladder | Schedule]) -> Table:
+    """Return a table of settings under the names that they have in the study's file."""
+    rows = []
+    for name, entry in entries.items():
+        settings = entry.model_dump(exclude={"origin", "note"}, exclude_none=True)
+        words = "\n".join(f"{key}: {_words(value)}" for key, value in settings.items())
+        rows.append([Cell(name, "head"), text(words), _origin(entry), text(entry.note)])
+    return Table(f"{caption}.", ["Name", "Settings", "Origin", "Note"], rows)
 
 
-def _schedules(schedules: dict[str, Schedule]) -> Table:
-    rows = [
-        [
-            Cell(name, "head"),
-            text(_length(schedule)),
-            text(_optimisers(schedule)),
-            text(_learning_rate(schedule)),
-            text(_images(schedule)),
-            _origin(schedule),
-            text(schedule.note),
-        ]
-        for name, schedule in schedules.items()
-    ]
-    columns = ["Schedule", "Length", "Optimisers", "Learning rate", "Images", "Origin", "Note"]
-    return Table("Schedules: length, optimisers and learning rates.", columns, rows)
-
-
-def _length(schedule: Schedule) -> str:
-    shared = f" on {schedule.devices} devices" if schedule.devices > 1 else ""
-    return f"{schedule.steps} steps of {schedule.batch_size} images{shared}"
-
-
-def _optimisers(schedule: Schedule) -> str:
-    lines = []
-    for group, optimiser in schedule.optimisers.items():
-        line = f"{group}: {optimiser.name}, lr {plain(optimiser.lr)}"
-        line += f", momentum {plain(optimiser.momentum)}"
-        decay = plain(optimiser.weight_decay)
-        lines.append(line + (f", weight decay {decay}" if optimiser.weight_decay else ""))
-    return "\n".join(lines)
-
-
-def _learning_rate(schedule: Schedule) -> str:
-    words = str(schedule.decay)
-    if schedule.warmup:
-        words += f", {schedule.warmup} steps of warm-up"
-    if schedule.clip_norm is not None:
-        words += f", gradient norm at most {plain(schedule.clip_norm)}"
-    return words
-
-
-def _images(schedule: Schedule) -> str:
-    words = f"crops of {schedule.crop}" if schedule.crop else "whole images"
-    if schedule.crop_area:
-        smallest, largest = (f"{100 * share:g}" for share in schedule.crop_area)
-        words += f", resized from {smallest} to {largest} % of the area"
-    return words + (", mirrored at random" if schedule.flip else "")
+def _words(value: Any) -> str:
+    """Return a setting as it is in the study's file; entries of a mapping are in brackets."""
+    if isinstance(value, dict):
+        inner = ((k, _words(v)) for k, v in value.items())
+        return ", ".join(f"{key} ({words})" for key, words in inner)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return plain(value)
 
 
 def _training_runs(study: Study, styles: Styles) -> Table:
@@ -312,7 +209,7 @@ def _training_runs(study: Study, styles: Styles) -> Table:
             [
                 head(style),
                 text(", ".join(training.parts)),
-                text(" + ".join(_term(term, weight) for term, weight in training.loss.items())),
+                text(_words(training.model_dump()["loss"])),
                 text(_starts(variant, styles)),
                 text(schedule),
                 _origin(training),
@@ -320,20 +217,11 @@ def _training_runs(study: Study, styles: Styles) -> Table:
             ]
         )
     columns = ["Variant", "Trained", "Loss", "Starts from", "Schedule", "Origin", "Note"]
-    caption = "Training runs: trained parts and loss; everything else stays frozen."
+    caption = (
+        "Training runs: trained parts (everything else stays frozen), and the loss: its terms with "
+        "their weights. $ names a rate setting."
+    )
     return Table(caption, columns, rows)
-
-
-def _term(term: str, weight: float | str | RateTarget) -> str:
-    if isinstance(weight, RateTarget):
-        target = str(weight.target)
-        if target.startswith("$"):
-            target = f"the ladder's {target.removeprefix('$')}"
-        start, gain = plain(weight.start), plain(weight.gain)
-        return f"{term} steered to {target} (weight {start} at first, gain {gain})"
-    if isinstance(weight, str):
-        return f"{weight.removeprefix('$')} {_TIMES} {term}"
-    return term if weight == 1 else f"{plain(weight)} {_TIMES} {term}"
 
 
 def _starts(variant: Variant, styles: Styles) -> str:

@@ -43,7 +43,7 @@ def comparable(results: Results, study: str, part: PublishedPart) -> bool:
     """
     variants = results.studies[study].variants.values()
     classical = all(CODECS[variant.codec].kind == "classical" for variant in variants)
-    return results.plan.scale.name == COMPARABLE_SCALE or (classical and bool(part.curves))
+    return results.plan.scale.name == COMPARABLE_SCALE or (classical and part.curves is not None)
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class PublishedPart:
     Attributes:
         groups: a table and notes for each published table or figure.
         drawn: curves that can be compared with the measured ones.
-        curves: tables of published and measured curves; empty if none can be compared.
+        curves: table of published and measured curves; None if none can be compared.
         curve_notes: on the curves drawn, with their sources.
         obstacles: why curves are not drawn, in sentences.
     """
 
     groups: list[tuple[Table, list[str]]]
     drawn: list[PublishedCurveFile]
-    curves: list[Table]
+    curves: Table | None
     curve_notes: list[str]
     obstacles: list[str]
 
@@ -68,15 +68,14 @@ class PublishedPart:
 def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
     """Return tables and notes of a study's published numbers and curves."""
     drawn, obstacles = _drawn(results, study)
-    notes = [f"Source of the published curves: {source}"
-             for source in dict.fromkeys(curve.source for curve in drawn)]  # fmt: skip
+    notes = [f"Source of the published curves: {curve.source}" for curve in drawn]
     notes += [f"{curve.label}: {curve.note}" for curve in drawn if curve.note]
-    tables = [_reproduced(results, study, drawn, styles), _gains(results, study, drawn, styles)]
+    table = _curve_table(results, study, drawn, styles)
     return PublishedPart(
         groups=_groups(results, study, styles),
         drawn=drawn,
-        curves=[table for table in tables if table.rows],
-        curve_notes=notes,
+        curves=table if table.rows else None,
+        curve_notes=list(dict.fromkeys(notes)),
         obstacles=obstacles,
     )
 
@@ -116,59 +115,37 @@ def published_points(
 
 
 def _groups(results: Results, study: str, styles: Styles) -> list[tuple[Table, list[str]]]:
-    rows = _rows(results, study)
-    groups = []
-    for name in dict.fromkeys(group for group, _, _ in rows):
-        own = {key: cells for key, cells in rows.items() if key[0] == name}
-        lines = [
-            line
-            for (_, label, variant), cells in own.items()
-            for line in _lines(results, study, label, variant, cells, styles)
-        ]
-        columns = ["Published as", "Metric", "Published", "Measured here", "Measured at"]
-        table = Table(f"{name}: published and measured here.", [*columns, "Confidence"], lines)
-        cells = [cell for cells in own.values() for cell in cells]
-        notes = [f"Source: {cell.source}" for cell in cells] + [
-            f"{cell.label}, {find_metric(cell.metric).title}: {cell.note}"
-            for cell in cells
-            if cell.note
-        ]
-        groups.append((table, list(dict.fromkeys(notes))))
-    return groups
-
-
-def _lines(
-    results: Results,
-    study: str,
-    label: str,
-    variant: str,
-    cells: list[PublishedCell],
-    styles: Styles,
-) -> list[list[Cell]]:
-    style = styles.get(variant)
-    at, rate_index = _nearest(results, study, variant, cells)
-    if style and rate_index is not None:
-        at = f"{style.label}, {at}"
-    lines = []
-    for cell in cells:
-        metric = find_metric(cell.metric)
-        against = ""
-        here = _measured(results, study, variant, metric, rate_index)
-        if cell.anchor:
-            anchor = styles.get(cell.anchor)
-            against = f"against {anchor.label if anchor else cell.anchor}"
-            here = _bd(results, study, cell)
-        lines.append(
-            [
-                Cell(label, "head", marker=style),
-                text(metric.heading, against),
-                figure(shown(metric, cell.value)),
-                here,
-                Cell(at, "shared"),
-                text(cell.confidence),
-            ]
-        )
-    return lines
+    groups: dict[str, list[list[Cell]]] = {}
+    notes: dict[str, dict[str, None]] = {}
+    for (name, label, variant), cells in _rows(results, study).items():
+        style = styles.get(variant)
+        at, rate_index = _nearest(results, study, variant, cells)
+        if style and rate_index is not None:
+            at = f"{style.label}, {at}"
+        for cell in cells:
+            metric, against = find_metric(cell.metric), ""
+            here = _measured(results, study, variant, metric, rate_index)
+            if cell.anchor:
+                against = styles[cell.anchor].label if cell.anchor in styles else cell.anchor
+                here = _bd(results, study, cell)
+            groups.setdefault(name, []).append(
+                [
+                    Cell(label, "head", marker=style),
+                    text(metric.heading, f"against {against}" if against else ""),
+                    figure(shown(metric, cell.value)),
+                    here,
+                    Cell(at, "shared"),
+                    text(cell.confidence),
+                ]
+            )
+            remarks = notes.setdefault(name, {})
+            remarks[f"Source: {cell.source}"] = None
+            remarks |= {f"{label}, {metric.title}: {cell.note}": None} if cell.note else {}
+    columns = ["Published as", "Metric", "Published", "Measured here", "Measured at", "Confidence"]
+    return [
+        (Table(f"{name}: published and measured here.", columns, rows), list(notes[name]))
+        for name, rows in groups.items()
+    ]
 
 
 def _bd(results: Results, study: str, cell: PublishedCell) -> Cell:
@@ -193,13 +170,10 @@ def _nearest(
         return DASH, None
     means = curve.groupby("rate_index")["bpp"].mean()
     rate = next((cell.value for cell in cells if cell.metric == "bpp"), None)
-    if len(means) == 1:
-        index = means.index[0]
-    elif rate is not None:
-        index = np.log(means / rate).abs().idxmin()
-    else:
+    if rate is None and len(means) > 1:
         whole = any(cell.anchor for cell in cells)
         return "the whole curve" if whole else "range of the curve", None
+    index = means.index[0] if rate is None else np.log(means / rate).abs().idxmin()
     return f"rate index {index}, {shown(find_metric('bpp'), means[index])} bpp", int(index)
 
 
@@ -262,80 +236,53 @@ def published_series(
 def _drawn(results: Results, study: str) -> tuple[list[PublishedCurveFile], list[str]]:
     """Return the curves that can be compared, and sentences on the others."""
     drawn: list[PublishedCurveFile] = []
-    reasons: dict[tuple[str, str], list[str]] = {}
-    entries = results.studies[study].published_curves
-    if not entries:
-        return [], []
-    for entry in entries:
+    reasons: dict[str, list[str]] = {}
+    for entry in results.studies[study].published_curves:
         reason = obstacle(results.plan, results.curves, study, entry)
         if reason is None:
             drawn.append(entry)
         else:
-            reasons.setdefault((reason, entry.dataset), []).append(entry.label)
-    sentences = []
-    for (reason, dataset), labels in reasons.items():
-        some = len(labels) < len(entries)
-        which = f"Some published curves ({', '.join(labels)})" if some else "The published curves"
-        sentences.append(f"{which} are not drawn: they are of {dataset}, and {reason}.")
-    return drawn, sentences
+            reasons.setdefault(f"of {entry.dataset}, and {reason}", []).append(entry.label)
+    return drawn, [
+        f"Published curves are not drawn ({', '.join(labels)}): they are {reason}."
+        for reason, labels in reasons.items()
+    ]
 
 
-def _values(results: Results, study: str) -> dict[tuple[str, str, str], Any]:
-    rows = results.published[results.published["study"] == study]
-    return {(row.label, row.metric, row.what): row for row in rows_of(rows)}
-
-
-def _reproduced(
+def _curve_table(
     results: Results, study: str, drawn: Sequence[PublishedCurveFile], styles: Styles
 ) -> Table:
-    """Return the distance of each measured curve from the published one."""
-    values = _values(results, study)
-    rows = []
-    for entry in drawn:
-        style = styles.get(entry.variant or "")
-        for label, name, what in values:
-            if (label, what) != (entry.label, "bd_rate_pct"):
-                continue
-            metric = find_metric(name)
-            quality = values.get((label, name, "max_quality_difference"))
-            rows.append(
-                [
-                    Cell(label, "head", marker=style),
-                    Cell(style.label if style else "", "shared"),
-                    text(metric.title),
-                    _percent(values[label, name, what]),
-                    _percent(values.get((label, name, "max_bpp_difference_pct")), signs=False),
-                    figure(_distance(quality.value, metric) if quality else DASH),
-                ]
-            )
-    columns = ["Published", "Measured here", "Metric", "BD-rate"]
-    columns += ["Largest difference of rate", "Largest difference of quality"]
-    return Table("Measured curves against the published ones, on the same images.", columns, rows)
-
-
-def _gains(
-    results: Results, study: str, drawn: Sequence[PublishedCurveFile], styles: Styles
-) -> Table:
-    """Return each curve's gain over the anchor, as published and as measured."""
-    values = _values(results, study)
-    gains = [row for (_, _, what), row in values.items() if what == "published_bd_rate_pct"]
-    base = gains[0].against if gains else ""
+    """Return the distance of each measured curve from the published one, and the gains of both."""
+    found = results.published[results.published["study"] == study]
+    values = {(row.label, row.metric, row.what): row for row in rows_of(found)}
+    base = next((r.against for (*_, w), r in values.items() if w == "published_bd_rate_pct"), "")
     anchor = next((entry.variant for entry in drawn if entry.label == base), None)
     bd = results.bd[(results.bd["study"] == study) & (results.bd["anchor"] == anchor)]
     measured = {(row.variant, row.metric): row for row in rows_of(bd)}
-    rows = [
-        [
-            Cell(entry.label, "head", marker=styles.get(entry.variant or "")),
-            text(find_metric(row.metric).title),
-            _percent(row),
-            _percent(measured.get((entry.variant, row.metric)), "bd_rate_pct"),
-        ]
-        for entry in drawn
-        for row in gains
-        if row.label == entry.label
-    ]
-    caption = f"BD-rate against {base}: as published, and as measured here."
-    return Table(caption, ["Curve", "Metric", "Published", "Measured here"], rows)
+    rows = []
+    for entry in drawn:
+        style = styles.get(entry.variant or "")
+        for name in dict.fromkeys(metric for label, metric, _ in values if label == entry.label):
+            own = {what: values.get((entry.label, name, what)) for what in found["what"]}
+            quality = own.get("max_quality_difference")
+            metric = find_metric(name)
+            rows.append(
+                [
+                    Cell(entry.label, "head", marker=style),
+                    Cell(style.label if style else DASH, "shared"),
+                    text(metric.title),
+                    _percent(own.get("bd_rate_pct")),
+                    _percent(own.get("max_bpp_difference_pct"), signs=False),
+                    figure(_distance(quality.value, metric) if quality else DASH),
+                    _percent(own.get("published_bd_rate_pct")),
+                    _percent(measured.get((entry.variant, name)), "bd_rate_pct"),
+                ]
+            )
+    columns = ["Published", "Measured here", "Metric", "BD-rate of the two"]
+    columns += ["Largest difference of rate", "Largest difference of quality"]
+    against = f"BD-rate against {base or 'an anchor'}"
+    columns += [f"{against}, published", f"{against}, measured"]
+    return Table("Measured curves against the published ones, on the same images.", columns, rows)
 
 
 def _percent(row: Any, name: str = "value", signs: bool = True) -> Cell:

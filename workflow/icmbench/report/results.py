@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,18 +152,6 @@ class Results:
             rows = pd.read_parquet(path, columns=_OF_IMAGES, filters=wanted)
         return with_types(rows, str(path), _OF_IMAGES)
 
-    def implementations(self, point: PointSummary) -> tuple[str, ...]:
-        """Return the programs that coded the images of an operating point."""
-        records = self.records_of(point)
-        return () if records is None else records.implementations
-
-    def intra_qp(self, point: PointSummary) -> str | None:
-        """Return the QP that a video codec used for intra images, if one is recorded."""
-        for text in self.implementations(point):
-            if match := re.search(r"intra QP (-?[\d.]+)", text):
-                return match[1]
-        return None
-
     @property
     def confidence(self) -> str:
         """The coverage of intervals, e.g. ``95 %``."""
@@ -210,9 +197,8 @@ def load_results(root: Path) -> Results:
     if not (root / "plan.json").is_file():
         raise missing_file(root / "plan.json", "give the folder results/<scale> of a run")
     plan = read_summary(root)
-    load_modules(
-        plan.run.modules, plan.run.command_codecs
-    )  # they register codecs, tasks and metrics that the plan names
+    # They register codecs, tasks and metrics that the plan names.
+    load_modules(plan.run.modules, plan.run.command_codecs)
     missing: list[str] = []
     wanted = [name for name in _TABLES if not name.startswith("claims")]
     if any(study.claims for study in shown_studies(plan).values()):
@@ -229,10 +215,7 @@ def load_results(root: Path) -> Results:
     evaluated = [point for point in plan.points if point.evaluated]
     runs = _read_jobs(root, trained, "run.json")
     evaluations = _read_jobs(root, evaluated, "evaluate.json")
-    for what, points, found in (
-        ("trained", trained, runs),
-        ("evaluated", evaluated, evaluations),
-    ):
+    for what, points, found in (("trained", trained, runs), ("evaluated", evaluated, evaluations)):
         absent = [point.key for point in points if point.key not in found]
         if absent:
             missing.append(

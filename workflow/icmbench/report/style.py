@@ -38,8 +38,9 @@ SHAPES = (
     "M-1,0L.8,1V-1Z",
 )
 DIAMOND = "M0,-1L1,0L0,1L-1,0Z"
+BAR = "M-1,-.2H1V.2H-1Z"  # of reference lines
 
-# Published curves of no variant, and reference lines.
+# Published curves of no variant.
 GREY = "#767676"
 
 # Lines, as lengths of dashes and gaps in pixels: one pattern for each turn through the colours, so
@@ -90,33 +91,31 @@ def variant_styles(plan: PlanSummary, study: str) -> Styles:
         label = variant.label if labels[variant.label] == 1 else f"{variant.label} ({name})"
         is_curve = CODECS[variant.codec].kind != "none"
         colour, shape = COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)]
+        shape = shape if is_curve else BAR
         dash = DASHES[place // len(COLOURS) % len(DASHES)]
         styles[name] = Style(label, colour, shape, dash, study, name, is_curve)
         # A variant without a plot takes no colour from the others.
-        place += is_curve and variant.evaluate
+        place += variant.evaluate
     return styles
 
 
 def joint_styles(plan: PlanSummary, variants: Iterable[tuple[str, str]]) -> Styles:
     """Return the styles of variants of several studies, by ``study/variant``.
 
-    Colours and shapes are those of the study's own page; the line style shows the study.
+    They look as on the study's own page.
 
     Args:
         plan: content of ``plan.json``.
         variants: study and name of each; studies keep this order, variants that of their study.
     """
-    wanted: dict[str, set[str]] = {}
-    for study, name in variants:
-        wanted.setdefault(study, set()).add(name)
+    wanted = list(variants)
+    studies = dict.fromkeys(study for study, _ in wanted)
     styles: Styles = {}
-    for place, study in enumerate(wanted):
+    for study in studies:
         for name, style in variant_styles(plan, study).items():
-            if name in wanted[study]:
-                if len(wanted) > 1:
-                    label, dash = f"{study}: {style.label}", DASHES[place % len(DASHES)]
-                    style = replace(style, label=label, dash=dash)
-                styles[f"{study}/{name}"] = style
+            if (study, name) in wanted:
+                label = f"{study}: {style.label}" if len(studies) > 1 else style.label
+                styles[f"{study}/{name}"] = replace(style, label=label)
     return styles
 
 

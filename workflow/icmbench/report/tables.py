@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,8 +15,9 @@ from icmbench.config.summary import PointSummary
 from icmbench.jobs import RateTarget
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
+from icmbench.report.charts import point_address
 from icmbench.report.outputs import study_metrics
-from icmbench.report.results import POINT, Results, is_number, name_of, rows_of
+from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import (
     DASH,
     Style,
@@ -44,6 +45,8 @@ class Cell:
         marker: variant whose symbol precedes the text.
         link: address that the text leads to.
         grey: whether it is a number that decides nothing.
+        place: id of the cell, for links to it.
+        evidence: sentences, folded.
     """
 
     text: str
@@ -52,46 +55,25 @@ class Cell:
     marker: Style | None = None
     link: str = ""
     grey: bool = False
+    place: str = ""
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table: its caption, headings, and rows of cells, the first of which is the head.
 
-    Attributes:
-        caption: what it shows.
-        columns: headings.
-        rows: of cells, the first of which is the head. Successive rows with equal heads share it.
-        source: the result table that it was made from, with every digit, for the download; None
-            downloads the cells.
+    Successive rows with equal heads share it.
     """
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
-    source: pd.DataFrame | None = None
 
     @property
     def groups(self) -> list[list[list[Cell]]]:
         """The rows, grouped by head."""
         return [list(rows) for _, rows in itertools.groupby(self.rows, key=lambda row: row[0])]
-
-    @property
-    def csv(self) -> str:
-        """The content as CSV; of cells, notes have a column of their own."""
-        if self.source is not None:
-            return self.source.to_csv(index=False, na_rep="nan")
-        columns: dict[str, list[str]] = {}
-        for place, name in enumerate(self.columns):
-            cells = [row[place] for row in self.rows]
-            columns[name] = [_value(cell.text) for cell in cells]
-            if any(cell.note for cell in cells):
-                columns[f"{name}: note"] = [_value(cell.note) for cell in cells]
-        return pd.DataFrame(columns).to_csv(index=False)
-
-
-def _value(text: str) -> str:
-    return "" if text == DASH else text.replace("\N{MINUS SIGN}", "-")
 
 
 def head(style: Style) -> Cell:
@@ -113,16 +95,11 @@ def figure(words: str, note: str = "", flags: str = "", side: str = "") -> Cell:
     return Cell(words, "number", note=note, grey=not weak.isdisjoint(str(flags).split(";")))
 
 
-def setting(results: Results, point: PointSummary) -> Cell:
-    """Return the rate setting of an operating point, e.g. ``lambda 0.013``.
-
-    A note gives the QP of intra images if it is recorded.
-    """
+def setting(point: PointSummary) -> Cell:
+    """Return the rate setting of an operating point, e.g. ``lambda 0.013``."""
     if point.rate_parameter is None:
         return text(DASH)
-    intra = results.intra_qp(point)
-    words = f"{point.rate_parameter} {plain(point.rate_value)}"
-    return text(words, f"intra QP {intra}" if intra else "")
+    return text(f"{point.rate_parameter} {plain(point.rate_value)}")
 
 
 def rate_cell(results: Results, point: PointSummary, bpp: float | None) -> Cell:
@@ -157,60 +134,30 @@ def measured(metric: Metric, row: Any) -> Cell:
     return figure(shown(metric, row.value), shown_interval(metric, row.low, row.high))
 
 
-def key_figures(results: Results, study: str, metrics: Sequence[Metric], styles: Styles) -> Table:
-    """Return rate and leading metrics of every evaluated operating point."""
+def points_table(results: Results, metrics: Sequence[str], styles: Styles) -> Table:
+    """Return rate and metrics of every evaluated operating point of some variants."""
+    shown_metrics = [find_metric(name) for name in metrics]
     seed = ["Seed"] if results.many_seeds else []
-    columns = ["Variant", "Rate setting", *seed, "Rate (bpp)", *(m.heading for m in metrics)]
     rows = []
-    for variant, style in styles.items():
-        for point in results.points(study, variant):
+    for style in styles.values():
+        curve = f"curves/{style.study}/{style.name}.json"
+        link = f"../{curve}" if (results.root / curve).is_file() else ""
+        for point in results.points(style.study, style.name):
             if not point.evaluated:
                 continue
             values = results.measured(point)
             rate = next((row.bpp for row in values.values()), None)
-            rows.append(
-                [
-                    head(style),
-                    setting(results, point),
-                    *([text(point.seed)] if seed else []),
-                    rate_cell(results, point, rate),
-                    *(measured(metric, values.get(metric.name)) for metric in metrics),
-                ]
-            )
+            own = replace(setting(point), link=point_address(point))
+            cells = [replace(head(style), link=link), own, *([text(point.seed)] if seed else [])]
+            cells.append(rate_cell(results, point, rate))
+            cells += [measured(metric, values.get(metric.name)) for metric in shown_metrics]
+            rows.append(cells)
+    columns = ["Variant", "Rate setting", *seed, "Rate (bpp)", *(m.heading for m in shown_metrics)]
     caption = (
-        "Rate, accuracy and image quality of every operating point, with the "
-        f"{results.confidence} interval in brackets. A dash: not measured or not defined."
+        f"Every operating point, with the {results.confidence} interval in brackets. A variant "
+        "leads to its curve as CompressAI's JSON, a rate setting to the files of its point."
     )
-    curves, names = results.curves, [metric.name for metric in metrics]
-    source = curves[(curves["study"] == study) & curves["metric"].isin(names)]
-    return Table(caption, columns, rows, source)
-
-
-def curve_table(results: Results, metric: Metric, styles: Styles) -> Table:
-    """Return the numbers of one plot, whose variants may be of several studies."""
-    rows, sources = [], []
-    for style in styles.values():
-        curve = results.curve(style.study, style.name, metric.name)
-        sources.append(curve)
-        points = {(p.rate_index, p.seed): p for p in results.points(style.study, style.name)}
-        for row in rows_of(curve):
-            rows.append(
-                [
-                    head(style),
-                    figure(str(row.rate_index)),
-                    setting(results, points[row.rate_index, row.seed]),
-                    figure(str(row.seed)),
-                    rate_cell(results, points[row.rate_index, row.seed], row.bpp),
-                    figure(shown(find_metric("bpp"), row.bpp_estimated)),
-                    figure(shown(metric, row.value)),
-                    figure(shown_interval(metric, row.low, row.high) or DASH),
-                    figure(str(row.n_images)),
-                ]
-            )
-    columns = ["Variant", "Rate index", "Rate setting", "Seed", "Rate (bpp)"]
-    columns += ["Rate, estimated (bpp)", metric.heading, f"{results.confidence} interval", "Images"]
-    caption = f"The numbers of this plot: {metric.title} over rate."
-    return Table(caption, columns, rows, pd.concat(sources) if sources else results.curves.iloc[:0])
+    return Table(caption, columns, rows)
 
 
 # --- Bjøntegaard deltas ---------------------------------------------------------------------------
@@ -229,22 +176,7 @@ FLAGS = {
 }
 
 
-@dataclass(frozen=True)
-class BdTable:
-    """The table of Bjøntegaard deltas and what is needed to read it.
-
-    Attributes:
-        table: one row for each comparison and metric.
-        images: numbers of test images.
-        resamples: numbers of bootstrap resamples.
-    """
-
-    table: Table
-    images: list[int]
-    resamples: list[int]
-
-
-def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
+def bd_table(results: Results, study: str, styles: Styles) -> Table | None:
     """Return the Bjøntegaard deltas of a study, or None if nothing was compared."""
     source = results.bd[(results.bd["study"] == study) & results.bd["variant"].isin(styles)]
     if source.empty:
@@ -258,27 +190,30 @@ def bd_table(results: Results, study: str, styles: Styles) -> BdTable | None:
     for row in rows_of(source):
         metric = find_metric(row.metric)
         gain = signed(row.bd_accuracy_points, 2, f" {metric.difference_unit}".rstrip())
+        flags = str(row.flags)
         rows.append(
             [
                 head(styles[row.variant]),
                 text(styles[row.anchor].label if row.anchor in styles else row.anchor),
                 text(metric.title),
-                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1), row.flags),
-                _overlap(row.overlap),
-                figure(gain, _bounds(row, "accuracy_", 2), row.flags, "accuracy:"),
-                _overlap(row.accuracy_overlap),
-                text(row.method),
-                text(str(row.flags).replace(";", ", ") or "none"),
+                figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1), flags),
+                figure(gain, _bounds(row, "accuracy_", 2), flags, "accuracy:"),
+                figure(
+                    " / ".join(_percent(share) for share in (row.overlap, row.accuracy_overlap))
+                ),
+                text(flags.replace(";", ", ") or "none", row.method),
             ]
         )
-    columns = ["Variant", "Anchor", "Metric", "BD-rate", "Shared qualities"]
-    columns += ["BD-accuracy", "Shared rates", "Method", "Flags"]
-    table = Table("Bjøntegaard deltas of each variant against its anchor.", columns, rows, source)
-    return BdTable(
-        table,
-        sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"])),
-        sorted(set(source["n_resamples"].dropna())),
+    columns = ["Variant", "Anchor", "Metric", "BD-rate", "BD-accuracy", "Shared"]
+    columns += ["Flags, method"]
+    images = sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"]))
+    resamples = sorted(set(source["n_resamples"].dropna()))
+    caption = (
+        f"Each variant against its anchor. In brackets: {results.confidence} percentile bootstrap "
+        f"over {' or '.join(map(str, images))} test images "
+        f"({' or '.join(map(str, resamples))} resamples), the same for both curves."
     )
+    return Table(caption, columns, rows)
 
 
 def _bounds(row: Any, side: str, digits: int) -> str:
@@ -292,41 +227,13 @@ def _bounds(row: Any, side: str, digits: int) -> str:
     return f"{bounds} {used} of {row.n_resamples} resamples" if lost else bounds
 
 
-def _overlap(share: float) -> Cell:
-    return figure(f"{number(100 * share, 0)} %" if is_number(share) else DASH)
+def _percent(share: float) -> str:
+    return f"{number(100 * share, 0)} %" if is_number(share) else DASH
 
 
 # --- complexity -----------------------------------------------------------------------------------
 
 _STEPS = {"encode": "Encoding", "decode": "Decoding", "reconstruct": "Reconstruction"}
-
-
-def complexity_rows(
-    results: Results, study: str, metrics: Sequence[Metric], styles: Styles
-) -> pd.DataFrame:
-    """Return the complexity of every evaluated operating point of a study, NaN if unknown.
-
-    Parameters are counts, ``kmacs_*`` thousands of multiply-accumulates per coded pixel, ``*_ms``
-    mean milliseconds per image; ``bpp`` and the metrics are in the tables' units.
-    """
-    rows: list[dict[str, Any]] = []
-    for point in results.points(study):
-        if not point.evaluated or point.variant not in styles:
-            continue
-        stated = results.evaluations.get(point.key, {}).get("complexity") or {}
-        parameters, macs = stated.get("parameters") or {}, stated.get("macs_per_pixel") or {}
-        kmacs = {step: count / 1000 for step, count in macs.items() if count is not None}
-        own = results.measured(point)
-        records = results.records_of(point) if point.encoding is not None else None
-        row = dict(zip(POINT, name_of(point), strict=True))
-        row["bpp"] = next((one.bpp for one in own.values()), None)
-        row |= {m.name: own[m.name].value if m.name in own else None for m in metrics}
-        row |= {f"parameters_{part}": parameters.get(part) for part in ("codec", "task")}
-        row |= {f"kmacs_{step}": kmacs.get(step) for step in (*_STEPS, "task")}
-        row |= {f"{s}_ms": records and 1000 * getattr(records, f"{s}_s") for s in _STEPS}
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    return table.astype({name: float for name in table.columns if name not in POINT})
 
 
 def complexity_table(
@@ -336,31 +243,52 @@ def complexity_table(
 
     Operating points of a variant that differ are shown as a range.
     """
-    source = complexity_rows(results, study, metrics, styles)
-    if source.empty:
-        return None
     columns = {
-        "bpp": ("Rate (bpp)", 1.0, 3),
-        **{metric.name: (metric.heading, metric.factor, metric.digits) for metric in metrics},
-        "parameters_codec": ("Codec, million parameters", 1e-6, 2),
-        "parameters_task": ("Task network, million parameters", 1e-6, 2),
-        **{f"kmacs_{step}": (f"{words}, kMAC per pixel", 1.0, 1) for step, words in _STEPS.items()},
-        "kmacs_task": ("Task network, kMAC per pixel", 1.0, 1),
-        **{f"{step}_ms": (f"{words}, ms per image", 1.0, 1) for step, words in _STEPS.items()},
+        "Rate (bpp)": 3,
+        **{metric.heading: metric.digits for metric in metrics},
+        "Codec, million parameters": 2,
+        "Task network, million parameters": 2,
+        **{f"{words}, kMAC per pixel": 1 for words in (*_STEPS.values(), "Task network")},
+        **{f"{words}, ms per image": 1 for words in _STEPS.values()},
     }
-    columns = {name: column for name, column in columns.items() if source[name].notna().any()}
-    finite = source.replace([math.inf, -math.inf], math.nan).groupby("variant")[list(columns)]
-    least, most = finite.min(), finite.max()
+    found = {
+        name: pd.DataFrame([_complexity(results, p, metrics) for p in points])
+        for name in styles
+        if (points := [point for point in results.points(study, name) if point.evaluated])
+    }
+    if not found:
+        return None
+    known = {column for own in found.values() for column in own if own[column].notna().any()}
     rows = []
-    for variant, style in styles.items():
-        if variant in least.index:
-            cells = []
-            for name, (_, factor, digits) in columns.items():
-                ends = [number(side[name][variant] * factor, digits) for side in (least, most)]
-                cells.append(figure(" to ".join(dict.fromkeys(ends))))
-            rows.append([head(style), *cells])
+    for name, own in found.items():
+        cells = [head(styles[name])]
+        for column in (column for column in columns if column in known):
+            values = own[column].replace([math.inf, -math.inf], math.nan)
+            ends = [number(end, columns[column]) for end in (values.min(), values.max())]
+            cells.append(figure(" to ".join(dict.fromkeys(ends))))
+        rows.append(cells)
     caption = (
         "Accuracy and complexity; a range if the operating points of a variant differ. Times are "
         "means over the test images."
     )
-    return Table(caption, ["Variant", *(column[0] for column in columns.values())], rows, source)
+    return Table(caption, ["Variant", *(column for column in columns if column in known)], rows)
+
+
+def _complexity(
+    results: Results, point: PointSummary, metrics: Sequence[Metric]
+) -> dict[str, float]:
+    """Return the numbers of an operating point by column, NaN if unknown."""
+    stated = results.evaluations.get(point.key, {}).get("complexity") or {}
+    parameters, macs = stated.get("parameters") or {}, stated.get("macs_per_pixel") or {}
+    own = results.measured(point)
+    records = results.records_of(point) if point.encoding is not None else None
+    row = {"Rate (bpp)": next((one.bpp for one in own.values()), None)}
+    row |= {m.heading: own[m.name].value * m.factor if m.name in own else None for m in metrics}
+    for part, words in (("codec", "Codec"), ("task", "Task network")):
+        count = parameters.get(part)
+        row[f"{words}, million parameters"] = count and count / 1e6
+    for step, words in (*_STEPS.items(), ("task", "Task network")):
+        row[f"{words}, kMAC per pixel"] = macs.get(step) and macs[step] / 1000
+    for step, words in _STEPS.items():
+        row[f"{words}, ms per image"] = records and 1000 * getattr(records, f"{step}_s")
+    return {name: math.nan if value is None else float(value) for name, value in row.items()}

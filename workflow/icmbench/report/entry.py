@@ -1,0 +1,97 @@
+"""The entry page: for each study a small plot of its leading comparison, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from icmbench.metrics.bd import WEAK_FLAGS
+from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
+from icmbench.report.charts import rate_plot
+from icmbench.report.outputs import FIGURES, leading_figure, leading_metrics, study_page
+from icmbench.report.results import Results, is_number, rows_of
+from icmbench.report.style import Styles, interval, number
+from icmbench.utils.files import write_bytes
+
+_SIZE = (180, 110)
+_OTHERS = "#b4bac0"  # curves that the sentence does not name
+
+
+def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
+    """Return what the entry page shows of a study; writes its plot to ``report/figures``.
+
+    The plot is that of the study's first comparison, or of all variants if it compares none. Its
+    anchor and the variant with the largest gain have their colours, the others are grey.
+    """
+    content = results.studies[study]
+    metric = find_metric([*leading_metrics(results.plan, study), *PIXEL_METRICS][0])
+    anchor, variants = "", list(styles)
+    if content.comparisons:
+        first = content.comparisons[0]
+        metric, anchor, variants = find_metric(first.metrics[0]), first.anchor, first.variants
+    best = _best(results, study, metric, anchor, variants)
+    named = [anchor, best.variant] if best is not None else [anchor]
+    drawn = {
+        name: styles[name] if name in named else replace(styles[name], colour=_OTHERS)
+        for name in [*variants, anchor]  # the anchor lies above the others
+        if name in styles
+    }
+    plot = rate_plot(results, study, metric.name, None, drawn)
+    write_bytes(results.root / FIGURES / leading_figure(study), plot.svg(_SIZE, legend=False))
+    points = [point for point in results.points(study) if point.evaluated]
+    done = sum(point.key in results.evaluations for point in points)
+    return {
+        "study": study,
+        "page": study_page(study),
+        "title": content.title,
+        "figure": leading_figure(study),
+        "metric": metric,
+        "named": [styles[name] for name in named if name in styles],
+        "sentence": _sentence(metric, anchor, best, styles),
+        "done": f"{len({p.variant for p in points})} variants, {done} of {len(points)} points",
+    }
+
+
+def _best(
+    results: Results, study: str, metric: Metric, anchor: str, variants: Sequence[str]
+) -> Any | None:
+    """Return the row of ``bd.csv`` of the variant with the largest gain at equal rate, if any."""
+    rows = results.bd
+    wanted = (rows["study"] == study) & (rows["metric"] == metric.name)
+    rows = rows[wanted & (rows["anchor"] == anchor) & rows["variant"].isin(variants)]
+    weak = {f"accuracy:{flag}" for flag in WEAK_FLAGS}
+    decided = [
+        row
+        for row in rows_of(rows)
+        if is_number(row.bd_accuracy_points) and weak.isdisjoint(str(row.flags).split(";"))
+    ]
+    return max(decided, key=lambda row: metric.sign * row.bd_accuracy_points, default=None)
+
+
+def _sentence(metric: Metric, anchor: str, best: Any | None, styles: Styles) -> str:
+    base = styles[anchor].label if anchor in styles else ""
+    if best is None:
+        reason = f" No curve shares enough with that of {base} to be compared." if base else ""
+        return f"{metric.title} over rate.{reason}"
+    gain, unit = metric.sign * best.bd_accuracy_points, metric.difference_unit
+    amount = f"{number(abs(gain), 1)} {unit} of {metric.title}"
+    bounds = interval(best.accuracy_low, best.accuracy_high, 1)
+    label = styles[best.variant].label
+    if gain > 0:
+        return f"At equal rate, {label} gains {amount} over {base} {bounds}."
+    return f"None gains on {base}: at equal rate, the nearest, {label}, loses {amount} {bounds}."
+
+
+def what_ran(results: Results) -> str:
+    """Return what the run has measured and what its jobs cost, in one sentence."""
+    points = [p for name in results.studies for p in results.points(name) if p.evaluated]
+    done = sum(point.key in results.evaluations for point in points)
+    trained, evaluated = (
+        sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60
+        for jobs in (results.runs, results.evaluations)
+    )
+    return (
+        f"{done} of {len(points)} operating points are evaluated; CPU minutes: "
+        f"{trained:.0f} of training and {evaluated:.0f} of evaluation."
+    )
