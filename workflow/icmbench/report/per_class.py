@@ -7,7 +7,7 @@ import pandas as pd
 from icmbench.analyse.tables import CLASS_COLUMNS, read_result_table
 from icmbench.report.outputs import families_of
 from icmbench.report.results import Results
-from icmbench.report.style import DASH, Styles
+from icmbench.report.style import DASH, Style, Styles
 from icmbench.report.tables import Cell, Table, figure
 
 _MOST = 20  # classes that are shown; the file has all
@@ -23,21 +23,15 @@ def class_table(results: Results, family: str, styles: Styles) -> Table | None:
     if not path.is_file():
         return None
     found = read_result_table(path, CLASS_COLUMNS)
-    kept = [
-        own[own["metric"].isin(_metrics(results, family, style.study, style.name))]
-        for style in styles.values()
-        for own in [found[(found["study"] == style.study) & (found["variant"] == style.name)]]
-    ]
-    source = pd.concat(kept) if kept else found[:0]
+    names = ["study", "variant", "metric"]
+    own = [found[(found[names] == _names(results, family, s)).all(axis=1)] for s in styles.values()]
+    source = pd.concat(own)
     if source.empty:
         return None
+    by_rate = [rows.groupby(["class", "rate_index"])["value"].mean() for rows in own]
     counts = source.groupby("class")["count"].max().sort_values(ascending=False, kind="stable")
     rows = [
-        [
-            Cell(str(name), "head"),
-            figure(f"{count:,}"),
-            *(_cell(own[own["class"] == name]) for own in kept),
-        ]
+        [Cell(str(name), "head"), figure(f"{count:,}"), *(_cell(v.get(name)) for v in by_rate)]
         for name, count in counts.head(_MOST).items()
     ]
     caption = (
@@ -49,17 +43,16 @@ def class_table(results: Results, family: str, styles: Styles) -> Table | None:
     return Table(caption, columns, rows)
 
 
-def _metrics(results: Results, family: str, study: str, variant: str) -> set[str]:
-    """Return the metrics of single classes that belong to a family's leading metric."""
-    task = results.studies[study].variants[variant].task
+def _names(results: Results, family: str, style: Style) -> list[str]:
+    """Return study, variant, and the metric of single classes that the family leads with."""
+    task = results.studies[style.study].variants[style.name].task
     leading = families_of(results.plan, task).get(family, ("",))[0]
     # A mean over classes is of their IoU; other metrics have the same name.
-    return {leading.replace("miou", "iou")}
+    return [style.study, style.name, leading.replace("miou", "iou")]
 
 
-def _cell(own: pd.DataFrame) -> Cell:
-    by_rate = own.groupby("rate_index")["value"].mean()
-    if by_rate.empty:
+def _cell(by_rate: pd.Series | None) -> Cell:
+    if by_rate is None:
         return figure(DASH)
     low, high = (f"{100 * value:.1f}" for value in (by_rate.iloc[0], by_rate.iloc[-1]))
     return figure(high, low if len(by_rate) > 1 else "")

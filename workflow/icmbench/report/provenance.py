@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from icmbench.config.study import Ladder, Study, Training, Variant, Weights, WeightSource
+from icmbench.config.study import Ladder, Study, Training
 from icmbench.config.summary import PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.jobs import Schedule
@@ -165,25 +165,39 @@ def totals(results: Results, study: str) -> str:
 
 
 def training_tables(study: Study, styles: Styles) -> list[Table]:
-    """Return the tables of rate settings, schedules and training runs of a study."""
-    ladders = _settings("Rate settings: one operating point per value", study.ladders)
-    schedules = _settings("Schedules: length, optimisers and learning rates", study.schedules)
-    tables = [ladders, schedules, _training_runs(study, styles)]
-    return [table for table in tables if table.rows]
+    """Return the tables of rate settings, schedules and training runs of a study.
+
+    Settings have the names that they have in the study's file.
+    """
+    named = {name: Cell(name, "head") for name in (*study.ladders, *study.schedules)}
+    ladders = [_settings(named[name], entry) for name, entry in study.ladders.items()]
+    schedules = [_settings(named[name], entry) for name, entry in study.schedules.items()]
+    runs = []
+    for name, style in styles.items():
+        variant = study.variants[name]
+        if variant.train is not None:
+            starts = variant.model_dump(include={"codec_from", "task_from"}, exclude_none=True)
+            runs.append(_settings(head(style), variant.train, starts, variant.note))
+    tables = {
+        "Rate settings: one operating point per value.": ladders,
+        "Schedules: length, optimisers and learning rates.": schedules,
+        "Training runs: the parts that are trained (the others stay frozen), the terms of the loss "
+        "with their weights ($ names a rate setting), and where the weights start from.": runs,
+    }
+    columns = ["Name", "Settings", "Origin", "Note"]
+    return [Table(caption, columns, rows) for caption, rows in tables.items() if rows]
 
 
-def _origin(entry: Ladder | Schedule | Training) -> Cell:
-    return Cell(ORIGINS[entry.origin], "origin")
-
-
-def _settings(caption: str, entries: Mapping[str, Ladder | Schedule]) -> Table:
-    """Return a table of settings under the names that they have in the study's file."""
-    rows = []
-    for name, entry in entries.items():
-        settings = entry.model_dump(exclude={"origin", "note"}, exclude_none=True)
-        words = "\n".join(f"{key}: {_words(value)}" for key, value in settings.items())
-        rows.append([Cell(name, "head"), text(words), _origin(entry), text(entry.note)])
-    return Table(f"{caption}.", ["Name", "Settings", "Origin", "Note"], rows)
+def _settings(
+    first: Cell,
+    entry: Ladder | Schedule | Training,
+    more: Mapping[str, Any] | None = None,
+    note: str = "",
+) -> list[Cell]:
+    settings = entry.model_dump(exclude={"origin", "note"}, exclude_none=True) | dict(more or {})
+    words = "\n".join(f"{key}: {_words(value)}" for key, value in settings.items())
+    notes = " ".join(filter(None, (entry.note, note)))
+    return [first, text(words), Cell(ORIGINS[entry.origin], "origin"), text(notes)]
 
 
 def _words(value: Any) -> str:
@@ -194,46 +208,3 @@ def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return plain(value)
-
-
-def _training_runs(study: Study, styles: Styles) -> Table:
-    rows = []
-    for name, style in styles.items():
-        variant, training = study.variants[name], study.variants[name].train
-        if training is None:
-            continue
-        schedule, chain = training.schedule, training.chain
-        if chain:
-            schedule += f"; then {chain.schedule} from rate to rate, {chain.order}"
-        rows.append(
-            [
-                head(style),
-                text(", ".join(training.parts)),
-                text(_words(training.model_dump()["loss"])),
-                text(_starts(variant, styles)),
-                text(schedule),
-                _origin(training),
-                text(" ".join(filter(None, (training.note, variant.note)))),
-            ]
-        )
-    columns = ["Variant", "Trained", "Loss", "Starts from", "Schedule", "Origin", "Note"]
-    caption = (
-        "Training runs: trained parts (everything else stays frozen), and the loss: its terms with "
-        "their weights. $ names a rate setting."
-    )
-    return Table(caption, columns, rows)
-
-
-def _starts(variant: Variant, styles: Styles) -> str:
-    sources = {"codec": variant.codec_from, "task": variant.task_from}
-    return "\n".join(f"{p}: {_source(s, styles)}" for p, s in sources.items() if s is not None)
-
-
-def _source(source: WeightSource, styles: Styles) -> str:
-    if not isinstance(source, Weights):
-        return source
-    name = source.variant
-    name = f"{source.study}/{name}" if source.study else styles[name].label
-    part = f", its {source.of}" if source.of else ""
-    rate = "" if source.rate == "same" else f", rate index {source.rate}"
-    return f"{name}{part}{rate}"
