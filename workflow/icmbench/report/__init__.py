@@ -12,9 +12,8 @@ __all__ = ["build_report", "expected_outputs"]
 def build_report(root: Path) -> list[Path]:
     """Write the report of a results folder and return the files written, sorted.
 
-    Writes the pages, ``report/*.html`` with ``index.html`` as entry (none makes a request),
-    ``report/figures/*.{svg,pdf,png}`` and ``report/images/*.png``. What is missing is stated on the
-    pages.
+    Writes the pages, ``report/*.html`` with ``index.html`` as entry, with their script and style,
+    ``report/figures`` and ``report/images``. What is missing is stated on the pages.
 
     Args:
         root: ``results/<scale>``, which must hold ``plan.json``.

@@ -91,6 +91,13 @@ class Plot:
             "csv": table.to_csv(index=False).encode(),
         }
 
+    def save(self, root: Path) -> list[Path]:
+        """Write its files to ``report/figures`` and return them."""
+        files = {root / FIGURES / f"{self.name}.{name}": c for name, c in self.files().items()}
+        for path, content in files.items():
+            write_bytes(path, content)
+        return list(files)
+
 
 def by_study(series: Sequence[Style]) -> dict[str, list[Style]]:
     """Return entries of a legend by study; one unnamed group if there is one study."""
@@ -98,14 +105,6 @@ def by_study(series: Sequence[Style]) -> dict[str, list[Style]]:
     if len(studies) < 2:
         return {"": list(series)}
     return {study: [entry for entry in series if entry.study == study] for study in studies}
-
-
-def save_plot(root: Path, plot: Plot) -> list[Path]:
-    """Write the files of a plot to ``report/figures`` and return them."""
-    written = {root / FIGURES / f"{plot.name}.{name}": c for name, c in plot.files().items()}
-    for path, content in written.items():
-        write_bytes(path, content)
-    return list(written)
 
 
 def _specification(

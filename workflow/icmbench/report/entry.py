@@ -9,7 +9,7 @@ from typing import Any
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
-from icmbench.report.outputs import FIGURES, leading_figure, leading_metrics, study_page
+from icmbench.report.outputs import FIGURES, leading_metrics, study_page
 from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import Styles, interval, number
 from icmbench.utils.files import write_bytes
@@ -38,14 +38,15 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
         if name in styles
     }
     plot = rate_plot(results, study, metric.name, None, drawn)
-    write_bytes(results.root / FIGURES / leading_figure(study), plot.svg(_SIZE, legend=False))
+    name = f"{study}-leading.svg"
+    write_bytes(results.root / FIGURES / name, plot.svg(_SIZE, legend=False))
     points = [point for point in results.points(study) if point.evaluated]
     done = sum(point.key in results.evaluations for point in points)
     return {
         "study": study,
         "page": study_page(study),
         "title": content.title,
-        "figure": leading_figure(study),
+        "figure": name,
         "metric": metric,
         "named": [styles[name] for name in named if name in styles],
         "sentence": _sentence(metric, anchor, best, styles),

@@ -73,11 +73,6 @@ class Tile:
     boxes: list[Box] = field(default_factory=list)
     original: str = ""
 
-    @property
-    def alt(self) -> str:
-        """The image in words."""
-        return ", ".join([self.title, *(box.text for box in self.boxes)])
-
 
 @dataclass
 class Gallery:

@@ -26,7 +26,7 @@ Entry = tuple[str, str, Variant]
 def expected_outputs(plan: PlanSummary) -> list[str]:
     """Return the report's files of fixed names, relative to ``results/<scale>``."""
     drawn = [f"{FIGURES}/{name}.{suffix}" for name in figures(plan) for suffix in FORMATS]
-    leading = [f"{FIGURES}/{leading_figure(study)}" for study in plan.run.studies]
+    leading = [f"{FIGURES}/{study}-leading.svg" for study in plan.run.studies]
     return [*(f"{FOLDER}/{name}" for name in (*pages(plan), *SHARED)), *drawn, *leading]
 
 
@@ -45,11 +45,6 @@ def study_page(study: str) -> str:
 def task_page(family: str) -> str:
     """Return the file name of the page of a family of metrics."""
     return f"task-{family}.html"
-
-
-def leading_figure(study: str) -> str:
-    """Return the file name of the small plot of a study on the entry page."""
-    return f"{study}-leading.svg"
 
 
 def figure_name(page: str, metric: str, role: str | None = None) -> str:

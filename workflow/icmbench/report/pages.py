@@ -13,7 +13,7 @@ from icmbench.metrics.catalogue import IMAGE_QUALITY, family_title, find_metric
 from icmbench.report import outputs, provenance, published, tables
 from icmbench.report.charts import leading_labels, rate_plot, training_plot
 from icmbench.report.claims import VERDICTS, study_claims, verdict_matrix
-from icmbench.report.drawing import Plot, by_study, javascript, save_plot
+from icmbench.report.drawing import Plot, by_study, javascript
 from icmbench.report.entry import card, what_ran
 from icmbench.report.gallery import MIN_SCORE, GalleryMaker, map_colour
 from icmbench.report.outputs import FIGURES, FOLDER, IMAGES
@@ -75,7 +75,7 @@ def write_pages(root: Path) -> list[Path]:
         own = _study(results, name, styles) | {"galleries": galleries.galleries(name, styles)}
         write("study", outputs.study_page(name), losses=losses, **own)
         cards.append(card(results, name, styles))
-        written.append(root / FIGURES / outputs.leading_figure(name))
+        written.append(root / FIGURES / f"{name}-leading.svg")
     for family, metrics in outputs.task_families(results.plan).items():
         parts = _task_parts(results, family, metrics)
         write("task", outputs.task_page(family), title=family_title(family), parts=parts)
@@ -85,7 +85,7 @@ def write_pages(root: Path) -> list[Path]:
     claims, datasets = verdict_matrix(results), provenance.dataset_table(results)
     ran = what_ran(results)
     write("index", outputs.INDEX, cards=cards, ran=ran, claims=claims, datasets=datasets)
-    drawn = [path for plot in plots for path in save_plot(root, plot)]
+    drawn = [path for plot in plots for path in plot.save(root)]
     files = sorted([*written, *drawn, *galleries.files])
     _remove_stale(root, set(files))
     return files

@@ -169,9 +169,8 @@ def training_tables(study: Study, styles: Styles) -> list[Table]:
 
     Settings have the names that they have in the study's file.
     """
-    named = {name: Cell(name, "head") for name in (*study.ladders, *study.schedules)}
-    ladders = [_settings(named[name], entry) for name, entry in study.ladders.items()]
-    schedules = [_settings(named[name], entry) for name, entry in study.schedules.items()]
+    ladders = [_settings(Cell(name, "head"), entry) for name, entry in study.ladders.items()]
+    schedules = [_settings(Cell(name, "head"), entry) for name, entry in study.schedules.items()]
     runs = []
     for name, style in styles.items():
         variant = study.variants[name]
