@@ -84,7 +84,8 @@ def run_times(scale: str) -> None:
         (folder / "profiles").symlink_to("workflow/profiles")
         for part in ("Snakefile", "config.yaml"):
             shutil.copy(REPOSITORY / part, folder)
-        (folder / "data").mkdir()
+        shutil.copytree(REPOSITORY / "data/photographs", folder / "data/photographs")
+        shutil.copy(REPOSITORY / "data/catalogue.yaml", folder / "data")
         command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "2"]
         command += ["--config", f"scale={scale}"]
         for label in ("fresh run", "nothing to do"):

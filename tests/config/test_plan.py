@@ -29,7 +29,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
 
 def photographs(plan: Plan) -> str:
-    return plan.dataset("photographs").settings.source
+    return plan.dataset("photographs").name
 
 
 def test_plan_as_written_is_followed_without_the_mirror(
@@ -37,9 +37,9 @@ def test_plan_as_written_is_followed_without_the_mirror(
 ) -> None:
     plan = load_plan(repository / "config.yaml", configuration)
     write_files(plan)
-    assert photographs(plan) == "catalogue"
+    assert photographs(plan) == "kodak"
     (tmp_path / "mirror/kodak").rmdir()
-    assert photographs(load_plan(repository / "config.yaml", configuration)) == "embedded-scenes"
+    assert photographs(load_plan(repository / "config.yaml", configuration)) == "photographs"
     followed = load_plan(repository / "config.yaml", configuration, as_written=True)
     assert summary(followed) == summary(plan)
 

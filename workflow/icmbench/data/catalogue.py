@@ -37,6 +37,7 @@ def _inside(path: str) -> str:
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Address = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 RelativePath = Annotated[str, AfterValidator(_inside)]
 
@@ -54,7 +55,7 @@ class Archive(Strict):
     name: FileName
     url: Address | None = Field(default=None, description="null: to be placed by hand")
     md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     bytes: PositiveInt | None = None
     unpack: Literal["zip", "tar", "none"]
     into: RelativePath = Field(default=".", description="folder inside the data set")
@@ -90,8 +91,17 @@ class DataSet(Strict):
     licence_url: Address
     account: Account
     citation: Text
-    archives: Annotated[list[Archive], Field(min_length=1)]
+    archives: list[Archive] = Field([], description="files to fetch")
+    files: dict[RelativePath, Sha256] = Field(
+        {}, description="SHA-256 of the files of a set that the repository itself holds"
+    )
     layout: Annotated[list[LayoutItem], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> DataSet:
+        if bool(self.archives) == bool(self.files):
+            raise ValueError("a data set has either archives to fetch or files of the repository")
+        return self
 
     def wants(self, path: str) -> bool:
         """Return whether a relative path (with ``/``) is part of the data set."""
@@ -166,8 +176,9 @@ def list_catalogue(catalogue: Path) -> str:
         sizes = [archive.bytes or 0 for archive in entry.archives]
         size = (">= " if 0 in sizes else "") + human_bytes(sum(sizes)) if any(sizes) else "unknown"
         account = "needed" if entry.account.needed else "no"
+        held = "nothing (in the repository)" if entry.files else "nothing (fetched)"
         by_hand = [f"{DOWNLOADS}/{name}/{file.name}" for file in entry.archives if not file.url]
-        place = ", ".join(by_hand) or "nothing (fetched)"
+        place = ", ".join(by_hand) or held
         rows.append((name, entry.version, size, entry.licence, account, place))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

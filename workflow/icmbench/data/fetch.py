@@ -141,6 +141,8 @@ class _Fetch:
     def _from_archives(self) -> None:
         """Take each archive from where it is first found, then unpack all of them."""
         archives = self.entry.archives
+        if self.entry.files:
+            raise missing_file(self.folder, "restore it from the repository, or link it there")
         if missing := [a.name for a in archives if not a.url and not self._local(a).is_file()]:
             how = self.entry.account.how or f"see {self.entry.homepage}"
             raise UserError(

@@ -180,6 +180,13 @@ def measure(folder: Path, paths: Iterable[str], entry: DataSet, origin: Path) ->
     for path, archive in single.items():
         if path in files and (problem := mismatch(files[path], archive)):
             raise UserError(f"{origin / path}: {problem}; replace or delete the file")
+    for path, sha256 in entry.files.items():
+        if path in files and files[path].sha256 != sha256:
+            raise damaged_file(
+                origin / path,
+                f"checksum mismatch: sha256 {files[path].sha256}, expected {sha256}",
+                "restore it from the repository",
+            )
     return Listing(files)
 
 

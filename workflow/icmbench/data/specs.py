@@ -108,10 +108,10 @@ class FetchedImages(Photographs):
         description="Accept a mirror that holds only a part of the data set. Never compare such "
         "a result with a published one.",
     )
-    otherwise: Annotated[EmbeddedScenes | EmbeddedFaces, _BY_SOURCE] | None = Field(
+    otherwise: Annotated[EmbeddedScenes | EmbeddedFaces | FetchedImages, _BY_SOURCE] | None = Field(
         None,
-        description="Generated scenes or faces to use where the data set is neither fetched nor in "
-        "the mirror, in place of a download. The report names what was used.",
+        description="Data set to use where this one is neither fetched nor in the mirror, in place "
+        "of a download. The report names what was used.",
     )
 
 

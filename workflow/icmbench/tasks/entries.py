@@ -114,6 +114,36 @@ TASKS.register(
 )
 
 
+# --- a published detector ------------------------------------------------------------------------
+
+
+class YoloxParameters(Strict):
+    """YOLOX-nano with the published weights, on an input of 416 x 416."""
+
+    classes: Literal["coco-80"] = Field("coco-80", description="The classes, matched by name.")
+    weights: str = Field(
+        "data/photographs/yolox_nano.safetensors",
+        description="File of the published weights: that of the repository, yolox_nano.pth or "
+        "yolox_nano.onnx (needs package onnx). Other weights are refused.",
+    )
+
+
+TASKS.register(
+    TaskEntry(
+        name="yolox-nano",
+        parameters=YoloxParameters,
+        implementation="icmbench.tasks.yolox:Yolox",
+        trainable=True,
+        loss_terms=("task", "features"),
+        metrics=_BOX_METRICS,
+        files=("weights",),
+        exact=True,
+        pretrained=lambda parameters: True,
+        one_size=True,
+    )
+)
+
+
 # --- tang2025: tasks on the codec's backbone ------------------------------------------------------
 
 

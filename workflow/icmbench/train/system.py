@@ -75,7 +75,10 @@ class System(nn.Module):
         if self.codec is not None:
             inputs, terms = self._code(batch.images)
         if self.task is not None:
-            losses = self.task.losses(inputs, batch.targets)
+            targets = batch.targets
+            if getattr(self.task, "compares", False):
+                targets = [{"original": image} for image in batch.images]
+            losses = self.task.losses(inputs, targets)
             terms["task"] = torch.stack([loss.float() for loss in losses.values()]).sum()
             terms.update({name: loss.float() for name, loss in losses.items()})
         return terms
