@@ -192,7 +192,7 @@ def _machine() -> dict[str, Any]:
 
     from icmbench.utils.environment import describe_environment
 
-    found: dict[str, Any] = {**describe_environment(), "cpus": os.cpu_count(), "gpu": None}
+    found: dict[str, Any] = {**describe_environment(Path()), "cpus": os.cpu_count(), "gpu": None}
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found["gpu"] = {

@@ -128,6 +128,17 @@ def _exif(odd: OddSet, n: int) -> None:
     odd.mark(n).update(bbox=[10, 20, 30, 40], segmentation=[[10, 20, 40, 20, 40, 60, 10, 60]])
 
 
+def _tag(orientation: int) -> Callable[[OddSet, int], None]:
+    """Tag an image that is annotated as stored; nothing tells that where it is not sideways."""
+
+    def apply(odd: OddSet, n: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        odd.replace(n, f"{n + 1:04d}.png", odd.pixels(n), exif=exif.tobytes())
+
+    return apply
+
+
 def _size(odd: OddSet, n: int) -> None:
     odd.image(n).update(width=2 * WIDTH, height=2 * HEIGHT)
 
@@ -240,6 +251,9 @@ PIXELS = HEIGHT * WIDTH
 KINDS: dict[str, Kind] = {
     "plain": Kind(lambda odd, n: None),
     "exif": Kind(_exif, "EXIF orientation 6"),
+    "exif-half": Kind(_tag(3), "EXIF orientation 3"),
+    "exif-mirrored": Kind(_tag(2), "EXIF orientation 2"),
+    "exif-stored": Kind(_tag(6)),
     "size": Kind(_size, "96 x 64 pixels, its entry 192 x 128"),
     "seg-empty": Kind(_seg([]), "an empty list", masks_only=True),
     "seg-missing": Kind(lambda o, n: o.mark(n).pop("segmentation"), "missing", masks_only=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from odd_sets import COUNT, KINDS, PLACE, OddSet
 
-from icmbench.data import checks
+from icmbench.data import checks, image_checks
 from icmbench.data.checks import check_role, labels_of
 from icmbench.data.dataset import Split
 from icmbench.data.masks import decode_masks
 from icmbench.data.specs import DatasetSpec, Needs
 from icmbench.errors import UserError
 from icmbench.metrics.matching import match_detections
+from odd_sets import COUNT, KINDS, PLACE, OddSet
 
 BOXES = Needs(truth="boxes", classes=6)
 MASKS = Needs(truth="masks", classes=6)
@@ -177,8 +178,8 @@ def test_check_is_remembered_with_the_digest(
     spec = _spec(fetched, odd.folder)
     Path(spec.manifest).write_text(json.dumps({"digest": "a"}))
     read: list[str] = []
-    own = checks.read_header
-    monkeypatch.setattr(checks, "read_header", lambda s: (read.append(str(s)), own(s))[1])
+    own = image_checks.read_header
+    monkeypatch.setattr(image_checks, "read_header", lambda s: (read.append(str(s)), own(s))[1])
     first = Split(spec, "test", needs=MASKS)
     assert len(read) == COUNT
     again = Split(spec, "test", needs=MASKS)
@@ -187,6 +188,46 @@ def test_check_is_remembered_with_the_digest(
     Path(spec.manifest).write_text(json.dumps({"digest": "b"}))
     with pytest.raises(UserError, match=r"0003\.png"):
         Split(spec, "test")
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.refused is None])
+def test_copy_gives_what_the_annotation_file_gives(
+    tmp_path: Path, fetched: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    odd = OddSet(tmp_path / "odd")
+    KINDS[kind].apply(odd, 2)
+    odd.write()
+    spec = _spec(fetched, odd.folder)
+    first = Split(spec, "test", needs=MASKS)  # without a manifest nothing is kept
+    Path(spec.manifest).write_text(json.dumps({"digest": "a"}))
+    check_role(spec, [MASKS])
+    monkeypatch.setattr(checks, "open_index", None)  # the annotation file is not opened again
+    copied = Split(spec, "test", needs=MASKS)
+    assert copied.annotations == first.annotations and copied.classes == first.classes
+    for index in range(len(first)):
+        assert copied.label(index) == first.label(index)
+        assert copied.native_size(index) == first.native_size(index)
+        assert copied.segmentations(index) == first.segmentations(index)
+        for ours, other in zip(copied.target(index, 9, 9), first.target(index, 9, 9), strict=True):
+            assert np.array_equal(ours, other)
+    worker = pickle.loads(pickle.dumps(copied))
+    assert worker.segmentations(0) == first.segmentations(0)
+
+
+@pytest.mark.parametrize("length", [None, 0, 500], ids=["missing", "empty", "cut"])
+def test_damaged_copy_is_made_again(tmp_path: Path, fetched: Any, length: int | None) -> None:
+    odd = OddSet(tmp_path / "odd")
+    odd.write()
+    spec = _spec(fetched, odd.folder)
+    Path(spec.manifest).write_text(json.dumps({"digest": "a"}))
+    first = Split(spec, "test")
+    (copy,) = tmp_path.glob(".icmbench/checks/*.arrow")
+    whole = copy.read_bytes()
+    copy.unlink()
+    if length is not None:
+        copy.write_bytes(whole[:length])
+    assert Split(spec, "test").annotations == first.annotations
+    assert copy.read_bytes() == whole
 
 
 def test_check_refuses_files_outside_the_digest(tmp_path: Path, fetched: Any) -> None:

@@ -33,7 +33,7 @@ from icmbench.evaluate.statistics import MeanStatistics, save_statistics
 from icmbench.plugins import load_modules
 from icmbench.report import build_report
 from icmbench.report.results import Results, load_results
-from icmbench.utils.files import read_json, write_bytes, write_json
+from icmbench.utils.files import read_json, write_bytes, write_json, write_text
 
 IMAGES = 6
 STUDY = """
@@ -104,6 +104,7 @@ published_curves:
 ENVIRONMENT = {
     "git_commit": "0123456789abcdef",
     "git_dirty": True,
+    "sources": "provenance/0123456789ab.txt",
     "python": "3.11.9",
     "platform": "Linux-test",
     "device": "cpu",
@@ -150,6 +151,7 @@ def make_results(results: Path, scale_name: str = "tiny", seeds: list[int] | Non
         if point.task == "faster-rcnn":
             detect(folder, point, list(originals), truth)
     analyse_run(plan.root)
+    write_text(plan.root / "provenance/0123456789ab.txt", "# Commit")
     return plan.root
 
 

@@ -128,6 +128,11 @@ def test_pages_show_provenance_and_escape_texts(built: Path) -> None:
         assert words in text, words
 
 
+def test_environment_links_to_changes_and_packages(built: Path) -> None:
+    linked = {address for tag, address in page_of(built, "methods").addresses if tag == "a"}
+    assert "../provenance/0123456789ab.txt" in linked
+
+
 def test_curves_excluded_by_the_configuration_are_listed(root: Path) -> None:
     plan = read_json(root / "plan.json")
     plan["left_out"] = ["study 'classical': curves of vtm-444 are left out"]

@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "icmbench": "1.0",
     "git_commit": "c" * 40,
     "git_dirty": False,
+    "sources": "provenance/c.txt",
     "python": "3.11",
     "platform": "Linux",
     "processor": "some",
@@ -96,6 +97,7 @@ class ResultsFolder:
                 self.train(point.key)
             if self.plan.variant(point).evaluate:
                 self.evaluate(point.key)
+        write_text(self.root / ENVIRONMENT["sources"], "# Commit")
         self.analyse()
         return self
 

@@ -104,6 +104,9 @@ def test_sync_stores_settings_results_curves_data_and_files(finished: Finished) 
     ]
     files = [file.path for file in finished[1].client.list_artifacts(run.info.run_id)]
     assert files == ["evaluate.json", "model", "run.json"]
+    variant = finished[1].runs()[f"{CFT}/curve"].info.run_id
+    files = [file.path for file in finished[1].client.list_artifacts(variant)]
+    assert files == ["c.txt"] and tags["environment.sources"] == "provenance/c.txt"
 
 
 def test_sync_of_an_untrained_point_stores_the_settings_of_its_evaluation(

@@ -59,3 +59,16 @@ def test_profile_slurm_cluster_settings_reach_the_jobs(folder: Path) -> None:
     assert all("slurm_partition=short" in r and "runtime=5" in r for r in trained)
     assert not any("fast," in resources for _, resources in jobs)
     assert "slurm_account" not in dict(jobs)["track"]  # runs where Snakemake runs
+
+
+def test_profile_slurm_cuts_no_threads(folder: Path) -> None:
+    said = dry_run(folder, "--profile", "workflow/profiles/slurm", config=("scale=paper",))
+    trained = re.findall(r"rule train:\n(?:    .*\n)*?    threads: (\d+)", said)
+    assert trained and set(trained) == {"8"}
+    said = dry_run(
+        folder,
+        "--profile",
+        "workflow/profiles/slurm",
+        config=("scale=paper", "cluster={max_cores: 4}"),
+    )
+    assert set(re.findall(r"rule train:\n(?:    .*\n)*?    threads: (\d+)", said)) == {"4"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from icmbench.config.load import combine, from_command_line, main_config, read_y
 from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
 from icmbench.config.plan_lock import write_plan
 from icmbench.config.resources import check_resources
-from icmbench.config.run import Layer
+from icmbench.config.run import ClusterSettings, Layer
 from icmbench.config.scale import RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.config.validate import task_files
@@ -25,10 +26,14 @@ from icmbench.data.specs import FetchedImages, FolderImages
 from icmbench.errors import UserError
 from icmbench.jobs import PARTS
 from icmbench.utils.files import check_writable
+from icmbench.utils.slurm import report_refusals
 
 # Snakemake's resources of a job: numbers, names, or functions of its wildcards.
-Resources = dict[str, str | int | Callable[[Any], int]]
+Resources = dict[str, str | int | Callable[[Any], str | int]]
 
+# Jobs of classical codecs that a cluster gets as one and runs side by side, the most that fit; the
+# SLURM profile gives groups of these names their sizes.
+_TOGETHER = {"classical-4": 4, "classical-2": 2}
 # A classical codec's job that may take longer than this is submitted alone.
 _SHORT_MINUTES = 60
 # Jobs with glibc keep the memory that one training step frees for the next. By default large
@@ -56,6 +61,7 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
     # An activated conda environment comes before it.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.environ.update(_MALLOC)
+    report_refusals()
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name: Snakemake asks for one
@@ -110,46 +116,82 @@ class Workflow:
 
     # --- resources ----------------------------------------------------------------------------
 
-    def mb(self, base: int) -> Callable[[Any, int], int]:
-        """Return the memory of a job in MB by attempt: half of ``base`` more for each retry."""
-        most = self._plan.run.cluster.max_memory_mb
+    def threads(self, count: int) -> int:
+        """Return the cores of a job that would use ``count``."""
+        most = self._cluster.max_cores
+        return count if most is None else min(count, most)
+
+    def mb(self, base: int, beside: int = 1) -> Callable[[Any, int], int]:
+        """Return the memory of a job in MB by attempt: half of ``base`` more for each retry.
+
+        Args:
+            base: of the first attempt.
+            beside: number of such jobs that run as one.
+        """
+        most = self._cluster.max_memory_mb
 
         def memory(wildcards: Any, attempt: int) -> int:
             wanted = round(base * (1 + 0.5 * (attempt - 1)))
-            return wanted if most is None else min(wanted, most)
+            return wanted if most is None else min(wanted, most // beside)
 
         return memory
 
-    def minutes(self, base: int) -> Callable[[Any, int], int]:
-        """Return the time limit of a job by attempt: ``base`` more for each retry."""
-        most = self._plan.run.cluster.max_minutes
+    def minutes(self, base: int, pair: bool = False) -> Callable[[Any, int], int]:
+        """Return the time limit of a job by attempt: ``base`` more for each retry.
+
+        Args:
+            base: of the first attempt.
+            pair: whether it is one of :meth:`pair`.
+        """
+        most = self._cluster.max_minutes
+        if most is not None and pair and self.pair("", base) is not None:
+            most //= 2
 
         def limit(wildcards: Any, attempt: int) -> int:
             return base * attempt if most is None else min(base * attempt, most)
 
         return limit
 
+    def pair(self, group: str, minutes: int) -> str | None:
+        """Return the group of two jobs that a cluster gets as one and runs one after the other.
+
+        None, which submits them one by one, if their ``minutes`` exceed the limit together.
+        """
+        most = self._cluster.max_minutes
+        return group if most is None or 2 * minutes <= most else None
+
+    @property
+    def classical_group(self) -> str | None:
+        """Return the group that short jobs of classical codecs are submitted in."""
+        cores, memory = self._cluster.max_cores or sys.maxsize, self._cluster.max_memory_mb
+        room = cores if memory is None else min(cores, memory // self.runtime.classical_mb)
+        fitting = (name for name, size in _TOGETHER.items() if size <= room)
+        return next(fitting, None) if self.runtime.classical_min <= _SHORT_MINUTES else None
+
+    @property
+    def classical_memory(self) -> Callable[[Any, int], int]:
+        """Return the memory of a classical codec's job, of which a group has several."""
+        beside = _TOGETHER.get(self.classical_group or "", 1)
+        return self.mb(self.runtime.classical_mb, beside)
+
     @property
     def cpu(self) -> Resources:
-        """Return account and partition of jobs that use no GPU, as far as they are configured."""
-        return self._place(0)
+        """Return where a cluster runs jobs that use no GPU, as far as it is configured."""
+        return self._place(self._cluster.partition, self._cluster.constraint)
 
     @property
     def gpu(self) -> Resources:
         """Return the GPUs of a network job, and where a cluster has them."""
-        return self._place(self.runtime.gpu)
-
-    def train_threads(self, wildcards: Any) -> int:
-        """Return the threads of a training run: those of a network job for each device."""
-        return self.runtime.threads * self._devices(wildcards)
+        return self._gpus(lambda wildcards: self.runtime.gpu)
 
     @property
     def train_gpu(self) -> Resources:
-        """Return the GPUs of a training run (one share for each device), account and partition."""
-        return {**self.gpu, "gpu": self._train_gpus} if self.runtime.gpu else self.gpu
+        """Return the GPUs of a training run (one share for each device), and where they are."""
+        return self._gpus(lambda wildcards: self.runtime.gpu * self._devices(wildcards))
 
-    def _train_gpus(self, wildcards: Any) -> int:
-        return self.runtime.gpu * self._devices(wildcards)
+    def train_threads(self, wildcards: Any) -> int:
+        """Return the threads of a training run: those of a network job for each device."""
+        return self.threads(self.runtime.threads * self._devices(wildcards))
 
     def train_memory(self, wildcards: Any, attempt: int) -> int:
         """Return the memory of a training run in MB: that of a network job for each device."""
@@ -158,21 +200,35 @@ class Workflow:
     def _devices(self, wildcards: Any) -> int:
         return self._plan.schedule(self._point(wildcards.key)).devices
 
-    def _place(self, gpus: int) -> Resources:
-        cluster = self._plan.run.cluster
+    @property
+    def _cluster(self) -> ClusterSettings:
+        return self._plan.run.cluster
+
+    def _place(self, partition: str | None, constraint: str | None) -> Resources:
         wanted = {
-            "slurm_account": cluster.account,
-            "slurm_partition": (cluster.gpu_partition if gpus else None) or cluster.partition,
-            "gpu": gpus or None,
-            # Without a GPU the executor would ask for zero of this type.
-            "gpu_model": cluster.gpu_type if gpus else None,
+            "slurm_account": self._cluster.account,
+            "slurm_partition": partition,
+            "constraint": constraint,
         }
         return {name: value for name, value in wanted.items() if value is not None}
 
-    @property
-    def classical_group(self) -> str | None:
-        """Return the group that short jobs of classical codecs are submitted in."""
-        return "classical" if self.runtime.classical_min <= _SHORT_MINUTES else None
+    def _gpus(self, count: Callable[[Any], int]) -> Resources:
+        """Return GPUs as the executor passes them on; see config/run.py for what it refuses."""
+        site = self._cluster
+        if not self.runtime.gpu:
+            return self.cpu
+        place = self._place(
+            site.gpu_partition or site.partition, site.gpu_constraint or site.constraint
+        )
+        # The executor would start a task for each GPU, with all threads each, on any nodes.
+        place |= {"tasks_per_gpu": 0, "nodes": 1}
+        if site.gres is not None:
+            return {**place, "gres": lambda wildcards: f"{site.gres}:{count(wildcards)}"}
+        if site.gpu_type is not None and not re.fullmatch(r"[\w.]+", site.gpu_type):
+            option = f"--gpus-per-node={site.gpu_type}"
+            return {**place, "slurm_extra": lambda wildcards: f"{option}:{count(wildcards)}"}
+        typed = {} if site.gpu_type is None else {"gpu_model": site.gpu_type}
+        return {**place, **typed, "gpu": count}
 
     # --- inputs -------------------------------------------------------------------------------
 

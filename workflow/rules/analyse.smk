@@ -35,12 +35,12 @@ rule analyse:
     log:
         f"{ROOT}/logs/analyse.log",
     group:
-        "tables"
+        W.pair("tables", 30)
     conda:
         "../../envs/icmbench.yaml"
     resources:
         **W.cpu,
         mem_mb=W.mb(2000),
-        runtime=W.minutes(30),
+        runtime=W.minutes(30, pair=True),
     shell:
         "python -m icmbench analyse {input.plan:q} --log {log:q}"

@@ -17,7 +17,7 @@ rule code_classical:
         "../../envs/icmbench.yaml"
     resources:
         **W.cpu,
-        mem_mb=W.mb(W.runtime.classical_mb),
+        mem_mb=W.classical_memory,
         runtime=W.minutes(W.runtime.classical_min),
     shell:
         "python -m icmbench code {input.job:q} --log {log:q}"

@@ -17,7 +17,7 @@ rule generate_dataset:
         f"{ROOT}/logs/data/{{role}}.log",
     conda:
         "../../envs/icmbench.yaml"
-    threads: 2
+    threads: W.threads(2)
     resources:
         **W.cpu,
         mem_mb=W.mb(1500),

@@ -14,14 +14,14 @@ rule encode:
     wildcard_constraints:
         curve="(?!classical/).+",
     group:
-        "coding"
+        W.pair("coding", W.runtime.runtime_min)
     conda:
         "../../envs/icmbench.yaml"
-    threads: W.runtime.threads
+    threads: W.threads(W.runtime.threads)
     resources:
         **W.cpu,
         mem_mb=W.mb(W.runtime.memory_mb),
-        runtime=W.minutes(W.runtime.runtime_min),
+        runtime=W.minutes(W.runtime.runtime_min, pair=True),
     shell:
         "python -m icmbench encode {input.job:q} --log {log:q}"
 
@@ -38,14 +38,14 @@ rule decode:
     wildcard_constraints:
         curve="(?!classical/).+",
     group:
-        "coding"
+        W.pair("coding", W.runtime.runtime_min)
     conda:
         "../../envs/icmbench.yaml"
-    threads: W.runtime.threads
+    threads: W.threads(W.runtime.threads)
     resources:
         **W.cpu,
         mem_mb=W.mb(W.runtime.memory_mb),
-        runtime=W.minutes(W.runtime.runtime_min),
+        runtime=W.minutes(W.runtime.runtime_min, pair=True),
     shell:
         "python -m icmbench decode {input.job:q} --log {log:q}"
 
@@ -60,7 +60,7 @@ rule evaluate:
         f"{ROOT}/logs/evaluate/{{curve}}.log",
     conda:
         "../../envs/icmbench.yaml"
-    threads: W.runtime.threads
+    threads: W.threads(W.runtime.threads)
     resources:
         **W.gpu,
         mem_mb=W.mb(W.runtime.memory_mb),

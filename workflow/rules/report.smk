@@ -15,12 +15,12 @@ rule report:
     log:
         f"{ROOT}/logs/report.log",
     group:
-        "tables"
+        W.pair("tables", 30)
     conda:
         "../../envs/icmbench.yaml"
     resources:
         **W.cpu,
         mem_mb=W.mb(2000),
-        runtime=W.minutes(30),
+        runtime=W.minutes(30, pair=True),
     shell:
         "python -m icmbench report {input.plan:q} --log {log:q}"

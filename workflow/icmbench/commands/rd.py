@@ -17,7 +17,7 @@ import numpy as np
 
 from icmbench.codecs.base import RgbImage
 from icmbench.codecs.classical.base import ClassicalCodec, Implementation
-from icmbench.data.checks import check_images
+from icmbench.data.image_checks import check_images
 from icmbench.data.images import list_images, read_image
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import open_codec, timed_encode

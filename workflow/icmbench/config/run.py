@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 
 from icmbench.codecs.classical.command_entry import CommandParameters, command_lines
 from icmbench.data.specs import Dataset
@@ -154,7 +162,7 @@ class AnalysisSettings(Strict):
 
 
 class ClusterSettings(Strict):
-    """Settings of a cluster; local runs ignore them.
+    """Settings of a cluster; local runs have no use for them.
 
     The SLURM profile sets them in workflow/profiles/slurm/cluster.yaml.
     """
@@ -167,7 +175,22 @@ class ClusterSettings(Strict):
         None, description="Partition of jobs that use a GPU; null takes ``partition``."
     )
     gpu_type: str | None = Field(
-        None, description="Type of GPU, as the cluster names it (a100); null takes any."
+        None,
+        description="Type of GPU or of MIG slice, as the cluster names it (a100, "
+        "nvidia_a100-sxm4-80gb, 1g.10gb); null takes any.",
+    )
+    gres: str | None = Field(
+        None,
+        description="Where GPUs are requested with --gres: the resource without its number, as "
+        "``gpu`` or ``gpu:a100``; takes the place of ``gpu_type``.",
+    )
+    constraint: str | None = Field(
+        None, min_length=1, description="Features that the nodes of all jobs must have."
+    )
+    gpu_constraint: str | None = Field(
+        None,
+        min_length=1,
+        description="Features of the nodes of jobs that use a GPU; null takes ``constraint``.",
     )
     max_minutes: int | None = Field(
         None, ge=1, description="Longest time limit that a job may request; retries grow up to it."
@@ -175,6 +198,33 @@ class ClusterSettings(Strict):
     max_memory_mb: int | None = Field(
         None, ge=500, description="Most memory that a job may request, in MB."
     )
+    max_cores: int | None = Field(
+        None, ge=1, description="Most cores that a job may request: those of a node."
+    )
+
+    # What SLURM's executor plugin passes on. It refuses anything else only when it submits.
+    @field_validator("gpu_type")
+    @classmethod
+    def _type_of_slurm(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+            raise ValueError(
+                "not a type of GPU as `sinfo -o %G` lists it, which has letters, digits and _ . + -"
+            )
+        return name
+
+    @field_validator("gres")
+    @classmethod
+    def _gres_of_the_executor(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is None:
+            return None
+        if not re.fullmatch(r"[A-Za-z0-9_]+(:[A-Za-z0-9_.]*[A-Za-z_.][A-Za-z0-9_.]*)?", name):
+            raise ValueError(
+                "must be a name, or name:type, of letters, digits, _ and . (the number of GPUs is "
+                "added); name a type with other characters under gpu_type"
+            )
+        if info.data.get("gpu_type") is not None:
+            raise ValueError("set gres or gpu_type, not both; gpu:TYPE names the type")
+        return name
 
 
 class RunConfig(Strict):

@@ -1,7 +1,8 @@
 """The one opening of a data set: checked against its own images and what tasks need of it.
 
 The result is remembered beside the manifest, keyed by the digest of the data and the place of the
-split, so that later jobs only read it. Generated sets are as their generator left them.
+split, so that later jobs only read it; with it, a copy of an annotation file that opens at once.
+Generated sets are as their generator left them.
 docs/inputs.md lists what is checked.
 """
 
@@ -9,31 +10,27 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from icmbench.data.classes import class_names, find_labels, require_labels
-from icmbench.data.images import Header, ImageFiles, read_header, used_bits
+from icmbench.data.image_checks import check_images, check_label_maps, more
 from icmbench.data.index import Index, open_index
-from icmbench.data.label_maps import VOID, read_label_map
+from icmbench.data.index_copy import read_copy, write_copy
 from icmbench.data.manifest import read_checksums
 from icmbench.data.names import name_problem
 from icmbench.data.readers.coco import segmentation_problem
 from icmbench.data.specs import DatasetSpec, ImageSplit, Needs
 from icmbench.errors import CannotWrite, UserError, missing_file
-from icmbench.utils.coco import CocoObject
 from icmbench.utils.files import digest_json, read_object, write_json
 from icmbench.utils.models import Strict, read_model
 
 logger = logging.getLogger(__name__)
 
 # Bump if a set that passed may be refused now.
-_VERSION = 2
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_VERSION = 3
 
 
 class Facts(Strict):
@@ -42,6 +39,7 @@ class Facts(Strict):
     Attributes:
         objects: number of annotated objects that are not crowds; None without annotations.
         categories: id and name of each, by id.
+        used: ids of the categories that have objects.
         largest_label: of the classes of images, or of the pixels of label maps, or None.
         masks: why tasks that need masks cannot use the split, or None.
         notes: what people should know.
@@ -49,6 +47,7 @@ class Facts(Strict):
 
     objects: int | None = None
     categories: Sequence[tuple[int, str]] = ()
+    used: Sequence[int] = ()
     largest_label: int | None = None
     masks: str | None = None
     notes: Sequence[str] = ()
@@ -75,14 +74,20 @@ def open_checked(dataset: DatasetSpec, split: str, needs: Needs | None = None) -
     """
     memory = _memory(dataset, split)
     known = None if memory is None else _remembered(memory)
-    index = open_index(dataset, split, trusted=known is not None)
-    if not index.ids:
-        raise missing_file(index.images, f"split {split!r} has no image")
-    facts = _inspect(dataset, split, index) if known is None else known
-    if known is None and memory is not None:
+    copy = None if memory is None else _copy(dataset, split, memory)
+    index = None if known is None or copy is None else read_copy(*copy)
+    if index is None or known is None:
+        index = open_index(dataset, split, trusted=known is not None)
+        if not index.ids:
+            raise missing_file(index.images, f"split {split!r} has no image")
+        facts = known or _inspect(dataset, split, index)
         with suppress(CannotWrite):  # of a data folder that others own; the next job checks again
-            write_json(memory, facts.model_dump(mode="json"))
-    opened = Opened(index, facts)
+            if copy is not None:
+                write_copy(copy[0], index)
+            if memory is not None and known is None:
+                write_json(memory, facts.model_dump(mode="json"))
+        known = facts
+    opened = Opened(index, known)
     if needs is not None:
         _require(dataset, split, opened, needs)
     return opened
@@ -136,6 +141,17 @@ def _memory(dataset: DatasetSpec, split: str) -> Path | None:
     return manifest.parent / ".icmbench" / "checks" / f"{dataset.name}-{key[:16]}.json"
 
 
+def _copy(dataset: DatasetSpec, split: str, memory: Path) -> tuple[Path, Path] | None:
+    """Return the copy of an annotation file that opens at once, and the images; None without one.
+
+    Of the other layouts, the memory's key does not cover the files that are read.
+    """
+    place = dataset.split(split)
+    if place.layout not in (None, "coco") or place.annotations is None:
+        return None
+    return memory.with_suffix(".arrow"), Path(dataset.folder) / place.images
+
+
 def _facts(dataset: DatasetSpec, split: str) -> Facts:
     memory = _memory(dataset, split)
     known = None if memory is None else _remembered(memory)
@@ -160,15 +176,15 @@ def _inspect(dataset: DatasetSpec, split: str, index: Index) -> Facts:
         notes = [*index.notes, *check_images(index.images, index.files, index.sizes)]
     for note in notes:
         logger.warning("%s: split %s: %s", dataset.name, split, note)
-    truth = index.annotations
-    if truth is None:
+    if index.objects is None:
         largest = None if index.labels is None else int(max(index.labels))
         if index.maps is not None:
             largest = check_label_maps(index)
         return Facts(largest_label=largest, notes=notes)
     return Facts(
-        objects=sum(not own.get("iscrowd") for own in truth["annotations"]),
-        categories=sorted((category["id"], category["name"]) for category in truth["categories"]),
+        objects=sum(not own.get("iscrowd") for objects in index.objects for own in objects),
+        categories=[(category["id"], category["name"]) for category in index.categories],
+        used=sorted({own["category_id"] for objects in index.objects for own in objects}),
         largest_label=int(max(index.labels or [0])),
         masks=_mask_problem(index),
         notes=notes,
@@ -203,117 +219,29 @@ def _check_names(dataset: DatasetSpec, place: ImageSplit, index: Index) -> None:
         name, reason = problems[0]
         source = Path(dataset.folder) / (place.annotations or place.images)
         raise UserError(
-            f"{source}: file name {name!r} {reason}{_more(problems, len(index.files))}; correct "
+            f"{source}: file name {name!r} {reason}{more(problems, len(index.files))}; correct "
             "the names, or the layout in the catalogue"
         )
 
 
-def check_images(
-    images: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]] | None = None
-) -> list[str]:
-    """Read the header of every image and return notes for people.
-
-    Args:
-        images: folder or archive of the images.
-        names: of the files in it.
-        sizes: width and height that their entries give.
-
-    Raises:
-        UserError: naming the first image that cannot be used, and how many more.
-    """
-    files = ImageFiles(images, keep=False)
-    problems: list[str] = []
-    turned = 0
-    deep: list[int] = []
-    for place, name in enumerate(names):
-        try:
-            header = files.load(name, read_header)
-            if sizes is not None and header.size[::-1] != sizes[place]:
-                reason = _other_size(header, sizes[place])
-                raise UserError(f"{images / name}: {reason}")
-            if header.deep:  # few sets have such images
-                deep.append(used_bits(files.read(name)))
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        turned += header.orientation != 1
-    if problems:
-        raise UserError(f"{problems[0]}{_more(problems, len(names))}")
-    notes = []
-    if turned:
-        notes.append(
-            f"{turned} images have an orientation in EXIF; their samples are taken as stored"
-        )
-    if deep and max(deep) < 16:
-        notes.append(
-            f"{len(deep)} images have samples of 16 bits of which they use {min(deep)} to "
-            f"{max(deep)}: they are read as dark images"
-        )
-    return notes
-
-
-def check_label_maps(index: Index) -> int:
-    """Read every label map and return the largest index, without 255.
-
-    Raises:
-        UserError: naming the first map that cannot be used, and how many more.
-    """
-    images = ImageFiles(index.images, keep=False)
-    problems: list[str] = []
-    largest = 0
-    for name, path in zip(index.files, index.maps or (), strict=True):
-        try:
-            found = ImageFiles(path.parent, keep=False).load(path.name, read_label_map)
-            height, width = images.size(name)
-            if found.shape != (height, width):
-                own = f"{found.shape[1]} x {found.shape[0]} pixels, its image {width} x {height}"
-                raise UserError(f"{path}: the label map has {own}; make them equal")
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        largest = max(largest, int(np.max(found, where=found != VOID, initial=0)))
-    if problems:
-        raise UserError(f"{problems[0]}{_more(problems, len(index.files))}")
-    return largest
-
-
-def _other_size(header: Header, annotated: tuple[int, int]) -> str:
-    height, width = header.size
-    sizes = f"the image has {width} x {height} pixels, its entry {annotated[0]} x {annotated[1]}"
-    if header.orientation in _SIDEWAYS and header.size == annotated:
-        return (
-            f"{sizes}: it is annotated upright, and stored with EXIF orientation "
-            f"{header.orientation}; store it upright, without the tag"
-        )
-    return f"{sizes}; annotate the file that is there, or restore the one that was annotated"
-
-
-def _more(problems: Sequence[object], total: int) -> str:
-    return f" ({len(problems)} of {total} have a problem)" if len(problems) > 1 else ""
-
-
 def _mask_problem(index: Index) -> str | None:
-    assert index.annotations is not None
-    problems = list(_mask_problems(index, index.annotations["annotations"]))
+    assert index.objects is not None and index.sizes is not None
+    problems = [
+        (own, name, reason)
+        for name, (width, height), objects in zip(
+            index.files, index.sizes, index.objects, strict=True
+        )
+        for own in objects
+        if (reason := segmentation_problem(own.get("segmentation"), height, width)) is not None
+    ]
     if not problems:
         return None
-    own, reason = problems[0]
-    name = dict(zip(index.ids, index.files, strict=True))[own["image_id"]]
+    own, name, reason = problems[0]
     which = f"annotation {own['id']!r} of" if "id" in own else "an annotation of"
     return (
-        f"{len(problems)} of {len(index.annotations['annotations'])} segmentations cannot be used; "
+        f"{len(problems)} of {sum(map(len, index.objects))} segmentations cannot be used; "
         f"the first, {which} {name!r}, is {reason}"
     )
-
-
-def _mask_problems(index: Index, objects: Sequence[CocoObject]) -> Iterator[tuple[CocoObject, str]]:
-    assert index.sizes is not None
-    sizes = dict(zip(index.ids, index.sizes, strict=True))
-    for own in objects:
-        width, height = sizes[own["image_id"]]
-        reason = segmentation_problem(own.get("segmentation"), height, width)
-        if reason is not None:
-            yield own, reason
 
 
 # --- what tasks need ------------------------------------------------------------------------------
@@ -332,7 +260,7 @@ def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> 
         if needs.labels is None:
             _require_labels(dataset, what, facts, needs)
         else:
-            require_labels(_annotated(opened), needs.labels, what)
+            require_labels(_annotated(facts), needs.labels, what)
         if needs.truth == "masks" and facts.masks is not None:
             raise UserError(
                 f"{what}: {facts.masks}; correct them, or choose tasks that need boxes only"
@@ -358,11 +286,9 @@ def _require(dataset: DatasetSpec, split: str, opened: Opened, needs: Needs) -> 
         _require_maps(what, opened, needs)
 
 
-def _annotated(opened: Opened) -> list[str]:
+def _annotated(facts: Facts) -> list[str]:
     """Return the names of the categories that have objects."""
-    assert opened.index.annotations is not None
-    used = {own["category_id"] for own in opened.index.annotations["annotations"]}
-    return [name for identity, name in opened.facts.categories if identity in used]
+    return [name for identity, name in facts.categories if identity in facts.used]
 
 
 def _require_maps(what: str, opened: Opened, needs: Needs) -> None:
@@ -384,7 +310,7 @@ def _require_maps(what: str, opened: Opened, needs: Needs) -> None:
         )
     elif facts.masks is not None:
         raise UserError(f"{what}: {facts.masks}; correct them, or give label maps")
-    elif not find_labels(_annotated(opened), needs.labels):
+    elif not find_labels(_annotated(facts), needs.labels):
         raise UserError(
             f"{what}: none of its annotated categories is a class of the network; set the task's "
             "'classes', or give the role another data set"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from icmbench.data.images import ImageFiles
 from icmbench.data.label_maps import VOID, objects_to_map, read_label_map
 from icmbench.data.specs import DatasetSpec, Needs
 from icmbench.errors import UserError, missing_file
-from icmbench.utils.coco import CocoObject, ImageId
+from icmbench.utils.coco import CocoAnnotations, CocoObject
 from icmbench.utils.files import read_object
 from icmbench.utils.images import RgbImage
 
@@ -29,8 +29,6 @@ class Split:
 
     Attributes:
         ids: image ids, in the order of every record and prediction.
-        annotations: COCO-format ground truth in native pixels, restricted to ``ids``; None for a
-            set of bare images.
 
     Args:
         dataset: of a job.
@@ -54,7 +52,7 @@ class Split:
         self.dataset = dataset
         opened = open_checked(dataset, split, needs)
         self._index = index = opened.index
-        self.ids, self.annotations = index.ids, index.annotations
+        self.ids = index.ids
         wanted = needs or Needs()
         if wanted.labels is None:
             categories = [identity for identity, _ in opened.facts.categories]
@@ -72,12 +70,14 @@ class Split:
         self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
         # A training run takes its own random crops, of whole images.
         self._whole = split == "train" and dataset.center_crop is not None
-        self._by_image: dict[ImageId, list[CocoObject]] = defaultdict(list)
-        for annotation in self.annotations["annotations"] if self.annotations else []:
-            self._by_image[annotation["image_id"]].append(annotation)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def annotations(self) -> CocoAnnotations | None:
+        """COCO-format ground truth in native pixels of the images; None for bare images."""
+        return self._index.annotations()
 
     def native_size(self, index: int) -> tuple[int, int]:
         """Return width and height of the image as it was published."""
@@ -177,10 +177,8 @@ class Split:
                 own = np.full(256, VOID, np.uint8)
                 own[list(self._own)] = list(self._own.values())
                 found = own[found]
-        elif self.annotations is not None:
-            found = objects_to_map(
-                self._by_image[self.ids[index]], self._labels or {}, height, width
-            )
+        elif self._index.objects is not None:
+            found = objects_to_map(self._index.objects[index], self._labels or {}, height, width)
         else:
             raise self._lacks("label maps")
         size = resized_size(self.dataset, width, height)
@@ -222,9 +220,10 @@ class Split:
         )
 
     def _trainable(self, index: int) -> list[CocoObject]:
+        objects = self._index.objects
         return [
             annotation
-            for annotation in self._by_image[self.ids[index]]
+            for annotation in ([] if objects is None else objects[index])
             if not annotation.get("iscrowd") and min(annotation["bbox"][2:]) > 1
         ]
 

@@ -12,7 +12,13 @@ from icmbench.data.names import safe_id
 from icmbench.data.readers.coco import normalised, read_annotations
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes, ImageSplit
 from icmbench.errors import UserError, missing_file
-from icmbench.utils.coco import CocoAnnotations, CocoImage, CocoObject, ImageId
+from icmbench.utils.coco import (
+    CocoAnnotations,
+    CocoCategory,
+    CocoImage,
+    CocoObject,
+    ImageId,
+)
 
 if TYPE_CHECKING:
     from icmbench.data.readers.faces import Faces
@@ -30,7 +36,8 @@ class Index:
         files: their names in it.
         ids: image ids.
         sizes: native width and height of each; None if only the images have them.
-        annotations: COCO-format ground truth in native pixels of exactly these images, or None.
+        objects: annotated in each image, in native pixels of the image; None without annotations.
+        categories: of the objects, by id.
         labels: the class of each image, or None.
         classes: names of the classes.
         keys: by which the classes are matched with a network's; their names if empty.
@@ -43,13 +50,27 @@ class Index:
     files: list[str]
     ids: list[ImageId]
     sizes: list[tuple[int, int]] | None = None
-    annotations: CocoAnnotations | None = None
+    objects: Sequence[Sequence[CocoObject]] | None = None
+    categories: Sequence[CocoCategory] = ()
     labels: Sequence[int] | None = None
     classes: Sequence[str] = ()
     keys: Sequence[str] = ()
     maps: Sequence[Path] | None = None
     faces: Faces | None = None
     notes: Sequence[str] = ()
+
+    def annotations(self) -> CocoAnnotations | None:
+        """Return the ground truth of exactly these images in COCO's format, or None."""
+        if self.objects is None or self.sizes is None:
+            return None
+        entries: list[CocoImage] = [
+            {"id": identity, "file_name": name, "width": width, "height": height}
+            for identity, name, (width, height) in zip(
+                self.ids, self.files, self.sizes, strict=True
+            )
+        ]
+        objects = [own for of_image in self.objects for own in of_image]
+        return {"images": entries, "annotations": objects, "categories": list(self.categories)}
 
 
 def open_index(dataset: DatasetSpec, split: str, trusted: bool = False) -> Index:
@@ -157,32 +178,33 @@ def _faces(dataset: DatasetSpec, split: str) -> Index:
 def _coco(images: Path, annotations: CocoAnnotations, limit: int | None = None) -> Index:
     annotations, notes = normalised(annotations)
     entries = sorted(annotations["images"], key=lambda entry: entry["id"])[:limit]
-    kept = {entry["id"] for entry in entries}
-    own = [a for a in annotations["annotations"] if a["image_id"] in kept]
+    objects: dict[ImageId, list[CocoObject]] = {entry["id"]: [] for entry in entries}
+    for own in annotations["annotations"]:
+        if own["image_id"] in objects:
+            objects[own["image_id"]].append(own)
     categories = sorted(annotations["categories"], key=lambda entry: entry["id"])
+    place = {category["id"]: number for number, category in enumerate(categories, 1)}
     return Index(
         images,
         [entry["file_name"] for entry in entries],
         [entry["id"] for entry in entries],
         [(entry["width"], entry["height"]) for entry in entries],
-        {"images": entries, "annotations": own, "categories": categories},
-        _dominant(entries, own, [category["id"] for category in categories]),
-        [NOTHING, *(category["name"] for category in categories)],
+        list(objects.values()),
+        categories,
+        [_dominant(own, place) for own in objects.values()],
+        classes_of(categories),
         notes=notes,
     )
 
 
-def _dominant(
-    entries: list[CocoImage], annotations: list[CocoObject], categories: list[int]
-) -> list[int]:
-    """Return the class of each image: that of its largest object, 0 where there is none."""
-    place = {identity: number for number, identity in enumerate(categories, 1)}
-    largest: dict[ImageId, tuple[float, int]] = {}
-    for annotation in annotations:
-        if annotation.get("iscrowd"):
-            continue
-        found = (float(annotation["area"]), place[annotation["category_id"]])
-        image = annotation["image_id"]
-        if image not in largest or found[0] > largest[image][0]:
-            largest[image] = found
-    return [largest[entry["id"]][1] if entry["id"] in largest else 0 for entry in entries]
+def classes_of(categories: Sequence[CocoCategory]) -> list[str]:
+    """Return the names of the classes that images have for their objects."""
+    return [NOTHING, *(category["name"] for category in categories)]
+
+
+def _dominant(objects: Sequence[CocoObject], place: dict[int, int]) -> int:
+    """Return the class of an image: that of its largest object, 0 where there is none."""
+    counted = [own for own in objects if not own.get("iscrowd")]
+    if not counted:
+        return 0
+    return place[max(counted, key=lambda own: float(own["area"]))["category_id"]]

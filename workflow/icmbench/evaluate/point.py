@@ -74,7 +74,7 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
         files={path: sha256_file(Path(path)) for path in job.task.files},
         wall_seconds=time.monotonic() - wall,
         cpu_seconds=time.process_time() - cpu,
-        environment={**describe_environment(), "device": outcome.device},
+        environment={**describe_environment(folder), "device": outcome.device},
     )
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from icmbench.config.study import Ladder, Study, Training
 from icmbench.config.summary import PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
@@ -81,6 +83,9 @@ def _facts(environment: dict[str, Any]) -> dict[str, str]:
     facts = {"git commit": environment.get("git_commit") or absent}
     if environment.get("git_dirty"):
         facts["git commit"] += " with uncommitted changes"
+    if sources := environment.get("sources"):
+        link = Markup('<a href="../{0}">{0}</a>').format(sources)
+        facts["changes and packages"] = link
     names = ("python", "platform", "device")
     facts |= {name: str(environment[name]) for name in names if environment.get(name)}
     return facts | {n: str(v) for n, v in sorted((environment.get("versions") or {}).items())}

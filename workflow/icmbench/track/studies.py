@@ -111,9 +111,16 @@ def _read_study(
                 *_bd_values(bd[bd["variant"] == variant]),
                 *_curve_values(averages[averages["variant"] == variant]),
             ],
+            artefacts=_sources(root, runs),
         )
         result.runs += [curve, *runs]
     return result
+
+
+def _sources(root: Path, runs: list[Run]) -> list[Path]:
+    """Return the files that name the code and packages that ran, which the points' tags name."""
+    names = {run.tags["environment.sources"] for run in runs if "environment.sources" in run.tags}
+    return [root / name for name in sorted(names) if (root / name).is_file()]
 
 
 def _shown_name(study: Study, variant: str) -> str:

@@ -169,7 +169,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         dataset=DataSummary(
             role=job.dataset.role, name=job.dataset.name, digest=data_digest(job.dataset)
         ),
-        environment={**describe_environment(), "device": _device_name(job, compute)},
+        environment={**describe_environment(folder), "device": _device_name(job, compute)},
         **totals,
     )
     return Training(

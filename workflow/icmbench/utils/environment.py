@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import tempfile
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +14,31 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 import icmbench
+from icmbench.utils.files import sha256_bytes, write_text
+from icmbench.utils.secrets import hide_assigned, hide_secrets
 
 _PACKAGES = ("torch", "torchvision", "compressai", "pycocotools", "numpy", "pillow", "snakemake")
+_FOLDER = "provenance"
+_LONGEST = 1_000_000  # bytes of a diff
+# Files that may hold nothing but secrets; a diff leaves them out, whatever is in them.
+_PRIVATE = (
+    "*.env",
+    "*.env.*",
+    "*.pem",
+    "*.key",
+    "*secret*",
+    "*credential*",
+    "*password*",
+    "*token*",
+)
 
 
 class Environment(TypedDict):
     """Versions, commit and machine; None where they cannot be found.
 
-    ``git_problem`` is why there is no commit, unless there is no repository.
+    Attributes:
+        git_problem: why there is no commit, unless there is no repository.
+        sources: file of the results folder with the changes to the commit and all packages.
     """
 
     icmbench: str
@@ -31,6 +49,7 @@ class Environment(TypedDict):
     platform: str
     processor: str
     versions: dict[str, str | None]
+    sources: NotRequired[str]
 
 
 class JobEnvironment(Environment):
@@ -39,9 +58,19 @@ class JobEnvironment(Environment):
     device: str
 
 
+def describe_environment(output: Path) -> Environment:
+    """Return the versions of icmbench and its libraries, the git commit and the platform.
+
+    Args:
+        output: folder of the job. If it is in a results folder, ``sources`` is written there, once
+            for all jobs that ran the same.
+    """
+    parents = output.absolute().parents
+    return _describe(next((path for path in parents if (path / "plan.json").is_file()), None))
+
+
 @lru_cache(maxsize=1)
-def describe_environment() -> Environment:
-    """Return the versions of icmbench and its libraries, the git commit and the platform."""
+def _describe(root: Path | None) -> Environment:
     commit, problem = _git("rev-parse", "HEAD")
     changes = None
     if commit is not None:
@@ -55,7 +84,35 @@ def describe_environment() -> Environment:
         "processor": _processor(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-    return {**found, "git_problem": problem} if problem else found
+    if problem:
+        found["git_problem"] = problem
+    if root is not None:
+        text = _sources(commit or f"none: {problem or 'not in a git repository'}", changes or "")
+        found["sources"] = f"{_FOLDER}/{sha256_bytes(text.encode())[:12]}.txt"
+        if not (root / found["sources"]).is_file():
+            write_text(root / found["sources"], text)
+    return found
+
+
+def _sources(commit: str, changed: str) -> str:
+    """Return commit, packages and the changes to the commit, without what looks like a secret.
+
+    ``git apply`` reads the changes and skips the rest.
+    """
+    installed = {f"{own.name}=={own.version}" for own in metadata.distributions()}
+    diff = ""
+    if changed:
+        private = [f":(top,exclude,icase){pattern}" for pattern in _PRIVATE]
+        diff = (
+            _git("diff", "HEAD", "--no-color", "--no-ext-diff", "--", ":(top)", *private)[0] or ""
+        )
+    parts = {
+        "Commit": commit,
+        "Changed and untracked files": changed or "none",
+        "Packages": "\n".join(sorted(installed, key=str.lower)),
+        "Changes (files named like secrets are left out)": hide_assigned(diff) or "none",
+    }
+    return hide_secrets("\n\n".join(f"# {name}\n\n{text}" for name, text in parts.items()) + "\n")
 
 
 def version(package: str) -> str | None:
@@ -67,17 +124,24 @@ def version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> tuple[str | None, str | None]:
-    """Return git's answer, or None and why there is none; neither outside a repository."""
+    """Return git's answer, cut to a length, or None and why; neither outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     english = {**os.environ, "LC_ALL": "C"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=english)
-    except FileNotFoundError:
-        return None, "git is not installed"
-    except (OSError, subprocess.SubprocessError) as error:
-        return None, f"git failed: {error}"
+    with tempfile.TemporaryFile() as output:  # a diff may be larger than the memory
+        try:
+            done = subprocess.run(
+                command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=10, env=english
+            )
+        except FileNotFoundError:
+            return None, "git is not installed"
+        except (OSError, subprocess.SubprocessError) as error:
+            return None, f"git failed: {error}"
+        size = os.fstat(output.fileno()).st_size
+        output.seek(0)
+        text = output.read(_LONGEST).decode(errors="replace").rstrip("\n")
     if done.returncode == 0:
-        return done.stdout.strip(), None
+        cut = f"{text.rpartition(chr(10))[0]}\n# cut after {_LONGEST} of {size} bytes"
+        return text if size <= _LONGEST else cut, None
     if "not a git repository (or any" in done.stderr:
         return None, None
     return None, f"git refused: {(done.stderr.splitlines() or ['no reason given'])[0]}"

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 _NAMES = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"((?:{_NAMES.pattern})[\w-]*['\"]?\s*[:=]\s*)[^\s=].*", re.IGNORECASE)
 _SHORTEST = 6  # a shorter value may be part of any word
 _HIDDEN = "***"
 
@@ -15,6 +16,15 @@ _HIDDEN = "***"
 def has_credentials(address: str) -> bool:
     """Return whether an address names a user or a password."""
     return "@" in urlsplit(address).netloc
+
+
+def hide_assigned(text: str) -> str:
+    """Return a text without what follows a name like that of a secret on its line.
+
+    >>> hide_assigned("+  api_key: abc\\n+  steps: 3")
+    '+  api_key: ***\\n+  steps: 3'
+    """
+    return _ASSIGNED.sub(rf"\1{_HIDDEN}", text)
 
 
 def hide_secrets(text: str, *addresses: str) -> str:
