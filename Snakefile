@@ -25,6 +25,7 @@ wildcard_constraints:
     key=".+",
     role="[^/]+",
     dataset="[^/]+",
+    file="[^/]+",
     split="[^/]+",
     share="[^/]+/[^/]+(/chunk[0-9]+of[0-9]+)?",
     curve=".+",

@@ -17,7 +17,6 @@ def encode_job(folder: Path, scenes: DatasetSpec, rate: int) -> EncodeJob:
             name="bmshj2018-hyperprior",
             kind="learned",
             parameters={"n": 8, "m": 8},
-            rate_index=rate,
             weights=WeightsSpec(source=str(weights), of="bmshj2018-hyperprior", part="codec"),
             starts_pretrained=False,
         ),

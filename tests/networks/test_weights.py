@@ -10,7 +10,6 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-import torchvision
 
 from icmbench.errors import UserError
 from icmbench.jobs import TrainJob
@@ -39,7 +38,7 @@ def test_published_weights_without_network_are_one_line(
     def unreachable(*_: Any, **__: Any) -> None:
         raise URLError("no route to host")
 
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
     task = train_job("hyperprior/faster-rcnn/t-ft").task
     weights = task.weights.model_copy(update={"source": "pretrained"})
     parameters = {**task.parameters, "backbone": "resnet50-fpn", "classes": 91}

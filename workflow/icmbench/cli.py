@@ -61,12 +61,14 @@ def _configuration(arguments: argparse.Namespace, *more: str) -> RunConfig:
 
 def _plan(arguments: argparse.Namespace) -> Result:
     from icmbench.config.job_settings import classical_jobs, encode_jobs
+    from icmbench.config.own_weights import check_own_weights
     from icmbench.config.plan import load_plan
     from icmbench.config.plan_lock import write_plan
     from icmbench.config.resources import check_resources
 
     plan = load_plan(_configuration(arguments))
     check_resources(plan)
+    check_own_weights(plan)
     write_plan(plan)
     for line in plan.left_out + plan.unused:
         logger.info(line)
@@ -92,6 +94,15 @@ def _data(arguments: argparse.Namespace) -> Result:
         for network in job.networks:
             check_network(network)
     return manifest
+
+
+def _weights(arguments: argparse.Namespace) -> Result:
+    from icmbench.data.weights import fetch_weights
+    from icmbench.jobs import WeightsJob
+
+    job = _job(arguments, WeightsJob)
+    mirror = None if job.mirror is None else Path(job.mirror)
+    return fetch_weights(job.url, job.sha256, Path(job.output), mirror)
 
 
 def _fetch(arguments: argparse.Namespace) -> Result:
@@ -266,6 +277,7 @@ VERBS: dict[str, Verb] = {
     "report": _report,
     "track": _track,
     "train": _train,
+    "weights": _weights,
     "zoo": _zoo,
 }
 

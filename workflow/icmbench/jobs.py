@@ -116,31 +116,46 @@ class WeightsSpec(Strict):
         source: path of a weights file, ``random``, ``pretrained``, or None where there are none.
         of: name of the codec or task that was trained.
         part: which network of that file.
-        sha256: checksum that the file must have, of files that are shipped.
+        sha256: checksum that the file must have, of files that are shipped or one's own.
+        rate: of ``pretrained``: the value of the ladder that they are published for.
+        own: whether it is a file of one's own, in the names of CompressAI or torchvision.
+        partial: beginnings of the names that need not be in one's own file.
+        files: further files that are read for ``pretrained``.
     """
 
     source: str | None
     of: str | None = None
     part: Part
     sha256: str | None = None
+    rate: float | None = None
+    own: bool = False
+    partial: list[str] = Field([])
+    files: list[str] = Field([])
 
     @property
     def path(self) -> Path | None:
         """The weights file, or None where there is none."""
         return None if self.source in (None, "random", "pretrained") else Path(str(self.source))
 
-    def digest(self) -> str | None:
-        """Return the SHA-256 of the weights file; without a file, the source itself.
+    @property
+    def inputs(self) -> list[str]:
+        """The files that a network is loaded from."""
+        return [*([] if self.path is None else [str(self.path)]), *self.files]
+
+    def digest(self) -> str | list[str] | None:
+        """Return the SHA-256 of the weights file (of each, if several); else the source itself.
 
         Raises:
-            UserError: if the file is missing.
+            UserError: if a file is missing.
         """
-        if self.path is None:
-            return self.source
-        try:
-            return sha256_file(self.path)
-        except FileNotFoundError:
-            raise missing_file(self.path, "run the job that makes it first") from None
+        digests = []
+        for path in self.inputs:
+            try:
+                digests.append(sha256_file(path))
+            except FileNotFoundError:
+                advice = "correct its path" if self.own else "run the job that makes it first"
+                raise missing_file(path, advice) from None
+        return digests if self.files else digests[0] if digests else self.source
 
 
 class CodecSpec(Strict):
@@ -148,14 +163,15 @@ class CodecSpec(Strict):
 
     Attributes:
         parameters: checked by the registry entry's own model.
-        rate_index: place on the ladder; published weights are chosen by it.
-        starts_pretrained: whether the weights descend from published ones, which fixes sizes.
+        rate: the value on the ladder of the point that runs it; None without a ladder.
+        starts_pretrained: whether the weights descend from published ones or a file of one's own,
+            which then fix the size.
     """
 
     name: str
     kind: Literal["learned", "classical", "none"]
     parameters: dict[str, JsonValue]
-    rate_index: int
+    rate: float | None = None
     weights: WeightsSpec
     starts_pretrained: bool
 
@@ -278,6 +294,23 @@ class DataJob(DatasetSpec):
     mirror: str | None
     checks: list[RoleCheck]
     networks: list[TaskSpec] = Field(default_factory=list)
+    modules: list[str]
+    threads: int = 1
+
+
+class WeightsJob(Strict):
+    """Fetch weights from an address.
+
+    Attributes:
+        sha256: checksum of the file.
+        output: path of the file.
+        mirror: folder that is tried first.
+    """
+
+    url: str
+    sha256: str
+    output: str
+    mirror: str | None
     modules: list[str]
     threads: int = 1
 
@@ -407,7 +440,7 @@ class EvaluateCurve(Strict):
     modules: list[str]
 
 
-Job = TypeVar("Job", DataJob, TrainJob, EncodeCurve, ClassicalJob, EvaluateCurve)
+Job = TypeVar("Job", DataJob, WeightsJob, TrainJob, EncodeCurve, ClassicalJob, EvaluateCurve)
 
 
 def read_job(path: Path, model: type[Job]) -> Job:

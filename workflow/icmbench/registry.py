@@ -19,7 +19,7 @@ of your own registers its entries in the same way: list it under ``modules`` in 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -42,24 +42,29 @@ class _Entry:
         parameters: model of the settings under ``codecs.<name>`` or ``tasks.<name>`` of a scale.
         implementation: ``package.module:Class``, imported when a job runs it.
         parts: names of the parts that a study may train, as ``codec.<part>`` or ``task.<part>``.
-        starts_from: other codecs or tasks that may give initial weights, as far as names and
-            shapes agree; the rest starts at random.
+        starts_from: other codecs or tasks that may give initial weights. For each, what of them
+            must load: beginnings of names here. A tensor below one that is missing or has another
+            shape on either side is an error; what is below none is taken where it fits, and the
+            rest starts at random.
         loss_terms: names of the loss terms that training reports.
         defaults: settings that this name stands for; they replace the defaults of ``parameters``.
         pretrained: returns whether published weights exist for some parameters; None: for none.
         one_size: whether it is the same network at every scale, with its published weights, which
             it has also where a study names none.
+        pretrained_files: returns the files that ``load_pretrained`` reads for some parameters;
+            what depends on them is done again when they change.
     """
 
     name: str
     parameters: type[Strict]
     implementation: str
     parts: tuple[str, ...] = ()
-    starts_from: tuple[str, ...] = ()
+    starts_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loss_terms: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Callable[[Any], bool] | None = None
     one_size: bool = False
+    pretrained_files: Callable[[Any], Sequence[str]] | None = None
 
     def has_pretrained(self, parameters: Strict) -> bool:
         """Return whether published weights exist for these parameters."""
@@ -74,9 +79,12 @@ class CodecEntry(_Entry):
         kind: ``learned`` (has weights), ``classical`` (one number sets the rate) or ``none`` (the
             original pixels, 24 bits each).
         shares_weights_with: codecs that are the same network in another use; they share weights.
-        rate_parameter: a classical codec's rate setting, which a study's ladder must name.
+        rate_parameter: a classical codec's rate setting, which a study's ladder must name; of a
+            learned codec, the setting that one set of weights has many rates by.
         lower_rate: which of its values give lower rates, ``smaller`` or ``larger`` ones; None where
             that is not known.
+        published_rates: returns, by name of a ladder's parameter, the values that published weights
+            exist for with some parameters; None: the ladder does not select them.
         outputs: what it decodes to: images, features that tasks read without pixels, or both.
         feature_channels: returns the number of feature channels for some parameters.
         programs: external programs it needs, keys of ``utils.programs.KNOWN_PROGRAMS`` or, of a
@@ -89,6 +97,7 @@ class CodecEntry(_Entry):
     shares_weights_with: tuple[str, ...] = ()
     rate_parameter: str | None = None
     lower_rate: Literal["smaller", "larger"] | None = None
+    published_rates: Callable[[Any], Mapping[str, Sequence[float]]] | None = None
     outputs: tuple[DataKind, ...] = ("images",)
     feature_channels: Callable[[Any], int] | None = None
     programs: tuple[str, ...] = ()
@@ -106,7 +115,8 @@ class TaskEntry(_Entry):
         metrics_for: returns the metrics where they depend on the parameters.
         files: parameters that hold paths: jobs depend on these files.
         exact: runs in float32 and one image at a time, as published accuracies are measured.
-        starts_from_codec: codecs that may give initial weights (``task_from: {of: codec}``).
+        starts_from_codec: codecs that may give initial weights (``task_from: {of: codec}``), as
+            ``starts_from``.
         input_kind: images (decoded or original), or a codec's features.
         trains_codec: whether its losses are those of the codec's network, see ``train.system``.
     """
@@ -116,7 +126,7 @@ class TaskEntry(_Entry):
     metrics_for: Callable[[Any], tuple[str, ...]] | None = None
     files: tuple[str, ...] = ()
     exact: bool = False
-    starts_from_codec: tuple[str, ...] = ()
+    starts_from_codec: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     input_kind: DataKind = "images"
     trains_codec: bool = False
 

@@ -27,6 +27,25 @@ class DataSummary(_Summary):
     split: str = "train"
 
 
+class LoadedWeights(_Summary):
+    """What a network took from a file of the user's, or of another network.
+
+    Attributes:
+        file, sha256: of the file.
+        tensors: number of them that were loaded.
+        share: of the network's numbers, in [0, 1].
+        missing: names of the network's tensors that are not from the file.
+        unused: names of the file's tensors that the network did not take.
+    """
+
+    file: str
+    sha256: str
+    tensors: int
+    share: float
+    missing: list[str]
+    unused: list[str]
+
+
 class TrainingSummary(_Summary):
     """Settings, progress and outcome of a training run.
 
@@ -36,6 +55,7 @@ class TrainingSummary(_Summary):
         final: loss terms that were logged last.
         parameters: number of them in the codec and in the task.
         wall_seconds, cpu_seconds: over all processes that resumed it.
+        weights: what codec and task began with, if that is of the user's or of another network.
         weights_sha256: of ``weights.pt``, once it has finished.
         error: why it failed.
     """
@@ -54,15 +74,20 @@ class TrainingSummary(_Summary):
     environment: JobEnvironment
     wall_seconds: float
     cpu_seconds: float
+    weights: dict[str, LoadedWeights] = Field(default_factory=dict)
     weights_sha256: str | None = None
     error: str | None = None
 
 
 class NetworkComplexity(_Summary):
-    """Parameters of a network, and multiply-accumulates a pixel by step; None without a network."""
+    """Parameters of a network, and multiply-accumulates a pixel by step; None without a network.
+
+    ``weights`` is what it took from a file of the user's, if it did.
+    """
 
     parameters: int | None
     macs_per_pixel: dict[str, float]
+    weights: LoadedWeights | None = None
 
 
 class CodingSummary(NetworkComplexity):
@@ -85,6 +110,7 @@ class EvaluationSummary(_Summary):
         metrics: on the whole split.
         implementation: which program made the bitstreams.
         files: SHA-256 of the files that the task's parameters name.
+        weights: what codec and task took from files of the user's.
     """
 
     key: str
@@ -92,6 +118,7 @@ class EvaluationSummary(_Summary):
     complexity: PointComplexity
     n_images: int
     implementation: str
+    weights: dict[str, LoadedWeights] = Field(default_factory=dict)
     dataset: DataSummary
     files: dict[str, str] = Field(default_factory=dict)
     wall_seconds: float

@@ -13,13 +13,15 @@ from typing import Any
 
 from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
-from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
+from icmbench.config.own_weights import check_own_weights
+from icmbench.config.plan import Plan, load_plan
 from icmbench.config.plan_lock import write_plan
 from icmbench.config.resources import check_resources
 from icmbench.config.run import ClusterSettings, Layer
 from icmbench.config.scale import RuntimeSettings
 from icmbench.config.study import published_path
 from icmbench.config.validate import task_files
+from icmbench.config.weights import Point, WeightsOrigin, weights_spec
 from icmbench.data.manifest import read_manifest
 from icmbench.data.pointer import read_md5
 from icmbench.data.specs import FetchedImages, FolderImages
@@ -78,6 +80,7 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
             check_resources(plan)
             check_writable(plan.root)
             check_writable(Path(".snakemake").absolute())
+            check_own_weights(plan)
             write_plan(plan)
             for line in plan.left_out + plan.unused:
                 logging.getLogger("snakemake.logging").info(f"icmbench: {line}")
@@ -279,8 +282,8 @@ class Workflow:
     def coding_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest and codec weights of a coding curve."""
         jobs = encode_curves(self._plan)[f"{wildcards.split}/{wildcards.curve}"].jobs
-        weights = [job.codec.weights.path for job in jobs]
-        return [jobs[0].dataset.manifest, *(str(path) for path in weights if path)]
+        weights = [path for job in jobs for path in job.codec.weights.inputs]
+        return [jobs[0].dataset.manifest, *sorted(set(weights))]
 
     def classical_inputs(self, wildcards: Any) -> list[str]:
         """Return the manifest of a classical codec's images."""
@@ -338,6 +341,5 @@ class Workflow:
             raise ValueError(f"no operating point {key!r} in this configuration") from None
 
     def _weights(self, origins: list[WeightsOrigin]) -> list[str]:
-        places = [origin.place for origin in origins]
-        paths = {str(self._plan.weights_path(p)) for p in places if isinstance(p, Point)}
-        return sorted(paths)
+        specs = [weights_spec(self._plan, origin) for origin in origins]
+        return sorted({path for spec in specs for path in spec.inputs})

@@ -6,6 +6,7 @@
 
 localrules:
     fetch_dataset,
+    fetch_weights,
 
 
 rule generate_dataset:
@@ -42,3 +43,17 @@ rule fetch_dataset:
         pointer=W.pointer_state,
     shell:
         "python -m icmbench data {input.job:q} --log {log:q}"
+
+
+rule fetch_weights:
+    input:
+        job=f"{ROOT}/plan/weights/{{file}}.json",
+    output:
+        weights=update(f"{W.data}/weights/{{file}}"),
+    log:
+        f"{ROOT}/logs/weights/{{file}}.log",
+    retries: 2
+    conda:
+        "../../envs/icmbench.yaml"
+    shell:
+        "python -m icmbench weights {input.job:q} --log {log:q}"

@@ -413,7 +413,7 @@ def test_vgg_distance_reports_missing_weights_in_one_line(monkeypatch: pytest.Mo
     def fail(*_: Any, **__: Any) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", fail)
     with pytest.raises(UserError, match=r"'vgg16'.*no network.*random"):
         perceptual.make_distance("vgg16")
 

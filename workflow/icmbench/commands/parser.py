@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_job_verbs(verb: AddVerb) -> None:
     for name, text in (
         ("data", "make or fetch the data set of a role"),
+        ("weights", "fetch weights that a study names by address"),
         ("train", "train one operating point; resumes from its checkpoint"),
         ("code", "code a share of a split with a classical codec, through the cache"),
         ("encode", "encode a split at every rate of a curve, to real bitstreams"),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from icmbench.config.job_settings import codec_spec, task_spec
-from icmbench.config.plan import Plan, Point
+from icmbench.config.plan import Plan
 from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.config.weights import Point
 from icmbench.config.zoo import CATALOGUE, Zoo, ZooEntry, entry_name, read_zoo
 from icmbench.jobs import PARTS, Part
 from icmbench.networks.build import build_codec, build_task

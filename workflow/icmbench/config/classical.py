@@ -122,7 +122,7 @@ def check_choice(run: RunConfig) -> list[str]:
 
 
 def rate_problems(entry: CodecEntry, ladder: Ladder) -> list[str]:
-    """Return what a classical codec does not take of a ladder, in phrases; empty if all is well."""
+    """Return what a codec with a rate setting does not take of a ladder, in phrases."""
     rate, values = entry.rate_parameter, ladder.values
     if ladder.parameter != rate:
         return [f"varies {ladder.parameter!r}, but {entry.name!r} takes {rate!r}"]

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from icmbench.codecs.classical.entries import CLASSICAL_VERSION
-from icmbench.config.plan import Plan, Point, WeightsOrigin
+from icmbench.config.plan import Plan
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import codec_parameters, task_entry, task_files, task_parameters
-from icmbench.config.zoo import ZooEntry
+from icmbench.config.weights import Point, WeightsOrigin, weights_jobs, weights_spec
 from icmbench.data.specs import Needs
 from icmbench.evaluate.coded import STATE
 from icmbench.jobs import (
@@ -31,7 +31,6 @@ from icmbench.jobs import (
     TaskSpec,
     TrainJob,
     TrainRuntime,
-    WeightsSpec,
 )
 from icmbench.registry import CODECS
 from icmbench.utils.files import write_text
@@ -225,7 +224,7 @@ def codec_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> CodecSpec:
         name=name,
         kind=CODECS[name].kind,
         parameters=codec_parameters(plan.scale, name).model_dump(),
-        rate_index=point.rate_index,
+        rate=plan.rate_value(point),
         weights=weights_spec(plan, weights),
         starts_pretrained=plan.starts_pretrained(point, "codec"),
     )
@@ -262,25 +261,6 @@ def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
         starts_pretrained=plan.starts_pretrained(point, "task"),
         metrics=list(task_entry(plan.scale, name).metrics),
         files=task_files(plan.scale, name),
-    )
-
-
-def weights_spec(plan: Plan, origin: WeightsOrigin) -> WeightsSpec:
-    """Return the file (or word) that weights come from, and the network that left them."""
-    if isinstance(origin.place, ZooEntry):
-        return WeightsSpec(
-            source=str(Path(plan.run.zoo) / origin.place.file),
-            of=origin.place.network,
-            part=origin.part,
-            sha256=origin.place.sha256,
-        )
-    if not isinstance(origin.place, Point):
-        return WeightsSpec(source=origin.place, part=origin.part)
-    variant = plan.variant(origin.place)
-    return WeightsSpec(
-        source=str(plan.weights_path(origin.place)),
-        of=variant.codec if origin.part == "codec" else variant.task,
-        part=origin.part,
     )
 
 
@@ -374,6 +354,8 @@ def _models(plan: Plan) -> Iterator[tuple[Path, Strict]]:
     yield plan.root / "plan.json", summary(plan)
     for role in plan.roles:
         yield plan.job_path("data", role), data_job(plan, role)
+    for name, job in weights_jobs(plan).items():
+        yield plan.job_path("weights", name), job
     for point in plan.trained:
         yield plan.job_path("train", point.key), train_job(plan, point)
     for curve, encode in encode_curves(plan).items():

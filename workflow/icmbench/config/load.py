@@ -113,6 +113,8 @@ def _locate(annotation: Any, loc: Sequence[int | str]) -> tuple[list[str], Any]:
 
 def _has_tag(member: Any, tag: str) -> bool:
     """Return whether pydantic names a member of a union so: by its type or its discriminator."""
+    while get_origin(member) is Annotated:
+        member = get_args(member)[0]
     kinds = [field.annotation for field in getattr(member, "model_fields", {}).values()]
     return getattr(member, "__name__", "") == tag or any((tag,) == get_args(k) for k in kinds)
 

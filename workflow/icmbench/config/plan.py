@@ -5,6 +5,7 @@ made from it by the functions of ``config.job_settings``.
 
     <results>/<scale>/plan.json                      everything the report and MLflow need
     <results>/<scale>/plan/train/<key>.json          one training run
+    <results>/<scale>/plan/weights/<name>.json       weights to fetch from an address
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
     <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>[/<share>].json
     <results>/<scale>/data/<role>/                   generated data sets
@@ -22,7 +23,6 @@ the point that trained it, or ``classical/<name>/<parameter>-<value>``.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -34,10 +34,11 @@ from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.selection import choose_leading
-from icmbench.config.study import Study, Variant, Weights
+from icmbench.config.study import Study, Variant, Weights, WeightsFile
 from icmbench.config.summary import read_summary
 from icmbench.config.validate import check_all, check_overrides, takes_from_zoo, task_entry
-from icmbench.config.zoo import Zoo, ZooEntry, read_zoo
+from icmbench.config.weights import Point, WeightsOrigin, weights_key
+from icmbench.config.zoo import Zoo, read_zoo
 from icmbench.data.specs import Dataset, DatasetSpec, FetchedImages, FolderImages
 from icmbench.errors import UserError
 from icmbench.jobs import Part, Schedule
@@ -45,36 +46,6 @@ from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.files import in_checkout
 from icmbench.utils.programs import Program
-
-
-@dataclass(frozen=True)
-class Point:
-    """One operating point: a variant at one rate setting and one seed."""
-
-    study: str
-    variant: str
-    rate_index: int
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Return the name of the point, which is also its folder."""
-        return f"{self.study}/{self.variant}/rate{self.rate_index}-seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class WeightsOrigin:
-    """Where weights come from.
-
-    Attributes:
-        place: the point that trained them, an entry of the zoo, ``random``, ``pretrained``, or
-            None for no weights.
-        part: which of the point's networks they are of.
-    """
-
-    place: Point | ZooEntry | str | None
-    part: Part
-
 
 _IMAGES = {
     "embedded-scenes": "scenes",
@@ -209,7 +180,7 @@ class Plan:
         """Return where the point's initial weights of ``part`` come from."""
         neighbour = self.chain_neighbour(point)
         if neighbour is not None and self.trains(point, part):
-            return WeightsOrigin(neighbour, part)
+            return WeightsOrigin(neighbour, part, point)
         variant = self.variant(point)
         source = variant.codec_from if part == "codec" else variant.task_from
         if source is None and part == "task":
@@ -217,10 +188,12 @@ class Plan:
             source = "pretrained" if entry.one_size and entry.trainable else None
         if source == "pretrained" and takes_from_zoo(self.scale, variant, part):
             return WeightsOrigin(
-                self.zoo.find(point.study, point.variant, point.rate_index, part), part
+                self.zoo.find(point.study, point.variant, point.rate_index, part), part, point
             )
+        if isinstance(source, list):
+            source = source[point.rate_index]
         if not isinstance(source, Weights):
-            return WeightsOrigin(source, part)
+            return WeightsOrigin(source, part, point)
         rate = point.rate_index if source.rate == "same" else source.rate
         other = Point(source.study or point.study, source.variant, rate, point.seed)
         return self.final_weights(other, source.of or part)
@@ -228,7 +201,7 @@ class Plan:
     def final_weights(self, point: Point, part: Part) -> WeightsOrigin:
         """Return the origin of the weights that ``point`` is evaluated with."""
         if self.trains(point, part):
-            return WeightsOrigin(point, part)
+            return WeightsOrigin(point, part, point)
         return self.initial_weights(point, part)
 
     def chain_neighbour(self, point: Point) -> Point | None:
@@ -256,11 +229,14 @@ class Plan:
         return variant.train is not None and CODECS[variant.codec].kind == "classical"
 
     def starts_pretrained(self, point: Point, part: Part) -> bool:
-        """Return whether the weights descend from published ones, which fixes network sizes."""
+        """Return whether the weights descend from published ones or a file of the user's.
+
+        They fix the size of the network.
+        """
         origin = self.initial_weights(point, part)
         while isinstance(origin.place, Point):
             origin = self.initial_weights(origin.place, origin.part)
-        return origin.place == "pretrained"
+        return origin.place == "pretrained" or isinstance(origin.place, WeightsFile)
 
     # --- paths --------------------------------------------------------------------------------
 
@@ -308,16 +284,11 @@ class Plan:
             return None
         if entry.kind == "classical":
             return f"classical/{entry.name}/{entry.rate_parameter}-{self.rate_value(point):g}"
-        owner = self.final_weights(point, "codec").place
-        if isinstance(owner, Point):
-            if self.variant(owner).codec == entry.name:
-                return owner.key
-            # Another codec of the same network, such as one layer of its bitstream.
-            return owner.key.replace(owner.variant, f"{owner.variant}@{entry.name}", 1)
-        if isinstance(owner, ZooEntry):
-            other = "" if owner.network == entry.name else f"@{entry.name}"
-            return f"zoo{other}/{owner.file.removesuffix('-codec.safetensors')}"
-        return f"pretrained/{entry.name}/rate{point.rate_index}"
+        key = weights_key(self, point)
+        rate = self.rate_value(point)
+        if entry.rate_parameter is not None and rate is not None:
+            key = f"{key}/{entry.rate_parameter}-{rate:g}"  # one set of weights has many rates
+        return key
 
     def encode_key(self, point: Point, split: str) -> str | None:
         """Return the key of the encoding that the point reads, or None for original pixels."""

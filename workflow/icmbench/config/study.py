@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from icmbench.config.claims import Claim
 from icmbench.jobs import RateTarget, Schedule
@@ -48,7 +48,57 @@ class Weights(Strict):
     )
 
 
-WeightSource = Literal["random", "pretrained"] | Weights
+class WeightsFile(Strict):
+    """Weights of one's own: a file or an address, see docs/own-weights.md."""
+
+    file: str | None = Field(
+        None, description="Path of the file, relative to the folder of the study's file."
+    )
+    url: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="Address; it is fetched once and checked."
+    )
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Checksum that the file must have; a url needs one.",
+    )
+    of: str | None = Field(
+        None,
+        description="Name of the codec or task that the weights are of, where a variant trains on "
+        "from another one's; null means the variant's own.",
+    )
+    partial: list[str] = Field(
+        [],
+        description="Modules of the network, as beginnings of names, that need not be in the file "
+        "or fit it; they stay as they are built. Everything else must load.",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> WeightsFile:
+        if (self.file is None) == (self.url is None):
+            raise ValueError("name either file or url")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("a url needs sha256, the checksum of the file that it leads to")
+        return self
+
+
+def _kind_of_source(value: Any) -> str:
+    """Return the tag of the member of :data:`WeightSource` that a value is for."""
+    if isinstance(value, str):
+        return "word"
+    if isinstance(value, list):
+        return "list"
+    keys = value if isinstance(value, dict) else type(value).model_fields
+    return "WeightsFile" if {"file", "url"} & set(keys) else "Weights"
+
+
+WeightSource = Annotated[
+    Annotated[Literal["random", "pretrained"], Tag("word")]
+    | Annotated[Weights, Tag("Weights")]
+    | Annotated[WeightsFile, Tag("WeightsFile")]
+    | Annotated[list[WeightsFile], Tag("list")],
+    Discriminator(_kind_of_source),
+]
 
 
 class Chain(Strict):
@@ -91,10 +141,12 @@ class Variant(Strict):
         None, description="Name under ladders; null makes a single operating point."
     )
     codec_from: WeightSource | None = Field(
-        None, description="Initial or fixed weights of a learned codec."
+        None,
+        description="Initial or fixed weights of a learned codec: random, pretrained, a variant's, "
+        "or a file of one's own; a list has one file for each value of the ladder.",
     )
     task_from: WeightSource | None = Field(
-        None, description="Initial or fixed weights of the task network."
+        None, description="Initial or fixed weights of the task network, in the same forms."
     )
     train: Training | None = Field(None, description="null: everything is used as it comes.")
     evaluate: bool = Field(True, description="Whether it is a curve of the study.")

@@ -13,7 +13,14 @@ from icmbench.config.classical import check_choice, rate_problems
 from icmbench.config.load import check
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.study import Study, Training, Variant, Weights, published_path
+from icmbench.config.study import (
+    Study,
+    Training,
+    Variant,
+    Weights,
+    WeightsFile,
+    published_path,
+)
 from icmbench.config.zoo import Zoo
 from icmbench.data.specs import FolderImages
 from icmbench.errors import UserError, unknown
@@ -287,8 +294,8 @@ class _Check:
     def _check_ladder(self) -> None:
         variant, entry = self.variant, CODECS[self.variant.codec]
         if variant.ladder is None:
-            if entry.kind == "classical":
-                self._add("ladder", None, f"but classical codec {entry.name!r} needs one over "
+            if entry.rate_parameter and (entry.kind == "classical" or variant.evaluate):
+                self._add("ladder", None, f"but {entry.kind} codec {entry.name!r} needs one over "
                           f"{entry.rate_parameter!r}")  # fmt: skip
             return
         ladder = self.study.ladders.get(variant.ladder)
@@ -297,9 +304,17 @@ class _Check:
             return
         if entry.kind == "none":
             self._add("ladder", variant.ladder, "but codec 'uncoded' has one rate; set it to null")
-        if entry.kind == "classical":
-            for problem in rate_problems(entry, ladder):
-                self._add("ladder", variant.ladder, problem)
+        if entry.rate_parameter is None:
+            return
+        for problem in rate_problems(entry, ladder):
+            self._add("ladder", variant.ladder, problem)
+        if entry.kind == "learned" and self._trains("codec"):
+            self._add("ladder", variant.ladder, f"on a variant that trains {entry.name!r}, whose "
+                      "one set of weights has all rates; train it without a ladder, and evaluate "
+                      "it in another variant")  # fmt: skip
+        if entry.kind == "learned" and min(ladder.values) <= 0:
+            self._add("ladder", variant.ladder, f"has {entry.rate_parameter} "
+                      f"{min(ladder.values):g}, which must be above 0")  # fmt: skip
 
     def _check_source(self, part: str, source: Any, needed: bool, what: Part) -> None:
         if not needed:
@@ -309,7 +324,8 @@ class _Check:
         if source is None and what == "task" and self.task.one_size:
             return  # its published weights
         if source is None:
-            self._add(part, None, f"but the {what} needs weights: random, pretrained or a variant")
+            self._add(part, None, f"but the {what} needs weights: random, pretrained, a variant "
+                      "or a file")  # fmt: skip
         elif source == "pretrained" and takes_from_zoo(self.scale, self.variant, what):
             self._check_zoo(part, what)
         elif source == "pretrained":
@@ -321,10 +337,56 @@ class _Check:
                 known = self.task.has_pretrained(task_parameters(self.scale, name))
             if not known:
                 problem = f"but no weights are published for {what} {name!r} with the parameters "
-                problem += f"of scale {self.scale.name!r}; use random or a variant"
+                problem += f"of scale {self.scale.name!r}; use random, a variant or a file"
                 self._add(part, source, problem)
+            elif what == "codec":
+                self._check_published_rates(part)
         elif isinstance(source, Weights):
             self._check_weights(part, source, what)
+        elif source != "random":
+            self._check_files(part, source, what)
+
+    def _check_published_rates(self, part: str) -> None:
+        """Check that there are published weights for every value of the ladder."""
+        entry = CODECS[self.variant.codec]
+        if entry.published_rates is None:
+            return
+        rates = entry.published_rates(codec_parameters(self.scale, entry.name))
+        ladder = self.study.ladders.get(self.variant.ladder or "")
+        if ladder is None or ladder.parameter not in rates:
+            found = None if ladder is None else ladder.parameter
+            self._add("ladder", self.variant.ladder, f"varies {found!r}, but published weights of "
+                      f"{entry.name!r} are chosen by {' or '.join(rates)}")  # fmt: skip
+            return
+        known = rates[ladder.parameter]
+        for value in ladder.values:
+            if value not in known:
+                self._add(part, "pretrained", f"but no weights of {entry.name!r} are published for "
+                          f"{ladder.parameter} {value:g} of ladder {self.variant.ladder!r}; choose "
+                          f"from {', '.join(f'{rate:g}' for rate in known)}")  # fmt: skip
+                return
+
+    def _check_files(self, part: str, source: WeightsFile | list[WeightsFile], what: Part) -> None:
+        ladder = self.study.ladders.get(self.variant.ladder or "")
+        points = len(ladder.values) if ladder else 1
+        name = getattr(self.variant, what)
+        entry: Any = CODECS[name] if what == "codec" else self.task
+        one_for_all = what == "task" or entry.rate_parameter is not None or self._trains(what)
+        if isinstance(source, list) and len(source) != points:
+            self._add(part, f"{len(source)} files", f"for {points} rates; list one file for each "
+                      "value of the ladder")  # fmt: skip
+        elif not isinstance(source, list) and points > 1 and not one_for_all:
+            self._add(part, source.file or source.url, f"is one file for {points} rates, which "
+                      "would be equal; list one file for each value of the ladder")  # fmt: skip
+        allowed = [name, *getattr(entry, "shares_weights_with", ())]
+        allowed += entry.starts_from if self._trains(what) else ()
+        for own in source if isinstance(source, list) else [source]:
+            if own.of is not None and own.of not in allowed:
+                self._unknown(f"{part}/of", own.of, f"{what} to start from", allowed)
+
+    def _trains(self, what: str) -> bool:
+        training = self.variant.train
+        return training is not None and any(p.split(".")[0] == what for p in training.parts)
 
     def _check_zoo(self, part: str, what: Part) -> None:
         name, study = getattr(self.variant, what), self.study
@@ -356,14 +418,13 @@ class _Check:
             return
         mine, theirs = (getattr(v, what) for v in (self.variant, other))
         entry: Any = CODECS[mine] if what == "codec" else self.task
-        training = self.variant.train
-        trains = training is not None and any(p.split(".")[0] == what for p in training.parts)
+        trains = self._trains(what)
         allowed = (mine, *(entry.starts_from if trains else ()))
         if what == "codec":
             allowed += entry.shares_weights_with
         if source.of not in (None, what):
             theirs = getattr(other, source.of)
-            allowed = entry.starts_from_codec if what == "task" and trains else ()
+            allowed = tuple(entry.starts_from_codec) if what == "task" and trains else ()
         if theirs not in allowed:
             self._add(f"{part}/variant", source.variant, f"has {what} {theirs!r}, not one of "
                       f"{', '.join(allowed)}")  # fmt: skip

@@ -42,7 +42,11 @@ def complexity_of(
         steps: functions to run and count, by name.
     """
     counted = {name: macs_of(run) / pixels for name, run in steps.items()}
-    return NetworkComplexity(parameters=count_parameters(network), macs_per_pixel=counted)
+    return NetworkComplexity(
+        parameters=count_parameters(network),
+        macs_per_pixel=counted,
+        weights=getattr(network, "loaded", None),
+    )
 
 
 def point_complexity(coded: CodedImages | None, task: NetworkComplexity | None) -> PointComplexity:

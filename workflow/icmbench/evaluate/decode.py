@@ -110,6 +110,7 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     return NetworkComplexity(
         parameters=decoding.parameters,
         macs_per_pixel={**encoding.macs_per_pixel, **decoding.macs_per_pixel},
+        weights=decoding.weights,
     )
 
 

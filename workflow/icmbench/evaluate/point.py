@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from icmbench.data.dataset import Split, data_digest
-from icmbench.evaluate.coded import coded_rows, decoded_archives
+from icmbench.evaluate.coded import coded_rows, coded_state, decoded_archives
 from icmbench.evaluate.complexity import complexity_of, point_complexity
 from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import save_statistics
@@ -52,6 +52,9 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
     per_class = [asdict(own) for own in outcome.per_class]
     write_json(folder / "per_class.json", per_class)
 
+    task = _task_complexity(job, split)
+    codec = None if job.coded is None else coded_state(job.coded.folders[0]).weights
+    loaded = {"codec": codec, "task": task and task.weights}
     metrics = {
         "bpp": float(records["bits"].sum() / records["pixels"].sum()),
         "psnr": float(records["psnr"].mean()),
@@ -62,9 +65,10 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
     return EvaluationSummary(
         key=job.key,
         metrics=metrics,
-        complexity=point_complexity(job.coded, _task_complexity(job, split)),
+        complexity=point_complexity(job.coded, task),
         n_images=len(split),
         implementation=str(records["implementation"].iloc[0]),
+        weights={name: record for name, record in loaded.items() if record},
         dataset=DataSummary(
             role=job.dataset.role,
             name=job.dataset.name,

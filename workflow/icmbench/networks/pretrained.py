@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from icmbench.errors import UserError
-from icmbench.utils.files import line_of
+from icmbench.errors import UserError, damaged_file
+from icmbench.utils.files import line_of, sha256_file
+
+_DIGEST = re.compile(r"-([0-9a-f]{8,})\.")  # in names of published files: of their SHA-256
 
 # torch.hub and libraries on top of it use the loader that executes pickles; this overrides them.
 _ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -46,3 +50,44 @@ def published_weights(name: str, otherwise: str = "") -> Iterator[None]:
             os.environ.pop(_ONLY_WEIGHTS, None)
         else:
             os.environ[_ONLY_WEIGHTS] = before
+
+
+def load_published(url: str) -> dict[str, Any]:
+    """Return the state dict at an address of CompressAI's or torchvision's, through torch's cache.
+
+    Raises:
+        DamagedFile: where the cache has another file under this name.
+    """
+    from torch import hub
+
+    check_cached(url)
+    state: dict[str, Any] = hub.load_state_dict_from_url(
+        url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+    )
+    return state
+
+
+def check_cached(url: str) -> None:
+    """Check the file that torch's cache has for an address of published weights, if any.
+
+    Its name has the first digits of its SHA-256. torch checks them only after a download, not of a
+    file that it finds in its cache.
+
+    Raises:
+        DamagedFile: where it is another file.
+    """
+    from torch import hub
+
+    name = url.rpartition("/")[2]
+    cached = Path(hub.get_dir()) / "checkpoints" / name
+    wanted = _DIGEST.search(name)
+    if cached.is_file() and wanted is not None:
+        found = sha256_file(cached)
+        if not found.startswith(wanted[1]):
+            raise damaged_file(
+                cached,
+                f"not the published weights: its sha256 begins with {found[: len(wanted[1])]}, not "
+                f"{wanted[1]}",
+                "delete it to download it again, or name the file in the study, see "
+                "docs/own-weights.md",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -19,6 +20,7 @@ from icmbench.report.tables import Cell, Table, figure, head, setting, text
 from icmbench.utils.files import read_object
 
 _SHOWN_DIGEST = 12
+_SHOWN_MODULES = 5
 
 #: Words for who chose a setting; the template gives each its own badge.
 ORIGINS = {"published": "published", "figure": "read from a figure", "ours": "ours"}
@@ -101,6 +103,40 @@ def study_implementations(results: Results, study: str, styles: Styles) -> Table
             rows.append([head(style), text("\n".join(found))])
     caption = "The programs that coded each curve, with every setting that changes bits."
     return Table(caption, ["Variant", "Implementation"], rows)
+
+
+def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
+    """Return what the networks of a study took from files of the user's, from the summaries."""
+    rows: dict[tuple[str, ...], list[Cell]] = {}
+    for name, style in styles.items():
+        for point in results.points(study, name):
+            summaries = (results.runs.get(point.key), results.evaluations.get(point.key))
+            for part, record in [
+                found for own in summaries if own for found in (own.get("weights") or {}).items()
+            ]:
+                left = _modules(record["missing"])
+                share = "100 %" if not left else f"{number(100 * record['share'], 2)} %"
+                rows[name, part, record["sha256"]] = [
+                    head(style),
+                    text(part),
+                    text(Path(record["file"]).name),
+                    text(record["sha256"][:_SHOWN_DIGEST]),
+                    figure(share),
+                    text(", ".join(left) or DASH),
+                ]
+    caption = (
+        "Weights from files, and initial weights from other networks: the share of the network's "
+        "numbers that was loaded, and the modules that began as they are built."
+    )
+    columns = ["Variant", "Network", "File", "SHA-256", "Loaded", "Not loaded"]
+    return Table(caption, columns, list(rows.values()))
+
+
+def _modules(names: list[str]) -> list[str]:
+    """Return the modules that hold some tensors; of many, the first."""
+    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    more = len(modules) - _SHOWN_MODULES
+    return modules if more <= 0 else [*modules[:_SHOWN_MODULES], f"and {more} more"]
 
 
 # --- cost and checks ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Ren et al., "Faster R-CNN", NeurIPS 2015; He et al., "Mask R-CNN", ICCV 2017; bu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,6 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from icmbench.data.dataset import Split
 from icmbench.jobs import EvaluateJob
+from icmbench.networks.pretrained import load_published, published_weights
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.detection import detect
 from icmbench.tasks.detector_parts import (
@@ -59,7 +61,7 @@ class Detector(nn.Module):
 
     def load_pretrained(self) -> None:
         """Load torchvision's COCO weights."""
-        self.network.load_state_dict(self.weights.get_state_dict(progress=False, check_hash=True))
+        self.network.load_state_dict(load_published(self.weights.url))
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
@@ -120,6 +122,11 @@ class FasterRcnn(Detector):
             )
         super().__init__(network)
         self._as_published = pretrained and full
+
+    @staticmethod
+    def is_as_published(state: Mapping[str, Any]) -> bool:
+        """Return whether a state dict is of such a network: frozen batch norm counts no steps."""
+        return not any(name.endswith("num_batches_tracked") for name in state)
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
@@ -222,6 +229,10 @@ def _mask_rcnn(parameters: MaskRcnnParameters) -> MaskRCNN:
         return maskrcnn_resnet50_fpn_v2(
             weights=None, weights_backbone=None, num_classes=parameters.classes, **sizes
         )
-    weights = ResNeXt101_32X8D_Weights.IMAGENET1K_V2 if parameters.imagenet_backbone else None
-    backbone = resnet_fpn_backbone(backbone_name="resnext101_32x8d", weights=weights)
+    backbone = resnet_fpn_backbone(backbone_name="resnext101_32x8d", weights=None)
+    if parameters.imagenet_backbone:
+        with published_weights("resnext101_32x8d"):
+            state = load_published(ResNeXt101_32X8D_Weights.IMAGENET1K_V2.url)
+        body = backbone.body.state_dict()  # all but the classifier
+        backbone.body.load_state_dict({name: state[name] for name in body})
     return MaskRCNN(backbone, parameters.classes, **sizes)

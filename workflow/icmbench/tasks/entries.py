@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, cast
 
 from pydantic import Field, model_validator
@@ -70,6 +71,8 @@ class AdaptedMaskRcnnParameters(MaskRcnnParameters):
 
 
 _BOX_LOSSES = ("task", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
+# What Mask R-CNN has in common with Faster R-CNN.
+_DETECTOR = ("network.backbone.", "network.rpn.", "network.roi_heads.box_")
 _MASK_LOSSES = (*_BOX_LOSSES, "loss_mask")
 _BOX_METRICS = family_metrics("detection")
 _MASK_METRICS = (*_BOX_METRICS, *family_metrics("instance-segmentation"))
@@ -95,7 +98,7 @@ TASKS.register(
         parts=("detector",),
         loss_terms=_MASK_LOSSES,
         metrics=_MASK_METRICS,
-        starts_from=("faster-rcnn",),
+        starts_from={"faster-rcnn": _DETECTOR},
         pretrained=lambda parameters: parameters.backbone == "resnet50-fpn-v2",
     )
 )
@@ -108,7 +111,7 @@ TASKS.register(
         parts=("adaptation", "detector"),
         loss_terms=_MASK_LOSSES,
         metrics=_MASK_METRICS,
-        starts_from=("mask-rcnn", "faster-rcnn"),
+        starts_from={"mask-rcnn": ("network.",), "faster-rcnn": _DETECTOR},
         pretrained=lambda parameters: parameters.backbone == "resnet50-fpn-v2",
     )
 )
@@ -231,7 +234,9 @@ class ResnetRcnnParameters(BackboneParameters):
     )
 
 
-def _contrastive(name: str, starts_from: tuple[str, ...] = (), **defaults: bool) -> None:
+def _contrastive(
+    name: str, starts_from: Mapping[str, tuple[str, ...]] | None = None, **defaults: bool
+) -> None:
     TASKS.register(
         TaskEntry(
             name=name,
@@ -241,7 +246,7 @@ def _contrastive(name: str, starts_from: tuple[str, ...] = (), **defaults: bool)
             parts=("projection",),
             loss_terms=("contrastive",),
             metrics=(),
-            starts_from=starts_from,
+            starts_from=starts_from or {},
             trains_codec=True,
             defaults=defaults,
         )
@@ -250,7 +255,11 @@ def _contrastive(name: str, starts_from: tuple[str, ...] = (), **defaults: bool)
 
 _contrastive("contrastive")
 _contrastive("contrastive-uniform", semantic_crop=False)
-_contrastive("contrastive-joint", starts_from=("contrastive",), eliminate=True)
+_contrastive(
+    "contrastive-joint",
+    starts_from={"contrastive": ("key.backbone.", "projection.")},
+    eliminate=True,
+)
 
 
 def _on_backbone(
@@ -260,10 +269,13 @@ def _on_backbone(
     head: str,
     loss_terms: tuple[str, ...],
     metrics: tuple[str, ...],
-    starts_from: tuple[str, ...] = (),
+    starts_from: Mapping[str, tuple[str, ...]] | None = None,
     **defaults: bool,
 ) -> None:
-    """Register a task that begins with the backbone of a codec, on images or on its features."""
+    """Register a task that begins with the backbone of a codec, on images or on its features.
+
+    A detector on features has no head: that of images may give it everything else.
+    """
     on_features = name.startswith("feature-")
     TASKS.register(
         TaskEntry(
@@ -274,14 +286,19 @@ def _on_backbone(
             parts=("tail", head) if on_features else ("head", "tail", head),
             loss_terms=loss_terms,
             metrics=metrics,
-            starts_from=starts_from,
-            starts_from_codec=("dicm", "dicm-no-elimination", "dicm-no-context"),
+            starts_from=starts_from or {},
+            starts_from_codec=dict.fromkeys(_DICM, _TAIL if on_features else (*_HEAD, *_TAIL)),
             input_kind="features" if on_features else "images",
             defaults=defaults,
         )
     )
 
 
+# Names that a codec's backbone has here, and all names.
+_DICM = ("dicm", "dicm-no-elimination", "dicm-no-context")
+_HEAD = ("network.conv1.", "network.bn1.", "network.layer1.")
+_TAIL = ("network.layer2.", "network.layer3.", "network.layer4.")
+_ALL = ("",)
 _PROBE = (ProbeParameters, "classifier", ("cross_entropy",), family_metrics("classification"))
 _BOXES = (ResnetRcnnParameters, "detector", _BOX_LOSSES, _BOX_METRICS)
 _MASKS = (ResnetRcnnParameters, "detector", _MASK_LOSSES, _MASK_METRICS)
@@ -289,9 +306,9 @@ _RCNN, _FEATURE_RCNN = "resnet_rcnn:ResnetRcnn", "resnet_rcnn:FeatureRcnn"
 _on_backbone("linear-probe", "probe:Probe", *_PROBE)
 _on_backbone("feature-probe", "probe:FeatureProbe", *_PROBE)
 _on_backbone("resnet-faster-rcnn", _RCNN, *_BOXES)
-_on_backbone("feature-faster-rcnn", _FEATURE_RCNN, *_BOXES, ("resnet-faster-rcnn",))
+_on_backbone("feature-faster-rcnn", _FEATURE_RCNN, *_BOXES, {"resnet-faster-rcnn": _ALL})
 _on_backbone("resnet-mask-rcnn", _RCNN, *_MASKS, masks=True)
-_on_backbone("feature-mask-rcnn", _FEATURE_RCNN, *_MASKS, ("resnet-mask-rcnn",), masks=True)
+_on_backbone("feature-mask-rcnn", _FEATURE_RCNN, *_MASKS, {"resnet-mask-rcnn": _ALL}, masks=True)
 
 
 # --- zhang2022: faces, on images or on latents ----------------------------------------------------

@@ -165,6 +165,11 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
             for name, part in (("codec", codec), ("task", task))
             if part is not None
         },
+        weights={
+            name: part.loaded
+            for name, part in (("codec", codec), ("task", task))
+            if part is not None and part.loaded is not None
+        },
         job=job,
         dataset=DataSummary(
             role=job.dataset.role, name=job.dataset.name, digest=data_digest(job.dataset)

@@ -46,8 +46,7 @@ class Dicm(LearnedFeatureCodec):
 
     Args:
         parameters: sizes, and which pieces the codec has.
-        rate_index: not used; the weight of the rate in training sets the rate.
-        pretrained: not used; the authors published code, but no weights.
+        rate: not used; the weight of the rate in training sets the rate.
 
     Attributes:
         channels: channels of the features.
@@ -56,9 +55,7 @@ class Dicm(LearnedFeatureCodec):
 
     stride: ClassVar[int] = 4
 
-    def __init__(
-        self, parameters: DicmParameters, rate_index: int = 0, pretrained: bool = False
-    ) -> None:
+    def __init__(self, parameters: DicmParameters, rate: float | None = None) -> None:
         super().__init__()
         self.settings = parameters
         self.backbone = SplitResNet(

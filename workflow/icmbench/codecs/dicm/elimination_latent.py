@@ -28,10 +28,8 @@ class EliminationLatent(Dicm):
     since a bitstream of DICM that is longer is useless.
     """
 
-    def __init__(
-        self, parameters: DicmParameters, rate_index: int = 0, pretrained: bool = False
-    ) -> None:
-        super().__init__(parameters, rate_index, pretrained)
+    def __init__(self, parameters: DicmParameters, rate: float | None = None) -> None:
+        super().__init__(parameters, rate)
         if self.elimination is None:
             raise UserError(
                 "codecs.dicm-elimination-latent: key 'eliminate' is false, but the codec sends the "

@@ -5,6 +5,7 @@ The default sizes are those of the released networks, 72.86 M parameters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -151,7 +152,7 @@ _TERMS = ("elimination_bpp", "elimination_l1", "elimination_mse")
 def _register(
     name: str,
     implementation: str = "codec:Dicm",
-    starts_from: tuple[str, ...] = (),
+    starts_from: Mapping[str, tuple[str, ...]] | None = None,
     shares_weights_with: tuple[str, ...] = (),
     loss_terms: tuple[str, ...] = _TERMS,
     **defaults: bool,
@@ -163,7 +164,7 @@ def _register(
             parameters=DicmParameters,
             implementation=f"icmbench.codecs.dicm.{implementation}",
             parts=("backbone", "elimination", "compression"),
-            starts_from=starts_from,
+            starts_from=starts_from or {},
             shares_weights_with=shares_weights_with,
             loss_terms=("bpp", *loss_terms),
             outputs=("features",),
@@ -175,8 +176,18 @@ def _register(
 
 _ALL_TERMS = (*_TERMS, "feature_mse", "layer2_mse", "layer3_mse", "layer4_mse")
 _register("dicm", loss_terms=_ALL_TERMS)
-_register("dicm-no-elimination", starts_from=("dicm",), loss_terms=_ALL_TERMS, eliminate=False)
-_register("dicm-no-context", starts_from=("dicm",), loss_terms=_ALL_TERMS, context=False)
+_register(
+    "dicm-no-elimination",
+    starts_from={"dicm": ("backbone.",)},
+    loss_terms=_ALL_TERMS,
+    eliminate=False,
+)
+_register(
+    "dicm-no-context",
+    starts_from={"dicm": ("backbone.", "elimination.")},
+    loss_terms=_ALL_TERMS,
+    context=False,
+)
 _register(
     "dicm-elimination-latent",
     "elimination_latent:EliminationLatent",

@@ -80,8 +80,7 @@ class Layered(LearnedFeatureCodec):
 
     Args:
         parameters: sizes, quantisation in training, which perceptual distance.
-        rate_index: not used; the weight of the rate in training sets the rate.
-        pretrained: not used; no weights are published.
+        rate: not used; the weight of the rate in training sets the rate.
 
     Attributes:
         layers: the layers that are sent and that tasks read.
@@ -90,9 +89,7 @@ class Layered(LearnedFeatureCodec):
     multiple: ClassVar[int] = LATENT_STRIDE * HYPER_STRIDE
     layers: ClassVar[tuple[str, ...]] = ("semantic", "texture")
 
-    def __init__(
-        self, parameters: LayeredParameters, rate_index: int = 0, pretrained: bool = False
-    ) -> None:
+    def __init__(self, parameters: LayeredParameters, rate: float | None = None) -> None:
         super().__init__()
         self.settings = parameters
         self.network = LayeredNetwork(parameters)

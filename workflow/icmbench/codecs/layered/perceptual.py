@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.errors import UserError
-from icmbench.networks.pretrained import published_weights
+from icmbench.networks.pretrained import load_published, published_weights
 
 _SEED = 20220322  # of the random filters, the same in every run
 _WIDTHS = (16, 32, 64)
@@ -149,7 +149,4 @@ def _vgg_weights() -> dict[str, Tensor]:
 
     otherwise = ", or set the codec's parameter 'perceptual' to random"
     with published_weights("vgg16", otherwise):
-        state: dict[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(
-            progress=False, check_hash=True
-        )
-    return state
+        return load_published(VGG16_Weights.IMAGENET1K_V1.url)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.learned.base import bits_of, rounded
-from icmbench.codecs.learned.entries import LearnedParameters
+from icmbench.codecs.learned.entries import PLACES, LearnedParameters
 from icmbench.codecs.learned.fast_entropy import CodingTables
 from icmbench.codecs.learned.hyperprior import HyperpriorCodec
 from icmbench.networks.linear_start import set_last
@@ -103,10 +103,6 @@ class ChengAnchor(Autoregressive):
         return parameters.n, parameters.m or parameters.n
 
 
-# Positions of ChengAnchor's layers in the transforms with attention blocks.
-_PLACES = {"g_a": (0, 1, 2, 4, 5, 6, 7), "g_s": (1, 2, 3, 4, 6, 7, 8, 9)}
-
-
 class ChengAttention(ChengAnchor):
     """The same with attention blocks."""
 
@@ -117,7 +113,7 @@ class ChengAttention(ChengAnchor):
     def rename_weight(name: str) -> str:
         """Return the name here of a parameter of :class:`ChengAnchor`."""
         parts = name.split(".")
-        places = _PLACES.get(parts[1], ()) if len(parts) > 2 else ()
+        places = PLACES.get(parts[1], ()) if len(parts) > 2 else ()
         at = 3 if "own" in parts[2:3] else 2  # beside a linear path
         if places and parts[at].isdigit():
             parts[at] = str(places[int(parts[at])])

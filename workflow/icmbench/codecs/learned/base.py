@@ -17,23 +17,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
 from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
 from icmbench.codecs.bitstream import pack, unpack_image
+from icmbench.summaries import LoadedWeights
 from icmbench.utils.images import to_tensor
+
+_BOTTLENECKS = (EntropyBottleneck, EntropyBottleneckVbr)
 
 
 class LearnedCodec(nn.Module, ABC):
     """A codec with trainable parts.
 
-    Made as ``Codec(parameters, rate_index=0, pretrained=False)``. With ``pretrained`` the network
-    has the size of the published weights for that place on the ladder, which
-    ``load_pretrained(rate_index)`` then loads; codecs without published weights ignore both.
+    Made as ``Codec(parameters, rate=None)``, where ``rate`` is the value on the ladder of the point
+    that runs it. A codec with published weights has ``load_pretrained(rate)``, which loads those
+    for a value.
 
     Attributes:
+        loaded: what it took from a file of the user's or of another codec.
         multiple: image sides are padded to multiples of this.
         latent_stride: pixels per position of the latent.
         strings: number of strings in a bitstream.
@@ -45,6 +49,17 @@ class LearnedCodec(nn.Module, ABC):
     latent_stride: ClassVar[int] = 16
     strings: ClassVar[int] = 1
     wanted: frozenset[str] = frozenset()
+    loaded: LoadedWeights | None = None
+
+    @classmethod
+    def published_parameters(cls, parameters: Any, rate: float | None) -> Any:
+        """Return the parameters in the size of the published weights for a value of the ladder."""
+        return parameters
+
+    @classmethod
+    def parameters_of(cls, parameters: Any, state: Mapping[str, Any]) -> Any:
+        """Return the parameters in the size of a state dict that is not this project's own."""
+        return parameters
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +112,7 @@ class LearnedCodec(nn.Module, ABC):
         """Return the distance of the quantiles from those of the learned densities, a scalar."""
         loss = torch.zeros((), device=self.device)
         for module in self.modules():
-            if isinstance(module, EntropyBottleneck) and module.quantiles.requires_grad:
+            if isinstance(module, _BOTTLENECKS) and module.quantiles.requires_grad:
                 loss = loss + module.loss()
         return loss
 

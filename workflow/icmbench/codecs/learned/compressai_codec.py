@@ -6,6 +6,7 @@ A subclass builds the network and models its latent.
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
@@ -14,11 +15,13 @@ import compressai
 import torch
 from compressai.layers import AttentionBlock
 from compressai.ops import LowerBound
+from compressai.zoo import image
+from compressai.zoo.pretrained import rename_key
 from torch import Tensor, nn
 
 from icmbench.codecs.base import CodecOutput, Encoded, RgbImage
 from icmbench.codecs.learned.base import LearnedCodec, bits_of, rounded
-from icmbench.codecs.learned.entries import LearnedParameters
+from icmbench.codecs.learned.entries import LearnedParameters, published_quality
 from icmbench.codecs.learned.fast_entropy import use_fast_entropy_models
 from icmbench.networks.linear_start import (
     LEAST_WIDTH,
@@ -28,6 +31,7 @@ from icmbench.networks.linear_start import (
     fit,
     last_convolution,
 )
+from icmbench.networks.pretrained import load_published
 from icmbench.networks.weights import load_resized
 from icmbench.utils.images import as_png, from_png, to_image
 
@@ -35,6 +39,11 @@ from icmbench.utils.images import as_png, from_png, to_image
 # grey values: MSE = step^2 / 12, and a bit per sample for every halving of the step.
 _STEP = 5.1
 _STEPS = (20.0, 150.0)  # bounds, in grey values
+
+
+# Parameters of a factorised prior: lists since 1.2.7, single ones before.
+_DENSITY = re.compile(r"(.*entropy_bottleneck\.)_(matrix|bias|factor)(\d)$")
+_PLURALS = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
 
 
 class Bounded(nn.Module):
@@ -55,9 +64,7 @@ class CompressaiCodec(LearnedCodec):
 
     Args:
         parameters: sizes, quantisation in training, which pretrained weights.
-        rate_index: place on the ladder; selects the quality, and with it the size, of pretrained
-            weights.
-        pretrained: build the network in the size of CompressAI's weights for that quality.
+        rate: the point's value on the ladder; most codecs have a network for each.
 
     Attributes:
         zoo: name in CompressAI's model zoo; empty for codecs without published weights.
@@ -70,15 +77,10 @@ class CompressaiCodec(LearnedCodec):
     network: Any
     started: Tensor
 
-    def __init__(
-        self, parameters: LearnedParameters, rate_index: int = 0, pretrained: bool = False
-    ) -> None:
+    def __init__(self, parameters: LearnedParameters, rate: float | None = None) -> None:
         super().__init__()
-        self.settings = parameters
-        sizes = self.sizes(parameters)
-        if pretrained:
-            sizes = zoo_sizes(self.zoo, parameters.qualities[rate_index])
-        self.network = self.build(*sizes)
+        self.settings, self.rate = parameters, rate
+        self.network = self.build(*self.sizes(parameters))
         use_fast_entropy_models(self.network)
         with torch.no_grad():
             last_convolution(self.network.g_a).weight *= parameters.latent_gain
@@ -147,15 +149,39 @@ class CompressaiCodec(LearnedCodec):
         """Whether the decoder sees rounded latents while the rate is that of noisy ones."""
         return self.training and self.settings.quantisation == "mixed"
 
-    def load_pretrained(self, rate_index: int) -> None:
-        """Load CompressAI's published weights for the quality at ``rate_index``."""
-        from compressai.zoo import image_models
+    @classmethod
+    def published_parameters(
+        cls, parameters: LearnedParameters, rate: float | None
+    ) -> LearnedParameters:
+        """Return the parameters in the size of CompressAI's weights for a quality or a lambda."""
+        sizes = image.cfgs[cls.zoo][published_quality(parameters, rate)]
+        return with_sizes(parameters, sizes[0], sizes[-1])
 
-        quality = self.settings.qualities[rate_index]
-        model = image_models[self.zoo](
-            quality, self.settings.metric, pretrained=True, progress=False
-        )
-        load_resized(self.network, model.state_dict())
+    @classmethod
+    def parameters_of(
+        cls, parameters: LearnedParameters, state: Mapping[str, Tensor]
+    ) -> LearnedParameters:
+        """Return the parameters in the size of a state dict, as far as it is of such a network."""
+        kernels = [
+            value
+            for name, value in state.items()
+            if "g_a." in name and ".linear." not in name and name.endswith("weight")
+            if value.ndim == 4
+        ]
+        if not kernels:
+            return parameters
+        linear = any("g_a.linear." in name for name in state)
+        return with_sizes(parameters, kernels[0].shape[0], kernels[-1].shape[0], linear)
+
+    def load_pretrained(self, rate: float | None) -> None:
+        """Load CompressAI's published weights for a quality or a lambda."""
+        quality = published_quality(self.settings, rate)
+        state = load_published(image.model_urls[self.zoo][self.settings.metric][quality])
+        load_resized(self.network, {self.own_name(name): value for name, value in state.items()})
+
+    def own_name(self, name: str) -> str:
+        """Return the name in this version of CompressAI of a weight in a file of an older one."""
+        return _DENSITY.sub(lambda m: f"{m[1]}{_PLURALS[m[2]]}.{m[3]}", rename_key(name))
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return the modules of each trainable part."""
@@ -237,9 +263,14 @@ class CompressaiCodec(LearnedCodec):
         return image
 
 
-def zoo_sizes(name: str, quality: int) -> tuple[int, ...]:
-    """Return the sizes of CompressAI's weights for a quality."""
-    from compressai.zoo.image import cfgs
+def with_sizes(
+    parameters: LearnedParameters, n: int, m: int, linear: bool = False
+) -> LearnedParameters:
+    """Return parameters for finished weights: their channels, and whether they have linear paths.
 
-    sizes: tuple[int, ...] = cfgs[name][quality]
-    return sizes
+    Args:
+        n: channels of the transforms.
+        m: channels of the latent.
+        linear: whether there are linear transforms beside the network's own.
+    """
+    return parameters.model_copy(update={"n": n, "m": m, "linear_start": linear})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -42,11 +43,6 @@ class LearnedParameters(Strict):
     metric: Literal["mse", "ms-ssim"] = Field(
         "mse", description="Which of CompressAI's pretrained weights 'pretrained' means."
     )
-    qualities: list[int] = Field(
-        [1, 2, 3, 4],
-        description="CompressAI quality of each rate index for pretrained weights, which also "
-        "sets n and m.",
-    )
 
 
 class ChengParameters(LearnedParameters):
@@ -76,12 +72,49 @@ class ElicParameters(LearnedParameters):
         return self
 
 
+class VariableParameters(LearnedParameters):
+    """Size of a codec of variable rate; it trains with rounded latents, as CompressAI does."""
+
+    variable_hyper: bool = Field(
+        True,
+        description="The quantisation step of the hyper-latent follows from the gain, as in "
+        "CompressAI's published weights.",
+    )
+
+
+# The lambda of each of CompressAI's qualities, from 1, in its documentation of the model zoo.
+_LAMBDAS = {
+    "mse": (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483, 0.0932, 0.18),
+    "ms-ssim": (2.4, 4.58, 8.73, 16.64, 31.73, 60.5, 115.37, 220.0),
+}
+
+
+def published_rates(parameters: LearnedParameters, qualities: int = 8) -> dict[str, list[float]]:
+    """Return the values of a ladder that CompressAI publishes weights for, by parameter."""
+    return {
+        "quality": [float(quality) for quality in range(1, qualities + 1)],
+        "lambda": list(_LAMBDAS[parameters.metric][:qualities]),
+    }
+
+
+def published_quality(parameters: LearnedParameters, rate: float | None) -> int:
+    """Return CompressAI's quality for a value of a ladder over quality or lambda.
+
+    Raises:
+        ValueError: where there is none; the plan checks it.
+    """
+    for values in published_rates(parameters).values():
+        if rate in values:
+            return values.index(rate) + 1
+    raise ValueError(f"no quality of CompressAI's has the rate {rate}")
+
+
 def _register(
     name: str,
     implementation: str,
     parameters: type[LearnedParameters] = LearnedParameters,
-    starts_from: tuple[str, ...] = (),
-    in_zoo: bool = True,
+    starts_from: Mapping[str, tuple[str, ...]] | None = None,
+    qualities: int = 8,
 ) -> None:
     CODECS.register(
         CodecEntry(
@@ -90,24 +123,68 @@ def _register(
             parameters=parameters,
             implementation=f"icmbench.codecs.learned.{implementation}",
             parts=("analysis", "synthesis", "entropy"),
-            starts_from=starts_from,
+            starts_from=starts_from or {},
             loss_terms=("bpp", "mse"),
-            pretrained=lambda _: in_zoo,
+            pretrained=lambda _: qualities > 0,
+            published_rates=lambda own: published_rates(own, qualities),
         )
     )
 
 
-# The first four share their transforms, and mbt2018 its entropy model with cheng2020.
-_GDN = ("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018")
+# These four share their transforms. What they have beyond them begins at random where it differs.
+_TRANSFORMS = ("network.g_a.", "network.g_s.")
+_GDN = dict.fromkeys(("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018"), _TRANSFORMS)
 _register("bmshj2018-factorized", "hyperprior:Factorized", starts_from=_GDN)
 _register("bmshj2018-hyperprior", "hyperprior:Hyperprior", starts_from=_GDN)
 _register("mbt2018-mean", "hyperprior:MeanHyperprior", starts_from=_GDN)
 _register("mbt2018", "autoregressive:Autoregressive", starts_from=_GDN)
-_register("cheng2020-anchor", "autoregressive:ChengAnchor", ChengParameters)
+_register("cheng2020-anchor", "autoregressive:ChengAnchor", ChengParameters, qualities=6)
+# Positions in its transforms of the layers of cheng2020-anchor, beside a linear path or not.
+PLACES = {"g_a": (0, 1, 2, 4, 5, 6, 7), "g_s": (1, 2, 3, 4, 6, 7, 8, 9)}
+_ANCHOR_LAYERS = tuple(
+    f"network.{transform}.{own}{place}."
+    for transform, places in PLACES.items()
+    for place in places
+    for own in ("", "own.")
+)
 _register(
     "cheng2020-attn",
     "autoregressive:ChengAttention",
     ChengParameters,
-    starts_from=("cheng2020-anchor",),
+    # Between its layers, the transforms have attention blocks, which begin at random.
+    starts_from={
+        "cheng2020-anchor": (
+            *_ANCHOR_LAYERS,
+            "network.h_a.",
+            "network.h_s.",
+            "network.context_prediction.",
+            "network.entropy_parameters.",
+            "network.entropy_bottleneck.",
+        )
+    },
+    qualities=6,
 )
-_register("elic2022", "elic:Elic", ElicParameters, in_zoo=False)
+_register("elic2022", "elic:Elic", ElicParameters, qualities=0)
+
+
+def _register_variable(name: str, implementation: str) -> None:
+    base = name.removesuffix("-vbr")
+    hyper = ("network.h_a.", "network.h_s.", "network.entropy_bottleneck.")
+    CODECS.register(
+        CodecEntry(
+            name=name,
+            kind="learned",
+            parameters=VariableParameters,
+            implementation=f"icmbench.codecs.learned.variable:{implementation}",
+            parts=("analysis", "synthesis", "entropy"),
+            starts_from={base: (*_TRANSFORMS, *hyper)},
+            loss_terms=("bpp", "mse", "gain_mse"),
+            pretrained=lambda parameters: parameters.metric == "mse",
+            rate_parameter="gain",
+            lower_rate="smaller",
+        )
+    )
+
+
+_register_variable("bmshj2018-hyperprior-vbr", "VariableHyperprior")
+_register_variable("mbt2018-mean-vbr", "VariableMeanHyperprior")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from compressai.ans import RansDecoder, RansEncoder
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, GaussianConditional
 from torch import Tensor, nn
 
 from icmbench.networks.replace import replace_modules
@@ -110,9 +110,39 @@ class SteadyBottleneck(EntropyBottleneck):
         return back(outputs), back(likelihood)
 
 
+class VariableBottleneck(EntropyBottleneckVbr):
+    """An EntropyBottleneckVbr whose likelihoods are those of its quantisation step.
+
+    CompressAI's forward pass (1.2.8) hands the step over in place of ``stop_gradient``: it takes
+    the likelihoods of a step of 1, and trains no density. Coding tables are right there.
+    """
+
+    def forward(self, x: Tensor, qs: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return values quantised with a step, and their likelihoods, both like ``x`` [B, C, h, w].
+
+        Args:
+            x: the values.
+            qs: the step, a scalar; None is a step of 1.
+        """
+        channels_first = x.transpose(0, 1).contiguous()
+        values = channels_first.reshape(x.shape[1], 1, -1)
+        step = torch.ones((), device=x.device) if qs is None else qs
+        mode = "noise" if self.training else "dequantize"
+        outputs = self.quantize_variable(values, mode, self._get_medians(), step)
+        likelihood, _, _ = self._likelihood_variable(outputs, qs=step)
+        if self.use_likelihood_bound:
+            likelihood = self.likelihood_lower_bound(likelihood)
+
+        def back(flat: Tensor) -> Tensor:
+            return flat.reshape(channels_first.shape).transpose(0, 1).contiguous()
+
+        return back(outputs), back(likelihood)
+
+
 _FAST: dict[type[nn.Module], type[nn.Module]] = {
     GaussianConditional: CompactGaussian,
     EntropyBottleneck: SteadyBottleneck,
+    EntropyBottleneckVbr: VariableBottleneck,
 }
 
 

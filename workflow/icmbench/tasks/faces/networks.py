@@ -15,6 +15,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from icmbench.networks.backbone import SplitResNet
+from icmbench.networks.pretrained import load_published
 from icmbench.tasks.entries import FaceParameters
 
 _RESNET50 = (3, 4, 6, 3)
@@ -185,8 +186,7 @@ def _initialise(network: nn.Module) -> None:
 
 def load_imagenet(stem: ImageStem, trunks: list[Trunk]) -> None:
     """Load torchvision's ResNet-50 (IMAGENET1K_V2) into a stem and every trunk."""
-    state = ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
-    copy_resnet(state, stem, trunks)
+    copy_resnet(load_published(ResNet50_Weights.IMAGENET1K_V2.url), stem, trunks)
 
 
 def copy_resnet(state: dict[str, Tensor], stem: ImageStem, trunks: list[Trunk]) -> None:

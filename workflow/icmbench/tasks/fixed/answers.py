@@ -15,6 +15,8 @@ maps
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,6 +37,11 @@ class Fixed(nn.Module):
     def part_modules(self) -> dict[str, list[nn.Module]]:
         """Return no trainable part."""
         return {}
+
+    @staticmethod
+    def is_as_published(state: Mapping[str, Any]) -> bool:
+        """Return whether a state dict is of a network that is built together with its weights."""
+        return False
 
 
 class Detects:

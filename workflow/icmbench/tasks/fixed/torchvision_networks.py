@@ -11,6 +11,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from icmbench.data.classes import class_names, find_labels
 from icmbench.errors import UserError, unknown
+from icmbench.networks.pretrained import check_cached
 from icmbench.tasks.fixed.answers import Classifies, Detects, Fixed, Segments, labels_of_logits
 from icmbench.tasks.fixed.entries import TorchvisionParameters
 from icmbench.utils.images import to_image
@@ -72,6 +73,7 @@ class TorchvisionNetwork(Fixed):
                 f"torchvision's {own.model} has {len(categories)} classes, {categories[0]!r} to "
                 f"{categories[-1]!r}, not those of the task's 'classes'; correct them"
             )
+        check_cached(self.weights.url)
         settings: dict[str, Any] = {**own.arguments, "weights": self.weights, "progress": False}
         self.network = get_model(own.model, **settings)
 
