@@ -344,7 +344,7 @@ class _Check:
         elif isinstance(source, Weights):
             self._check_weights(part, source, what)
         elif source != "random":
-            self._check_files(part, source, what)
+            self._check_own(part, source, what)
 
     def _check_published_rates(self, part: str) -> None:
         """Check that there are published weights for every value of the ladder."""
@@ -366,7 +366,7 @@ class _Check:
                           f"from {', '.join(f'{rate:g}' for rate in known)}")  # fmt: skip
                 return
 
-    def _check_files(self, part: str, source: WeightsFile | list[WeightsFile], what: Part) -> None:
+    def _check_own(self, part: str, source: WeightsFile | list[WeightsFile], what: Part) -> None:
         ladder = self.study.ladders.get(self.variant.ladder or "")
         points = len(ladder.values) if ladder else 1
         name = getattr(self.variant, what)
