@@ -15,6 +15,7 @@ from icmbench.jobs import RateTarget
 from icmbench.metrics.catalogue import find_metric
 from icmbench.report.provenance import (
     cost_table,
+    loaded_weights,
     study_implementations,
     totals,
     training_tables,
@@ -253,3 +254,15 @@ def test_results_of_several_seeds_have_a_seed_column(make_folder: Callable[..., 
     for table in (points_table(results, [], styles), cost_table(results, STUDY, styles)):
         place = table.columns.index("Seed")
         assert {row[place] for row in texts(table)} == {"0", "1"}
+
+
+def test_what_was_loaded_from_files_is_listed(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    point = next(p for p in results.plan.points if p.key in results.evaluations)
+    record = {"file": "mine/det.pth", "sha256": "ab" * 32, "tensors": 3, "share": 0.9876,
+              "missing": ["network.head.weight", "network.head.bias"], "unused": []}  # fmt: skip
+    summary = {**results.evaluations[point.key], "weights": {"task": record}}
+    changed = dataclasses.replace(results, evaluations={point.key: summary}, runs={})
+    table = texts(loaded_weights(changed, point.study, variant_styles(results.plan, point.study)))
+    assert [row[1:] for row in table] == [["task", "det.pth", "ab" * 6, "98.76 %", "network.head"]]
+    assert not loaded_weights(results, STUDY, styles).rows
