@@ -15,6 +15,7 @@ from icmbench.config.job_settings import classical_jobs, coded_states, encode_cu
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
 from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
 from icmbench.config.plan_lock import write_plan
+from icmbench.config.published import POINTS
 from icmbench.config.resources import check_resources
 from icmbench.config.run import ClusterSettings, Layer
 from icmbench.config.scale import RuntimeSettings
@@ -302,14 +303,13 @@ class Workflow:
         return sorted({str(self._plan.evaluation_manifest(p.study, p.variant)) for p in points})
 
     def published_curves(self, wildcards: Any) -> list[str]:
-        """Return the files of published curves that the analysis compares with."""
-        return sorted(
-            {
-                str(published_path(curve.file))
-                for study in self._plan.studies.values()
-                for curve in study.published_curves
-            }
-        )
+        """Return the files of published curves and points that the analysis compares with."""
+        files = {
+            str(published_path(curve.file))
+            for study in self._plan.studies.values()
+            for curve in study.published_curves
+        }
+        return sorted({*files, str(POINTS)})
 
     def figures(self) -> list[str]:
         """Return the report's figures as SVG."""

@@ -147,6 +147,11 @@ class PublishedCurveFile(Strict):
         description="Name in data/catalogue.yaml of the data set it was measured on."
     )
     images: int = Field(ge=1, description="Images that it is the mean of.")
+    protocol: str | None = Field(
+        None,
+        description="Name in published/points.yaml of what must agree before it is drawn; null "
+        "means the complete data set at its native size.",
+    )
     source: str = Field(description="Who published it, and where.")
     note: str = ""
 

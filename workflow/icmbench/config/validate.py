@@ -11,6 +11,7 @@ from typing import Any
 from icmbench.config.claim_checks import claim_faults
 from icmbench.config.classical import check_choice, rate_problems
 from icmbench.config.load import check
+from icmbench.config.published import published_points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Training, Variant, Weights, published_path
@@ -192,6 +193,9 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             faults.unknown(where, f"{key}.variant", curve.variant, "evaluated variant", evaluated)
         if labels.count(curve.label) > 1:
             faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
+        if curve.protocol is not None and curve.protocol not in published_points().protocols:
+            known = published_points().protocols
+            faults.unknown(where, f"{key}.protocol", curve.protocol, "protocol", known)
         path = published_path(curve.file)
         if not path.is_file():
             faults.add(where, f"{key}.file", curve.file, f"does not exist; put it at {path}")
