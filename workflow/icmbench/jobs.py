@@ -322,10 +322,11 @@ class TrainJob(PointSpec):
 
 
 class EncodeJob(Strict):
-    """Encode and decode a split with a learned codec at one rate.
+    """Encode and decode a share of a split with a learned codec at one rate.
 
     Attributes:
-        output: folder of the encoding.
+        output: folder of the share.
+        chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
         decodes: what decoding leaves: images, features' latents, or both.
     """
 
@@ -334,6 +335,8 @@ class EncodeJob(Strict):
     codec: CodecSpec
     dataset: DatasetSpec
     split: str
+    chunk: int
+    chunks: int
     decodes: list[DataKind]
     threads: int
     gpu: int
@@ -392,7 +395,7 @@ class EvaluateJob(PointSpec):
 
 
 class EncodeCurve(Strict):
-    """Every rate of a learned codec's curve, coded by one process."""
+    """Every rate of a learned codec's curve on a share of a split, coded by one process."""
 
     jobs: list[EncodeJob] = Field(min_length=1)
     threads: int

@@ -94,35 +94,39 @@ def _encoded_points(plan: Plan) -> Iterator[tuple[str, str, Point]]:
 
 @cache
 def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
-    """Return the settings of every encoding by a learned codec, by key."""
+    """Return the settings of every share of an encoding by a learned codec, by key."""
     jobs: dict[str, EncodeJob] = {}
     decodes: dict[str, set[str]] = {}
-    for key, split, point in _encoded_points(plan):
+    for _, split, point in _encoded_points(plan):
         variant, runtime = plan.variant(point), plan.scale.runtime
         if CODECS[variant.codec].kind != "learned":
             continue
-        decodes.setdefault(key, set()).add(task_entry(plan.scale, variant.task).input_kind)
-        if key not in jobs:
-            jobs[key] = EncodeJob(
-                key=key,
-                output=str(plan.encoded_folder(key)),
-                codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
-                dataset=plan.dataset(variant.dataset),
-                split=split,
-                decodes=[],
-                threads=runtime.threads,
-                gpu=runtime.gpu,
-                modules=plan.run.modules,
-            )
+        shares = plan.share_keys(point, split)
+        for chunk, key in enumerate(shares):
+            decodes.setdefault(key, set()).add(task_entry(plan.scale, variant.task).input_kind)
+            if key not in jobs:
+                jobs[key] = EncodeJob(
+                    key=key,
+                    output=str(plan.encoded_folder(key)),
+                    codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
+                    dataset=plan.dataset(variant.dataset),
+                    split=split,
+                    chunk=chunk,
+                    chunks=len(shares),
+                    decodes=[],
+                    threads=runtime.threads,
+                    gpu=runtime.gpu,
+                    modules=plan.run.modules,
+                )
     return {k: j.model_copy(update={"decodes": sorted(decodes[k])}) for k, j in jobs.items()}
 
 
 @cache
 def encode_curves(plan: Plan) -> dict[str, EncodeCurve]:
-    """Return the encodings of :func:`encode_jobs` by curve: all rates of a codec on a split."""
+    """Return :func:`encode_jobs` by curve: all rates of a codec on a split, or on a share of it."""
     curves: dict[str, list[EncodeJob]] = {}
     for key, job in encode_jobs(plan).items():
-        curves.setdefault(str(Path(key).parent), []).append(job)
+        curves.setdefault(plan.coding_curve(key), []).append(job)
     threads, modules = plan.scale.runtime.threads, plan.run.modules
     return {
         curve: EncodeCurve(jobs=jobs, threads=threads, modules=modules)
@@ -213,8 +217,8 @@ def coded_states(plan: Plan, point: Point, split: str) -> list[str]:
     """Return the small files that change with a point's coded images, on which rules depend."""
     shares = plan.share_keys(point, split)
     if shares and CODECS[plan.variant(point).codec].kind == "learned":
-        # One job codes the whole curve, and declares one file for all its points.
-        return [str(plan.coding_manifest(str(Path(shares[0]).parent), "decoded"))]
+        # One job codes all rates of a share, and declares one file for them.
+        return [str(plan.coding_manifest(plan.coding_curve(share), "decoded")) for share in shares]
     return [str(plan.encoded_folder(key) / STATE) for key in shares]
 
 

@@ -22,6 +22,7 @@ the point that trained it, or ``classical/<name>/<parameter>-<value>``.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +77,7 @@ class WeightsOrigin:
     part: Part
 
 
+_SHARE = re.compile(r"chunk\d+of\d+")
 _IMAGES = {
     "embedded-scenes": "scenes",
     "embedded-faces": "faces",
@@ -185,7 +187,7 @@ class Plan:
         return curves
 
     def chunks(self, variant: Variant) -> int:
-        """Return how many jobs share the images of a classical codec's operating point."""
+        """Return how many jobs share the images of a codec's operating point."""
         return self.scale.chunks.get(variant.dataset, {}).get(variant.codec, 1)
 
     @property
@@ -333,6 +335,16 @@ class Plan:
         if key is None:
             return []
         return [key] if chunks == 1 else [f"{key}/chunk{i}of{chunks}" for i in range(chunks)]
+
+    def coding_curve(self, share: str) -> str:
+        """Return the curve that a share of a learned codec's encoding is coded with, by one job.
+
+        A job codes one share at every rate: ``<curve>/<rate>/chunk0of8`` is in ``<curve>/chunk0of8``.
+        """
+        path = Path(share)
+        if _SHARE.fullmatch(path.name):
+            return str(path.parent.parent / path.name)
+        return str(path.parent)
 
     def encoded_folder(self, key: str) -> Path:
         """Return the folder of an encoding, or of a share of it."""

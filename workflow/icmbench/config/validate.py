@@ -132,13 +132,13 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
             elif (network or name) not in registry:
                 key = section if network is None else f"tasks.{name}.network"
                 faults.unknown(where, key, network or name, registry.what, registry.names())
-    classical = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    codecs = [name for name in CODECS.names() if CODECS[name].kind != "none"]
     for role, counts in scale.chunks.items():
         if role not in scale.datasets:
             faults.unknown(where, "chunks", role, "data set role", scale.datasets)
         for name, count in counts.items():
-            if name not in classical:
-                faults.unknown(where, f"chunks.{role}", name, "classical codec", classical)
+            if name not in codecs:
+                faults.unknown(where, f"chunks.{role}", name, "codec", codecs)
             if count < 1:
                 faults.add(where, f"chunks.{role}.{name}", count, "must be at least 1")
 
