@@ -339,7 +339,7 @@ class Plan:
     def coding_curve(self, share: str) -> str:
         """Return the curve that a share of a learned codec's encoding is coded with, by one job.
 
-        A job codes one share at every rate: ``<curve>/<rate>/chunk0of8`` is in ``<curve>/chunk0of8``.
+        A job codes a share at every rate: ``<curve>/<rate>/chunk0of8`` is of ``<curve>/chunk0of8``.
         """
         path = Path(share)
         if _SHARE.fullmatch(path.name):
