@@ -77,6 +77,12 @@ def _plan(arguments: argparse.Namespace) -> Result:
     )
 
 
+def _cost(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.cost import cost_table, planned
+
+    return cost_table(planned(arguments.config))
+
+
 def _data(arguments: argparse.Namespace) -> Result:
     from icmbench.data.checks import check_role
     from icmbench.data.prepare import prepare
@@ -254,6 +260,7 @@ VERBS: dict[str, Verb] = {
     "code": _code,
     "codecs": _codecs,
     "compare": _compare,
+    "cost": _cost,
     "data": _data,
     "datasets": _datasets,
     "decode": _decode,

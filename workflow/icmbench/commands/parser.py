@@ -84,6 +84,15 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub = verb("plan", "check the configuration and write every job's settings")
     _add_configuration(sub)
 
+    sub = verb("cost", "estimate GPU hours, CPU hours and disk of a run, variant by variant")
+    sub.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as Snakemake's option: scale=paper 'studies=[chamain2021]'",
+    )
+
     sub = verb("compare", "compare two result sets: differences beyond noise")
     sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")
     sub.add_argument("b", type=Path, metavar="B", help="the other; differences are B - A")

@@ -126,7 +126,9 @@ class Plan:
         root: ``<results>/<scale>``.
     """
 
-    def __init__(self, run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
+    def __init__(
+        self, run: RunConfig, scale: Scale, studies: dict[str, Study], programs: bool = True
+    ) -> None:
         self.zoo = read_zoo(Path(run.zoo)) if scale.pretrained == "zoo" else Zoo()
         check_all(run, scale, studies, self.zoo)
         self.run, self.scale = run, scale
@@ -135,7 +137,7 @@ class Plan:
         self.unused = unused(leading, run)
         chosen = {name: choose_classical(study, run) for name, study in leading.items()}
         self.studies = {name: share_roles(study, scale) for name, study in chosen.items()}
-        self.programs: dict[str, Program] = find_programs(run, self.studies)
+        self.programs: dict[str, Program] = find_programs(run, self.studies) if programs else {}
         self.root = Path(run.results) / scale.name
 
     # --- operating points ---------------------------------------------------------------------
@@ -396,6 +398,7 @@ def load_plan(
     overrides: dict[str, Any] | None = None,
     workflow: Path | None = None,
     as_written: bool = False,
+    programs: bool = True,
 ) -> Plan:
     """Read, check and expand a configuration.
 
@@ -404,6 +407,7 @@ def load_plan(
         overrides: keys laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; this package's by default.
         as_written: take the data sets of the plan on disk, not those that are available now.
+        programs: find the classical codecs' programs; False for a plan that runs no jobs.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -425,4 +429,4 @@ def load_plan(
     known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
     check_overrides(scale, known)
     studies = with_supporting(studies, load, known)
-    return Plan(run, scale, studies)
+    return Plan(run, scale, studies, programs)
