@@ -17,7 +17,7 @@ from icmbench.config.job_settings import (
 )
 from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.errors import UserError
-from icmbench.jobs import TrainJob, read_job
+from icmbench.jobs import RateTarget, TrainJob, read_job
 
 STUDY, J_FT = "chamain2021", "hyperprior/faster-rcnn/j-ft"
 
@@ -87,6 +87,21 @@ def test_encode_key_is_shared_by_baseline_and_task_fine_tuning(smoke_plan: Plan)
         for mode in ("baseline", "t-ft")
     }
     assert keys == {f"detection-test/{STUDY}/hyperprior/reconstruction/mse/rate1-seed0"}
+
+
+def test_a_pilot_steers_the_rate_of_training(
+    configuration: dict[str, Any], repository: Path
+) -> None:
+    plan = load_plan(repository / "config.yaml", {**configuration, "scale": "paper"})
+    job = train_job(plan, Point(STUDY, J_FT, 1, 0))
+    assert job.loss == {
+        "task": 1.0,
+        "bpp": RateTarget(target=0.1, start=1.0, gain=0.02, steps=2000),
+    }
+    assert (job.rate_parameter, job.rate_value) == ("bpp", 0.1)
+    fixed = train_job(plan, Point(STUDY, "hyperprior/faster-rcnn/t-ft", 1, 0))
+    assert fixed.loss == {"task": 1.0}
+    assert fixed.schedule.steps == job.schedule.steps
 
 
 def test_learned_codecs_are_coded_in_chunks_of_all_rates(

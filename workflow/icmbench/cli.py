@@ -77,6 +77,12 @@ def _plan(arguments: argparse.Namespace) -> Result:
     )
 
 
+def _convert(arguments: argparse.Namespace) -> Result:
+    from icmbench.networks.detectron2 import convert_file
+
+    return convert_file(arguments.source, arguments.target)
+
+
 def _cost(arguments: argparse.Namespace) -> Result:
     from icmbench.commands.cost import cost_table, planned
 
@@ -260,6 +266,7 @@ VERBS: dict[str, Verb] = {
     "code": _code,
     "codecs": _codecs,
     "compare": _compare,
+    "convert": _convert,
     "cost": _cost,
     "data": _data,
     "datasets": _datasets,

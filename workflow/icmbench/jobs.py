@@ -99,6 +99,13 @@ class RateTarget(Strict):
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
     start: float = Field(1.0, gt=0, description="Weight at the first step.")
     gain: float = Field(0.02, gt=0, le=1)
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=2000,
+        description="A pilot: only these first steps steer. The weight is then fixed at its "
+        "(geometric) mean over their second half. null steers to the end.",
+    )
     continues: bool = Field(
         False,
         description="Start at the final weight of the training run that made the codec's "

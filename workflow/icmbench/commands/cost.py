@@ -71,8 +71,8 @@ def cost_summary(plan: Plan) -> list[str]:
 def _assumptions(plan: Plan) -> str:
     return (
         f"Estimates by counted work, for {len(plan.run.seeds)} seed(s), without downloads; work "
-        f"and speeds are in {COSTS.parent.name}/{COSTS.name}. Work that variants share is counted for "
-        "the first of them."
+        f"and speeds are in {COSTS.parent.name}/{COSTS.name}. Work that variants share is counted "
+        "for the first of them."
     )
 
 

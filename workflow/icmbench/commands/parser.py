@@ -84,6 +84,10 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub = verb("plan", "check the configuration and write every job's settings")
     _add_configuration(sub)
 
+    sub = verb("convert", "convert Detectron2's Mask R-CNN X101-32x8d-FPN for task mask-rcnn")
+    sub.add_argument("source", type=Path, help="its file (.pkl, or .pth of tensors)")
+    sub.add_argument("target", type=Path, help="weights file to write")
+
     sub = verb("cost", "estimate GPU hours, CPU hours and disk of a run, variant by variant")
     sub.add_argument(
         "--config",

@@ -292,6 +292,11 @@ def point_spec(plan: Plan, point: Point) -> PointSpec:
     """Return what identifies an operating point."""
     variant = plan.variant(point)
     ladder = plan.studies[point.study].ladders.get(variant.ladder or "")
+    parameter, value = ladder.parameter if ladder else None, plan.rate_value(point)
+    if ladder and variant.train:
+        asked = ladder.loss_weight("bpp", point.rate_index)
+        if isinstance(asked, RateTarget) and isinstance(variant.train.loss.get("bpp"), str):
+            parameter, value = "bpp", float(asked.target)
     return PointSpec(
         key=point.key,
         study=point.study,
@@ -299,8 +304,8 @@ def point_spec(plan: Plan, point: Point) -> PointSpec:
         mode=variant.mode,
         rate_index=point.rate_index,
         seed=point.seed,
-        rate_parameter=ladder.parameter if ladder else None,
-        rate_value=plan.rate_value(point),
+        rate_parameter=parameter,
+        rate_value=value,
         scale=plan.scale.name,
     )
 
@@ -309,19 +314,19 @@ def _loss_weights(
     plan: Plan, point: Point, loss: dict[str, float | str | RateTarget]
 ) -> dict[str, float | RateTarget]:
     rate = plan.rate_value(point)
+    ladder = plan.studies[point.study].ladders.get(plan.variant(point).ladder or "")
 
-    def value(weight: float | str) -> float:
+    def value(term: str, weight: float | str | RateTarget) -> float | RateTarget:
+        if isinstance(weight, RateTarget):
+            target = rate if isinstance(weight.target, str) else weight.target
+            assert target is not None
+            return weight.model_copy(update={"target": target})
         if isinstance(weight, str):  # $<parameter of the ladder>, checked before
-            assert rate is not None
-            return rate
+            assert ladder is not None
+            return ladder.loss_weight(term, point.rate_index)
         return float(weight)
 
-    return {
-        term: weight.model_copy(update={"target": value(weight.target)})
-        if isinstance(weight, RateTarget)
-        else value(weight)
-        for term, weight in loss.items()
-    }
+    return {term: value(term, weight) for term, weight in loss.items()}
 
 
 def summary(plan: Plan) -> PlanSummary:

@@ -301,6 +301,9 @@ class _Check:
             return
         if entry.kind == "none":
             self._add("ladder", variant.ladder, "but codec 'uncoded' has one rate; set it to null")
+        if ladder.pilot is not None and len(ladder.pilot.bpp) != len(ladder.values):
+            self.faults.add(self.where, f"ladders.{variant.ladder}.pilot.bpp", ladder.pilot.bpp,
+                            f"needs one rate for each of {ladder.values}")  # fmt: skip
         if entry.kind == "classical":
             for problem in rate_problems(entry, ladder):
                 self._add("ladder", variant.ladder, problem)

@@ -26,6 +26,7 @@ from icmbench.jobs import EvaluateJob
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.detection import detect
 from icmbench.tasks.detector_parts import (
+    detectron2_settings,
     keep_boxes_in_float32,
     small_mask_settings,
     small_settings,
@@ -224,4 +225,5 @@ def _mask_rcnn(parameters: MaskRcnnParameters) -> MaskRCNN:
         )
     weights = ResNeXt101_32X8D_Weights.IMAGENET1K_V2 if parameters.imagenet_backbone else None
     backbone = resnet_fpn_backbone(backbone_name="resnext101_32x8d", weights=weights)
-    return MaskRCNN(backbone, parameters.classes, **sizes)
+    own = detectron2_settings() if parameters.layout == "detectron2" else {}
+    return MaskRCNN(backbone, parameters.classes, **sizes, **own)

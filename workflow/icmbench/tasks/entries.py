@@ -56,6 +56,11 @@ class MaskRcnnParameters(DetectorParameters):
         "resnext101-32x8d-fpn: the layout of the papers' detector, for which torchvision has no "
         "COCO weights. small: for CPUs (ours).",
     )
+    layout: Literal["torchvision", "detectron2"] = Field(
+        "torchvision",
+        description="Of a resnext101-32x8d-fpn. detectron2: anchors and pooling as its weights "
+        "need, which `python -m icmbench convert` translates.",
+    )
     imagenet_backbone: bool = Field(
         False, description="Start a resnext101-32x8d-fpn from torchvision's ImageNet weights."
     )

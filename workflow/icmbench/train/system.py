@@ -40,7 +40,7 @@ class System(nn.Module):
         self.codec_trains = codec_trains
         self.weights = {name: w for name, w in loss.items() if not isinstance(w, RateTarget)}
         self.steering: dict[str, Steering] = {
-            name: Steering(float(w.target), w.start, w.gain)
+            name: Steering(float(w.target), w.start, w.gain, w.steps)
             for name, w in loss.items()
             if isinstance(w, RateTarget)
         }
