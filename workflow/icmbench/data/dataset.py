@@ -78,6 +78,7 @@ class Split:
     def annotations(self) -> CocoAnnotations | None:
         """COCO-format ground truth in native pixels of the images; None for bare images."""
         return self._index.annotations()
+
     @property
     def native_sizes(self) -> Sequence[tuple[int, int]] | None:
         """Width and height of every image as published, if the ground truth has them."""
