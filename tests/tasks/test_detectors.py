@@ -184,7 +184,9 @@ def test_detections_do_not_depend_on_the_batch(detector: Any) -> None:
         assert one["score"] == pytest.approx(other["score"], abs=2e-5)
     padded = [result["boxes"] for result in detector.predict(images)]
     single = [detector.predict([image])[0]["boxes"] for image in images]
-    assert any(len(a) != len(b) or (a - b).abs().max() > 0.5 for a, b in zip(padded, single, strict=True))
+    assert any(
+        len(a) != len(b) or (a - b).abs().max() > 0.5 for a, b in zip(padded, single, strict=True)
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icmbench.commands.cost import cost_summary
 from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
 from icmbench.config.plan import Plan, Point, WeightsOrigin, load_plan
@@ -80,13 +81,23 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
             check_writable(plan.root)
             check_writable(Path(".snakemake").absolute())
             write_plan(plan)
-            for line in plan.left_out + plan.unused:
+            for line in [*plan.left_out, *plan.unused, *_cost(plan)]:
                 logging.getLogger("snakemake.logging").info(f"icmbench: {line}")
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None
     except OSError as error:  # a plan that cannot be written: a full disk, a read-only folder
         raise WorkflowError(f"{error.filename}: {error.strerror or error}") from None
     return Workflow(plan)
+
+
+def _cost(plan: Plan) -> list[str]:
+    """Return what a run on GPUs would cost in all, a line for each study."""
+    if not plan.scale.runtime.gpu:
+        return []
+    try:
+        return cost_summary(plan)
+    except UserError as error:  # networks or data sets of the user's, whose work is not known
+        return [f"cost not estimated: {error}"]
 
 
 class Workflow:

@@ -35,6 +35,7 @@ class Speeds(Strict):
     evaluate_tflops: float
     evaluate_s_per_megapixel: float
     cpu_gflops: float
+    load_s_per_megapixel: float
     padding: float
 
 
@@ -171,8 +172,12 @@ class _Estimate:
         if not task.trainable or task.trains_codec:
             parts = _until_trained(parts, training.parts)
         macs = sum(work for _, work in training_work(parts, training.parts))
-        seconds = 2 * macs * padding * schedule.batch_size * schedule.steps
-        seconds /= self._costs.speeds.train_tflops * 1e12
+        images = schedule.batch_size * schedule.steps
+        seconds = 2 * macs * padding * images / (self._costs.speeds.train_tflops * 1e12)
+        native = self._set(variant.dataset)[0].megapixels
+        loading = self._costs.speeds.load_s_per_megapixel * native * images
+        workers = max(1, self._plan.scale.runtime.workers) * schedule.devices
+        seconds = max(seconds, loading / workers)
         return Cost(train_gpu_h=seconds / 3600, disk_gb=self._costs.disk.training_run_gb)
 
     def _evaluation(self, point: Point) -> Cost:

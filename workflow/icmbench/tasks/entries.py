@@ -222,8 +222,15 @@ class ProbeParameters(BackboneParameters):
 
 
 class ResnetRcnnParameters(BackboneParameters):
-    """Faster or Mask R-CNN on a feature pyramid over the four stages, without resizing."""
+    """Faster or Mask R-CNN on a feature pyramid over the four stages."""
 
+    short_side: int | None = Field(
+        None,
+        ge=64,
+        description="Images are resized to this short side, where they come in another size; null "
+        "reads them as they come. Features are never resized.",
+    )
+    long_side: int | None = Field(None, ge=64, description="Bound on the resized long side.")
     classes: int = Field(
         91, ge=2, description="Classes with the background; 91 is torchvision's COCO numbering."
     )
