@@ -193,9 +193,9 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             faults.unknown(where, f"{key}.variant", curve.variant, "evaluated variant", evaluated)
         if labels.count(curve.label) > 1:
             faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
-        if curve.protocol is not None and curve.protocol not in published_points().protocols:
-            known = published_points().protocols
-            faults.unknown(where, f"{key}.protocol", curve.protocol, "protocol", known)
+        protocols = published_points().protocols
+        if curve.protocol is not None and curve.protocol not in protocols:
+            faults.unknown(where, f"{key}.protocol", curve.protocol, "protocol", protocols)
         path = published_path(curve.file)
         if not path.is_file():
             faults.add(where, f"{key}.file", curve.file, f"does not exist; put it at {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def quality(
     Raises:
         UserError: if the shapes differ.
     """
-    functions = {
+    functions: dict[str, Callable[[RgbImage, RgbImage], float]] = {
         "psnr": psnr,
         "psnr_ycbcr": psnr_ycbcr,
         "ms_ssim": functools.partial(ms_ssim, device=device),

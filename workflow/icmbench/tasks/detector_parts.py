@@ -100,7 +100,7 @@ class ExactAnchors(AnchorGenerator):
         scales: list[int],
         aspect_ratios: list[float],
         dtype: torch.dtype = torch.float32,
-        device: torch.device | None = None,  # type: ignore[override]
+        device: torch.device | None = None,
     ) -> Tensor:
         """Return boxes [N, 4] around the origin, for ratios of height to width."""
         roots = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()

@@ -98,7 +98,7 @@ class FeatureRcnn(OnBackbone):
 
 
 class ResnetRcnn(OnImages, FeatureRcnn):
-    """The same on images [3, H, W] in [0, 1], which are resized if the parameters say so."""
+    """The same on images [3, H, W] in [0, 1], which are resized if the parameters have a size."""
 
     def losses(self, inputs: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the detector's losses.
