@@ -45,19 +45,20 @@ def cost_table(plan: Plan) -> str:
     Raises:
         UserError: for scales of which no costs are known.
     """
-    costs = plan_costs(plan)
+    costs, missing = plan_costs(plan)
     lines = [_row("", *_HEADINGS)]
     for study in dict.fromkeys(study for study, _ in costs):
         own = {variant: cost for (of, variant), cost in costs.items() if of == study}
         lines += ["", *(_costs(f"  {variant}", cost) for variant, cost in own.items())]
         lines.append(_costs(study, sum(own.values(), Cost())))
     lines += ["", _costs("in all", sum(costs.values(), Cost())), "", _assumptions(plan)]
+    lines += _not_counted(missing)
     return "\n".join(lines)
 
 
 def cost_summary(plan: Plan) -> list[str]:
     """Return a line for each study, in the order of the plan."""
-    costs = plan_costs(plan)
+    costs, missing = plan_costs(plan)
     totals: dict[str, Cost] = {}
     for (study, _), cost in costs.items():
         totals[study] = totals.get(study, Cost()) + cost
@@ -65,7 +66,13 @@ def cost_summary(plan: Plan) -> list[str]:
         f"cost of {study}, estimated: {cost.gpu_h:.0f} GPU hours, {cost.cpu_h:.0f} CPU hours, "
         f"{cost.disk_gb:.0f} GB (`python -m icmbench cost`)"
         for study, cost in totals.items()
-    ]
+    ] + _not_counted(missing)
+
+
+def _not_counted(missing: list[str]) -> list[str]:
+    return [f"not counted: {', '.join(missing)}, of which costs.yaml has no numbers"] * bool(
+        missing
+    )
 
 
 def _assumptions(plan: Plan) -> str:

@@ -101,6 +101,9 @@ class Cost:
         return self.train_gpu_h + self.evaluate_gpu_h
 
 
+CostsByVariant = dict[tuple[str, str], Cost]
+
+
 def read_costs() -> Costs:
     """Return work and speeds.
 
@@ -113,11 +116,13 @@ def read_costs() -> Costs:
         raise damaged_file(COSTS, first_fault(error), "correct it") from None
 
 
-def plan_costs(plan: Plan, costs: Costs | None = None) -> dict[tuple[str, str], Cost]:
-    """Return the cost of every variant by (study, variant).
+def plan_costs(plan: Plan, costs: Costs | None = None) -> tuple[CostsByVariant, list[str]]:
+    """Return the cost of every variant by (study, variant), and what is not counted.
+
+    The latter are the names of codecs and tasks without numbers in costs.yaml.
 
     Raises:
-        UserError: for a scale whose networks or data sets have no numbers in costs.yaml.
+        UserError: for a scale that uses no GPU, or data sets without numbers.
     """
     if not plan.scale.runtime.gpu:
         raise UserError(
@@ -128,7 +133,7 @@ def plan_costs(plan: Plan, costs: Costs | None = None) -> dict[tuple[str, str], 
     found = {(point.study, point.variant): Cost() for point in plan.points}
     for point in plan.points:
         found[point.study, point.variant] += estimate.point(point)
-    return found
+    return found, sorted(estimate.missing)
 
 
 class _Estimate:
@@ -137,6 +142,7 @@ class _Estimate:
     def __init__(self, plan: Plan, costs: Costs) -> None:
         self._plan, self._costs = plan, costs
         self._counted: set[str] = set()
+        self.missing: set[str] = set()
 
     def point(self, point: Point) -> Cost:
         variant = self._plan.variant(point)
@@ -197,7 +203,7 @@ class _Estimate:
         self._counted.add(key)
         megapixels = self._megapixels(variant.dataset, split)
         if CODECS[variant.codec].kind == "classical":
-            seconds = self._of(self._costs.classical, "classical", variant.codec) * megapixels
+            seconds = self._of(self._costs.classical, variant.codec, 0.0) * megapixels
         else:
             # The encoder decodes too, to know what the decoder must find.
             macs = sum(self._network(variant.codec).macs(megapixels, point.rate_index).values())
@@ -215,12 +221,14 @@ class _Estimate:
     # --- numbers of costs.yaml ----------------------------------------------------------------
 
     def _network(self, name: str) -> NetworkWork:
-        return self._of(self._costs.networks, "networks", name)
+        return self._of(self._costs.networks, name, NetworkWork())
 
     def _set(self, role: str) -> tuple[ImageSet, Dataset]:
         dataset = self._plan.scale.datasets[role]
         name = dataset.name if isinstance(dataset, FetchedImages) else dataset.source
-        return self._of(self._costs.datasets, "datasets", name), dataset
+        if name not in self._costs.datasets:
+            raise UserError(f"{COSTS}: datasets has no {name!r}; add its numbers")
+        return self._costs.datasets[name], dataset
 
     def _megapixels(self, role: str, split: Literal["train", "test"]) -> float:
         images, dataset = self._set(role)
@@ -238,10 +246,10 @@ class _Estimate:
         limit = dataset.splits[split].limit if isinstance(dataset, FetchedImages) else None
         return count if limit is None else min(count, limit)
 
-    def _of(self, table: dict[str, T], section: str, name: str) -> T:
+    def _of(self, table: dict[str, T], name: str, otherwise: T) -> T:
         if name not in table:
-            raise UserError(f"{COSTS.name}: {section} has no {name!r}; add its numbers to {COSTS}")
-        return table[name]
+            self.missing.add(name)
+        return table.get(name, otherwise)
 
 
 def training_work(parts: dict[str, float], trained: Iterable[str]) -> Iterator[tuple[str, float]]:
