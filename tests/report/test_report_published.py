@@ -20,7 +20,7 @@ from icmbench.report.published import (
     published_points,
     published_series,
 )
-from icmbench.report.published_points import loss_charts, points_series
+from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import COLOURS, variant_styles
 from icmbench.report.tables import Table
@@ -150,12 +150,11 @@ def test_points_of_other_networks_are_drawn_as_losses(results: Results) -> None:
     (curve,) = points_series([same], "box_map", role)
     assert (curve.rates[0], curve.qualities[0]) == (0.2725, 0.029389)
     assert points_series([same], "box_map", "another role") == []
-    assert loss_charts(results, [same], styles) == []
-    (chart,) = loss_charts(
-        results, [dataclasses.replace(same, drop=True, why="it differs")], styles
-    )
-    theirs = chart.points[-10:]
-    assert [row["value"] for row in theirs][:1] == pytest.approx([100 * (0.3868 - 0.029389)])
-    ours = [row["value"] for row in chart.points if row["label"] == styles[J_FT].label]
+    assert loss_plots(results, STUDY, [same], styles) == []
+    other = dataclasses.replace(same, drop=True, why="it differs")
+    (plot,) = loss_plots(results, STUDY, [other], styles)
+    theirs = [row["value"] for row in plot.rows if row.get("hollow")]
+    assert len(theirs) == 10 and theirs[0] == pytest.approx(100 * (0.3868 - 0.029389))
+    ours = [row["value"] for row in plot.rows if row["label"] == styles[J_FT].label]
     measured = results.curve(STUDY, J_FT, "box_map")["value"]
     assert ours == pytest.approx((100 * (0.5 - measured)).tolist())

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import yaml
-
 from icmbench.config.cost import COSTS, Cost, plan_costs
+from icmbench.config.load import load_given
 from icmbench.config.plan import Plan, load_plan
-from icmbench.errors import UserError
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
-from icmbench.utils.yaml import parse_yaml
 
 _HEADINGS = ("GPU h, training", "GPU h, evaluation", "CPU h, coding", "disk, GB")
 
@@ -20,23 +17,15 @@ def planned(settings: Sequence[str]) -> Plan:
     """Return the plan of a configuration with every variant, whatever programs are installed.
 
     Args:
-        settings: ``key=value``, values in YAML, laid over config.yaml.
+        settings: ``key=value`` or files, laid over config.yaml.
 
     Raises:
-        UserError: for what is not of this form, and faults of the configuration.
+        UserError: for faults of the configuration.
     """
     load_modules([])
     classical = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
-    overrides: dict[str, object] = {"variants": "all", "classical_codecs": classical}
-    for setting in settings:
-        key, sign, value = setting.partition("=")
-        if not sign:
-            raise UserError(f"--config {setting!r}: expected key=value, as scale=paper")
-        try:
-            overrides[key] = parse_yaml(value)
-        except yaml.YAMLError:
-            raise UserError(f"--config {setting!r}: the value is not valid YAML") from None
-    return load_plan("config.yaml", overrides, programs=False)
+    run = load_given([*settings, "variants=all"])
+    return load_plan(run.model_copy(update={"classical_codecs": classical}), programs=False)
 
 
 def cost_table(plan: Plan) -> str:

@@ -89,13 +89,7 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub.add_argument("target", type=Path, help="weights file to write")
 
     sub = verb("cost", "estimate GPU hours, CPU hours and disk of a run, variant by variant")
-    sub.add_argument(
-        "--config",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as Snakemake's option: scale=paper 'studies=[chamain2021]'",
-    )
+    _add_configuration(sub)
 
     sub = verb("compare", "compare two result sets: differences beyond noise")
     sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")

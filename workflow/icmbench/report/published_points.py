@@ -8,7 +8,8 @@ from dataclasses import replace
 from icmbench.analyse.protocols import Beside
 from icmbench.config.published import published_points
 from icmbench.metrics.catalogue import find_metric
-from icmbench.report.charts import PublishedCurve, RateChart, rate_chart
+from icmbench.report.charts import PublishedCurve, rate_plot
+from icmbench.report.drawing import Plot
 from icmbench.report.results import Results
 from icmbench.report.style import DIAMOND, GREY, PUBLISHED_DASHES, SHAPES, Style, Styles
 
@@ -29,52 +30,49 @@ def points_series(found: Iterable[Beside], metric: str, role: str | None) -> lis
     ]
 
 
-def loss_charts(results: Results, found: Sequence[Beside], styles: Styles) -> list[RateChart]:
-    """Return a plot of the loss for every metric with points of other networks.
+def loss_plots(results: Results, study: str, found: Sequence[Beside], styles: Styles) -> list[Plot]:
+    """Return a plot of the loss from original images for every metric with other networks' points.
 
     Args:
         results: the results folder.
-        found: what may be drawn beside the study.
-        styles: of the study's variants.
+        study: name of the study.
+        found: what may be drawn beside it.
+        styles: of its variants.
     """
     drops = [b for b in found if b.drop]
     metrics = dict.fromkeys(b.curve.metric for b in drops)
     return [
-        _loss_chart(results, [b for b in drops if b.curve.metric == m], styles) for m in metrics
+        _loss_plot(results, study, [b for b in drops if b.curve.metric == metric], styles)
+        for metric in metrics
     ]
 
 
-def _loss_chart(results: Results, own: list[Beside], styles: Styles) -> RateChart:
-    role, reference = own[0].role, own[0].reference
-    own = [b for b in own if b.role == role]
+def _loss_plot(results: Results, study: str, own: list[Beside], styles: Styles) -> Plot:
+    metric, role, reference = find_metric(own[0].curve.metric), own[0].role, own[0].reference
     assert reference is not None
-    of = find_metric(own[0].curve.metric)
-    loss = replace(of, title=f"Loss of {of.title} from original images", better="lower")
+    own = [b for b in own if b.role == role]
     variants = {
         key: style
         for key, style in styles.items()
         if style.is_curve and results.studies[style.study].variants[style.name].dataset == role
     }
-    chart = rate_chart(results, loss, variants)
-    for row in [*chart.points, *chart.lines]:
-        row["value"] = reference * of.factor - row["value"]
-        if "low" in row:
-            # Of the value; that of the loss would need the reference's resamples.
-            del row["low"], row["high"]
-            row["interval"] = "not computed"
-        if "shown" in row:
-            row["shown"] = f"{row['value']:.{of.digits}f}"
-    curves = [
-        PublishedCurve(_style(b, index, network=True), *_columns(b.losses))
+    # Drawn as values, of published points the ones that have the published loss here.
+    points = [
+        PublishedCurve(
+            _style(b, index, network=True), *_columns([(r, reference - x) for r, x in b.losses])
+        )
         for index, b in enumerate(own)
     ]
-    added = rate_chart(results, loss, {}, curves)
-    return replace(
-        chart,
-        series=[*chart.series, *added.series],
-        points=[*chart.points, *added.points],
-        lines=[*chart.lines, *added.lines],
-    )
+    plot = rate_plot(results, study, metric.name, role, variants, points)
+    for row in plot.rows:
+        row["value"] = reference * metric.factor - row["value"]
+        row["shown"] = f"{row['value']:.{metric.digits}f}"
+        if row.get("low") is not None:
+            # Of the value; that of the loss would need the reference's resamples.
+            row |= {"low": None, "high": None, "interval": "not computed"}
+    words = f"Loss of {metric.heading} from original images"
+    name, note = f"{plot.name}-loss", f"Other networks: lower is better. {plot.note}".strip()
+    return replace(plot, name=name, title=words, axis=words, note=note)
 
 
 def sources(found: Sequence[Beside]) -> list[str]:
