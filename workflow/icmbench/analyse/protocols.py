@@ -156,9 +156,10 @@ def network_obstacle(
 def _is_network(
     plan: PlanSummary, study: Study, variant: Variant, network: ProtocolNetwork
 ) -> bool:
-    if variant.task not in network.task or _trains_task(variant):
-        return False
     parameters = plan.scale.tasks.get(variant.task, {})
+    # A scale may give a network a name of its own.
+    if parameters.get("network", variant.task) not in network.task or _trains_task(variant):
+        return False
     if any(parameters.get(key) != value for key, value in network.parameters.items()):
         return False
     return network.weights == "any" or _published_weights(plan, study, variant)

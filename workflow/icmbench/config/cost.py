@@ -14,9 +14,10 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from icmbench.config.plan import Plan, Point
+from icmbench.config.validate import task_entry
 from icmbench.data.specs import Dataset, FetchedImages
 from icmbench.errors import UserError, damaged_file
-from icmbench.registry import CODECS, TASKS
+from icmbench.registry import CODECS, TaskEntry
 from icmbench.utils.models import Strict, first_fault
 from icmbench.utils.yaml import parse_yaml
 
@@ -161,9 +162,9 @@ class _Estimate:
         schedule, variant = self._plan.schedule(point), self._plan.variant(point)
         training = variant.train
         assert training is not None
-        task = TASKS[variant.task]
+        task = task_entry(self._plan.scale, variant.task)
         side = _VIEW if task.trains_codec else schedule.crop
-        if side is not None and not _needs_whole(variant.task):
+        if side is not None and not _needs_whole(task):
             megapixels, padding = side**2 / 1e6, 1.0
         else:
             megapixels = self._megapixels(variant.dataset, "train")
@@ -190,7 +191,7 @@ class _Estimate:
         speeds, variant = self._costs.speeds, self._plan.variant(point)
         megapixels = self._megapixels(variant.dataset, "test")
         macs = sum(self._network(variant.task).macs(megapixels, point.rate_index).values())
-        if TASKS[variant.task].input_kind == "features":
+        if task_entry(self._plan.scale, variant.task).input_kind == "features":
             macs += self._decoder_macs(point, megapixels)
         seconds = 2 * macs / (speeds.evaluate_tflops * 1e12)
         seconds += speeds.evaluate_s_per_megapixel * megapixels
@@ -278,6 +279,6 @@ def _until_trained(parts: dict[str, float], trained: Iterable[str]) -> dict[str,
     return {n: m for i, (n, m) in enumerate(parts.items()) if i <= last or n.startswith("task.")}
 
 
-def _needs_whole(task: str) -> bool:
+def _needs_whole(task: TaskEntry) -> bool:
     """Return whether training needs whole images: boxes and maps cannot be cropped at random."""
-    return bool(TASKS[task].metrics) and not {"top1", "psnr"} & set(TASKS[task].metrics)
+    return bool(task.metrics) and not {"top1", "psnr"} & set(task.metrics)
