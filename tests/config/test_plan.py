@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
-from icmbench.config.job_settings import summary, train_job, write_files
+from icmbench.config.job_settings import (
+    coded_images,
+    coded_states,
+    encode_curves,
+    summary,
+    train_job,
+    write_files,
+)
 from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.errors import UserError
-from icmbench.jobs import TrainJob, read_job
+from icmbench.jobs import RateTarget, TrainJob, read_job
 
 STUDY, J_FT = "chamain2021", "hyperprior/faster-rcnn/j-ft"
 
@@ -80,6 +87,41 @@ def test_encode_key_is_shared_by_baseline_and_task_fine_tuning(smoke_plan: Plan)
         for mode in ("baseline", "t-ft")
     }
     assert keys == {f"detection-test/{STUDY}/hyperprior/reconstruction/mse/rate1-seed0"}
+
+
+def test_a_pilot_steers_the_rate_of_training(
+    configuration: dict[str, Any], repository: Path
+) -> None:
+    plan = load_plan(repository / "config.yaml", {**configuration, "scale": "paper"})
+    job = train_job(plan, Point(STUDY, J_FT, 1, 0))
+    assert job.loss == {
+        "task": 1.0,
+        "bpp": RateTarget(target=0.1, start=1.0, gain=0.02, steps=2000),
+    }
+    assert (job.rate_parameter, job.rate_value) == ("bpp", 0.1)
+    fixed = train_job(plan, Point(STUDY, "hyperprior/faster-rcnn/t-ft", 1, 0))
+    assert fixed.loss == {"task": 1.0}
+    assert fixed.schedule.steps == job.schedule.steps
+
+
+def test_learned_codecs_are_coded_in_chunks_of_all_rates(
+    configuration: dict[str, Any], repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = load_plan(repository / "config.yaml", {**configuration, "scale": "smoke"})
+    chunks = {"detection": {"bmshj2018-hyperprior": 3}}
+    monkeypatch.setattr(plan, "scale", plan.scale.model_copy(update={"chunks": chunks}))
+    point = Point(STUDY, J_FT, 0, 0)
+    coded = coded_images(plan, point, "test")
+    assert coded is not None and len(coded.folders) == 3
+    curves = encode_curves(plan)
+    states = coded_states(plan, point, "test")
+    for chunk, state in enumerate(states):
+        name = str(Path(state).parent.relative_to(plan.root / "encoded"))
+        jobs = curves[name].jobs
+        assert {(job.chunk, job.chunks) for job in jobs} == {(chunk, 3)}
+        assert len(jobs) == plan.rates(STUDY, plan.variant(point))
+        # All rates of the share, this point's among them.
+        assert coded.folders[chunk] in [job.output for job in jobs]
 
 
 def test_plan_without_a_classical_codec_drops_its_variants(

@@ -72,6 +72,6 @@ def test_the_method_of_zhu2024_has_the_papers_loss_and_parts(make: Any) -> None:
 
 def test_left_out_names_study_codecs_and_key(make: Any) -> None:
     (line,) = make("paper", ["zhu2024"]).left_out
-    for part in ("'zhu2024'", "hm-444, vtm-444", "'classical_codecs'"):
+    for part in ("'zhu2024'", "hm-444, hm-444-truncated, vtm-444", "'classical_codecs'"):
         assert part in line
     assert not make("smoke", ["zhu2024", "chamain2021"]).left_out

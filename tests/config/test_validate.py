@@ -43,6 +43,9 @@ def test_every_shipped_scale_is_consistent(repository: Path, scale: str) -> None
 STUDY_FAULTS = [
     ({"colour": 1}, ["unknown key 'colour'", "variants"]),
     ({"ladders": {"beta": {"values": "low"}}}, ["ladders.beta.values", "'low'"]),
+    ({"ladders": {"lambda": {"pilot": {"bpp": [0.1]}}}}, ["ladders.lambda.pilot.bpp", "[0.1]"]),
+    ({"ladders": {"lambda": {"pilot": {"bpp": [0.1, 0.2], "steps": 9000}}}},
+     ["pilot.steps", "9000"]),
     ({"schedules": {"codec-base": {"stepz": 3}}}, ["schedules.codec-base.stepz", "'steps'"]),
     ({"schedules": {"codec-base": {"steps": "many"}}}, ["codec-base.steps", "'many'"]),
     ({"schedules": {"codec-base": {"steps": 2.5}}}, ["codec-base.steps", "2.5"]),

@@ -22,6 +22,8 @@ def encode_job(folder: Path, scenes: DatasetSpec, rate: int) -> EncodeJob:
         ),
         dataset=scenes,
         split="test",
+        chunk=0,
+        chunks=1,
         decodes=["images"],
         threads=1,
         gpu=0,

@@ -64,6 +64,34 @@ def test_learned_codec_from_bitstreams_to_records(
     assert evaluation["complexity"]["macs_per_pixel"]["decode"] > 0
 
 
+def test_chunks_of_a_learned_codec_are_its_curve(
+    encode_jobs: list[EncodeJob], scenes: DatasetSpec, tmp_path: Path
+) -> None:
+    """Three jobs of four images leave the bitstreams and the rate that one job leaves."""
+    code(encode_jobs)
+    whole = coded_rows(CodedImages(folders=[encode_jobs[0].output])).set_index("image_id")
+    folders = []
+    for chunk in range(3):
+        name = f"chunk{chunk}of3"
+        shares = [
+            job.model_copy(update={"chunk": chunk, "chunks": 3, "output": f"{job.output}/{name}"})
+            for job in encode_jobs
+        ]
+        code(shares)
+        # The job's manifest is beside the rates, as the plan's rules expect.
+        assert (Path(encode_jobs[0].output).parent / name / "decoded.json").is_file()
+        folders.append(shares[0].output)
+    rows = coded_rows(CodedImages(folders=folders)).set_index("image_id")
+    exact = ["bits", "pixels", "roundtrip_ok"]
+    assert rows.loc[whole.index, exact].equals(whole[exact])
+    job = evaluate_job(tmp_path, scenes, folders)
+    evaluate_curve([job])
+    assert len(read_records(Path(job.output) / "records.parquet")) == 4
+    many = encode_jobs[0].model_copy(update={"chunk": 4, "chunks": 5})
+    with pytest.raises(UserError, match="5 chunks of 4 images"):
+        encode_curve([many])
+
+
 def test_every_codec_leaves_the_same_files_and_columns(
     encode_jobs: list[EncodeJob], classical_job: ClassicalJob, scenes: DatasetSpec, tmp_path: Path
 ) -> None:

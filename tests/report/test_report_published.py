@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from icmbench.analyse.protocols import Beside
+from icmbench.config.published import published_points as protocol_points
 from icmbench.config.study import PublishedCell
 from icmbench.report.published import (
     comparable as is_comparable,
@@ -17,6 +20,7 @@ from icmbench.report.published import (
     published_points,
     published_series,
 )
+from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import COLOURS, variant_styles
 from icmbench.report.tables import Table
@@ -135,3 +139,22 @@ def test_published_curves_of_other_data_are_not_drawn(results: Results) -> None:
     assert part.drawn == part.curve_notes == [] and part.curves is None
     (sentence,) = part.obstacles
     assert "kodak" in sentence and "generated scenes" in sentence
+
+
+def test_points_of_other_networks_are_drawn_as_losses(results: Results) -> None:
+    """The measured curves of that plot are the accuracy on original images minus theirs."""
+    styles = variant_styles(results.plan, STUDY)
+    role = next(iter(results.plan.datasets))
+    (_, retina) = [c for c in protocol_points().curves if c.source == "gandor2022"]
+    same = Beside(retina, role, 0.5, drop=False)
+    (curve,) = points_series([same], "box_map", role)
+    assert (curve.rates[0], curve.qualities[0]) == (0.2725, 0.029389)
+    assert points_series([same], "box_map", "another role") == []
+    assert loss_plots(results, STUDY, [same], styles) == []
+    other = dataclasses.replace(same, drop=True, why="it differs")
+    (plot,) = loss_plots(results, STUDY, [other], styles)
+    theirs = [row["value"] for row in plot.rows if row.get("hollow")]
+    assert len(theirs) == 10 and theirs[0] == pytest.approx(100 * (0.3868 - 0.029389))
+    ours = [row["value"] for row in plot.rows if row["label"] == styles[J_FT].label]
+    measured = results.curve(STUDY, J_FT, "box_map")["value"]
+    assert ours == pytest.approx((100 * (0.5 - measured)).tolist())

@@ -19,6 +19,7 @@ from icmbench.errors import UserError
 from icmbench.jobs import Schedule
 from icmbench.networks.weights import load_part
 from icmbench.registry import TASKS
+from icmbench.tasks.detection import predict_all
 from icmbench.tasks.detectors import (
     AdaptedMaskRcnn,
     DynamicTransformation,
@@ -160,6 +161,33 @@ def test_anchors_and_losses_are_not_rounded_to_bfloat16(detector: Any) -> None:
 
 
 # --- masks ----------------------------------------------------------------------------------------
+
+
+def test_detections_do_not_depend_on_the_batch(detector: Any) -> None:
+    """Mixed sizes one by one and eight at a time; padding them to one size would change both."""
+    torch.manual_seed(1)
+    images = [torch.rand(3, *size) for size in [(96, 128), (128, 96), (96, 128), (112, 128)] * 2]
+
+    class Images:
+        ids = tuple(range(len(images)))
+        __len__ = staticmethod(lambda: len(images))
+        native_size = staticmethod(lambda i: (images[i].shape[2], images[i].shape[1]))
+
+    class Network:
+        inputs = staticmethod(lambda indices: [images[i] for i in indices])
+        predict = staticmethod(lambda inputs: detector.predict(inputs))
+
+    alone, together = (predict_all(Network, Images(), most, "", int) for most in (1, 8))
+    assert len(alone) == len(together) > 8
+    for one, other in zip(alone, together, strict=True):
+        assert one["image_id"] == other["image_id"]
+        np.testing.assert_allclose(one["bbox"], other["bbox"], atol=0.02)
+        assert one["score"] == pytest.approx(other["score"], abs=2e-5)
+    padded = [result["boxes"] for result in detector.predict(images)]
+    single = [detector.predict([image])[0]["boxes"] for image in images]
+    assert any(
+        len(a) != len(b) or (a - b).abs().max() > 0.5 for a, b in zip(padded, single, strict=True)
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])

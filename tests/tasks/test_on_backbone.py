@@ -16,6 +16,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from icmbench.codecs.base import Features
 from icmbench.data.specs import Needs
+from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
 from icmbench.networks.weights import load_part
 from icmbench.tasks.classification import classify, hits
@@ -338,3 +339,21 @@ def test_detector_trains_on_an_image_without_objects() -> None:
     task.train()
     losses = task.losses([torch.rand(3, 128, 128)], [empty])
     assert set(losses) == FOUR and all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_detector_enlarges_what_was_coded_at_native_size() -> None:
+    """The same boxes in native pixels as of the enlarged image; one that has the size stays."""
+    task = detector(masks=True, short_side=128, long_side=192).eval()
+    torch.manual_seed(2)
+    native = torch.rand(3, 64, 80)
+    large = functional.interpolate(
+        native[None], (128, 160), mode="bilinear", align_corners=False, antialias=True
+    )[0]
+    (of_native,), (of_large,) = task.predict([native]), task.predict([large])
+    assert len(of_native["boxes"]) > 0
+    torch.testing.assert_close(2 * of_native["boxes"], of_large["boxes"])
+    torch.testing.assert_close(of_native["scores"], of_large["scores"])
+    plain = detector(masks=True).eval()
+    torch.testing.assert_close(plain.predict([large])[0]["boxes"], of_large["boxes"])
+    with pytest.raises(UserError, match="short_side"):
+        task.losses([native], [{}])

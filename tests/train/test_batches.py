@@ -30,6 +30,21 @@ def test_epoch_visits_every_image_once() -> None:
         indices_of_step(0, 0, 13, 12)
 
 
+def test_batches_are_of_one_orientation() -> None:
+    """Every image once in an epoch, at most one batch mixed, and the batches in a new order."""
+    wide = bytes([1] * 7 + [0] * 6)  # 13 images in batches of 3: 2 + 2 full ones, 1 + 0 left over
+    epochs = [[indices_of_step(3, 4 * e + step, 3, 13, wide) for step in range(4)] for e in (0, 1)]
+    for epoch in epochs:
+        seen = [index for batch in epoch for index in batch]
+        assert len(seen) == len(set(seen)) == 12
+        assert all(len({wide[index] for index in batch}) == 1 for batch in epoch)
+    assert epochs[0] != epochs[1]
+    # Both orientations leave two: one batch is mixed, and none of it is lost.
+    wide = bytes([1] * 5 + [0] * 5)
+    batch_list = [indices_of_step(0, step, 3, 10, wide) for step in range(3)]
+    assert sorted(len({wide[i] for i in batch}) for batch in batch_list) == [1, 1, 2]
+
+
 def test_boxes_are_mirrored_with_their_image(scenes: DatasetSpec) -> None:
     split = Split(scenes, "train")
     a = next(batches(split, 0, schedule(8, flip=True), range(1), targets="boxes"))

@@ -46,6 +46,21 @@ def test_steering_follows_the_step_within_its_bounds() -> None:
     assert float(steering.weight) == pytest.approx(200.0)
 
 
+def test_a_pilot_fixes_the_mean_weight_of_its_second_half() -> None:
+    steering = Steering(target=0.2, start=2.0, gain=0.1, steps=3)
+    logs = []
+    for rate in (0.25, 0.4, 0.1):
+        steering.update(torch.tensor(rate))
+        logs.append(math.log(2) + 0.1 * (0.25, 1.25, 0.75)[len(logs)])
+    fixed = math.exp((logs[1] + logs[2]) / 2)
+    assert float(steering.weight) == pytest.approx(fixed)
+    resumed = Steering(target=0.2, start=2.0, gain=0.1, steps=3)
+    resumed.load_state_dict(steering.state_dict())
+    for one in (steering, resumed):
+        one.update(torch.tensor(10.0))
+        assert float(one.weight) == pytest.approx(fixed)
+
+
 def test_steering_reaches_its_target() -> None:
     steering = Steering(target=0.1, start=1.0, gain=0.1)
     for _ in range(300):

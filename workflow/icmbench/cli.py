@@ -79,6 +79,18 @@ def _plan(arguments: argparse.Namespace) -> Result:
     )
 
 
+def _convert(arguments: argparse.Namespace) -> Result:
+    from icmbench.networks.detectron2 import convert_file
+
+    return convert_file(arguments.source, arguments.target)
+
+
+def _cost(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.cost import cost_table, planned
+
+    return cost_table(planned(arguments.config))
+
+
 def _data(arguments: argparse.Namespace) -> Result:
     from icmbench.data.checks import check_role
     from icmbench.data.prepare import prepare
@@ -265,6 +277,8 @@ VERBS: dict[str, Verb] = {
     "code": _code,
     "codecs": _codecs,
     "compare": _compare,
+    "convert": _convert,
+    "cost": _cost,
     "data": _data,
     "datasets": _datasets,
     "decode": _decode,

@@ -99,6 +99,13 @@ class RateTarget(Strict):
     target: float | str = Field(description="A number, or $<parameter> of the variant's ladder.")
     start: float = Field(1.0, gt=0, description="Weight at the first step.")
     gain: float = Field(0.02, gt=0, le=1)
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=2000,
+        description="A pilot: only these first steps steer. The weight is then fixed at its "
+        "(geometric) mean over their second half. null steers to the end.",
+    )
     continues: bool = Field(
         False,
         description="Start at the final weight of the training run that made the codec's "
@@ -355,10 +362,11 @@ class TrainJob(PointSpec):
 
 
 class EncodeJob(Strict):
-    """Encode and decode a split with a learned codec at one rate.
+    """Encode and decode a share of a split with a learned codec at one rate.
 
     Attributes:
-        output: folder of the encoding.
+        output: folder of the share.
+        chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
         decodes: what decoding leaves: images, features' latents, or both.
     """
 
@@ -367,6 +375,8 @@ class EncodeJob(Strict):
     codec: CodecSpec
     dataset: DatasetSpec
     split: str
+    chunk: int
+    chunks: int
     decodes: list[DataKind]
     threads: int
     gpu: int
@@ -425,7 +435,7 @@ class EvaluateJob(PointSpec):
 
 
 class EncodeCurve(Strict):
-    """Every rate of a learned codec's curve, coded by one process."""
+    """Every rate of a learned codec's curve on a share of a split, coded by one process."""
 
     jobs: list[EncodeJob] = Field(min_length=1)
     threads: int

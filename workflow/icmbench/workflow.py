@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icmbench.commands.cost import cost_summary
 from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
 from icmbench.config.own_weights import check_own_weights
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.plan_lock import write_plan
+from icmbench.config.published import POINTS
 from icmbench.config.resources import check_resources
 from icmbench.config.run import ClusterSettings, Layer
 from icmbench.config.scale import RuntimeSettings
@@ -82,13 +84,23 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
             check_writable(Path(".snakemake").absolute())
             check_own_weights(plan)
             write_plan(plan)
-            for line in plan.left_out + plan.unused:
+            for line in [*plan.left_out, *plan.unused, *_cost(plan)]:
                 logging.getLogger("snakemake.logging").info(f"icmbench: {line}")
     except UserError as error:
         raise WorkflowError(*str(error).splitlines()) from None
     except OSError as error:  # a plan that cannot be written: a full disk, a read-only folder
         raise WorkflowError(f"{error.filename}: {error.strerror or error}") from None
     return Workflow(plan)
+
+
+def _cost(plan: Plan) -> list[str]:
+    """Return what a run on GPUs would cost in all, a line for each study."""
+    if not plan.scale.runtime.gpu:
+        return []
+    try:
+        return cost_summary(plan)
+    except UserError as error:  # networks or data sets of the user's, whose work is not known
+        return [f"cost not estimated: {error}"]
 
 
 class Workflow:
@@ -305,14 +317,13 @@ class Workflow:
         return sorted({str(self._plan.evaluation_manifest(p.study, p.variant)) for p in points})
 
     def published_curves(self, wildcards: Any) -> list[str]:
-        """Return the files of published curves that the analysis compares with."""
-        return sorted(
-            {
-                str(published_path(curve.file))
-                for study in self._plan.studies.values()
-                for curve in study.published_curves
-            }
-        )
+        """Return the files of published curves and points that the analysis compares with."""
+        files = {
+            str(published_path(curve.file))
+            for study in self._plan.studies.values()
+            for curve in study.published_curves
+        }
+        return sorted({*files, str(POINTS)})
 
     def figures(self) -> list[str]:
         """Return the report's figures as SVG."""

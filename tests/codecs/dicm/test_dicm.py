@@ -329,6 +329,19 @@ def test_forward_computes_wanted_terms_only() -> None:
     assert set(codec(images).terms) >= TERMS - {"bpp"}
 
 
+def test_features_are_the_same_without_the_rate() -> None:
+    codec = small().eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        whole = codec(images)
+        codec.features_only = True
+        calls: list[object] = []
+        codec.latent.register_forward_hook(lambda *found: calls.append(found))
+        features = codec(images).features
+    assert torch.equal(features, whole.features)
+    assert whole.bits > 0 and not calls
+
+
 def test_evaluation_mode_does_not_depend_on_wanted_terms() -> None:
     codec = small().eval()
     images = torch.rand(1, 3, 64, 64)

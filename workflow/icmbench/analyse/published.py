@@ -11,9 +11,10 @@ import pandas as pd
 
 from icmbench.analyse.bootstrap import Floats
 from icmbench.analyse.compressai_json import read_curve_file
+from icmbench.analyse.protocols import network_obstacle, set_obstacle
+from icmbench.config.published import Protocol, published_points
 from icmbench.config.study import PublishedCurveFile, Study, published_path
 from icmbench.config.summary import PlanSummary
-from icmbench.data.specs import DatasetSpec, FetchedImages
 from icmbench.metrics.bd import Method, bd_rate_pct
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 
@@ -56,7 +57,8 @@ def obstacle(
 ) -> str | None:
     """Return why a published curve cannot be compared with measured ones; None if it can.
 
-    Both must be means over the same complete data set at its native size.
+    Both must be measured by one protocol: see :mod:`icmbench.analyse.protocols`. A curve that names
+    none is of the complete data set at its native size.
 
     Args:
         plan: content of ``plan.json``.
@@ -64,6 +66,12 @@ def obstacle(
         study: name of the study.
         published: one of the study's published curves.
     """
+    if published.protocol is not None:
+        protocol = published_points().protocols[published.protocol]
+    else:
+        protocol = Protocol(
+            dataset=published.dataset, images=published.images, rate_pixels="native"
+        )
     own = curves[curves["study"] == study]
     images = dict(zip(own["variant"], own["n_images"], strict=True))
     found = "its variant was not measured"
@@ -74,30 +82,13 @@ def obstacle(
             and point.encoding is not None
             and published.variant in (None, point.variant)
         ):
-            reason = _obstacle(plan.datasets[point.dataset], images[point.variant], published)
+            dataset = plan.datasets[point.dataset]
+            reason = set_obstacle(dataset, images[point.variant], protocol)
+            reason = reason or network_obstacle(plan, curves, study, point.dataset, protocol)
             if reason is None:
                 return None
             found = reason
     return found
-
-
-def _obstacle(dataset: DatasetSpec, images: int, published: PublishedCurveFile) -> str | None:
-    fetched = dataset.fetched
-    if fetched is None:
-        return "this run measured generated scenes"
-    if dataset.name != published.dataset or not isinstance(fetched, FetchedImages):
-        return f"this run measured {dataset.name}"
-    if fetched.allow_subset:
-        return "this run allows a subset of the data set"
-    if fetched.short_side is not None:
-        return "this run resized the images"
-    if fetched.center_crop is not None:
-        return "this run cropped the images"
-    if fetched.rate_pixels != "native":
-        return "this run divides bits by the number of coded pixels"
-    if fetched.splits["test"].limit is not None or images != published.images:
-        return f"this run measured {images} of its {published.images} images"
-    return None
 
 
 def published_results(

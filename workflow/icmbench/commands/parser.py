@@ -85,6 +85,13 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub = verb("plan", "check the configuration and write every job's settings")
     _add_configuration(sub)
 
+    sub = verb("convert", "convert Detectron2's Mask R-CNN X101-32x8d-FPN for task mask-rcnn")
+    sub.add_argument("source", type=Path, help="its file (.pkl, or .pth of tensors)")
+    sub.add_argument("target", type=Path, help="weights file to write")
+
+    sub = verb("cost", "estimate GPU hours, CPU hours and disk of a run, variant by variant")
+    _add_configuration(sub)
+
     sub = verb("compare", "compare two result sets: differences beyond noise")
     sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")
     sub.add_argument("b", type=Path, metavar="B", help="the other; differences are B - A")

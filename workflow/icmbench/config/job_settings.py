@@ -60,6 +60,8 @@ def train_job(plan: Plan, point: Point) -> TrainJob:
 def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
     """Return the settings of a point's evaluation."""
     variant, runtime = plan.variant(point), plan.scale.runtime
+    # bf16 costs a network one or two tenths of a point of its published accuracy.
+    published = plan.scale.pretrained == "published" and plan.starts_pretrained(point, "task")
     entry, decoder = task_entry(plan.scale, variant.task), None
     if entry.input_kind == "features":
         decoder = codec_spec(plan, point, plan.final_weights(point, "codec"))
@@ -74,7 +76,7 @@ def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
         coded=coded_images(plan, point, "test"),
         threads=runtime.threads,
         gpu=runtime.gpu,
-        precision="fp32" if entry.exact else runtime.precision,
+        precision="fp32" if entry.exact or published else runtime.precision,
         modules=plan.run.modules,
     )
 
@@ -93,35 +95,39 @@ def _encoded_points(plan: Plan) -> Iterator[tuple[str, str, Point]]:
 
 @cache
 def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
-    """Return the settings of every encoding by a learned codec, by key."""
+    """Return the settings of every share of an encoding by a learned codec, by key."""
     jobs: dict[str, EncodeJob] = {}
     decodes: dict[str, set[str]] = {}
-    for key, split, point in _encoded_points(plan):
+    for _, split, point in _encoded_points(plan):
         variant, runtime = plan.variant(point), plan.scale.runtime
         if CODECS[variant.codec].kind != "learned":
             continue
-        decodes.setdefault(key, set()).add(task_entry(plan.scale, variant.task).input_kind)
-        if key not in jobs:
-            jobs[key] = EncodeJob(
-                key=key,
-                output=str(plan.encoded_folder(key)),
-                codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
-                dataset=plan.dataset(variant.dataset),
-                split=split,
-                decodes=[],
-                threads=runtime.threads,
-                gpu=runtime.gpu,
-                modules=plan.run.modules,
-            )
+        shares = plan.share_keys(point, split)
+        for chunk, key in enumerate(shares):
+            decodes.setdefault(key, set()).add(task_entry(plan.scale, variant.task).input_kind)
+            if key not in jobs:
+                jobs[key] = EncodeJob(
+                    key=key,
+                    output=str(plan.encoded_folder(key)),
+                    codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
+                    dataset=plan.dataset(variant.dataset),
+                    split=split,
+                    chunk=chunk,
+                    chunks=len(shares),
+                    decodes=[],
+                    threads=runtime.threads,
+                    gpu=runtime.gpu,
+                    modules=plan.run.modules,
+                )
     return {k: j.model_copy(update={"decodes": sorted(decodes[k])}) for k, j in jobs.items()}
 
 
 @cache
 def encode_curves(plan: Plan) -> dict[str, EncodeCurve]:
-    """Return the encodings of :func:`encode_jobs` by curve: all rates of a codec on a split."""
+    """Return :func:`encode_jobs` by curve: all rates of a codec on a split, or on a share of it."""
     curves: dict[str, list[EncodeJob]] = {}
     for key, job in encode_jobs(plan).items():
-        curves.setdefault(str(Path(key).parent), []).append(job)
+        curves.setdefault(plan.coding_curve(key), []).append(job)
     threads, modules = plan.scale.runtime.threads, plan.run.modules
     return {
         curve: EncodeCurve(jobs=jobs, threads=threads, modules=modules)
@@ -212,8 +218,8 @@ def coded_states(plan: Plan, point: Point, split: str) -> list[str]:
     """Return the small files that change with a point's coded images, on which rules depend."""
     shares = plan.share_keys(point, split)
     if shares and CODECS[plan.variant(point).codec].kind == "learned":
-        # One job codes the whole curve, and declares one file for all its points.
-        return [str(plan.coding_manifest(str(Path(shares[0]).parent), "decoded"))]
+        # One job codes all rates of a share, and declares one file for them.
+        return [str(plan.coding_manifest(plan.coding_curve(share), "decoded")) for share in shares]
     return [str(plan.encoded_folder(key) / STATE) for key in shares]
 
 
@@ -268,6 +274,11 @@ def point_spec(plan: Plan, point: Point) -> PointSpec:
     """Return what identifies an operating point."""
     variant = plan.variant(point)
     ladder = plan.studies[point.study].ladders.get(variant.ladder or "")
+    parameter, value = ladder.parameter if ladder else None, plan.rate_value(point)
+    if ladder and variant.train:
+        asked = ladder.loss_weight("bpp", point.rate_index)
+        if isinstance(asked, RateTarget) and isinstance(variant.train.loss.get("bpp"), str):
+            parameter, value = "bpp", float(asked.target)
     return PointSpec(
         key=point.key,
         study=point.study,
@@ -275,8 +286,8 @@ def point_spec(plan: Plan, point: Point) -> PointSpec:
         mode=variant.mode,
         rate_index=point.rate_index,
         seed=point.seed,
-        rate_parameter=ladder.parameter if ladder else None,
-        rate_value=plan.rate_value(point),
+        rate_parameter=parameter,
+        rate_value=value,
         scale=plan.scale.name,
     )
 
@@ -285,19 +296,19 @@ def _loss_weights(
     plan: Plan, point: Point, loss: dict[str, float | str | RateTarget]
 ) -> dict[str, float | RateTarget]:
     rate = plan.rate_value(point)
+    ladder = plan.studies[point.study].ladders.get(plan.variant(point).ladder or "")
 
-    def value(weight: float | str) -> float:
+    def value(term: str, weight: float | str | RateTarget) -> float | RateTarget:
+        if isinstance(weight, RateTarget):
+            target = rate if isinstance(weight.target, str) else weight.target
+            assert target is not None
+            return weight.model_copy(update={"target": target})
         if isinstance(weight, str):  # $<parameter of the ladder>, checked before
-            assert rate is not None
-            return rate
+            assert ladder is not None
+            return ladder.loss_weight(term, point.rate_index)
         return float(weight)
 
-    return {
-        term: weight.model_copy(update={"target": value(weight.target)})
-        if isinstance(weight, RateTarget)
-        else value(weight)
-        for term, weight in loss.items()
-    }
+    return {term: value(term, weight) for term, weight in loss.items()}
 
 
 def summary(plan: Plan) -> PlanSummary:

@@ -23,6 +23,7 @@ the point that trained it, or ``classical/<name>/<parameter>-<value>``.
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,7 @@ from icmbench.registry import CODECS
 from icmbench.utils.files import in_checkout
 from icmbench.utils.programs import Program
 
+_SHARE = re.compile(r"chunk\d+of\d+")
 _IMAGES = {
     "embedded-scenes": "scenes",
     "embedded-faces": "faces",
@@ -95,7 +97,9 @@ class Plan:
         root: ``<results>/<scale>``.
     """
 
-    def __init__(self, run: RunConfig, scale: Scale, studies: dict[str, Study]) -> None:
+    def __init__(
+        self, run: RunConfig, scale: Scale, studies: dict[str, Study], programs: bool = True
+    ) -> None:
         self.zoo = read_zoo(Path(run.zoo)) if scale.pretrained == "zoo" else Zoo()
         check_all(run, scale, studies, self.zoo)
         self.run, self.scale = run, scale
@@ -104,7 +108,7 @@ class Plan:
         self.unused = unused(leading, run)
         chosen = {name: choose_classical(study, run) for name, study in leading.items()}
         self.studies = {name: share_roles(study, scale) for name, study in chosen.items()}
-        self.programs: dict[str, Program] = find_programs(run, self.studies)
+        self.programs: dict[str, Program] = find_programs(run, self.studies) if programs else {}
         self.root = Path(run.results) / scale.name
 
     # --- operating points ---------------------------------------------------------------------
@@ -156,7 +160,7 @@ class Plan:
         return curves
 
     def chunks(self, variant: Variant) -> int:
-        """Return how many jobs share the images of a classical codec's operating point."""
+        """Return how many jobs share the images of a codec's operating point."""
         return self.scale.chunks.get(variant.dataset, {}).get(variant.codec, 1)
 
     @property
@@ -305,6 +309,16 @@ class Plan:
             return []
         return [key] if chunks == 1 else [f"{key}/chunk{i}of{chunks}" for i in range(chunks)]
 
+    def coding_curve(self, share: str) -> str:
+        """Return the curve that a share of a learned codec's encoding is coded with, by one job.
+
+        A job codes a share at every rate: ``<curve>/<rate>/chunk0of8`` is of ``<curve>/chunk0of8``.
+        """
+        path = Path(share)
+        if _SHARE.fullmatch(path.name):
+            return str(path.parent.parent / path.name)
+        return str(path.parent)
+
     def encoded_folder(self, key: str) -> Path:
         """Return the folder of an encoding, or of a share of it."""
         return self.root / "encoded" / key
@@ -355,6 +369,7 @@ def load_plan(
     overrides: dict[str, Any] | None = None,
     workflow: Path | None = None,
     as_written: bool = False,
+    programs: bool = True,
 ) -> Plan:
     """Read, check and expand a configuration.
 
@@ -363,6 +378,7 @@ def load_plan(
         overrides: keys laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; this package's by default.
         as_written: take the data sets of the plan on disk, not those that are available now.
+        programs: find the classical codecs' programs; False for a plan that runs no jobs.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -384,4 +400,4 @@ def load_plan(
     known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
     check_overrides(scale, known)
     studies = with_supporting(studies, load, known)
-    return Plan(run, scale, studies)
+    return Plan(run, scale, studies, programs)

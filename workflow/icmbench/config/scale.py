@@ -74,7 +74,7 @@ class Scale(Strict):
     chunks: dict[str, dict[str, int]] = Field(
         {},
         description="Jobs that share the images of a split at one rate, by data set role and "
-        "classical codec; 1 by default. Slow encoders and large sets need more.",
+        "codec; 1 by default. Slow codecs and large sets need more.",
     )
     studies: dict[str, dict[str, Any]] = Field(
         {},

@@ -51,7 +51,7 @@ def without(study: Study, left: set[str]) -> Study:
     images = []
     for image in study.visual_comparisons:
         others = [name for name in image.variants if name not in left]
-        if others:
+        if len(others) > 1 or others == image.variants:
             images.append(image.model_copy(update={"variants": others}))
     published = [cell for cell in study.published if not {cell.variant, cell.anchor} & left]
     curves = [

@@ -23,6 +23,19 @@ class Reference(Strict):
     address: str | None = None
 
 
+class Pilot(Strict):
+    """Finds the values of a ladder that weights the rate: the first steps of every training run."""
+
+    bpp: list[float] = Field(description="Rates to reach, one per value of the ladder.")
+    steps: int = Field(
+        2000,
+        ge=1,
+        le=2000,
+        description="Steps that steer the weight, from the ladder's value. It is then fixed.",
+    )
+    gain: float = Field(0.02, gt=0, le=1, description="See ``gain`` of a loss term's target.")
+
+
 class Ladder(Strict):
     """The rate settings of a curve: one operating point per value, lowest rate first."""
 
@@ -31,8 +44,19 @@ class Ladder(Strict):
         "as $<parameter>."
     )
     values: list[float] = Field(min_length=1)
+    pilot: Pilot | None = Field(
+        None, description="How training finds the values for given rates; null takes them as given."
+    )
     origin: Origin = Field(description="Who chose the values.")
     note: str = ""
+
+    def loss_weight(self, term: str, index: int) -> float | RateTarget:
+        """Return the weight of a loss term that refers to the ladder, at a rate index."""
+        value = self.values[index]
+        if self.pilot is None or term != "bpp":
+            return value
+        pilot = self.pilot
+        return RateTarget(target=pilot.bpp[index], start=value, gain=pilot.gain, steps=pilot.steps)
 
 
 class Weights(Strict):
@@ -199,6 +223,11 @@ class PublishedCurveFile(Strict):
         description="Name in data/catalogue.yaml of the data set it was measured on."
     )
     images: int = Field(ge=1, description="Images that it is the mean of.")
+    protocol: str | None = Field(
+        None,
+        description="Name in published/points.yaml of what must agree before it is drawn; null "
+        "means the complete data set at its native size.",
+    )
     source: str = Field(description="Who published it, and where.")
     note: str = ""
 

@@ -11,6 +11,7 @@ from typing import Any
 from icmbench.config.claim_checks import claim_faults
 from icmbench.config.classical import check_choice, rate_problems
 from icmbench.config.load import check
+from icmbench.config.published import published_points
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import (
@@ -138,13 +139,13 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
             elif (network or name) not in registry:
                 key = section if network is None else f"tasks.{name}.network"
                 faults.unknown(where, key, network or name, registry.what, registry.names())
-    classical = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    codecs = [name for name in CODECS.names() if CODECS[name].kind != "none"]
     for role, counts in scale.chunks.items():
         if role not in scale.datasets:
             faults.unknown(where, "chunks", role, "data set role", scale.datasets)
         for name, count in counts.items():
-            if name not in classical:
-                faults.unknown(where, f"chunks.{role}", name, "classical codec", classical)
+            if name not in codecs:
+                faults.unknown(where, f"chunks.{role}", name, "codec", codecs)
             if count < 1:
                 faults.add(where, f"chunks.{role}.{name}", count, "must be at least 1")
 
@@ -199,6 +200,9 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             faults.unknown(where, f"{key}.variant", curve.variant, "evaluated variant", evaluated)
         if labels.count(curve.label) > 1:
             faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
+        protocols = published_points().protocols
+        if curve.protocol is not None and curve.protocol not in protocols:
+            faults.unknown(where, f"{key}.protocol", curve.protocol, "protocol", protocols)
         path = published_path(curve.file)
         if not path.is_file():
             faults.add(where, f"{key}.file", curve.file, f"does not exist; put it at {path}")
@@ -304,6 +308,9 @@ class _Check:
             return
         if entry.kind == "none":
             self._add("ladder", variant.ladder, "but codec 'uncoded' has one rate; set it to null")
+        if ladder.pilot is not None and len(ladder.pilot.bpp) != len(ladder.values):
+            self.faults.add(self.where, f"ladders.{variant.ladder}.pilot.bpp", ladder.pilot.bpp,
+                            f"needs one rate for each of {ladder.values}")  # fmt: skip
         if entry.rate_parameter is None:
             return
         for problem in rate_problems(entry, ladder):

@@ -79,6 +79,11 @@ class Split:
         """COCO-format ground truth in native pixels of the images; None for bare images."""
         return self._index.annotations()
 
+    @property
+    def native_sizes(self) -> Sequence[tuple[int, int]] | None:
+        """Width and height of every image as published, if the ground truth has them."""
+        return self._index.sizes
+
     def native_size(self, index: int) -> tuple[int, int]:
         """Return width and height of the image as it was published."""
         if self._index.sizes is not None:

@@ -110,7 +110,10 @@ def _each(
             with writing(folder):
                 facts = work(job)
             write_json(state, {**facts.model_dump(mode="json"), "fingerprint": fingerprint})
-    manifest = Path(jobs[0].output).parent / f"{verb}d.json"
+    first = Path(jobs[0].output)
+    shared = isinstance(jobs[0], EncodeJob) and jobs[0].chunks > 1
+    curve = first.parent.parent / first.name if shared else first.parent  # as Plan.coding_curve
+    manifest = curve / f"{verb}d.json"
     write_json(manifest, {"points": points})
     return manifest
 

@@ -63,14 +63,15 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     estimated = job.codec.parameters.get("rate") == "estimate"  # no bitstream to compare with
     rows: list[dict[str, object]] = []
     seconds = []
-    failures = Failures(job.key, len(split))
+    identities = split.ids[job.chunk :: job.chunks]
+    failures = Failures(job.key, len(identities))
     with ExitStack() as stack:
         add = {
             what: stack.enter_context(new_archive(folder / name))
             for what, name in (("images", DECODED), ("features", LATENTS))
             if what in job.decodes
         }
-        for identity in progress(split.ids, f"{job.key}: decode"):
+        for identity in progress(identities, f"{job.key}: decode"):
             times: dict[str, float] = {}
             with failures.of(identity):
                 data = bitstreams.read(bitstream_name(identity))
@@ -104,7 +105,7 @@ def decode(job: EncodeJob) -> NetworkComplexity:
             wrong,
             len(rows),
         )
-    data = bitstreams.read(bitstream_name(split.ids[0]))
+    data = bitstreams.read(bitstream_name(identities[0]))
     decoding = complexity_of(codec, rows_of_encoder[0]["pixels_coded"], _steps(job, codec, data))
     encoding = read_model(folder / "encode.json", CodingSummary)
     return NetworkComplexity(

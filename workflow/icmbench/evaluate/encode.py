@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
+from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
     ENCODED_ROWS,
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def encode(job: EncodeJob) -> NetworkComplexity:
-    """Encode every image of a split.
+    """Encode every ``chunks``-th image of a split, from number ``chunk`` on.
 
     Leaves ``bitstreams.zip`` and ``encoded.parquet``: what the encoder knows of each image, the
     digest of its own reconstruction included.
@@ -42,11 +43,17 @@ def encode(job: EncodeJob) -> NetworkComplexity:
     """
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split), open_codec(job)
+    if job.chunk >= len(split):
+        raise UserError(
+            f"{job.key}: {job.chunks} chunks of {len(split)} images; lower the scale's `chunks` of "
+            f"{job.codec.name!r}"
+        )
     rows: list[EncodedRow] = []
-    failures = Failures(job.key, len(split))
+    indices = range(job.chunk, len(split), job.chunks)
+    failures = Failures(job.key, len(indices))
     with new_archive(folder / BITSTREAMS) as add:
-        for index, identity in enumerate(progress(split.ids, f"{job.key}: encode")):
-            encoded = None
+        for index in progress(indices, f"{job.key}: encode"):
+            identity, encoded = split.ids[index], None
             with failures.of(identity):
                 image = split.image(index)
                 start = time.perf_counter()
@@ -75,7 +82,7 @@ def encode(job: EncodeJob) -> NetworkComplexity:
         failures.stop()
     write_rows(folder / ENCODED_ROWS, rows)
     log_times(job.key, "encoded", [row["encode_s"] for row in rows])
-    first = split.image(0)
+    first = split.image(job.chunk)
     return complexity_of(codec, rows[0]["pixels_coded"], {"encode": lambda: codec.encode(first)})
 
 

@@ -112,8 +112,13 @@ def _original_rows(split: Split) -> pd.DataFrame:
 
 def _quality(job: EvaluateJob, split: Split, decoded: bool) -> pd.DataFrame:
     """Return the image metrics by image id; NaN if no image is decoded."""
+    device = "cpu"
+    if decoded and job.gpu:
+        from icmbench.utils.device import uses_cuda
+
+        device = "cuda" if uses_cuda(job) else "cpu"  # the GPU is held in any case
     rows = [
-        quality(split.original(index), split.image(index))
+        quality(split.original(index), split.image(index), device=device)
         if decoded
         else dict.fromkeys(PIXEL_METRICS, math.nan)
         for index in progress(range(len(split)), f"{job.key}: image quality")

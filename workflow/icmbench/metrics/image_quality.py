@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,14 +25,27 @@ _YCBCR = (
 
 
 def quality(
-    original: RgbImage, decoded: RgbImage, metrics: Sequence[str] = PIXEL_METRICS
+    original: RgbImage,
+    decoded: RgbImage,
+    metrics: Sequence[str] = PIXEL_METRICS,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Return image metrics of two uint8 RGB images [H, W, 3], by name.
+
+    Args:
+        original: the image.
+        decoded: what a codec left of it.
+        metrics: names.
+        device: that computes MS-SSIM, which a CPU needs most of the time for.
 
     Raises:
         UserError: if the shapes differ.
     """
-    functions = {"psnr": psnr, "psnr_ycbcr": psnr_ycbcr, "ms_ssim": ms_ssim}
+    functions: dict[str, Callable[[RgbImage, RgbImage], float]] = {
+        "psnr": psnr,
+        "psnr_ycbcr": psnr_ycbcr,
+        "ms_ssim": functools.partial(ms_ssim, device=device),
+    }
     return {name: functions[name](original, decoded) for name in metrics}
 
 
@@ -88,7 +102,7 @@ def psnr_ycbcr(original: RgbImage, decoded: RgbImage) -> float:
     return total / weights if weights else math.inf
 
 
-def ms_ssim(original: RgbImage, decoded: RgbImage) -> float:
+def ms_ssim(original: RgbImage, decoded: RgbImage, device: str = "cpu") -> float:
     """Return MS-SSIM in [0, 1] of two uint8 RGB images, by pytorch-msssim.
 
     NaN if the shorter side is below 161 pixels, for which the metric is not defined.
@@ -107,7 +121,8 @@ def ms_ssim(original: RgbImage, decoded: RgbImage) -> float:
 
     from icmbench.utils.images import to_tensor
 
-    return float(compute(to_tensor(original), to_tensor(decoded), data_range=1.0))
+    pair = (to_tensor(image).to(device) for image in (original, decoded))
+    return float(compute(*pair, data_range=1.0))
 
 
 def _decibels(mean: float) -> float:

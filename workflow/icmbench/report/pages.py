@@ -18,6 +18,7 @@ from icmbench.report.entry import card, what_ran
 from icmbench.report.gallery import MIN_SCORE, GalleryMaker, map_colour
 from icmbench.report.outputs import FIGURES, FOLDER, IMAGES
 from icmbench.report.per_class import class_table
+from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Style, Styles, joint_styles, variant_styles
 from icmbench.utils.files import write_text
@@ -140,8 +141,10 @@ def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
         curves = [
             *published.published_points(results, name, metric, own),
             *published.published_series(theirs.drawn, metric, own),
+            *points_series(theirs.near, metric, role),
         ]
         plots.append((metric in leading, rate_plot(results, name, metric, role, own, curves)))
+    plots += [(False, plot) for plot in loss_plots(results, name, theirs.near, styles)]
     metrics = outputs.study_metrics(results.plan, name)
     return {
         "id": name,

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from icmbench.analyse.compressai_json import read_curve_file
+from icmbench.analyse.protocols import Beside, beside
 from icmbench.analyse.published import obstacle
 from icmbench.config.study import PublishedCell, PublishedCurveFile, published_path
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.registry import CODECS
 from icmbench.report.charts import PublishedCurve
+from icmbench.report.published_points import sources
 from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import (
     DASH,
@@ -56,6 +58,7 @@ class PublishedPart:
         curves: table of published and measured curves; None if none can be compared.
         curve_notes: on the curves drawn, with their sources.
         obstacles: why curves are not drawn, in sentences.
+        near: published points that are drawn beside the measured curves.
     """
 
     groups: list[tuple[Table, list[str]]]
@@ -63,6 +66,7 @@ class PublishedPart:
     curves: Table | None
     curve_notes: list[str]
     obstacles: list[str]
+    near: list[Beside]
 
 
 def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
@@ -70,6 +74,8 @@ def published_part(results: Results, study: str, styles: Styles) -> PublishedPar
     drawn, obstacles = _drawn(results, study)
     notes = [f"Source of the published curves: {curve.source}" for curve in drawn]
     notes += [f"{curve.label}: {curve.note}" for curve in drawn if curve.note]
+    near = beside(results.plan, results.curves, study)
+    notes += sources(near)
     table = _curve_table(results, study, drawn, styles)
     return PublishedPart(
         groups=_groups(results, study, styles),
@@ -77,6 +83,7 @@ def published_part(results: Results, study: str, styles: Styles) -> PublishedPar
         curves=table if table.rows else None,
         curve_notes=list(dict.fromkeys(notes)),
         obstacles=obstacles,
+        near=near,
     )
 
 

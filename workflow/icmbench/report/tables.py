@@ -115,6 +115,9 @@ def rate_target(study: Study, point: PointSummary) -> float | None:
     variant = study.variants[point.variant]
     while True:
         weight = variant.train.loss.get("bpp") if variant.train else None
+        ladder = study.ladders.get(variant.ladder or "")
+        if isinstance(weight, str) and ladder is not None and ladder.pilot is not None:
+            return ladder.pilot.bpp[point.rate_index]
         if isinstance(weight, RateTarget):
             target = weight.target
             return point.rate_value if isinstance(target, str) else target

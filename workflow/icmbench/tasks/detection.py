@@ -31,6 +31,7 @@ def detect(
 
     Boxes are compared in native pixels, whatever size was coded. Of a network judged by its own
     answers the truth is what it finds on the original images with at least the task's threshold.
+    The images of a batch have equal sizes, so that results do not depend on the batch.
     """
     predictor = Predictor(job, split)
     originals = judged_by_originals(job)
@@ -38,13 +39,8 @@ def detect(
     single = job.decoder is not None or TASKS[job.task.registered].exact
     step = 1 if single else _BATCH
     category = _as_it_is if originals else split.category
-    predictions: list[CocoResult] = []
-    own: list[CocoResult] = []
-    for first in progress(range(0, len(split), step), f"{job.key}: detect"):
-        indices = range(first, min(first + step, len(split)))
-        predictions += _found(predictor, split, indices, predictor.inputs(indices), category)
-        if originals:
-            own += _found(predictor, split, indices, predictor.originals(indices), category)
+    predictions = predict_all(predictor, split, step, job.key, category)
+    own = predict_all(predictor, split, step, job.key, category, True) if originals else []
     truth = _own_truth(job, split, own) if originals else split.annotations
     assert truth is not None  # as the task needs
     names = {own["id"]: own["name"] for own in truth["categories"]}
@@ -102,6 +98,51 @@ def _found(
     for index, size, result in zip(indices, sizes, predictor.predict(inputs), strict=True):
         rows += _native(split, index, size, result, category)
     return rows
+
+
+def predict_all(
+    predictor: Predictor,
+    split: Split,
+    most: int,
+    key: str,
+    category: Callable[[int], int | None],
+    originals: bool = False,
+) -> list[CocoResult]:
+    """Return the detections on every image, in the order of the images.
+
+    Args:
+        predictor: of the task.
+        split: its images.
+        most: images of a batch.
+        key: of the operating point, for the progress bar.
+        category: of the data set, for a label of the network.
+        originals: read the original images instead of the decoded ones.
+    """
+    native = [split.native_size(index) for index in range(len(split))]
+    read = predictor.originals if originals else predictor.inputs
+    rows: list[CocoResult] = []
+    for indices in progress(batches_of_equal_size(native, most), f"{key}: detect"):
+        rows += _found(predictor, split, indices, read(indices), category)
+    order = {identity: place for place, identity in enumerate(split.ids)}
+    return sorted(rows, key=lambda row: order[row["image_id"]])
+
+
+def batches_of_equal_size(sizes: Sequence[tuple[int, int]], most: int) -> list[list[int]]:
+    """Return batches of at most ``most`` indices whose sizes are equal.
+
+    torchvision pads the images of a batch to one size, and a network's answer depends on that.
+
+    >>> batches_of_equal_size([(4, 3), (3, 4), (4, 3), (4, 3)], 2)
+    [[0, 2], [3], [1]]
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(size, []).append(index)
+    return [
+        group[first : first + most]
+        for group in groups.values()
+        for first in range(0, len(group), most)
+    ]
 
 
 def _native(

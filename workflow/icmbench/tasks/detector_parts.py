@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops.poolers import LevelMapper
 
 from icmbench.tasks.entries import DetectorParameters
 
@@ -87,6 +89,64 @@ def small_mask_settings(parameters: DetectorParameters) -> dict[str, Any]:
         "mask_roi_pool": MultiScaleRoIAlign(["0", "1"], output_size=7, sampling_ratio=1),
         "mask_head": MaskRCNNHeads(_CHANNELS, (32, 32), 1),
         "mask_predictor": MaskRCNNPredictor(32, 32, parameters.classes),
+    }
+
+
+class ExactAnchors(AnchorGenerator):
+    """Anchor boxes as Detectron2 makes them: not rounded to whole pixels."""
+
+    def generate_anchors(
+        self,
+        scales: list[int],
+        aspect_ratios: list[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Return boxes [N, 4] around the origin, for ratios of height to width."""
+        roots = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        sides = torch.as_tensor(scales, dtype=dtype, device=device)
+        widths = (sides[None, :] / roots[:, None]).flatten()
+        heights = (sides[None, :] * roots[:, None]).flatten()
+        return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
+
+
+class AlignedPooler(MultiScaleRoIAlign):
+    """RoIAlign as Detectron2 has it: half a cell to the left and top, and as many samples as cells.
+
+    torchvision's own class has no argument for it. Boxes of every size keep their size.
+    """
+
+    def __init__(self, featmap_names: list[str], output_size: int) -> None:
+        super().__init__(featmap_names, output_size, sampling_ratio=0)
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Return features [N, C, side, side] of all boxes."""
+        maps = [x[name] for name in self.featmap_names]
+        levels = LevelMapper(2, 1 + len(maps))(boxes)
+        counts = [len(one) for one in boxes]
+        indices = torch.arange(len(boxes), device=levels.device).repeat_interleave(
+            torch.tensor(counts, device=levels.device)
+        )
+        rois = torch.cat([indices[:, None].to(boxes[0].dtype), torch.cat(boxes)], dim=1)
+        pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], *self.output_size)
+        for level, features in enumerate(maps):
+            own = levels == level
+            pooled[own] = roi_align(
+                features, rois[own], self.output_size, 1 / 2 ** (level + 2), 0, aligned=True
+            )
+        return pooled
+
+
+def detectron2_settings() -> dict[str, Any]:
+    """Return the arguments of torchvision's MaskRCNN that make it Detectron2's network."""
+    levels = ["0", "1", "2", "3"]
+    sizes = ((32,), (64,), (128,), (256,), (512,))
+    return {
+        "rpn_anchor_generator": ExactAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        "box_roi_pool": AlignedPooler(levels, 7),
+        "mask_roi_pool": AlignedPooler(levels, 14),
     }
 
 

@@ -28,6 +28,7 @@ from icmbench.networks.pretrained import load_published, published_weights
 from icmbench.tasks.base import Outcome
 from icmbench.tasks.detection import detect
 from icmbench.tasks.detector_parts import (
+    detectron2_settings,
     keep_boxes_in_float32,
     small_mask_settings,
     small_settings,
@@ -235,4 +236,5 @@ def _mask_rcnn(parameters: MaskRcnnParameters) -> MaskRCNN:
             state = load_published(ResNeXt101_32X8D_Weights.IMAGENET1K_V2.url)
         body = backbone.body.state_dict()  # all but the classifier
         backbone.body.load_state_dict({name: state[name] for name in body})
-    return MaskRCNN(backbone, parameters.classes, **sizes)
+    own = detectron2_settings() if parameters.layout == "detectron2" else {}
+    return MaskRCNN(backbone, parameters.classes, **sizes, **own)

@@ -57,6 +57,11 @@ class MaskRcnnParameters(DetectorParameters):
         "resnext101-32x8d-fpn: the layout of the papers' detector, for which torchvision has no "
         "COCO weights. small: for CPUs (ours).",
     )
+    layout: Literal["torchvision", "detectron2"] = Field(
+        "torchvision",
+        description="Of a resnext101-32x8d-fpn. detectron2: anchors and pooling as its weights "
+        "need, which `python -m icmbench convert` translates.",
+    )
     imagenet_backbone: bool = Field(
         False, description="Start a resnext101-32x8d-fpn from torchvision's ImageNet weights."
     )
@@ -220,8 +225,15 @@ class ProbeParameters(BackboneParameters):
 
 
 class ResnetRcnnParameters(BackboneParameters):
-    """Faster or Mask R-CNN on a feature pyramid over the four stages, without resizing."""
+    """Faster or Mask R-CNN on a feature pyramid over the four stages."""
 
+    short_side: int | None = Field(
+        None,
+        ge=64,
+        description="Images are resized to this short side, where they come in another size; null "
+        "reads them as they come. Features are never resized.",
+    )
+    long_side: int | None = Field(None, ge=64, description="Bound on the resized long side.")
     classes: int = Field(
         91, ge=2, description="Classes with the background; 91 is torchvision's COCO numbering."
     )

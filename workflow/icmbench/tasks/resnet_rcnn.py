@@ -1,7 +1,7 @@
 """Faster and Mask R-CNN over the split ResNet, on images or on a codec's features.
 
-They consist of torchvision's pyramid, proposal network and heads. Nothing is resized: boxes are in
-the pixels that were coded, so that detection on images and on features has equal geometry. How
+They consist of torchvision's pyramid, proposal network and heads. Boxes are in the pixels that were
+coded, so that detection on images and on features has equal geometry. How
 tang2025 connects features to a detector is not published; tail, pyramid and heads are trained, as
 in Omni-ICM (Feng et al., ECCV 2022).
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
@@ -24,6 +25,7 @@ from torchvision.ops.poolers import _setup_scales
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
+from icmbench.errors import UserError
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
 from icmbench.tasks.base import Outcome
@@ -96,7 +98,53 @@ class FeatureRcnn(OnBackbone):
 
 
 class ResnetRcnn(OnImages, FeatureRcnn):
-    """The same on images [3, H, W] in [0, 1]."""
+    """The same on images [3, H, W] in [0, 1], which are resized if the parameters have a size."""
+
+    def losses(self, inputs: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Return the detector's losses.
+
+        Raises:
+            UserError: for images of another size than the parameters': targets are not resized.
+        """
+        if any(self._factor(image) != 1 for image in inputs):
+            raise UserError(
+                "a detector of resized images is trained on images that the data set resizes: "
+                "give its role short_side and long_side"
+            )
+        return super().losses(inputs, targets)
+
+    @torch.no_grad()
+    def predict(self, inputs: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Return detections; boxes are in pixels of the image as it came."""
+        factors = [self._factor(image) for image in inputs]
+        images = [_resized(image, f) for image, f in zip(inputs, factors, strict=True)]
+        results = super().predict(images)
+        for image, own, result in zip(inputs, images, results, strict=True):
+            width, height = (image.shape[-i] / own.shape[-i] for i in (1, 2))
+            result["boxes"] = result["boxes"] * result["boxes"].new_tensor([width, height] * 2)
+        return results
+
+    def _factor(self, image: Tensor) -> float:
+        short, long = self.settings.short_side, self.settings.long_side
+        if short is None:
+            return 1.0
+        sides = sorted(image.shape[-2:])
+        factor = short / sides[0]
+        if long is not None:
+            factor = min(factor, long / sides[1])
+        # The data set resized it: sides are rounded.
+        fits = all(abs(round(side * factor) - side) <= 1 for side in sides)
+        return 1.0 if fits else factor
+
+
+def _resized(image: Tensor, factor: float) -> Tensor:
+    if factor == 1:
+        return image
+    size = [round(side * factor) for side in image.shape[-2:]]
+    resized = functional.interpolate(
+        image[None], size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[0].clamp(0, 1)
 
 
 class _Pyramid(nn.Module):

@@ -45,21 +45,55 @@ class Batch:
         )
 
 
-def indices_of_step(seed: int, step: int, batch_size: int, count: int) -> list[int]:
-    """Return the image indices of a step: consecutive pieces of one shuffle per epoch."""
+def indices_of_step(
+    seed: int, step: int, batch_size: int, count: int, wide: bytes | None = None
+) -> list[int]:
+    """Return the image indices of a step: consecutive pieces of one shuffle per epoch.
+
+    Args:
+        seed: of the operating point.
+        step: from 0.
+        batch_size: images of a step.
+        count: images of the split.
+        wide: a byte per image, 1 where it is wider than high: batches are then of one orientation
+            (one of each epoch may be mixed), so that little of them is padding.
+    """
     if batch_size > count:
         raise UserError(
             f"batch_size {batch_size} is larger than the train split of {count} images; lower it"
         )
     per_epoch = count // batch_size
     epoch, position = divmod(step, per_epoch)
-    order = _order(seed, epoch, count)
+    order = _order(seed, epoch, count, batch_size, wide)
     return [int(i) for i in order[position * batch_size : (position + 1) * batch_size]]
 
 
 @functools.lru_cache(maxsize=2)  # shuffling ImageNet takes as long as reading several images
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, 1, epoch]).permutation(count)
+def _order(seed: int, epoch: int, count: int, batch_size: int, wide: bytes | None) -> np.ndarray:
+    rng = np.random.default_rng([seed, 1, epoch])
+    order = rng.permutation(count)
+    if wide is None:
+        return order
+    oriented = np.frombuffer(wide, np.bool_)[order]
+    full, rest = [], []
+    for group in (order[oriented], order[~oriented]):
+        end = len(group) // batch_size * batch_size
+        full.append(group[:end])
+        rest.append(group[end:])
+    mixed = np.concatenate([*full, *rest])[: count // batch_size * batch_size]
+    return rng.permutation(mixed.reshape(-1, batch_size)).ravel()
+
+
+def orientations(split: Split, schedule: Schedule, targets: Targets) -> bytes | None:
+    """Return ``wide`` of :func:`indices_of_step`, of whole images whose sizes are known.
+
+    None if they are square, all of one orientation, or cropped.
+    """
+    sizes = split.native_sizes
+    if sizes is None or (schedule.crop is not None and targets in CROPPED):
+        return None
+    wide = bytes(width > height for width, height in sizes)
+    return wide if len(set(wide)) == 2 else None
 
 
 class _Steps(Dataset[Batch]):
@@ -76,12 +110,14 @@ class _Steps(Dataset[Batch]):
         self.split, self.seed, self.schedule = split, seed, schedule
         self.targets = targets
         self.places = range(schedule.batch_size) if places is None else places
+        self.wide = orientations(split, schedule, targets)
 
     def __getitem__(self, step: int) -> Batch:
         schedule = self.schedule
         rng = np.random.default_rng([self.seed, 2, step])
         images, targets = [], []
-        indices = indices_of_step(self.seed, step, schedule.batch_size, len(self.split))
+        count = len(self.split)
+        indices = indices_of_step(self.seed, step, schedule.batch_size, count, self.wide)
         for place, index in enumerate(indices[: self.places.stop]):
             if place not in self.places:  # of another rank: only its random numbers are drawn
                 self._draw(index, None, rng)

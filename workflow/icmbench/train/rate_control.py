@@ -20,12 +20,19 @@ class Steering(nn.Module):
         target: value of the term to reach.
         start: weight at the first step.
         gain: the most that the weight's logarithm changes in a step.
+        steps: of a pilot, after which the weight is fixed; None steers to the end.
     """
 
     log_weight: Tensor
+    done: Tensor
+    total: Tensor
 
-    def __init__(self, target: float, start: float, gain: float) -> None:
+    def __init__(self, target: float, start: float, gain: float, steps: int | None = None) -> None:
         super().__init__()
+        self.steps = steps
+        if steps is not None:
+            self.register_buffer("done", torch.tensor(0))
+            self.register_buffer("total", torch.tensor(0.0))
         self.target, self.gain = target, gain
         self.bounds = tuple(math.log(start * factor) for factor in (1 / RANGE, RANGE))
         self.register_buffer("log_weight", torch.tensor(math.log(start)))
@@ -47,9 +54,21 @@ class Steering(nn.Module):
     @torch.no_grad()
     def update(self, value: Tensor) -> None:
         """Raise the weight where the term's value is above the target, lower it below."""
+        if self.steps is not None and self.done >= self.steps:
+            return
         excess = (value.detach() / self.target - 1).clamp(-1, 1)
         # Bounded for terms that do not follow their weight.
         self.log_weight.add_(self.gain * excess).clamp_(*self.bounds)
+        if self.steps is not None:
+            self._note(self.steps)
+
+    def _note(self, steps: int) -> None:
+        """Count a pilot's step; after the last one, fix the weight."""
+        self.done += 1
+        if self.done > steps // 2:
+            self.total += self.log_weight
+        if self.done == steps:
+            self.log_weight.copy_(self.total / (steps - steps // 2))
 
 
 def first_loss_weights(job: TrainJob) -> dict[str, float | RateTarget]:

@@ -200,9 +200,17 @@ def codec_parts(job: TrainJob, codec: LearnedCodec) -> set[str]:
 
 
 def reach_rate(job: TrainJob, system: System, split: Split) -> None:
-    """Set the codec's quantisation step for the rate that is steered to, if one is."""
+    """Set the codec's quantisation step for the rate that is steered to, if one is.
+
+    After a pilot the weight is fixed, and the rate is what comes of it.
+    """
     steering, codec = system.steering.get("bpp"), system.codec
-    if steering is not None and codec is not None and system.codec_trains:
+    if (
+        steering is not None
+        and steering.steps is None
+        and codec is not None
+        and system.codec_trains
+    ):
         images = start_images(split, codec.multiple)
         steering.follow_step(codec.reach_rate(codec_parts(job, codec), images, steering.target))
 

@@ -40,7 +40,7 @@ class System(nn.Module):
         self.codec_trains = codec_trains
         self.weights = {name: w for name, w in loss.items() if not isinstance(w, RateTarget)}
         self.steering: dict[str, Steering] = {
-            name: Steering(float(w.target), w.start, w.gain)
+            name: Steering(float(w.target), w.start, w.gain, w.steps)
             for name, w in loss.items()
             if isinstance(w, RateTarget)
         }
@@ -50,6 +50,8 @@ class System(nn.Module):
             # Codecs with many terms compute only these; a task that reads images needs images.
             images = task is not None and getattr(task, "input_kind", "images") == "images"
             codec.wanted = frozenset(loss) | ({"mse"} if images else set())
+            if hasattr(codec, "features_only"):
+                codec.features_only = not codec_trains and "bpp" not in loss
 
     def loss(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms that have a weight."""
@@ -95,7 +97,9 @@ class System(nn.Module):
             out = self.codec(stacked.contiguous(memory_format=torch.channels_last))
             # Rate and distortion per pixel of the images. Padding repeats edges: few bits.
             pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
-            terms = {"bpp": out.bits / pixels, **out.terms}
+            terms = dict(out.terms)
+            if not getattr(self.codec, "features_only", False):
+                terms = {"bpp": out.bits / pixels, **terms}
             if out.coded_bits is not None:
                 terms["bpp_coded"] = out.coded_bits / pixels
             decoded: list[Tensor] = []

@@ -223,6 +223,16 @@ for _short, _chroma in (("444", "4:4:4"), ("420", "4:2:0")):
         chroma=_chroma,
     )
 _register(
+    "hm-444-truncated",
+    HmParameters,
+    "raw_video:Hm",
+    programs=_HM,
+    substitute="x265-444",
+    chroma="4:4:4",
+    bit_depth=8,
+    rounding="truncate",
+)
+_register(
     "vvenc-420",
     VvencParameters,
     "raw_video:Vvenc",

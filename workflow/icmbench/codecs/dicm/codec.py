@@ -18,6 +18,7 @@ from icmbench.codecs.base import CodecOutput, Latents
 from icmbench.codecs.dicm.compression import LAST_UP, CompressionDecoder, CompressionEncoder
 from icmbench.codecs.dicm.elimination import Elimination
 from icmbench.codecs.dicm.entries import DicmParameters
+from icmbench.codecs.dicm.gaussian import quantise
 from icmbench.codecs.dicm.latent import LatentModel
 from icmbench.codecs.learned.base import LearnedFeatureCodec, bits_of
 from icmbench.networks.backbone import SplitResNet
@@ -54,6 +55,9 @@ class Dicm(LearnedFeatureCodec):
     """
 
     stride: ClassVar[int] = 4
+
+    #: Whether the rate is not wanted, because the frozen codec only makes features for a task.
+    features_only: bool = False
 
     def __init__(self, parameters: DicmParameters, rate: float | None = None) -> None:
         super().__init__()
@@ -120,7 +124,8 @@ class Dicm(LearnedFeatureCodec):
 
         In training mode entropy model and decoder see latents with uniform noise. If ``wanted``
         has none of its terms, compression is left out: features are None and bits zero. Evaluation
-        mode rounds, and returns bits, features and the terms that need no further network.
+        mode rounds, and returns bits, features and the terms that need no further network. With
+        ``features_only`` hyper-codec and context are left out then, and bits are zero.
 
         Terms, means over the batch: ``elimination_bpp`` (bits of redundancy elimination's latent
         per pixel), ``elimination_l1`` and ``elimination_mse`` (f2 to f1), ``feature_mse`` (f3 to
@@ -133,6 +138,9 @@ class Dicm(LearnedFeatureCodec):
         if self.training and not self.wanted & _COMPRESSION_TERMS:
             return CodecOutput(None, reference.new_zeros(()), pixels, None, terms)
         y = self.encoder(reference)
+        if self.features_only and not self.training:
+            features = self.decoder(quantise(y.float(), False)).float()
+            return CodecOutput(None, reference.new_zeros(()), pixels, features, terms)
         with torch.autocast(images.device.type, enabled=False):
             y_hat, bits = self.latent(y.float())
         features = self.decoder(y_hat).float()

@@ -1,0 +1,139 @@
+"""Published points: their numbers, and when they share a plot with a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from icmbench.analyse.protocols import beside
+from icmbench.config.published import PointCurve, published_points
+from icmbench.config.scale import Scale
+from icmbench.config.study import Study
+from icmbench.config.summary import PlanSummary
+from icmbench.data.specs import DatasetSpec
+from icmbench.metrics.bd import bd_accuracy, bd_rate_pct
+from icmbench.plugins import load_modules
+
+COCO = {"source": "catalogue", "name": "coco2017",
+        "splits": {"test": {"images": "val2017", "annotations": "a.json"}}}  # fmt: skip
+X101 = {"backbone": "resnext101-32x8d-fpn"}
+ORIGINALS, JPEG = "uncoded/mask-rcnn/pretrained", "jpeg/mask-rcnn/baseline"
+
+
+def points_of(label: str) -> tuple[list[float], list[float]]:
+    (curve,) = [c for c in published_points().curves if c.label == label]
+    return [p[0] for p in curve.points], [p[1] for p in curve.points]
+
+
+@pytest.mark.parametrize(
+    ("codec", "accuracy", "rate"),
+    [
+        ("TransTIC", 9.956, -58.529),
+        ("ICMH-Net", 3.360, -18.759),
+        ("Adapt-ICMH", 16.901, None),
+        ("Channel selection", 6.278, -37.178),
+    ],
+)
+def test_bd_against_tic_is_as_published_and_refused_without_a_common_accuracy(
+    codec: str, accuracy: float, rate: float | None
+) -> None:
+    """Xiong et al., CrossMambaTuning, 2026, table; -88.573 % there has no common accuracy."""
+    anchor, test = points_of("TIC"), points_of(codec)
+    found = bd_accuracy(*anchor, *test, method="cubic").value
+    assert 100 * found == pytest.approx(accuracy, abs=5e-3)
+    result = bd_rate_pct(*anchor, *test, method="cubic")
+    if rate is None:
+        assert np.isnan(result.value) and "no-overlap" in result.flags
+    else:
+        assert result.value == pytest.approx(rate, abs=5e-3)
+
+
+def test_points_rise_in_rate_and_stay_below_the_uncompressed_value() -> None:
+    points = published_points()
+    for curve in points.curves:
+        rates, values = np.array(curve.points).T
+        assert (np.diff(rates) > 0).all() and (rates > 0).all()
+        uncompressed = points.protocols[curve.protocol].uncompressed
+        assert (values < uncompressed.get(curve.metric, 100.0)).all()
+
+
+def study_of(task: str, metric: str) -> Study:
+    reference = {"authors": "A", "venue": "V", "year": 2000}
+    variant = {"task": task, "dataset": "images", "label": "", "mode": ""}
+    return Study.model_validate(
+        {
+            "name": "own", "title": "", "reference": reference, "summary": "",
+            "ladders": {"quality": {"parameter": "quality", "values": [10.0], "origin": "ours"}},
+            "variants": {
+                ORIGINALS: variant | {"codec": "uncoded", "task_from": "pretrained"},
+                JPEG: variant | {"codec": "jpeg", "ladder": "quality",
+                                 "task_from": {"variant": ORIGINALS, "rate": 0}},
+            },
+        }
+    )  # fmt: skip
+
+
+def found(
+    dataset: dict[str, Any],
+    values: dict[str, float],
+    parameters: dict[str, Any],
+    images: int = 5000,
+) -> dict[str, bool]:
+    """Return whether curves are drawn as losses, by protocol, for a study of Mask R-CNN."""
+    load_modules([])
+    role = {"role": "images", "folder": "", "manifest": "", "settings": dataset}
+    scale = {"name": "s", "description": "", "datasets": {"images": dataset},
+             "tasks": {"mask-rcnn": parameters}}  # fmt: skip
+    plan = PlanSummary.model_construct(
+        studies={"own": study_of("mask-rcnn", "box_map")},
+        datasets={"images": DatasetSpec.model_validate(role)},
+        scale=Scale.model_validate(scale),
+    )
+    rows = [
+        {"study": "own", "variant": variant, "metric": metric, "value": value, "n_images": images}
+        for metric, value in values.items()
+        for variant in (ORIGINALS, JPEG)
+    ]
+    x101 = PointCurve(label="HM", source="gandor2022", protocol="coco-native-d2-maskrcnn-x101",
+                      metric="box_map", rate="real", points=[(0.1, 0.2)])  # fmt: skip
+    points = published_points().model_copy(update={"curves": [*published_points().curves, x101]})
+    matches = beside(plan, pd.DataFrame(rows), "own", points)
+    return {match.curve.protocol: match.drop for match in matches}
+
+
+def test_points_of_other_networks_are_drawn_as_losses() -> None:
+    drawn = found(COCO, {"box_map": 0.474, "mask_map": 0.418}, {"backbone": "resnet50-fpn-v2"})
+    assert drawn == {
+        "coco-native-d2-r50fpn3x": True,
+        "coco-native-d2-retinanet-r50": True,
+        "coco-native-d2-maskrcnn-x101": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("box", "drop"), [(0.443, False), (0.4449, False), (0.4411, False), (0.4452, True)]
+)
+def test_points_of_the_network_need_its_uncompressed_value(box: float, drop: bool) -> None:
+    """Within 0.2 points of average precision."""
+    drawn = found(COCO, {"box_map": box, "mask_map": 0.395}, X101)
+    assert drawn["coco-native-d2-maskrcnn-x101"] is drop
+    # Equal accuracy of another network does not help.
+    drawn = found(COCO, {"box_map": 0.443, "mask_map": 0.395}, {"backbone": "resnet50-fpn-v2"})
+    assert drawn["coco-native-d2-maskrcnn-x101"]
+
+
+@pytest.mark.parametrize(
+    ("change", "images"),
+    [
+        ({"short_side": 800}, 5000),
+        ({"rate_pixels": "coded"}, 5000),
+        ({"allow_subset": True}, 5000),
+        ({"name": "other"}, 5000),
+        ({}, 4999),
+    ],
+)
+def test_points_of_another_set_are_not_drawn_at_all(change: dict[str, Any], images: int) -> None:
+    assert found(COCO | change, {"box_map": 0.443, "mask_map": 0.395}, X101, images) == {}
