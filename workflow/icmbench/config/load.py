@@ -21,8 +21,9 @@ from icmbench.config.run import Layer, RunConfig, source
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.errors import UserError, missing_file, unknown
-from icmbench.utils.files import in_checkout, reading
+from icmbench.utils.files import reading
 from icmbench.utils.models import Strict
+from icmbench.utils.places import here_or_shipped
 from icmbench.utils.secrets import hide_secrets
 from icmbench.utils.yaml import parse_yaml
 
@@ -131,11 +132,8 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def main_config() -> Path:
-    """Return ``config.yaml`` of the working directory, or else that of the checkout.
-
-    It need not exist where the package is installed without its checkout.
-    """
-    return in_checkout("config.yaml")
+    """Return ``config.yaml`` of the working directory, or else the shipped one."""
+    return here_or_shipped("config.yaml")
 
 
 def load_run(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -152,7 +150,7 @@ def load_given(given: Sequence[str]) -> RunConfig:
     files = [Path(text) for text in given if not _ENTRY.fullmatch(text)]
     entries = [text for text in given if _ENTRY.fullmatch(text)]
     main = main_config()
-    layers = [Layer(str(main), read_yaml(main) if main.exists() else {})]
+    layers = [Layer(str(main), read_yaml(main))]
     layers += [Layer(str(path), read_yaml(path)) for path in files]
     return combine([*layers, from_command_line(entries)])
 

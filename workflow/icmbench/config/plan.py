@@ -45,7 +45,7 @@ from icmbench.errors import UserError
 from icmbench.jobs import Part, Schedule
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
-from icmbench.utils.files import in_checkout
+from icmbench.utils.places import here_or_shipped, workflow_folder
 from icmbench.utils.programs import Program
 
 _SHARE = re.compile(r"chunk\d+of\d+")
@@ -376,18 +376,18 @@ def load_plan(
     Args:
         config: the top level configuration, or a file that holds all of it.
         overrides: keys laid over the file.
-        workflow: folder that holds ``scales`` and ``studies``; this package's by default.
+        workflow: folder that holds ``scales`` and ``studies``; the shipped one by default.
         as_written: take the data sets of the plan on disk, not those that are available now.
         programs: find the classical codecs' programs; False for a plan that runs no jobs.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
     """
-    workflow = workflow or Path(__file__).parents[2]
+    workflow = workflow or workflow_folder()
     run = config if isinstance(config, RunConfig) else load_run(Path(config), overrides)
     mirror = run.data.mirror or os.environ.get("ICMBENCH_MIRROR") or None
     data = run.data.model_copy(update={"mirror": mirror})
-    run = run.model_copy(update={"data": data, "zoo": str(in_checkout(run.zoo))})
+    run = run.model_copy(update={"data": data, "zoo": str(here_or_shipped(run.zoo))})
     load_modules(run.modules, run.command_codecs, run.where)
     scale = with_own(load_scale(workflow / "scales", run.scale), run)
     scale = with_planned_data(scale, run) if as_written else with_available_data(scale, run)

@@ -10,8 +10,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 from icmbench.config.claims import Claim
 from icmbench.jobs import RateTarget, Schedule
 from icmbench.utils.models import Origin, Strict
-
-_STUDIES = Path(__file__).parents[2] / "studies"
+from icmbench.utils.places import workflow_folder
 
 
 class Reference(Strict):
@@ -234,7 +233,7 @@ class PublishedCurveFile(Strict):
 
 def published_path(file: str) -> Path:
     """Return where the file of a published curve lies."""
-    return _STUDIES / file
+    return workflow_folder() / "studies" / file
 
 
 class Study(Strict):

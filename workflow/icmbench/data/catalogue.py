@@ -19,8 +19,9 @@ from pydantic import (
 )
 
 from icmbench.errors import UserError, missing_file, unknown
-from icmbench.utils.files import in_checkout, line_of, reading
+from icmbench.utils.files import line_of, reading
 from icmbench.utils.models import Strict, first_fault
+from icmbench.utils.places import here_or_shipped
 from icmbench.utils.yaml import parse_yaml
 
 CATALOGUE = "catalogue.yaml"
@@ -120,9 +121,9 @@ _CATALOGUE = TypeAdapter(dict[SetName, DataSet])
 
 
 def catalogue_path(data_dir: Path) -> Path:
-    """Return the catalogue of a data folder, or the checkout's where the folder has none."""
+    """Return the catalogue of a data folder, or the shipped one where the folder has none."""
     own = data_dir / CATALOGUE
-    return own if own.is_file() else in_checkout(f"data/{CATALOGUE}")
+    return own if own.is_file() else here_or_shipped(f"data/{CATALOGUE}")
 
 
 def load_catalogue(path: Path) -> dict[str, DataSet]:

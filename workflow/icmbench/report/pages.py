@@ -22,8 +22,9 @@ from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Style, Styles, joint_styles, variant_styles
 from icmbench.utils.files import write_text
+from icmbench.utils.places import workflow_folder
 
-ASSETS = Path(__file__).parents[2] / "report"
+ASSETS = workflow_folder() / "report"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 import icmbench
 from icmbench.utils.files import sha256_bytes, write_text
+from icmbench.utils.places import is_installed
 from icmbench.utils.secrets import hide_assigned, hide_secrets
 
 _PACKAGES = ("torch", "torchvision", "compressai", "pycocotools", "numpy", "pillow", "snakemake")
@@ -71,7 +72,8 @@ def describe_environment(output: Path) -> Environment:
 
 @lru_cache(maxsize=1)
 def _describe(root: Path | None) -> Environment:
-    commit, problem = _git("rev-parse", "HEAD")
+    # An installed package has no commit; a repository around it is another project's.
+    commit, problem = (None, None) if is_installed() else _git("rev-parse", "HEAD")
     changes = None
     if commit is not None:
         changes, problem = _git("status", "--porcelain")

@@ -15,15 +15,8 @@ from typing import Any
 
 from icmbench.errors import REMAKE, CannotWrite, UserError, damaged_file
 
-_CHECKOUT = Path(__file__).parents[3]
 # Errors that only writing meets.
 _WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-
-
-def in_checkout(path: str) -> Path:
-    """Return a path of the working directory, or the checkout's where only that has it."""
-    shipped = _CHECKOUT / path
-    return shipped if shipped.exists() and not Path(path).exists() else Path(path)
 
 
 @contextmanager
