@@ -1,6 +1,6 @@
 # make results: install everything and run the default configuration.
 # make test:    install everything, then linters, type checker and the default tests (others run when
-#               named: pytest -m conda, faults, slurm).
+#               named: pytest -m conda, faults, install, slurm).
 # Both install uv if it is missing.
 
 PYTHON ?= 3.11
@@ -46,7 +46,7 @@ quick: install ## the tests to run while you work, under a minute
 install: .venv/.installed ## the locked environment in .venv
 
 .venv/.installed: uv.lock pyproject.toml | $(OWN_UV)
-	$(UV) sync --locked --python $(PYTHON)
+	$(UV) sync --locked --all-extras --python $(PYTHON)
 	@touch $@
 
 .uv/bin/uv:
@@ -68,7 +68,7 @@ reference: install ## regenerate docs/configuration and workflow/schemas
 
 lock: | $(OWN_UV) ## update uv.lock and the files made from it
 	$(UV) lock
-	$(UV) export --quiet --locked --no-dev --no-emit-project --format requirements-txt \
+	$(UV) export --quiet --locked --all-extras --no-dev --no-emit-project --format requirements-txt \
 	  --output-file envs/requirements.lock
 	python3 envs/stamp.py
 

@@ -28,7 +28,7 @@ Network = TypeVar("Network", CodecSpec, TaskSpec)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These take minutes, or need another installation: they run only if named with -m.
-ON_DEMAND = ("conda", "faults", "slurm", "zoo")
+ON_DEMAND = ("conda", "faults", "install", "slurm", "zoo")
 # `make quick`: what can be tested within a minute, without training and without whole runs.
 QUICK = (
     "analyse/test_bootstrap.py", "analyse/test_curves.py", "analyse/test_published.py",

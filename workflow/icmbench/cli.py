@@ -263,6 +263,12 @@ def _reference(arguments: argparse.Namespace) -> Result:
     return "\n".join(str(path) for path in write_reference(Path()))
 
 
+def _shipped(arguments: argparse.Namespace) -> Result:
+    from icmbench.utils.places import shipped_folder
+
+    return shipped_folder()
+
+
 def _zoo(arguments: argparse.Namespace) -> Result:
     from icmbench.commands.zoo import make_zoo
     from icmbench.config.plan import load_plan
@@ -289,6 +295,7 @@ VERBS: dict[str, Verb] = {
     "rd": _rd,
     "reference": _reference,
     "report": _report,
+    "shipped": _shipped,
     "track": _track,
     "train": _train,
     "weights": _weights,

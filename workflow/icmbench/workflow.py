@@ -30,6 +30,7 @@ from icmbench.data.specs import FetchedImages, FolderImages
 from icmbench.errors import UserError
 from icmbench.jobs import PARTS
 from icmbench.utils.files import check_writable
+from icmbench.utils.places import is_installed
 from icmbench.utils.slurm import report_refusals
 
 # Snakemake's resources of a job: numbers, names, or functions of its wildcards.
@@ -70,6 +71,11 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name: Snakemake asks for one
         os.environ["LOGNAME"] = str(os.getuid())
+    if is_installed() and snakemake.deployment_settings.deployment_method:
+        raise WorkflowError(
+            "--software-deployment-method, --use-conda: need a checkout of icmbench; "
+            "leave them out, jobs run in the environment of Snakemake"
+        )
     first, settings = snakemake.is_main_process, snakemake.config_settings
     try:
         main = str(main_config())

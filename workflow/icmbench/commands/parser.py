@@ -105,6 +105,8 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub.add_argument("folder", type=Path, help="of the zoo; workflow/zoo is the shipped one")
     _add_configuration(sub)
 
+    verb("shipped", "print the folder of the Snakefile, config.yaml, studies and profiles")
+
     verb("reference", "write docs/configuration and the JSON Schemas for editors")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icmbench.errors import UserError
+from icmbench.errors import UserError, not_installed
 from icmbench.utils.files import line_of, reading, write_text
 from icmbench.utils.yaml import parse_yaml
 
@@ -59,9 +59,11 @@ def download(root: Path, folder: Path, target: Path) -> str | None:
     Returns:
         The reason in one line if DVC does not have all of it, or None.
     """
-    # An import of half a second that most runs do not need.
-    from dvc.api import DVCFileSystem
-
+    try:
+        # An import of half a second that most runs do not need.
+        from dvc.api import DVCFileSystem
+    except ModuleNotFoundError:
+        return str(not_installed("dvc"))
     try:
         path = (folder.parent.resolve() / folder.name).relative_to(root)
         DVCFileSystem(str(root)).get(path.as_posix(), str(target), recursive=True)

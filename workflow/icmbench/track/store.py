@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from icmbench.errors import not_installed
 from icmbench.utils.files import atomic_path
 
 if TYPE_CHECKING:
@@ -52,7 +54,12 @@ def open_store(root: Path, uri: str) -> Iterator[MlflowClient]:
     Args:
         root: ``<results>/<scale>``; the lock file lies beside it.
         uri: see :func:`store_address`. The file of an SQLite store is created.
+
+    Raises:
+        UserError: where MLflow is not installed.
     """
+    if find_spec("mlflow") is None:
+        raise not_installed("mlflow")
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     with FileLock(root.absolute().parent / "mlflow.lock", timeout=_LOCK_S):

@@ -17,12 +17,12 @@ def is_installed() -> bool:
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the Snakefile, config.yaml and the catalogue of data sets."""
+    """Return the folder of the Snakefile, config.yaml, profiles and the catalogue of data sets."""
     return _SHIPPED if is_installed() else _PACKAGE.parents[1]
 
 
 def workflow_folder() -> Path:
-    """Return the folder that holds rules, studies, scales, profiles, report and zoo."""
+    """Return the folder that holds rules, studies, scales, schemas, report and zoo."""
     return shipped_folder() / "workflow"
 
 
