@@ -126,3 +126,16 @@ def test_fetch_takes_the_dvc_remote_first(toy: Toy, repository: Path, tmp_path: 
     assert json.loads(toy.fetch().read_text())["source"] == "archives"
     toy.assert_whole()
     assert (toy.data_dir / "toy.dvc").read_text() == text
+
+
+def test_fetch_without_dvc_takes_the_next_source(
+    toy: Toy, repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    toy.fetch()
+    shutil.rmtree(toy.folder)
+    toy.manifest.unlink()
+    monkeypatch.setitem(sys.modules, "dvc.api", None)
+    with caplog.at_level("INFO"):
+        assert json.loads(toy.fetch().read_text())["source"] == "archives"
+    toy.assert_whole()
+    assert "pip install dvc" in caplog.text

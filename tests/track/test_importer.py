@@ -260,6 +260,15 @@ def test_track_with_a_defect_does_not_fail_the_workflow(
     assert track(results.root, strict=True) == 1
 
 
+def test_track_without_mlflow_says_how_to_install_it(
+    results: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert track(results.root) == 0
+    written = read_json(results.root / "tracking.json")
+    assert written["status"] == "failed" and "pip install mlflow" in written["problems"][0]
+
+
 def test_track_watch_must_be_positive(results: ResultsFolder) -> None:
     with pytest.raises(UserError, match="0"):
         track(results.root, watch=0)

@@ -42,9 +42,9 @@ def missing_file(path: Path | str, advice: str) -> UserError:
     return UserError(f"{path}: no such file; {advice}")
 
 
-def not_installed(extra: str) -> UserError:
-    """Return the error for a package that only one of icmbench's extras, named alike, installs."""
-    return UserError(f"{extra} is not installed; run: pip install 'icmbench[{extra}]'")
+def not_installed(package: str) -> UserError:
+    """Return the error for a package that one of icmbench's extras, named alike, installs."""
+    return UserError(f"{package} is not installed; run: pip install {package}")
 
 
 def damaged_file(path: Path | str, reason: str, advice: str = REMAKE) -> DamagedFile:
