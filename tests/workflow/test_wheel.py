@@ -58,10 +58,9 @@ def run_tools(folder: Path, python: Path, **more: str) -> None:
 
 
 def run_workflow(folder: Path, python: Path, **more: str) -> Path:
-    """Run one classical codec, from nothing to the report; return the shipped folder."""
-    shipped = Path(call(folder, python, "icmbench", "shipped", **more).strip())
+    """Run one classical codec, from nothing to the report; return the Snakefile."""
+    snakefile = call(folder, python, "icmbench", "snakefile", **more).strip()
     options = ("--cores", "1", "--max-jobs-per-timespan", "100/1s", "--config", *CLASSICAL)
-    snakefile = str(shipped / "Snakefile")
     said = call(folder, python, "snakemake", "--snakefile", snakefile, *options, **more)
     root = folder / "results/smoke"
     assert str(root.relative_to(folder) / "report/index.html") in said.splitlines()[-1]
@@ -69,7 +68,7 @@ def run_workflow(folder: Path, python: Path, **more: str) -> Path:
     # A repository of the user's around the package is not the commit of icmbench.
     environment = read_json(next(root.glob("runs/**/evaluate.json")))["environment"]
     assert environment["git_commit"] is None and "git_problem" not in environment
-    return shipped
+    return Path(snakefile)
 
 
 def test_wheel_carries_every_file_of_the_workflow(wheel: Path, repository: Path) -> None:
@@ -89,7 +88,9 @@ def test_wheel_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=site, check=True)
     python = Path(sys.executable)
     run_tools(tmp_path, python, PYTHONPATH=str(site))
-    assert run_workflow(tmp_path, python, PYTHONPATH=str(site)) == site / "icmbench/shipped"
+    assert (
+        run_workflow(tmp_path, python, PYTHONPATH=str(site)) == site / "icmbench/shipped/Snakefile"
+    )
 
 
 @pytest.mark.install

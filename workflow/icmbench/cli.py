@@ -263,10 +263,10 @@ def _reference(arguments: argparse.Namespace) -> Result:
     return "\n".join(str(path) for path in write_reference(Path()))
 
 
-def _shipped(arguments: argparse.Namespace) -> Result:
-    from icmbench.utils.places import shipped_folder
+def _snakefile(arguments: argparse.Namespace) -> Result:
+    from icmbench.utils.places import snakefile
 
-    return shipped_folder()
+    return snakefile()
 
 
 def _zoo(arguments: argparse.Namespace) -> Result:
@@ -295,7 +295,7 @@ VERBS: dict[str, Verb] = {
     "rd": _rd,
     "reference": _reference,
     "report": _report,
-    "shipped": _shipped,
+    "snakefile": _snakefile,
     "track": _track,
     "train": _train,
     "weights": _weights,

@@ -105,7 +105,7 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     sub.add_argument("folder", type=Path, help="of the zoo; workflow/zoo is the shipped one")
     _add_configuration(sub)
 
-    verb("shipped", "print the folder of the Snakefile, config.yaml, studies and profiles")
+    verb("snakefile", "print the path of the Snakefile; config.yaml and profiles are beside it")
 
     verb("reference", "write docs/configuration and the JSON Schemas for editors")
 
