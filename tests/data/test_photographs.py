@@ -36,7 +36,7 @@ def test_photographs_are_those_of_the_catalogue(data_dir: Path, repository: Path
     assert manifest.bytes < MOST_BYTES
 
 
-def test_photographs_that_changed_or_are_gone_are_refused(data_dir: Path, repository: Path) -> None:
+def test_photographs_that_changed_are_refused(data_dir: Path, repository: Path) -> None:
     image = data_dir / "photographs/coco/000000005001.jpg"
     data = image.read_bytes()
     image.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -45,9 +45,18 @@ def test_photographs_that_changed_or_are_gone_are_refused(data_dir: Path, reposi
     image.unlink()
     with pytest.raises(UserError, match="65 files"):
         fetched(data_dir, repository)
-    shutil.rmtree(data_dir / "photographs")
+
+
+def test_photographs_are_copied_into_a_data_folder_elsewhere(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read_manifest(fetched(tmp_path / "elsewhere", repository))
+    shutil.copytree(repository / "data/photographs", tmp_path / "here/photographs")
+    again = read_manifest(fetched(tmp_path / "here", repository))
+    assert first == again and first is not None
+    monkeypatch.setattr("icmbench.data.fetch.shipped_folder", lambda: tmp_path)
     with pytest.raises(UserError, match=r"photographs: no such file.*repository"):
-        fetched(data_dir, repository)
+        fetched(tmp_path / "nowhere", repository)
 
 
 def test_every_photograph_is_attributed_under_a_licence_that_allows_it(repository: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from icmbench.utils.files import read_json
+from icmbench.utils.files import read_json, write_json
 
 CLASSICAL = ("scale=smoke", "studies=[classical]", "classical_codecs=[jpeg]")
 
@@ -52,7 +52,8 @@ def run_tools(folder: Path, python: Path, **more: str) -> None:
     mini = ("plan", "--config", "studies=[chamain2021]")  # starts from weights of the zoo
     assert "results/mini/plan.json" in call(folder, python, "icmbench", *mini, **more)
     assert "jpegxl" in call(folder, python, "icmbench", "codecs", **more)
-    assert "kodak" in call(folder, python, "icmbench", "datasets", **more)
+    call(folder, python, "icmbench", "fetch", "photographs", **more)
+    assert len(list((folder / "data/photographs/coco").glob("*.jpg"))) > 60
     Image.new("RGB", (32, 32), "red").save(folder / "1.png")
     assert '"psnr-rgb"' in call(folder, python, "icmbench", "rd", "jpeg", ".", "30", **more)
 
@@ -65,15 +66,12 @@ def run_workflow(folder: Path, python: Path, **more: str) -> Path:
     root = folder / "results/smoke"
     assert str(root.relative_to(folder) / "report/index.html") in said.splitlines()[-1]
     assert len(list(root.glob("report/figures/**/*.pdf"))) > 0
-    # A repository of the user's around the package is not the commit of icmbench.
-    environment = read_json(next(root.glob("runs/**/evaluate.json")))["environment"]
-    assert environment["git_commit"] is None and "git_problem" not in environment
     return Path(snakefile)
 
 
 def test_wheel_carries_every_file_of_the_workflow(wheel: Path, repository: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "workflow", "Snakefile", "config.yaml", "data/catalogue.yaml"],
+        ["git", "ls-files", "workflow", "Snakefile", "config.yaml", "data/[cp]*"],
         cwd=repository, capture_output=True, text=True, check=True,
     )  # fmt: skip
     with zipfile.ZipFile(wheel) as packed:
@@ -85,12 +83,17 @@ def test_wheel_carries_every_file_of_the_workflow(wheel: Path, repository: Path)
 
 @pytest.mark.slow
 def test_wheel_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
+    # A repository of the user's around the package is not that of icmbench.
     subprocess.run(["git", "init", "-q"], cwd=site, check=True)
+    origin = {"url": "http://example.org/", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
+    write_json(next(site.glob("icmbench-*.dist-info")) / "direct_url.json", origin)
     python = Path(sys.executable)
     run_tools(tmp_path, python, PYTHONPATH=str(site))
-    assert (
-        run_workflow(tmp_path, python, PYTHONPATH=str(site)) == site / "icmbench/shipped/Snakefile"
-    )
+    snakefile = run_workflow(tmp_path, python, PYTHONPATH=str(site))
+    assert snakefile == site / "icmbench/shipped/Snakefile"
+    evaluated = next((tmp_path / "results/smoke").glob("runs/**/evaluate.json"))
+    environment = read_json(evaluated)["environment"]
+    assert environment["git_commit"] == "c0ffee" and "git_problem" not in environment
 
 
 @pytest.mark.install

@@ -1,8 +1,9 @@
 """Fetching of a data set: verified, resumable, all or nothing.
 
 Sources in order: the data folder, DVC (cache or remote), the mirror directory, archives placed by
-hand or downloaded from their address. A data set is put together in a temporary folder and renamed
-after every check has passed: a run that is killed leaves no incomplete data set behind.
+hand or downloaded from their address; or the repository, for what it holds itself. A data set is
+put together in a temporary folder and renamed after every check has passed: a run that is killed
+leaves no incomplete data set behind.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from icmbench.data.manifest import (
 )
 from icmbench.errors import UserError, damaged_file, missing_file
 from icmbench.utils.files import writing
+from icmbench.utils.places import shipped_folder
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class _Fetch:
             else:
                 self.manifest.unlink(missing_ok=True)  # of data that are gone
                 if not (self._from_dvc() or self._from_mirror()):
-                    self._from_archives()
+                    self._from_repository() if self.entry.files else self._from_archives()
         finally:
             self._clear()
         return self.manifest
@@ -138,11 +140,17 @@ class _Fetch:
         self._finish(self.staging, source, "mirror", "complete or remove it")
         return True
 
+    def _from_repository(self) -> None:
+        """Copy a data set that the repository itself holds, for a data folder elsewhere."""
+        source = shipped_folder() / "data" / self.name
+        if not source.is_dir():
+            raise missing_file(self.folder, "restore it from the repository, or link it there")
+        shutil.copytree(source, self.staging, copy_function=shutil.copyfile)
+        self._finish(self.staging, source, "found", "restore it")
+
     def _from_archives(self) -> None:
         """Take each archive from where it is first found, then unpack all of them."""
         archives = self.entry.archives
-        if self.entry.files:
-            raise missing_file(self.folder, "restore it from the repository, or link it there")
         if missing := [a.name for a in archives if not a.url and not self._local(a).is_file()]:
             how = self.entry.account.how or f"see {self.entry.homepage}"
             raise UserError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from icmbench.metrics.catalogue import family_metrics
 from icmbench.registry import TASKS, DataKind, NoParameters, TaskEntry
 from icmbench.utils.models import Strict
+from icmbench.utils.places import here_or_shipped
 
 # --- human vision ---------------------------------------------------------------------------------
 
@@ -129,8 +130,9 @@ class YoloxParameters(Strict):
     """YOLOX-nano with the published weights, on an input of 416 x 416."""
 
     classes: Literal["coco-80"] = Field("coco-80", description="The classes, matched by name.")
-    weights: str = Field(
+    weights: Annotated[str, AfterValidator(lambda path: str(here_or_shipped(path)))] = Field(
         "data/photographs/yolox_nano.safetensors",
+        validate_default=True,
         description="File of the published weights: that of the repository, yolox_nano.pth or "
         "yolox_nano.onnx (needs package onnx). Other weights are refused.",
     )

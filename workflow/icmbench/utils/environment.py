@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -72,11 +73,12 @@ def describe_environment(output: Path) -> Environment:
 
 @lru_cache(maxsize=1)
 def _describe(root: Path | None) -> Environment:
-    # An installed package has no commit; a repository around it is another project's.
-    commit, problem = (None, None) if is_installed() else _git("rev-parse", "HEAD")
+    # A repository around an installed package is another project's.
+    installed = is_installed()
+    commit, problem = (_installed_commit(), None) if installed else _git("rev-parse", "HEAD")
     changes = None
     if commit is not None:
-        changes, problem = _git("status", "--porcelain")
+        changes, problem = ("", None) if installed else _git("status", "--porcelain")
     found: Environment = {
         "icmbench": icmbench.__version__,
         "git_commit": commit,
@@ -123,6 +125,16 @@ def version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _installed_commit() -> str | None:
+    """Return the commit that the package was installed from, or None (PEP 610)."""
+    try:
+        origin = metadata.distribution("icmbench").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:  # unpacked by hand
+        return None
+    commit: str | None = json.loads(origin or "{}").get("vcs_info", {}).get("commit_id")
+    return commit
 
 
 def _git(*arguments: str) -> tuple[str | None, str | None]:

@@ -17,7 +17,7 @@ def is_installed() -> bool:
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the Snakefile, config.yaml, profiles and the catalogue of data sets."""
+    """Return the folder of the Snakefile, config.yaml, profiles and data."""
     return _SHIPPED if is_installed() else _PACKAGE.parents[1]
 
 
