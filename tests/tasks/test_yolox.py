@@ -87,7 +87,8 @@ def accuracy(
 def pillow(kind: str, **settings: int) -> Code:
     def code(image: Image.Image) -> io.BytesIO:
         data = io.BytesIO()
-        image.save(data, kind, **settings)
+        # Without the metadata that Pillow would carry over.
+        Image.fromarray(np.array(image)).save(data, kind, **settings)
         return data
 
     return code
@@ -130,7 +131,7 @@ def test_yolox_on_the_photographs_has_its_accuracy(plan: Plan) -> None:
     ("code", "bpp", "box_map"),
     [
         (pillow("JPEG", quality=20), 0.524, 0.295),
-        (pillow("AVIF", quality=20, speed=6), 0.208, 0.287),
+        (pillow("AVIF", quality=20, speed=6), 0.173, 0.287),
     ],
 )
 def test_yolox_on_coded_photographs_has_its_accuracy(
