@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -20,9 +19,10 @@ from icmbench.data.specs import Dataset, FetchedImages
 from icmbench.errors import UserError, damaged_file
 from icmbench.registry import CODECS, TaskEntry
 from icmbench.utils.models import Strict, first_fault
+from icmbench.utils.places import workflow_folder
 from icmbench.utils.yaml import parse_yaml
 
-COSTS = Path(__file__).parents[2] / "costs.yaml"
+COSTS = workflow_folder() / "costs.yaml"
 
 T = TypeVar("T")
 _VIEW = 224  # side of the crops of contrastive training

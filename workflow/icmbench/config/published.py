@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from icmbench.errors import damaged_file, unknown
 from icmbench.utils.models import Strict, first_fault
+from icmbench.utils.places import workflow_folder
 from icmbench.utils.yaml import parse_yaml
 
-POINTS = Path(__file__).parents[2] / "studies" / "published" / "points.yaml"
+POINTS = workflow_folder() / "studies" / "published" / "points.yaml"
 
 Point = Annotated[tuple[float, float], BeforeValidator(tuple)]
 
