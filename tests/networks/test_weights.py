@@ -9,12 +9,14 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from compressai.layers import MaskedConv2d
 
 from icmbench.errors import UserError
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
-from icmbench.networks.weights import load_part
+from icmbench.networks.weights import load_part, save_compact
 
 
 def test_load_part_takes_entropy_tables_of_any_size(
@@ -45,3 +47,16 @@ def test_published_weights_without_network_are_one_line(
     update = {"weights": weights, "parameters": parameters, "starts_pretrained": True}
     with pytest.raises(UserError, match=r"'faster-rcnn'.*no route"):
         build_task(task.model_copy(update=update))
+
+
+def test_compact_file_of_a_masked_convolution_gives_the_same_weights(tmp_path: Path) -> None:
+    network = torch.nn.ModuleDict({"context": MaskedConv2d(2, 3, kernel_size=5, padding=2)})
+    image = torch.rand(1, 2, 8, 8)
+    wanted = network["context"](image)  # sets what the mask hides to zero
+    path = tmp_path / "codec.safetensors"
+    save_compact(network, path)
+    stored = safetensors.torch.load_file(path)
+    assert stored["context.weight"].shape == (3, 2, 12)  # of 25: the rows above, and the left
+    other = torch.nn.ModuleDict({"context": MaskedConv2d(2, 3, kernel_size=5, padding=2)})
+    load_part(other, path, "codec")
+    assert torch.equal(other["context"](image), wanted)

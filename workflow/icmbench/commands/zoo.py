@@ -38,7 +38,7 @@ def make_zoo(plan: Plan, folder: Path) -> list[Path]:
             file = f"{_name(owner)}-{part}.safetensors"
             if file not in written:
                 written[file] = _entry(plan, owner, part, folder, file)
-            name = entry_name(point.study, point.variant, point.rate_index, part)
+            name = entry_name(owner.study, owner.variant, owner.rate_index, part)
             entries[name] = written[file]
     zoo = Zoo(entries=dict(sorted(entries.items())))
     write_json(folder / CATALOGUE, zoo.model_dump(mode="json"))

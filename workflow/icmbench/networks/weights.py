@@ -35,6 +35,7 @@ _PLAIN: list[Any] = [
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)),
 ]
 _SMALL = 4096  # numbers; the bulk of a network is in larger tensors
+_MASK = ".mask"  # of a convolution that sees a part of its kernel, the same part in all channels
 
 
 def load_tensors(path: Path, advice: str, own: bool = False) -> dict[str, Any]:
@@ -318,12 +319,18 @@ def _compact(path: Path, sha256: str | None) -> Mapping[str, Any]:
         if sha256 is not None and sha256_file(path) != sha256:
             raise damaged_file(path, "checksum mismatch with the zoo's catalogue", _FROM_ZOO)
         state: dict[str, Any] = safetensors.torch.load(path.read_bytes())
+    for name in [name for name in state if name.endswith(_MASK)]:
+        kept, weight = state[name], name.removesuffix(_MASK) + ".weight"
+        whole = state[weight].new_zeros(*state[weight].shape[:2], *kept.shape)
+        whole[..., kept] = state[weight]
+        state |= {weight: whole, name: kept.float().expand_as(whole)}
     return state
 
 
 def save_compact(module: Any, path: Path) -> None:
     """Write a network as safetensors: large tensors as float16, no tables that can be recomputed.
 
+    Of a masked convolution the weights that its mask keeps are written, and the mask of one kernel.
     ``path`` is replaced atomically.
     """
     state = {
@@ -331,6 +338,9 @@ def save_compact(module: Any, path: Path) -> None:
         for name, value in module.state_dict().items()
         if not name.endswith(_TABLES)
     }
+    for name in [name for name in state if name.endswith(_MASK)]:
+        kept, weight = state[name][0, 0] > 0, name.removesuffix(_MASK) + ".weight"
+        state |= {weight: state[weight][..., kept], name: kept}
     data = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
