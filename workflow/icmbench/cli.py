@@ -209,6 +209,16 @@ def _rd(arguments: argparse.Namespace) -> Result:
     return arguments.output
 
 
+def _eval(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.eval import evaluate_own, how_to_run
+    from icmbench.commands.eval_summary import summary_text
+
+    root = evaluate_own(arguments)
+    if root is None:
+        return how_to_run(arguments.output, arguments.cores)
+    return summary_text(root)
+
+
 def _evaluate(arguments: argparse.Namespace) -> Result:
     from icmbench.jobs import EvaluateCurve
 
@@ -289,6 +299,7 @@ VERBS: dict[str, Verb] = {
     "datasets": _datasets,
     "decode": _decode,
     "encode": _encode,
+    "eval": _eval,
     "evaluate": _evaluate,
     "fetch": _fetch,
     "plan": _plan,

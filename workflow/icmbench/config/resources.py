@@ -23,12 +23,14 @@ def check_resources(plan: Plan) -> None:
 
 
 def _rates(plan: Plan) -> Iterator[str]:
+    described = set()
     for point in plan.points:
         study, variant = plan.studies[point.study], plan.variant(point)
-        if CODECS[variant.codec].kind != "classical":
+        entry = CODECS[variant.codec]
+        if entry.kind != "classical":
             continue
         try:
-            open_codec(classical_spec(plan, point))
+            codec = open_codec(classical_spec(plan, point))
         except ImportError as error:
             yield f"classical codec {variant.codec!r} cannot be imported ({error}); install it"
         except UserError as error:

@@ -26,6 +26,26 @@ from icmbench.tasks.fixed.yolox import yolox_boxes
 from icmbench.utils.files import line_of, sha256_file
 
 
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """Open an ONNX file for the CPU.
+
+    Raises:
+        UserError: where it is damaged, or has more inputs than one.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, which share no base
+        reason = f"onnxruntime cannot open it ({line_of(error)})"
+        raise damaged_file(path, reason, "export it again") from error
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(own.name for own in session.get_inputs())
+        raise UserError(f"{path}: has the inputs {names}; one, for images, is allowed")
+    return session
+
+
 class OnnxNetwork(Fixed):
     """A file with one input, images [1, 3, h, w] in float32.
 
@@ -51,19 +71,7 @@ class OnnxNetwork(Fixed):
     @cached_property
     def session(self) -> onnxruntime.InferenceSession:
         """The opened file."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        try:
-            session = onnxruntime.InferenceSession(str(self.path), options, providers)
-        except Exception as error:  # its own classes, which share no base
-            reason = f"onnxruntime cannot open it ({line_of(error)})"
-            raise damaged_file(self.path, reason, "export it again") from error
-        if len(session.get_inputs()) != 1:
-            names = ", ".join(own.name for own in session.get_inputs())
-            raise UserError(f"{self.path}: has the inputs {names}; one, for images, is allowed")
-        return session
+        return open_session(self.path)
 
     def run(self, image: Tensor) -> tuple[dict[str, np.ndarray], Placed]:
         """Return the outputs by name for an image [3, H, W] in [0, 1], and where it was placed."""
