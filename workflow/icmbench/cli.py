@@ -117,6 +117,12 @@ def _weights(arguments: argparse.Namespace) -> Result:
     return fetch_weights(job.url, job.sha256, Path(job.output), mirror)
 
 
+def _example(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.example import write_example
+
+    return write_example(arguments.folder, arguments.images)
+
+
 def _fetch(arguments: argparse.Namespace) -> Result:
     from icmbench.data.catalogue import catalogue_path
     from icmbench.data.fetch import fetch
@@ -301,6 +307,7 @@ VERBS: dict[str, Verb] = {
     "encode": _encode,
     "eval": _eval,
     "evaluate": _evaluate,
+    "example": _example,
     "fetch": _fetch,
     "plan": _plan,
     "rd": _rd,

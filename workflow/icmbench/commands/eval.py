@@ -30,6 +30,7 @@ from icmbench.commands.eval_study import (
 )
 from icmbench.config.job_settings import data_job
 from icmbench.config.load import combine, load_scale, merge, read_yaml
+from icmbench.config.own_weights import check_own_weights
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.resources import check_resources
 from icmbench.config.run import Layer
@@ -76,6 +77,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
     with chdir(folder):
         plan = load_plan(combine([Layer(str(folder / _CONFIG), values)]))
         check_resources(plan)
+        check_own_weights(plan)
         for role in plan.roles:
             _check_images(plan, role)
     command = _command(arguments.cores)

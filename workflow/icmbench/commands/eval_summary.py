@@ -52,7 +52,7 @@ def _curves(root: Path, plan: PlanSummary, curves: pd.DataFrame) -> str:
             if found is None:
                 continue
             row["bpp"] = f"{found.bpp:.4f}"
-            title = find_metric(metric).title
+            title = find_metric(metric).heading
             if metric in _IMAGE_QUALITY:
                 if math.isfinite(found.value):
                     row[title] = _number(find_metric(metric), found.value)
@@ -97,7 +97,8 @@ def _deltas(plan: PlanSummary, bd: pd.DataFrame) -> Iterator[str]:
         name = f"{point.task}: {metric.title}" if several else metric.title
         row = rows.setdefault(_codec(point), {"BD-rate (%)": _codec(point)})
         value = f"{own.bd_rate_pct:+.1f} [{own.low:+.1f}, {own.high:+.1f}]"
-        row[name] = value if math.isfinite(own.bd_rate_pct) else f"none ({own.flags})"
+        why = ", ".join(flag for flag in own.flags.split(";") if ":" not in flag)
+        row[name] = value if math.isfinite(own.bd_rate_pct) else f"none ({why})"
     table = pd.DataFrame(list(rows.values())).fillna("").to_string(index=False)
     anchor = _codec(points[bd["anchor"].iloc[0]])
     yield f"{table}\nagainst {anchor}, at equal quality; 95 % intervals over images"
