@@ -202,7 +202,7 @@ def _add_codec_verbs(verb: AddVerb) -> None:
 def _add_data_verbs(verb: AddVerb) -> None:
     sub = verb("example", "write a folder to try `eval` on: drawn images, labels, weights")
     sub.add_argument("folder", type=Path)
-    sub.add_argument("--images", type=_number(1), default=12, help="number of images")
+    sub.add_argument("--images", type=_number(1), default=8, help="number of images")
 
     sub = verb("fetch", "fetch data sets of the catalogue, verified and resumable")
     sub.add_argument("names", nargs="+", metavar="NAME")
