@@ -80,10 +80,10 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
         check_own_weights(plan)
         for role in plan.roles:
             _check_images(plan, role)
-    command = _command(arguments.cores)
     if arguments.no_run:
         return None
-    status = _run(command, folder)
+    pace = ["--max-jobs-per-timespan", _PACE]
+    status = _run([sys.executable, "-m", *_command(arguments.cores), *pace], folder)
     if status != 0:
         raise SystemExit(status)
     return folder / plan.root
@@ -91,7 +91,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
 
 def how_to_run(output: Path, cores: str) -> str:
     """Return the command that runs what :func:`evaluate_own` wrote."""
-    return f"cd {shlex.quote(str(output))} && {shlex.join(_command(cores)[2:])}"
+    return f"cd {shlex.quote(str(output))} && {shlex.join(_command(cores))}"
 
 
 # --- arguments ------------------------------------------------------------------------------------
@@ -192,9 +192,7 @@ def _check_images(plan: Plan, role: str) -> None:
 
 
 def _command(cores: str) -> list[str]:
-    profile = workflow_folder() / "profiles" / "default"
-    return [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile()),
-            "--workflow-profile", str(profile), "--max-jobs-per-timespan", _PACE, "--cores", cores]  # fmt: skip
+    return ["snakemake", "--snakefile", str(snakefile()), "--cores", cores]
 
 
 def _run(command: Sequence[str], folder: Path) -> int:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from icmbench.config.classical import rate_problems
 from icmbench.config.study import Ladder
+from icmbench.data.classes import ClassList
 from icmbench.errors import UserError, missing_file, unknown
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.registry import CODECS, TASKS, CodecEntry
@@ -187,7 +188,7 @@ def _task(options: Mapping[str, str], named: Mapping[str, Mapping[str, Any]]) ->
         raise UserError(f"{where}: {unknown('task', text, known)}")
     if "classes" in options:
         names = [own.strip() for own in options["classes"].split(",")]
-        settings["classes"] = names if len(names) > 1 else names[0]
+        settings["classes"] = names[0] if names[0] in get_args(ClassList) else names
     if kind == "onnx":
         settings.setdefault("classes", {"yolox": "coco-80", "logits": "imagenet-1k"}.get(
             options["output"]))  # fmt: skip

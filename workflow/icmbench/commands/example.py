@@ -38,9 +38,7 @@ def write_example(folder: Path, images: int) -> str:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty; name another folder")
     workflow = workflow_folder()
-    scenes = EmbeddedScenes(
-        source="embedded-scenes", size=256, train=0, val=0, test=images, seed=7
-    )
+    scenes = EmbeddedScenes(source="embedded-scenes", size=256, train=0, val=0, test=images, seed=7)
     with tempfile.TemporaryDirectory() as temporary:
         generate(scenes, Path(temporary))
         with zipfile.ZipFile(Path(temporary, "test.zip")) as archive:
