@@ -201,9 +201,8 @@ def _task(options: Mapping[str, str], named: Mapping[str, Mapping[str, Any]]) ->
         if option in options and not (kind == "onnx" or (network, option) == ("module", "output")):
             raise UserError(f"{where}: --task-{option} is for onnx:FILE; remove it")
     weights: Any = {"file": _file(where, options["weights"])} if "weights" in options else None
-    entry = TASKS[network] if network in TASKS else None
-    if weights is None and entry is not None and entry.trainable and not entry.one_size:
-        weights = "pretrained"
+    if weights is None and network in TASKS and TASKS[network].trainable:
+        weights = None if TASKS[network].one_size else "pretrained"
     if not settings:
         return Task(name, None, weights)
     return Task(_NO_NAME.sub("-", name), {"network": network, **settings}, weights)
