@@ -55,7 +55,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
 
     Raises:
         UserError: for whatever does not fit, before anything is coded.
-        SystemExit: with Snakemake's status, where a job fails; it has said why.
+        SystemExit: with Snakemake's status, where a job fails; it has shown why.
     """
     layers = [Layer(str(path), _absolute(read_yaml(path))) for path in arguments.config]
     run = combine(layers)

@@ -68,7 +68,7 @@ def _curves(root: Path, plan: PlanSummary, curves: pd.DataFrame) -> str:
 def strings_bpp(root: Path, point: PointSummary) -> float:
     """Return the rate of a learned codec's strings alone, the mean of bpp over images.
 
-    As CompressAI's ``eval_model`` counts it: without what tells the decoder the size of the image
+    As CompressAI's ``eval_model`` counts it: without the size of the image
     and the lengths of the strings.
     """
     folder = root / "encoded" / str(point.encoding)

@@ -61,7 +61,7 @@ def check_network(settings: TaskSpec) -> None:
 
     Raises:
         UserError: for a name that its library does not have, a missing or damaged file, and answers
-            of another form or in other classes than the parameters say.
+            of another form or in other classes than the parameters state.
     """
     entry = TASKS[settings.registered]
     parameters = entry.parameters.model_validate(settings.parameters)

@@ -45,7 +45,7 @@ class Module(Fixed):
         if not hasattr(self.network, "predict"):
             raise UserError(
                 f"task parameter 'implementation': {parameters.implementation!r} has no method "
-                "predict(images); docs/own-networks.md says what it returns"
+                "predict(images); see docs/own-networks.md"
             )
 
     @torch.no_grad()
