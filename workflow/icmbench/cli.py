@@ -117,6 +117,12 @@ def _weights(arguments: argparse.Namespace) -> Result:
     return fetch_weights(job.url, job.sha256, Path(job.output), mirror)
 
 
+def _example(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.example import write_example
+
+    return write_example(arguments.folder, arguments.images)
+
+
 def _fetch(arguments: argparse.Namespace) -> Result:
     from icmbench.data.catalogue import catalogue_path
     from icmbench.data.fetch import fetch
@@ -209,6 +215,16 @@ def _rd(arguments: argparse.Namespace) -> Result:
     return arguments.output
 
 
+def _eval(arguments: argparse.Namespace) -> Result:
+    from icmbench.commands.eval import evaluate_own, how_to_run
+    from icmbench.commands.eval_summary import summary_text
+
+    root = evaluate_own(arguments)
+    if root is None:
+        return how_to_run(arguments.output, arguments.cores)
+    return summary_text(root)
+
+
 def _evaluate(arguments: argparse.Namespace) -> Result:
     from icmbench.jobs import EvaluateCurve
 
@@ -289,7 +305,9 @@ VERBS: dict[str, Verb] = {
     "datasets": _datasets,
     "decode": _decode,
     "encode": _encode,
+    "eval": _eval,
     "evaluate": _evaluate,
+    "example": _example,
     "fetch": _fetch,
     "plan": _plan,
     "rd": _rd,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -40,6 +41,7 @@ _CACHE = "in __init__\n    os.makedirs(self.cache_path"
 _NO_IDENTIFIER = "Config entry must start with a valid identifier"
 _END = ("Complete log", "Elapsed time")
 _LINES = 20  # of progress where there is no terminal
+_SHOWN_S = 60  # less time left than this is not shown
 
 
 def _advice(arguments: Sequence[str]) -> str:
@@ -70,6 +72,7 @@ class LogHandler(LogHandlerBase):
         self._stream = sys.stdout if settings.stdout else sys.stderr
         self._bar: tqdm | None = None
         self._failed = False
+        self._started = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record of Snakemake."""
@@ -102,7 +105,9 @@ class LogHandler(LogHandlerBase):
     def _show_progress(self, done: int, total: int) -> None:
         if not self._stream.isatty():
             if done * _LINES // total > (done - 1) * _LINES // total:
-                print(f"{done} of {total} jobs done", file=self._stream, flush=True)
+                left = (time.monotonic() - self._started) * (total - done) / done
+                text = f", about {left / 60:.0f} min left" if left > _SHOWN_S else ""
+                print(f"{done} of {total} jobs done{text}", file=self._stream, flush=True)
             return
         if self._bar is None:
             self._bar = tqdm(total=total, unit="job", file=self._stream, dynamic_ncols=True)

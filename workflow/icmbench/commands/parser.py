@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from icmbench import __version__
 from icmbench.metrics.catalogue import PIXEL_METRICS
@@ -23,11 +24,74 @@ def parser() -> argparse.ArgumentParser:
     def verb(name: str, text: str) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text)
 
+    _add_eval(verb)
     _add_job_verbs(verb)
     _add_configuration_verbs(verb)
     _add_codec_verbs(verb)
     _add_data_verbs(verb)
     return top
+
+
+class _OfTask(argparse.Action):
+    """Gather each ``--task`` with the ``--task-...`` that follow it, as a list of mappings."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        key = str(option_string).removeprefix("--task").removeprefix("-") or "task"
+        tasks = [dict(task) for task in namespace.task or []]
+        if key == "task":
+            tasks.append({})
+        elif not tasks or key in tasks[-1]:
+            parser.error(f"{option_string} {values!r}: put it after the --task that it is for")
+        tasks[-1][key] = values
+        namespace.task = tasks
+
+
+def _add_eval(verb: AddVerb) -> None:
+    sub = verb("eval", "codecs on your own images, judged by your own networks")
+    sub.add_argument("--images", type=Path, required=True, help="folder of images")
+    labels = sub.add_mutually_exclusive_group()
+    labels.add_argument("--annotations", type=Path, help="their COCO JSON")
+    labels.add_argument(
+        "--classes", action="store_true", help="the folder has a folder of images for each class"
+    )
+    labels.add_argument("--maps", type=Path, help="folder of label PNGs, named as their images")
+    sub.add_argument("--limit", type=_number(1), help="use the first LIMIT images")
+    sub.add_argument(
+        "--codec",
+        action="append",
+        required=True,
+        metavar="NAME=VALUES",
+        help="rates of a classical codec (jpeg=10,30,50,80), files of a learned one, or "
+        "pretrained:1,3,6; may be repeated",
+    )
+    sub.add_argument("--anchor", help="what the others are compared with: the first classical one")
+    for option, value, text in (
+        ("", "KIND:NAME", "torchvision:NAME, timm:NAME, onnx:FILE, module:Class or a task's name; "
+         "may be repeated; without one only image quality is measured"),
+        ("-weights", "FILE", "weights of the network before it; else the published ones"),
+        ("-output", "FORM", "what it answers: yolox, boxes, logits, map, or masks of a module"),
+        ("-input", "YAML", "preprocessing of an ONNX file, such as '{stretch: [512, 512]}'"),
+        ("-classes", "NAMES", "its classes: NAME,NAME,..., coco-80, coco-91, voc-21, imagenet-1k"),
+    ):  # fmt: skip
+        sub.add_argument(f"--task{option}", action=_OfTask, dest="task", metavar=value, help=text)
+    sub.add_argument("--output", type=Path, required=True, help="folder of everything it makes")
+    sub.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files laid under what is written, with command codecs, programs, tasks",
+    )
+    sub.add_argument("--cores", default="all", help="CPU cores to use")
+    sub.add_argument("--gpu", action="store_true", help="run networks on a GPU")
+    sub.add_argument("--no-run", action="store_true", help="check and write the files only")
 
 
 def _add_job_verbs(verb: AddVerb) -> None:
@@ -136,6 +200,10 @@ def _add_codec_verbs(verb: AddVerb) -> None:
 
 
 def _add_data_verbs(verb: AddVerb) -> None:
+    sub = verb("example", "write a folder to try `eval` on: drawn images, labels, weights")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--images", type=_number(1), default=8, help="number of images")
+
     sub = verb("fetch", "fetch data sets of the catalogue, verified and resumable")
     sub.add_argument("names", nargs="+", metavar="NAME")
     sub.add_argument("--directory", type=Path, default=Path("data"))

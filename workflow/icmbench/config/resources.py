@@ -23,16 +23,26 @@ def check_resources(plan: Plan) -> None:
 
 
 def _rates(plan: Plan) -> Iterator[str]:
+    commands = {}
     for point in plan.points:
         study, variant = plan.studies[point.study], plan.variant(point)
-        if CODECS[variant.codec].kind != "classical":
+        entry = CODECS[variant.codec]
+        if entry.kind != "classical":
             continue
         try:
-            open_codec(classical_spec(plan, point))
+            codec = open_codec(classical_spec(plan, point))
         except ImportError as error:
             yield f"classical codec {variant.codec!r} cannot be imported ({error}); install it"
         except UserError as error:
             yield f"{study.file}: key 'ladders.{variant.ladder}.values': {error}"
+        else:
+            if entry.command is not None:
+                commands[entry.name] = codec
+    for codec in commands.values():
+        try:
+            codec.describe()  # runs the user's command for the version
+        except UserError as error:
+            yield str(error)
 
 
 def _data(plan: Plan) -> Iterator[str]:

@@ -57,11 +57,17 @@ def build_task(settings: TaskSpec) -> Any:
 def check_network(settings: TaskSpec) -> None:
     """Check names and files of a network that is used as it is, without its published weights.
 
+    A network that has its weights is tried on a small grey image.
+
     Raises:
-        UserError: for a name that its library does not have, a missing or damaged file.
+        UserError: for a name that its library does not have, a missing or damaged file, and answers
+            of another form or in other classes than the parameters state.
     """
     entry = TASKS[settings.registered]
-    implementation(entry)(entry.parameters.model_validate(settings.parameters), pretrained=True)
+    parameters = entry.parameters.model_validate(settings.parameters)
+    network = implementation(entry)(parameters, pretrained=True)
+    if entry.pretrained is None:
+        network.predict([torch.full((3, 64, 96), 0.5)])
 
 
 def _read(weights: WeightsSpec) -> State | None:

@@ -162,11 +162,12 @@ class CompressaiCodec(LearnedCodec):
         cls, parameters: LearnedParameters, state: Mapping[str, Tensor]
     ) -> LearnedParameters:
         """Return the parameters in the size of a state dict, as far as it is of such a network."""
+        # A safetensors file has no order of its own.
         kernels = [
-            value
-            for name, value in state.items()
-            if "g_a." in name and ".linear." not in name and name.endswith("weight")
-            if value.ndim == 4
+            state[name]
+            for name in sorted(state, key=_places)
+            if "g_a." in name and not re.search(r"\.(linear|refine)\.", name)
+            if name.endswith("weight") and state[name].ndim == 4
         ]
         if not kernels:
             return parameters
@@ -261,6 +262,11 @@ class CompressaiCodec(LearnedCodec):
             super().decode(data) if self.settings.rate == "bitstream" else from_png(data)
         )
         return image
+
+
+def _places(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names by the numbers in them, ``g_a.2`` before ``g_a.10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def with_sizes(

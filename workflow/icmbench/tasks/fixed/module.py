@@ -42,6 +42,11 @@ class Module(Fixed):
                 f"({error}); put its folder on PYTHONPATH"
             ) from error
         self.network: Any = own(**parameters.arguments)
+        if not hasattr(self.network, "predict"):
+            raise UserError(
+                f"task parameter 'implementation': {parameters.implementation!r} has no method "
+                "predict(images); see docs/own-networks.md"
+            )
 
     @torch.no_grad()
     def predict(self, images: list[Tensor]) -> Any:

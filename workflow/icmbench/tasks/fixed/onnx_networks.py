@@ -26,6 +26,26 @@ from icmbench.tasks.fixed.yolox import yolox_boxes
 from icmbench.utils.files import line_of, sha256_file
 
 
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """Open an ONNX file for the CPU.
+
+    Raises:
+        UserError: where it is damaged, or has more inputs than one.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, which share no base
+        reason = f"onnxruntime cannot open it ({line_of(error)})"
+        raise damaged_file(path, reason, "export it again") from error
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(own.name for own in session.get_inputs())
+        raise UserError(f"{path}: has the inputs {names}; one, for images, is allowed")
+    return session
+
+
 class OnnxNetwork(Fixed):
     """A file with one input, images [1, 3, h, w] in float32.
 
@@ -51,19 +71,7 @@ class OnnxNetwork(Fixed):
     @cached_property
     def session(self) -> onnxruntime.InferenceSession:
         """The opened file."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        try:
-            session = onnxruntime.InferenceSession(str(self.path), options, providers)
-        except Exception as error:  # its own classes, which share no base
-            reason = f"onnxruntime cannot open it ({line_of(error)})"
-            raise damaged_file(self.path, reason, "export it again") from error
-        if len(session.get_inputs()) != 1:
-            names = ", ".join(own.name for own in session.get_inputs())
-            raise UserError(f"{self.path}: has the inputs {names}; one, for images, is allowed")
-        return session
+        return open_session(self.path)
 
     def run(self, image: Tensor) -> tuple[dict[str, np.ndarray], Placed]:
         """Return the outputs by name for an image [3, H, W] in [0, 1], and where it was placed."""
@@ -82,6 +90,13 @@ class OnnxNetwork(Fixed):
 
     def _first(self, outputs: dict[str, np.ndarray]) -> Tensor:
         return torch.from_numpy(next(iter(outputs.values())))
+
+    def _check_form(self, found: Tensor, sizes: tuple[int, ...], form: str) -> None:
+        if found.ndim not in sizes or found.shape[0] != 1:
+            raise UserError(
+                f"{self.path}: its first output has the shape {list(found.shape)}, not {form}; "
+                "choose another form of output for the task"
+            )
 
     def _check_classes(self, found: int) -> None:
         if found != self.classes:
@@ -105,7 +120,9 @@ class Detector(Detects, OnnxNetwork):
         outputs, placed = self.run(image)
         own = self.settings
         if own.output == "yolox":
-            grid = self._first(outputs)[0]
+            raw = self._first(outputs)
+            self._check_form(raw, (3,), "[1, cells, 5 + classes], YOLOX's raw grid")
+            grid = raw[0]
             self._check_classes(grid.shape[-1] - 5)
             size = placed.values.shape[-2], placed.values.shape[-1]
             found = yolox_boxes(grid, size, own.min_score, own.nms)
@@ -135,7 +152,9 @@ class Classifier(Classifies, OnnxNetwork):
     @torch.no_grad()
     def predict(self, images: list[Tensor]) -> Tensor:
         """Return the logits [B, classes]."""
-        rows = [self._first(self.run(image)[0]).reshape(1, -1) for image in images]
+        rows = [self._first(self.run(image)[0]) for image in images]
+        self._check_form(rows[0], (2, 4), "[1, classes], logits")
+        rows = [row.flatten(1) for row in rows]
         self._check_classes(rows[0].shape[-1])
         return torch.cat(rows)
 
@@ -152,6 +171,7 @@ class Segmenter(Segments, OnnxNetwork):
 
     def _segment(self, image: Tensor) -> Tensor:
         found = self._first(self.run(image)[0])
+        self._check_form(found, (3, 4), "[1, classes, h, w], logits, or [1, h, w], labels")
         height, width = image.shape[-2:]
         if found.ndim == 4 and found.shape[1] > 1:
             self._check_classes(found.shape[1])
