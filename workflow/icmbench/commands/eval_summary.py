@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -40,7 +41,7 @@ def _curves(root: Path, plan: PlanSummary, curves: pd.DataFrame) -> str:
     points = [point for point in plan.points if point.study == STUDY]
     tasks = list(dict.fromkeys(point.task for point in points))
     metrics = [name for name in leading_metrics(plan, STUDY) if name not in PIXEL_METRICS]
-    values = {(row.variant, row.rate_index, row.metric): row for row in curves.itertuples()}
+    values = {(r.variant, r.rate_index, r.metric): r for r in _rows(curves)}
     rows: dict[tuple[str, int], dict[str, str]] = {}
     for point in points:
         codec = _codec(point)
@@ -68,8 +69,8 @@ def _curves(root: Path, plan: PlanSummary, curves: pd.DataFrame) -> str:
 def strings_bpp(root: Path, point: PointSummary) -> float:
     """Return the rate of a learned codec's strings alone, the mean of bpp over images.
 
-    As CompressAI's ``eval_model`` counts it: without the size of the image
-    and the lengths of the strings.
+    As CompressAI's ``eval_model`` counts it: without the size of the image and the lengths of the
+    strings.
     """
     folder = root / "encoded" / str(point.encoding)
     count = implementation(CODECS[point.codec]).strings
@@ -77,7 +78,7 @@ def strings_bpp(root: Path, point: PointSummary) -> float:
     images = pd.read_parquet(folder / DECODED_ROWS, columns=["image_id", "pixels"])
     rates = [
         8 * sum(map(len, unpack(archive.read(f"{row.image_id}.bin"), count)[2])) / row.pixels
-        for row in images.itertuples()
+        for row in _rows(images)
     ]
     return math.fsum(rates) / len(rates)
 
@@ -89,7 +90,7 @@ def _deltas(plan: PlanSummary, bd: pd.DataFrame) -> Iterator[str]:
     points = {point.variant: point for point in plan.points}
     tasks = {points[variant].task for variant in bd["variant"]}
     rows: dict[str, dict[str, str]] = {}
-    for own in bd.itertuples():
+    for own in _rows(bd):
         point, metric = points[own.variant], find_metric(own.metric)
         if not math.isfinite(own.bd_rate_pct) and own.metric == "ms_ssim":
             continue  # of images too small for it
@@ -102,6 +103,10 @@ def _deltas(plan: PlanSummary, bd: pd.DataFrame) -> Iterator[str]:
     table = pd.DataFrame(list(rows.values())).fillna("").to_string(index=False)
     anchor = _codec(points[bd["anchor"].iloc[0]])
     yield f"{table}\nagainst {anchor}, at equal quality; 95 % intervals over images"
+
+
+def _rows(frame: pd.DataFrame) -> list[Any]:
+    return list(frame.itertuples())
 
 
 def _paths(root: Path, plan: PlanSummary) -> Iterator[str]:

@@ -27,24 +27,24 @@ def check_own_weights(plan: Plan) -> None:
     known = set(read_object(note).get("fits", [])) if note.is_file() else set()
     packages = [version(name) for name in ("torch", "torchvision", "compressai")]
     fits: set[str] = set()
-    faults = []
+    faults: dict[str, str] = {}  # the first key that names a file, by what is wrong with it
     for where, spec, fetched in _specs(plan):
         key = digest_json([spec.model_dump(), packages])
         path = Path(str(spec.weights.source))
         if not path.is_file():
             if not fetched:
-                faults.append(f"{where}: {path}: no such file; correct the path")
+                faults.setdefault(f"{path}: no such file; correct the path", where)
         elif key not in fits:
             try:
                 if key not in known:
                     _build(spec)
                 fits.add(key)
             except UserError as error:
-                faults.append(f"{where}: {error}")
+                faults.setdefault(str(error), where)
     if fits != known:
         write_json(note, {"fits": sorted(fits)})
     if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+        raise UserError("\n".join(f"{where}: {fault}" for fault, where in faults.items()))
 
 
 def _specs(plan: Plan) -> Iterator[tuple[str, CodecSpec | TaskSpec, bool]]:
