@@ -70,6 +70,20 @@ class Archive(Strict):
         return self
 
 
+class Chosen(Strict):
+    """Images that a COCO annotation file names, chosen by a rule and fetched one by one.
+
+    The rule: those whose file names have the lowest SHA-256. The set then has the entries of these
+    images only. There is no published checksum of a single image: it must decode, with the size
+    that the annotations give.
+    """
+
+    annotations: RelativePath = Field(description="annotation file, inside the data set")
+    images: RelativePath = Field(description="folder of the images, inside the data set")
+    url: Address = Field(description="what the file name is put behind")
+    count: PositiveInt = Field(description="number of images")
+
+
 class LayoutItem(Strict):
     """Files that the data set consists of."""
 
@@ -93,6 +107,12 @@ class DataSet(Strict):
     account: Account
     citation: Text
     archives: list[Archive] = Field([], description="files to fetch")
+    chosen: Chosen | None = Field(
+        None, description="images to fetch, of those in an annotation file from the archives"
+    )
+    mirrored_as: SetName | None = Field(
+        None, description="the set whose folder in a mirror has these files; null: of its own name"
+    )
     files: dict[RelativePath, Sha256] = Field(
         {}, description="SHA-256 of the files of a set that the repository itself holds"
     )
