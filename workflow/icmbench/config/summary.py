@@ -42,12 +42,14 @@ class PlanSummary(Strict):
 
     Attributes:
         left_out: which curves the run leaves out, in sentences.
+        unavailable: curves ``<study>/<variant>`` whose data or weights could not be had.
         studies: without the variants that the run leaves out.
         datasets: by role.
     """
 
     run: RunConfig
     left_out: list[str]
+    unavailable: list[str] = []
     scale: Scale
     studies: dict[str, Study]
     datasets: dict[str, DatasetSpec]
