@@ -17,9 +17,7 @@ LEARNED = {"photos/hyperprior/yolox-nano/baseline", "photos/mbt2018-mean/yolox-n
 
 
 @pytest.fixture
-def photos(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def photos(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that plans scale photos where only some hosts answer."""
     monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -47,7 +45,10 @@ EVERYTHING = ("cocodataset", "amazonaws", "pytorch.org", "huggingface", "r0k.us"
 
 def test_nothing_is_left_out_where_every_address_answers(photos: Any) -> None:
     plan = photos(*EVERYTHING)
-    assert set(plan.studies) == {"photos", "classical"} and plan.run.studies == ["photos", "classical"]
+    assert set(plan.studies) == {"photos", "classical"} and plan.run.studies == [
+        "photos",
+        "classical",
+    ]
     assert not plan.unavailable and not plan.trained
     assert plan.scale.datasets["detection-photographs"].name == "coco2017_500"
     assert set(plan.evaluation_curves) >= LEARNED

@@ -36,7 +36,9 @@ class Source:
             {"id": n, "file_name": name, "width": 24, "height": 16}
             for n, name in enumerate(self.images, 1)
         ]
-        objects = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 5, 5]} for n in range(1, 9)]
+        objects = [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 5, 5]} for n in range(1, 9)
+        ]
         self.annotations: dict[str, Any] = {
             "info": {"year": 2017},
             "images": entries,

@@ -32,21 +32,20 @@ def at_hand(dataset: FetchedImages, run: RunConfig) -> bool:
     directory = Path(run.data.directory)
     entry = load_catalogue(catalogue_path(directory)).get(dataset.name)
     mirrored = (entry and entry.mirrored_as) or dataset.name
-    return (
-        (directory / f"{dataset.name}.manifest.json").is_file()
-        or (directory / dataset.name).is_dir()
-        or (run.data.mirror is not None and (Path(run.data.mirror) / mirrored).is_dir())
+    return (directory / f"{dataset.name}.manifest.json").is_file() or (
+        run.data.mirror is not None and (Path(run.data.mirror) / mirrored).is_dir()
     )
 
 
 def obtainable(dataset: FetchedImages, run: RunConfig) -> bool:
     """Return whether a data set is at hand, or its first address answers."""
-    entry = load_catalogue(catalogue_path(Path(run.data.directory))).get(dataset.name)
-    if entry is None or at_hand(dataset, run):
-        return True  # an unknown name is an error of its own
-    return bool(entry.archives) and entry.archives[0].url is not None and _answers(
-        str(entry.archives[0].url)
-    )
+    directory = Path(run.data.directory)
+    entry = load_catalogue(catalogue_path(directory)).get(dataset.name)
+    # Unknown names, and files that the repository lacks, are errors of their own.
+    if entry is None or entry.files or at_hand(dataset, run):
+        return True
+    url = entry.archives[0].url
+    return (directory / dataset.name).is_dir() or (url is not None and _answers(url))
 
 
 def missing(studies: dict[str, Study], scale: Scale, run: RunConfig) -> dict[str, list[str]]:

@@ -118,7 +118,9 @@ class Plan:
         chosen = {name: choose_classical(study, run) for name, study in leading.items()}
         if unavailable is None and scale.leave_out_missing:
             lacking = missing(chosen, scale, run)
-            self.left_out += [f"not to be had: {w}; without {', '.join(c)}" for w, c in lacking.items()]
+            self.left_out += [
+                f"not to be had: {w}; without {', '.join(c)}" for w, c in lacking.items()
+            ]
             unavailable = [curve for curves in lacking.values() for curve in curves]
         self.unavailable = unavailable or []
         chosen = choose_available(chosen, self.unavailable)

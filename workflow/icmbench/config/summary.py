@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
@@ -49,7 +51,7 @@ class PlanSummary(Strict):
 
     run: RunConfig
     left_out: list[str]
-    unavailable: list[str] = []
+    unavailable: list[str] = Field([])
     scale: Scale
     studies: dict[str, Study]
     datasets: dict[str, DatasetSpec]

@@ -164,7 +164,9 @@ class _Fetch:
 
         What was downloaded stays until the data set is complete, so that a later fetch goes on.
         """
-        mirror = None if self.mirror is None else self.mirror / (self.entry.mirrored_as or self.name)
+        mirror = (
+            None if self.mirror is None else self.mirror / (self.entry.mirrored_as or self.name)
+        )
         archives: dict[str, str] = {}
         mirrored = self._copy(mirror, chosen.annotations)
         if not mirrored:
