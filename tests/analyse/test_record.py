@@ -106,7 +106,9 @@ def test_two_points_of_record_are_measured_again(
             answer = task.predict([decoded])[0]
             boxes = answer["boxes"].clone()
             boxes[:, 2:] -= boxes[:, :2]
-            answers = zip(boxes.tolist(), answer["labels"].tolist(), answer["scores"].tolist())
+            answers = zip(
+                boxes.tolist(), answer["labels"].tolist(), answer["scores"].tolist(), strict=True
+            )
             found += [
                 {
                     "image_id": entry["id"],

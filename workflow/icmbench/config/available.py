@@ -27,7 +27,7 @@ from icmbench.tasks.fixed.entries import TimmClassifierParameters, TorchvisionPa
 _TIMEOUT_S = 5.0
 
 
-def at_hand(dataset: FetchedImages, run: RunConfig) -> bool:
+def is_local(dataset: FetchedImages, run: RunConfig) -> bool:
     """Return whether a data set is in the data folder or in the mirror, maybe in part."""
     directory = Path(run.data.directory)
     entry = load_catalogue(catalogue_path(directory)).get(dataset.name)
@@ -42,7 +42,7 @@ def obtainable(dataset: FetchedImages, run: RunConfig) -> bool:
     directory = Path(run.data.directory)
     entry = load_catalogue(catalogue_path(directory)).get(dataset.name)
     # Unknown names, and files that the repository lacks, are errors of their own.
-    if entry is None or entry.files or at_hand(dataset, run):
+    if entry is None or entry.files or is_local(dataset, run):
         return True
     url = entry.archives[0].url
     return (directory / dataset.name).is_dir() or (url is not None and _answers(url))

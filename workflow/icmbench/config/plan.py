@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from icmbench.config import selection
-from icmbench.config.available import at_hand, missing, obtainable
+from icmbench.config.available import is_local, missing, obtainable
 from icmbench.config.classical import choose_classical, find_programs, left_out, unused
 from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
@@ -364,7 +364,7 @@ def with_available_data(scale: Scale, run: RunConfig) -> Scale:
     for role, dataset in scale.datasets.items():
         datasets[role] = dataset
         if isinstance(dataset, FetchedImages) and dataset.otherwise is not None:
-            there = obtainable if scale.leave_out_missing else at_hand
+            there = obtainable if scale.leave_out_missing else is_local
             if not there(dataset, run):
                 datasets[role] = dataset.otherwise
     return scale.model_copy(update={"datasets": datasets})

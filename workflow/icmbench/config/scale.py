@@ -58,12 +58,12 @@ class Scale(Strict):
         None,
         min_length=1,
         description="Studies that this scale has data for; others of config.yaml are left out, and "
-        "the report says so. null: all.",
+        "the report names them. null: all.",
     )
     leave_out_missing: bool = Field(
         False,
         description="Leave out the curves whose data set or published weights are neither on this "
-        "machine nor at their address, and say so, in place of failing.",
+        "machine nor at their address, and name them, in place of failing.",
     )
     datasets: dict[str, Dataset] = Field(
         description="Data set of each role that studies name, e.g. detection, photographs."

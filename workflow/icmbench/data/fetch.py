@@ -162,7 +162,7 @@ class _Fetch:
     def _from_chosen(self, chosen: Chosen) -> None:
         """Take the annotations and each image that they choose from the mirror, or else fetch it.
 
-        What was downloaded stays until the data set is complete, so that a later fetch goes on.
+        What was downloaded stays until the data set is complete, so that a later fetch resumes.
         """
         mirror = (
             None if self.mirror is None else self.mirror / (self.entry.mirrored_as or self.name)
