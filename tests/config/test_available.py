@@ -40,7 +40,14 @@ def photos(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return plan
 
 
-EVERYTHING = ("cocodataset", "amazonaws", "pytorch.org", "huggingface", "r0k.us")
+EVERYTHING = (
+    "cocodataset",
+    "amazonaws",
+    "pytorch.org",
+    "huggingface",
+    "r0k.us",
+    "githubusercontent",
+)
 
 
 def test_nothing_is_left_out_where_every_address_answers(photos: Any) -> None:
@@ -50,7 +57,9 @@ def test_nothing_is_left_out_where_every_address_answers(photos: Any) -> None:
         "classical",
     ]
     assert not plan.unavailable and not plan.trained
-    assert plan.scale.datasets["detection-photographs"].name == "coco2017_500"
+    names = {role: own.name for role, own in plan.scale.datasets.items()}
+    assert names["detection-photographs"] == "coco2017_500"
+    assert names["classification-photographs"] == "nips2017"
     assert set(plan.evaluation_curves) >= LEARNED
 
 
@@ -76,7 +85,7 @@ def test_weights_in_torchs_cache_need_no_network(photos: Any, tmp_path: Path) ->
     folder = tmp_path / "torch/hub/checkpoints"
     folder.mkdir(parents=True)
     (folder / "lraspp_mobilenet_v3_large-d234d4ea.pth").touch()
-    plan = photos("cocodataset", "r0k.us")
+    plan = photos("cocodataset", "r0k.us", "huggingface")
     assert set(plan.unavailable) == LEARNED
 
 

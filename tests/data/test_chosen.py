@@ -13,8 +13,13 @@ import yaml
 from PIL import Image
 from toy_source import Server, zip_bytes
 
+from icmbench.data.chosen import keep_chosen
+from icmbench.data.classes import find_labels
 from icmbench.data.fetch import fetch
+from icmbench.data.index import open_index
 from icmbench.data.manifest import read_manifest
+from icmbench.data.readers.nips2017 import labels_of
+from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
 
 COUNT = 3
@@ -143,3 +148,35 @@ def test_damaged_image_leaves_no_data_set_and_is_fetched_again(source: Source, d
     # What had arrived is not asked for again.
     asked = [path for path, _ in source.server.requests if path.startswith("/val/")]
     assert asked == [f"/{last}"]
+
+
+def test_images_are_chosen_from_the_table_of_nips_2017(tmp_path: Path) -> None:
+    table = tmp_path / "images.csv"
+    names = [f"{n:016x}" for n in range(6)]
+    rows = [f"{name},http://x/{name},{100 + n}\n" for n, name in enumerate(names)]
+    table.write_text("ImageId,URL,TrueLabel\n" + "".join(rows))
+    before = table.read_bytes()
+    assert set(keep_chosen(table, 6)) == {f"{name}.png" for name in names}
+    assert table.read_bytes() == before
+    chosen = keep_chosen(table, 2)
+    digests = sorted(names, key=lambda name: hashlib.sha256(f"{name}.png".encode()).hexdigest())
+    assert list(chosen) == sorted(f"{name}.png" for name in digests[:2])
+    assert labels_of(table) == {f"{n}.png": 99 + names.index(n) for n in sorted(digests[:2])}
+
+
+def test_classes_of_nips_2017_are_imagenets(repository: Path) -> None:
+    place = {"images": "nips2017", "annotations": "nips2017/images.csv", "layout": "nips2017"}
+    dataset = DatasetSpec.model_validate(
+        {
+            "role": "classification-photographs",
+            "folder": str(repository / "data/photographs"),
+            "manifest": "unused",
+            "settings": {"source": "catalogue", "name": "photographs", "splits": {"test": place}},
+        }
+    )
+    index = open_index(dataset, "test")
+    assert len(index.files) == len(set(index.ids)) == 64
+    assert index.labels is not None
+    label = dict(zip(index.files, index.labels, strict=True))["0c7ac4a8c9dfa802.png"]
+    assert label == 305  # TrueLabel 306: ImageNet counts from 0
+    assert find_labels(index.classes, "imagenet-1k")["305"] == 305

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
+from icmbench.data.readers.nips2017 import labels_of
 from icmbench.errors import damaged_file
-from icmbench.utils.files import read_object, sha256_bytes, write_json
+from icmbench.utils.files import read_object, sha256_bytes, write_json, write_text
 
 
 def keep_chosen(annotations: Path, count: int) -> dict[str, tuple[int, int]]:
@@ -17,7 +19,7 @@ def keep_chosen(annotations: Path, count: int) -> dict[str, tuple[int, int]]:
     A file that has no more than ``count`` images stays as it is, byte for byte.
 
     Args:
-        annotations: in COCO's format; replaced.
+        annotations: in COCO's format, or the CSV of the NIPS 2017 set; replaced.
         count: number of images.
 
     Returns:
@@ -26,11 +28,12 @@ def keep_chosen(annotations: Path, count: int) -> dict[str, tuple[int, int]]:
     Raises:
         UserError: naming the file, where it is not one of annotations.
     """
+    if annotations.suffix == ".csv":
+        return _of_table(annotations, count)
     content = read_object(annotations, "images", "annotations", "categories")
     try:
         images = {_plain(entry["file_name"]): entry for entry in content["images"]}
-        names = sorted(images, key=lambda name: sha256_bytes(name.encode()))[:count]
-        chosen = {name: images[name] for name in sorted(names)}
+        chosen = {name: images[name] for name in _lowest(images, count)}
         sizes = {name: (entry["width"], entry["height"]) for name, entry in chosen.items()}
         if len(sizes) < len(content["images"]):
             ids = {entry["id"] for entry in chosen.values()}
@@ -40,6 +43,22 @@ def keep_chosen(annotations: Path, count: int) -> dict[str, tuple[int, int]]:
     except (KeyError, TypeError, ValueError) as error:
         raise damaged_file(annotations, f"not COCO's format ({error!r})", "replace it") from None
     return sizes
+
+
+def _of_table(table: Path, count: int) -> dict[str, tuple[int, int]]:
+    labels = labels_of(table)
+    chosen = _lowest(map(_plain, labels), count)
+    if len(chosen) < len(labels):
+        with table.open(encoding="utf-8", newline="") as stream:
+            head, *lines = stream.read().splitlines(keepends=True)
+        kept = [line for line in lines if f"{line.split(',')[0]}.png" in chosen]
+        write_text(table, head + "".join(kept))
+    return dict.fromkeys(chosen, (299, 299))
+
+
+def _lowest(names: Iterable[str], count: int) -> list[str]:
+    """Return the names with the lowest SHA-256, sorted by name."""
+    return sorted(sorted(names, key=lambda name: sha256_bytes(name.encode()))[:count])
 
 
 def _plain(name: Any) -> str:
