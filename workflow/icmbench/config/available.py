@@ -38,7 +38,7 @@ def is_local(dataset: FetchedImages, run: RunConfig) -> bool:
 
 
 def obtainable(dataset: FetchedImages, run: RunConfig) -> bool:
-    """Return whether a data set is at hand, or its first address answers."""
+    """Return whether a data set is available here, or its first address answers."""
     directory = Path(run.data.directory)
     entry = load_catalogue(catalogue_path(directory)).get(dataset.name)
     # Unknown names, and files that the repository lacks, are errors of their own.
