@@ -14,7 +14,7 @@ export UV_COMPILE_BYTECODE := 1
 # A user's own packages must not leak into the locked environment.
 unexport PYTHONPATH
 
-.PHONY: help results smoke test lint wording unit quick install ui report reference lock benchmark clean
+.PHONY: help results photos figure smoke test lint wording unit quick install ui report reference lock benchmark clean
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,12 @@ results: install ## run the default configuration, one to three hours
 
 smoke: install ## run every study at toy size, ten minutes
 	$(RUN)/snakemake --cores $(CORES) --config scale=smoke
+
+photos: install ## published networks and codecs on photographs of COCO, what can be had of them
+	$(RUN)/snakemake --cores $(CORES) --config scale=photos
+
+figure: install ## the README's figure, from the results of record
+	$(RUN)/python benchmarks/record_figure.py results/record/photos/curves.csv docs/images/photos.svg
 
 test: install lint unit ## linters, type checker and all tests
 
@@ -75,5 +81,5 @@ lock: | $(OWN_UV) ## update uv.lock and the files made from it
 benchmark: install ## accuracy of scale mini against its targets
 	$(RUN)/python benchmarks/targets.py
 
-clean: ## delete results, not data
-	find results -mindepth 1 ! -name README.md -delete
+clean: ## delete results, not data and not the results of record
+	find results -mindepth 1 ! -path results/README.md ! -path 'results/record*' -delete

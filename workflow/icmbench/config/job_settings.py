@@ -316,6 +316,7 @@ def summary(plan: Plan) -> PlanSummary:
     return PlanSummary(
         run=plan.run,
         left_out=plan.left_out,
+        unavailable=plan.unavailable,
         scale=plan.scale,
         studies=plan.studies,
         datasets={role: plan.dataset(role) for role in plan.roles},

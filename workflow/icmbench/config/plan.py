@@ -24,19 +24,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from icmbench.config import selection
+from icmbench.config.available import is_local, missing, obtainable
 from icmbench.config.classical import choose_classical, find_programs, left_out, unused
 from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.selection import choose_leading
+from icmbench.config.selection import choose_available, choose_leading
 from icmbench.config.study import Study, Variant, Weights, WeightsFile
-from icmbench.config.summary import read_summary
+from icmbench.config.summary import PlanSummary, read_summary
 from icmbench.config.validate import check_all, check_overrides, takes_from_zoo, task_entry
 from icmbench.config.weights import Point, WeightsOrigin, weights_key
 from icmbench.config.zoo import Zoo, read_zoo
@@ -92,21 +94,39 @@ class Plan:
         scale: how big.
         studies: the studies by name, without variants that the run leaves out.
         left_out: which curves the run leaves out, in sentences.
+        unavailable: curves ``<study>/<variant>`` whose data or weights cannot be had.
         unused: which classical codecs the run names in vain, in a sentence.
         programs: external programs that the studies' classical codecs need.
         root: ``<results>/<scale>``.
     """
 
     def __init__(
-        self, run: RunConfig, scale: Scale, studies: dict[str, Study], programs: bool = True
+        self,
+        run: RunConfig,
+        scale: Scale,
+        studies: dict[str, Study],
+        programs: bool = True,
+        unavailable: list[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.zoo = read_zoo(Path(run.zoo)) if scale.pretrained == "zoo" else Zoo()
         check_all(run, scale, studies, self.zoo)
-        self.run, self.scale = run, scale
-        self.left_out = [*selection.left_out(studies, run), *left_out(studies, run)]
+        self.scale = scale
+        self.left_out = [*notes, *selection.left_out(studies, run), *left_out(studies, run)]
         leading = choose_leading(studies, run)
         self.unused = unused(leading, run)
         chosen = {name: choose_classical(study, run) for name, study in leading.items()}
+        if unavailable is None and scale.leave_out_missing:
+            lacking = missing(chosen, scale, run)
+            self.left_out += [
+                f"not to be had: {w}; without {', '.join(c)}" for w, c in lacking.items()
+            ]
+            unavailable = [curve for curves in lacking.values() for curve in curves]
+        self.unavailable = unavailable or []
+        chosen = choose_available(chosen, self.unavailable)
+        self.run = run.model_copy(update={"studies": [n for n in run.studies if n in chosen]})
+        if not self.run.studies:
+            raise UserError(f"scale {scale.name!r} has nothing left: {'; '.join(self.left_out)}")
         self.studies = {name: share_roles(study, scale) for name, study in chosen.items()}
         self.programs: dict[str, Program] = find_programs(run, self.studies) if programs else {}
         self.root = Path(run.results) / scale.name
@@ -344,15 +364,14 @@ def with_available_data(scale: Scale, run: RunConfig) -> Scale:
     for role, dataset in scale.datasets.items():
         datasets[role] = dataset
         if isinstance(dataset, FetchedImages) and dataset.otherwise is not None:
-            fetched = Path(run.data.directory) / f"{dataset.name}.manifest.json"
-            mirrored = run.data.mirror and (Path(run.data.mirror) / dataset.name).is_dir()
-            if not (fetched.is_file() or mirrored):
+            there = obtainable if scale.leave_out_missing else is_local
+            if not there(dataset, run):
                 datasets[role] = dataset.otherwise
     return scale.model_copy(update={"datasets": datasets})
 
 
-def with_planned_data(scale: Scale, run: RunConfig) -> Scale:
-    """Return the scale with the data sets of the plan on disk.
+def _written(scale: Scale, run: RunConfig) -> PlanSummary:
+    """Return the plan on disk.
 
     Raises:
         UserError: where no plan was written.
@@ -360,8 +379,7 @@ def with_planned_data(scale: Scale, run: RunConfig) -> Scale:
     path = Path(run.results) / scale.name / "plan.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; a job of the workflow is started by Snakemake only")
-    datasets = read_summary(path.parent).scale.datasets
-    return scale.model_copy(update={"datasets": datasets})
+    return read_summary(path.parent)
 
 
 def load_plan(
@@ -377,7 +395,7 @@ def load_plan(
         config: the top level configuration, or a file that holds all of it.
         overrides: keys laid over the file.
         workflow: folder that holds ``scales`` and ``studies``; the shipped one by default.
-        as_written: take the data sets of the plan on disk, not those that are available now.
+        as_written: take what the plan on disk found available, not what is so now.
         programs: find the classical codecs' programs; False for a plan that runs no jobs.
 
     Raises:
@@ -390,7 +408,28 @@ def load_plan(
     run = run.model_copy(update={"data": data, "zoo": str(here_or_shipped(run.zoo))})
     load_modules(run.modules, run.command_codecs, run.where)
     scale = with_own(load_scale(workflow / "scales", run.scale), run)
-    scale = with_planned_data(scale, run) if as_written else with_available_data(scale, run)
+    notes, unavailable = [], None
+    if as_written:
+        written = _written(scale, run)
+        scale = scale.model_copy(update={"datasets": written.scale.datasets})
+        unavailable = written.unavailable
+    else:
+        given, scale = scale.datasets, with_available_data(scale, run)
+        if scale.leave_out_missing:
+            replaced = [role for role in given if scale.datasets[role] != given[role]]
+            if replaced:
+                notes.append(
+                    f"not to be had: the data set of {', '.join(replaced)}; what the scale names "
+                    "under 'otherwise' is in its place"
+                )
+    if scale.runs is not None:
+        left = [name for name in run.studies if name not in scale.runs]
+        if left:
+            notes.append(f"scale {scale.name!r} has no data for studies {', '.join(left)}")
+        own = [name for name in run.studies if name in scale.runs]
+        if not own:
+            raise UserError(f"{run.where('studies')}: scale {scale.name!r} has {scale.runs!r} only")
+        run = run.model_copy(update={"studies": own})
     folders = [workflow / "studies", *map(Path, run.study_folders)]
 
     def load(name: str) -> Study:
@@ -400,4 +439,4 @@ def load_plan(
     known = [path.stem for folder in folders for path in folder.glob("*.yaml")]
     check_overrides(scale, known)
     studies = with_supporting(studies, load, known)
-    return Plan(run, scale, studies, programs)
+    return Plan(run, scale, studies, programs, unavailable, notes)

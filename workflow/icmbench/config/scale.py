@@ -54,6 +54,17 @@ class Scale(Strict):
     extends: str | None = Field(
         None, description="Another scale, whose keys hold unless this file has them, too."
     )
+    runs: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Studies that this scale has data for; others of config.yaml are left out, and "
+        "the report names them. null: all.",
+    )
+    leave_out_missing: bool = Field(
+        False,
+        description="Leave out the curves whose data set or published weights are neither on this "
+        "machine nor at their address, and name them, in place of failing.",
+    )
     datasets: dict[str, Dataset] = Field(
         description="Data set of each role that studies name, e.g. detection, photographs."
     )

@@ -41,6 +41,20 @@ def _only(study: Study, kept: set[tuple[str, str]], curves: set[tuple[str, str]]
     return without(study.model_copy(update={"variants": variants}), left)
 
 
+def choose_available(studies: dict[str, Study], unavailable: list[str]) -> dict[str, Study]:
+    """Return the studies without curves ``<study>/<variant>`` that cannot be had.
+
+    A study that has none left is left out.
+    """
+    chosen = {}
+    for study in studies.values():
+        left = {name for name in study.variants if f"{study.name}/{name}" in unavailable}
+        variants = {name: own for name, own in study.variants.items() if name not in left}
+        if variants:
+            chosen[study.name] = without(study.model_copy(update={"variants": variants}), left)
+    return chosen
+
+
 def without(study: Study, left: set[str]) -> Study:
     """Return a study without comparisons with the variants ``left``; its claims are kept."""
     comparisons = []

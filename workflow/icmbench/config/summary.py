@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
@@ -42,12 +44,14 @@ class PlanSummary(Strict):
 
     Attributes:
         left_out: which curves the run leaves out, in sentences.
+        unavailable: curves ``<study>/<variant>`` whose data or weights could not be had.
         studies: without the variants that the run leaves out.
         datasets: by role.
     """
 
     run: RunConfig
     left_out: list[str]
+    unavailable: list[str] = Field([])
     scale: Scale
     studies: dict[str, Study]
     datasets: dict[str, DatasetSpec]

@@ -70,6 +70,23 @@ class Archive(Strict):
         return self
 
 
+class Chosen(Strict):
+    """Images that a file of labels names, chosen by a rule and fetched one by one.
+
+    The rule: those whose file names have the lowest SHA-256. The set then has the entries of these
+    images only. There is no published checksum of a single image: it must decode, with the size
+    that the file gives.
+    """
+
+    annotations: RelativePath = Field(
+        description="file inside the data set: annotations in COCO's format, or the CSV of the "
+        "NIPS 2017 set, whose images are PNGs of 299 x 299"
+    )
+    images: RelativePath = Field(description="folder of the images, inside the data set")
+    url: Address = Field(description="what the file name is put behind")
+    count: PositiveInt = Field(description="number of images")
+
+
 class LayoutItem(Strict):
     """Files that the data set consists of."""
 
@@ -93,6 +110,12 @@ class DataSet(Strict):
     account: Account
     citation: Text
     archives: list[Archive] = Field([], description="files to fetch")
+    chosen: Chosen | None = Field(
+        None, description="images to fetch, of those in an annotation file from the archives"
+    )
+    mirrored_as: SetName | None = Field(
+        None, description="the set whose folder in a mirror has these files; null: of its own name"
+    )
     files: dict[RelativePath, Sha256] = Field(
         {}, description="SHA-256 of the files of a set that the repository itself holds"
     )
@@ -109,12 +132,13 @@ class DataSet(Strict):
         return any(item.matches(path) for item in self.layout)
 
     def single_files(self) -> dict[str, Archive]:
-        """Return the files that are taken as they are, by their path in the data set's folder."""
-        return {
-            str(PurePosixPath(archive.into) / archive.name): archive
-            for archive in self.archives
-            if archive.unpack == "none"
-        }
+        """Return the files that are taken as they are, by their path in the data set's folder.
+
+        Without the file that images are chosen from, of which the set has a part.
+        """
+        chosen = None if self.chosen is None else self.chosen.annotations
+        files = {str(PurePosixPath(own.into) / own.name): own for own in self.archives}
+        return {p: own for p, own in files.items() if own.unpack == "none" and p != chosen}
 
 
 _CATALOGUE = TypeAdapter(dict[SetName, DataSet])

@@ -17,7 +17,8 @@ from filelock import FileLock
 
 from icmbench.data import pointer
 from icmbench.data.archives import download, unpack
-from icmbench.data.catalogue import DOWNLOADS, Archive, DataSet, find
+from icmbench.data.catalogue import DOWNLOADS, Archive, Chosen, DataSet, find
+from icmbench.data.chosen import check_image, keep_chosen
 from icmbench.data.manifest import (
     Hashes,
     Manifest,
@@ -87,8 +88,11 @@ class _Fetch:
                 self._accept(verify)
             else:
                 self.manifest.unlink(missing_ok=True)  # of data that are gone
-                if not (self._from_dvc() or self._from_mirror()):
-                    self._from_repository() if self.entry.files else self._from_archives()
+                if not self._from_dvc():
+                    if self.entry.chosen is not None:
+                        self._from_chosen(self.entry.chosen)
+                    elif not self._from_mirror():
+                        self._from_repository() if self.entry.files else self._from_archives()
         finally:
             self._clear()
         return self.manifest
@@ -150,6 +154,56 @@ class _Fetch:
 
     def _from_archives(self) -> None:
         """Take each archive from where it is first found, then unpack all of them."""
+        sha256 = self._unpacked()
+        advice = "correct the catalogue's layout"
+        self._finish(self.staging, self.folder, "archives", advice, sha256)
+        self._clear_downloads()
+
+    def _from_chosen(self, chosen: Chosen) -> None:
+        """Take the annotations and each image that they choose from the mirror, or else fetch it.
+
+        What was downloaded stays until the data set is complete, so that a later fetch resumes.
+        """
+        mirror = (
+            None if self.mirror is None else self.mirror / (self.entry.mirrored_as or self.name)
+        )
+        archives: dict[str, str] = {}
+        mirrored = self._copy(mirror, chosen.annotations)
+        if not mirrored:
+            archives = self._unpacked()
+        for name, size in keep_chosen(self.staging / chosen.annotations, chosen.count).items():
+            path, origin = f"{chosen.images}/{name}", f"{chosen.url}{name}"
+            if not self._copy(mirror, path):
+                if not (self.downloads / name).is_file():
+                    # No checksum of a single image is published.
+                    image = Archive.model_construct(name=name, url=origin, unpack="none")
+                    download(image, self.downloads)
+                (self.staging / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.downloads / name, self.staging / path)
+            try:
+                check_image(self.staging / path, size, origin)
+            except UserError:
+                (self.downloads / name).unlink(missing_ok=True)
+                raise
+        source: Source = "mirror" if mirrored else "archives"
+        self._finish(self.staging, self.folder, source, "correct the catalogue", archives)
+        self._clear_downloads()
+        for path in self.downloads.glob("*"):
+            if self.entry.wants(f"{chosen.images}/{path.name}"):
+                path.unlink()
+
+    def _copy(self, mirror: Path | None, path: str) -> bool:
+        """Copy one file of the data set from the mirror's folder and check it, if it is there."""
+        if mirror is None or not (mirror / path).is_file():
+            return False
+        target = self.staging / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(mirror / path, target)
+        self._check_mirrored(mirror / path, hash_file(target))
+        return True
+
+    def _unpacked(self) -> dict[str, str]:
+        """Unpack all archives, each from where it is first found; return their SHA-256 by name."""
         archives = self.entry.archives
         if missing := [a.name for a in archives if not a.url and not self._local(a).is_file()]:
             how = self.entry.account.how or f"see {self.entry.homepage}"
@@ -161,9 +215,10 @@ class _Fetch:
         for archive in archives:
             log.info("%s: unpacking %s", self.name, archive.name)
             unpack(self._local(archive), archive, self.staging, self.entry.wants)
-        advice = "correct the catalogue's layout"
-        self._finish(self.staging, self.folder, "archives", advice, sha256)
-        for archive in archives:
+        return sha256
+
+    def _clear_downloads(self) -> None:
+        for archive in self.entry.archives:
             if archive.url:
                 (self.downloads / archive.name).unlink(missing_ok=True)
 

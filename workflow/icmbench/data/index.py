@@ -120,6 +120,18 @@ def open_index(dataset: DatasetSpec, split: str, trusted: bool = False) -> Index
                 classes=found.classes,
                 keys=found.wnids,
             )
+        case "nips2017":
+            from icmbench.data.readers.nips2017 import labels_of
+
+            found_labels = labels_of(folder / (place.annotations or "images.csv"))
+            files = list(found_labels)[:limit]
+            return Index(
+                images,
+                files,
+                _stems(files),
+                labels=[found_labels[name] for name in files],
+                classes=[str(label) for label in range(1000)],
+            )
         case "celeba":
             return _faces(dataset, split)
 

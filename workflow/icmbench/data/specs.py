@@ -42,7 +42,7 @@ class EmbeddedFaces(Strict):
     seed: int = Field(2021, ge=0, description="Seed of the generator.")
 
 
-Layout = Literal["images", "coco", "maps", "classes", "voc", "imagenet", "celeba"]
+Layout = Literal["images", "coco", "maps", "classes", "voc", "imagenet", "nips2017", "celeba"]
 
 
 class ImageSplit(Strict):
@@ -58,6 +58,7 @@ class ImageSplit(Strict):
         "``annotations``. maps: a PNG of labels for each image, in the folder ``maps``. null means "
         "the one of these three whose key is given. classes: a folder of images for each class. "
         "voc: PASCAL VOC's XML, of the ``sets``. imagenet: ImageNet's folders and development kit. "
+        "nips2017: the table ``annotations`` of the NIPS 2017 set, with ImageId and TrueLabel. "
         "celeba: CelebA's and CelebAMask-HQ's attributes and masks.",
     )
     maps: str | None = Field(
