@@ -188,9 +188,9 @@ class _Fetch:
         source: Source = "mirror" if mirrored else "archives"
         self._finish(self.staging, self.folder, source, "correct the catalogue", archives)
         self._clear_downloads()
-        for path in self.downloads.glob("*"):
-            if self.entry.wants(f"{chosen.images}/{path.name}"):
-                path.unlink()
+        for fetched in self.downloads.glob("*"):
+            if self.entry.wants(f"{chosen.images}/{fetched.name}"):
+                fetched.unlink()
 
     def _copy(self, mirror: Path | None, path: str) -> bool:
         """Copy one file of the data set from the mirror's folder and check it, if it is there."""
