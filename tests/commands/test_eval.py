@@ -173,7 +173,8 @@ def test_runs_from_any_folder_and_equals_eval_model(images: Path) -> None:
         arguments += ["--codec", f"{name}={file.name}"]
     task = ["--task", "net:Net", "--task-output", "map", "--task-classes", "red,green,blue"]
     command = [sys.executable, "-m", "icmbench", "eval", "--images", "images", "--limit", "2",
-               "--codec", "jpeg=10,80", *arguments, *task, "--output", "out", "--cores", "1"]  # fmt: skip
+               "--codec", "jpeg=10,80", *arguments, *task,
+               "--output", "out", "--cores", "1"]  # fmt: skip
     done = subprocess.run(command, cwd=images.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
