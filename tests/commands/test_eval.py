@@ -164,10 +164,7 @@ class Net(torch.nn.Module):
 def test_runs_from_any_folder_and_equals_eval_model(images: Path) -> None:
     torch.manual_seed(0)
     out, arguments = images.parent / "out", []
-    files = {
-        "bmshj2018-hyperprior": checkpoint(images.parent / "a.pth", ScaleHyperprior(16, 24)),
-        "cheng2020-anchor": checkpoint(images.parent / "b.pth", Cheng2020Anchor(8)),
-    }
+    files = {"cheng2020-anchor": checkpoint(images.parent / "b.pth", Cheng2020Anchor(8))}
     (images.parent / "net.py").write_text(NETWORK)
     for name, file in files.items():
         arguments += ["--codec", f"{name}={file.name}"]
