@@ -14,7 +14,10 @@ from icmbench.config.validate import codec_parameters
 from icmbench.registry import CODECS
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
-SCALES = sorted(path.stem for path in (WORKFLOW / "scales").glob("*.yaml"))
+# Scales own and own-gpu have no data sets but the user's.
+SCALES = sorted(
+    path.stem for path in (WORKFLOW / "scales").glob("*.yaml") if not path.stem.startswith("own")
+)
 STUDIES = sorted(path.stem for path in (WORKFLOW / "studies").glob("*.yaml"))
 
 
