@@ -10,17 +10,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from icmbench.config.plan import Plan
 from icmbench.config.validate import task_entry
 from icmbench.config.weights import Point
 from icmbench.data.specs import Dataset, FetchedImages
-from icmbench.errors import UserError, damaged_file
+from icmbench.errors import UserError
 from icmbench.registry import CODECS, TaskEntry
-from icmbench.utils.models import Strict, first_fault
+from icmbench.utils.models import Strict, read_shipped
 from icmbench.utils.places import workflow_folder
-from icmbench.utils.yaml import parse_yaml
 
 COSTS = workflow_folder() / "costs.yaml"
 
@@ -112,10 +111,7 @@ def read_costs() -> Costs:
     Raises:
         DamagedFile: where the file is not as described.
     """
-    try:
-        return Costs.model_validate(parse_yaml(COSTS.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise damaged_file(COSTS, first_fault(error), "correct it") from None
+    return read_shipped(COSTS, Costs)
 
 
 def plan_costs(plan: Plan, costs: Costs | None = None) -> tuple[CostsByVariant, list[str]]:

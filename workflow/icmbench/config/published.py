@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from icmbench.errors import damaged_file, unknown
-from icmbench.utils.models import Strict, first_fault
+from icmbench.errors import unknown
+from icmbench.utils.models import Strict, read_shipped
 from icmbench.utils.places import workflow_folder
-from icmbench.utils.yaml import parse_yaml
 
 POINTS = workflow_folder() / "studies" / "published" / "points.yaml"
 
@@ -110,7 +109,4 @@ def published_points() -> PublishedPoints:
     Raises:
         DamagedFile: where the file is not as described.
     """
-    try:
-        return PublishedPoints.model_validate(parse_yaml(POINTS.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise damaged_file(POINTS, first_fault(error), "correct it") from None
+    return read_shipped(POINTS, PublishedPoints)

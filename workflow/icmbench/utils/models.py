@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icmbench.errors import REMAKE, damaged_file, missing_file
 from icmbench.utils.files import reading
+from icmbench.utils.yaml import parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -51,3 +52,15 @@ def read_model(path: Path, model: type[Model], advice: str = REMAKE) -> Model:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "(top level)"
         raise damaged_file(path, f"key {key!r}: {fault['msg']}", advice) from None
+
+
+def read_shipped(path: Path, model: type[Model]) -> Model:
+    """Return the content of a YAML file that comes with the package.
+
+    Raises:
+        DamagedFile: where it is not such a model.
+    """
+    try:
+        return model.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise damaged_file(path, first_fault(error), "correct it") from None
