@@ -111,6 +111,21 @@ def test_bd_results_are_in_points_and_psnr_in_db(tmp_path: Path, make_point: Any
     assert one(bd, "ms_ssim")["n_resamples_used"] == 0
 
 
+def test_lower_distances_are_a_gain(tmp_path: Path, make_point: Any) -> None:
+    points = []
+    for r in range(4):
+        for variant, less in (("anchor", 0.0), ("test", 0.05)):
+            points.append(make_point(variant, r, 1e4 * 2**r, 0.3, lpips=0.5 - 0.1 * r - less))
+    curves, bd = run(tmp_path / "out", points, resamples=5)
+    own = curves[(curves["metric"] == "lpips") & (curves["variant"] == "anchor")]
+    assert own["value"].tolist() == pytest.approx([0.5, 0.4, 0.3, 0.2])
+    row = one(bd, "lpips")
+    assert row["bd_rate_pct"] < -20
+    assert row["bd_accuracy_points"] == pytest.approx(0.05)
+    records = pd.read_parquet(tmp_path / "out/tables/records.parquet")
+    assert records["lpips"].notna().all() and "dists" not in records
+
+
 def test_bd_results_average_and_resample_seeds(tmp_path: Path, make_curve: Any) -> None:
     anchor = make_curve("anchor")
     gains = {0: 0.0, 1: 0.02, 2: 0.04}

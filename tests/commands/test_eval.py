@@ -18,6 +18,8 @@ from PIL import Image
 
 from icmbench.cli import main
 from icmbench.commands.eval_summary import strings_bpp
+from icmbench.config import own_weights
+from icmbench.config.job_settings import evaluate_job
 from icmbench.config.plan import load_plan
 from icmbench.config.summary import read_summary
 
@@ -76,6 +78,23 @@ def test_writes_an_ordinary_study_and_configuration(images: Path) -> None:
     assert comparison["metrics"] == ["psnr", "ms_ssim"]
 
 
+def test_perceptual_metrics_are_compared(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(images.parent / "torch"))
+    monkeypatch.setattr(own_weights, "answers", lambda url: True)
+    webp = ("--codec", "webp=20,80", "--perceptual", "lpips,dists")
+    assert evaluate(images, *JPEG, *webp) == 0
+    config, study = written(images)
+    assert config["perceptual"] == ["lpips", "dists"]
+    assert study["comparisons"][0]["metrics"] == ["psnr", "ms_ssim", "lpips", "dists"]
+    with chdir(images.parent / "out"):
+        plan = load_plan("config.yaml")
+        assert {tuple(evaluate_job(plan, point).perceptual) for point in plan.points} == {
+            ("lpips", "dists")
+        }
+    assert evaluate(images, *JPEG) == 0
+    assert "perceptual" not in written(images)[0]
+
+
 def test_several_tasks_judge_one_bitstream(images: Path) -> None:
     names = ("resnet18", "vgg11")
     tasks = [word for name in names for word in ("--task", f"torchvision:{name}")]
@@ -105,6 +124,7 @@ def test_several_tasks_judge_one_bitstream(images: Path) -> None:
         (["--codec", "bmshj2018-hyperprior=pretrained:3,1"], "[1.0, 3.0]"),
         (["--codec", "bmshj2018-hyperprior=pretrained:9"], "9"),
         ([*JPEG, "--anchor", "webp"], "webp"),
+        ([*JPEG, "--perceptual", "lpips,vmaf"], "--perceptual"),
         ([*JPEG, "--task", "torchvision:resnet17"], "resnet18"),
         ([*JPEG, "--task", "nothing"], "nothing"),
         ([*JPEG, "--task", "a:B", "--task-output", "map"], "--task-classes"),

@@ -30,7 +30,7 @@ def photos(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             asked.append(url)
             return any(host in url for host in hosts)
 
-        monkeypatch.setattr(available, "_answers", answers)
+        monkeypatch.setattr(available, "answers", answers)
         data = {"directory": str(tmp_path / "data")}
         given = {"scale": "photos", "results": str(tmp_path / "results"), "data": data, **more}
         found = load_plan(repository / "config.yaml", given, as_written=as_written)

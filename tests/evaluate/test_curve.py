@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from coding_jobs import evaluate_job, save_random_weights
 
+from icmbench.analyse.curves import evaluate_folder
 from icmbench.data.dataset import Split
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
@@ -106,6 +107,37 @@ def test_every_codec_leaves_the_same_files_and_columns(
         job = evaluate_job(tmp_path / folder.name, scenes, [str(folder)])
         evaluate_curve([job])
         assert len(read_records(Path(job.output) / "records.parquet")) == 4
+
+
+def test_perceptual_metrics_are_columns_where_they_are_asked_for(
+    encode_jobs: list[EncodeJob],
+    scenes: DatasetSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Distance:
+        def __init__(self, metrics: list[str], device: str) -> None:
+            self.metrics = metrics
+
+        def __call__(self, original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+            return dict.fromkeys(self.metrics, float(np.abs(original - 1.0 * decoded).mean()))
+
+    monkeypatch.setattr("icmbench.networks.perceptual.Perceptual", Distance)
+    code(encode_jobs)
+    plain = evaluate_job(tmp_path, scenes, [encode_jobs[0].output])
+    evaluate_curve([plain])
+    state = Path(plain.output) / "evaluate.json"
+    before = read_json(state)["fingerprint"]
+    assert not {"lpips", "dists"} & set(read_records(Path(plain.output) / "records.parquet"))
+    evaluate_curve([plain.model_copy(update={"perceptual": ["lpips"]})])
+    assert read_json(state)["fingerprint"] != before
+    records = read_records(Path(plain.output) / "records.parquet")
+    assert (records["lpips"] > 0).all() and "dists" not in records
+    values = evaluate_folder(Path(plain.output), resamples=2, seed=0).values
+    assert values["lpips"] == pytest.approx(records["lpips"].mean())
+    original = evaluate_job(tmp_path / "original", scenes, None)
+    evaluate_curve([original.model_copy(update={"perceptual": ["lpips"]})])
+    assert read_records(Path(original.output) / "records.parquet")["lpips"].isna().all()
 
 
 def test_original_images_take_24_bits_a_pixel(scenes: DatasetSpec, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from icmbench.report.outputs import (
     study_metrics,
     study_page,
     study_plots,
+    task_families,
 )
 from icmbench.report.results import Results
 from icmbench.report.style import joint_styles, variant_styles
@@ -49,7 +50,7 @@ def plan_of(**studies: dict[str, Variant]) -> PlanSummary:
         for study, content in named.items()
         for key in content.variants
     ]
-    run: Any = SimpleNamespace(studies=list(named), modules=[])
+    run: Any = SimpleNamespace(studies=list(named), modules=[], perceptual=[])
     scale = Scale.model_construct(name="any", tasks={})
     return PlanSummary.model_construct(run=run, scale=scale, studies=named, points=points)
 
@@ -96,6 +97,10 @@ def test_metrics_of_a_study(results: Results) -> None:
     every = ["box_map", "psnr", "box_map50", "box_map75", "psnr_ycbcr", "ms_ssim"]
     assert study_metrics(results.plan, "somewhere2021") == every
     assert study_metrics(results.plan, "photographs2020") == ["psnr", "ms_ssim", "psnr_ycbcr"]
+    run = results.plan.run.model_copy(update={"perceptual": ["dists"]})
+    plan = results.plan.model_copy(update={"run": run})
+    assert study_metrics(plan, "photographs2020")[-1] == "dists"
+    assert task_families(plan)[IMAGE_QUALITY] == ["psnr", "psnr_ycbcr", "ms_ssim", "dists"]
 
 
 def test_styles_distinguish_variants_and_studies() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,11 @@ from PIL import Image
 
 from icmbench.config.summary import read_summary
 from icmbench.errors import UserError
+from icmbench.metrics.catalogue import METRICS
 from icmbench.report import build_report, expected_outputs
+from icmbench.report.entry import card
 from icmbench.report.results import load_results
+from icmbench.report.style import variant_styles
 from icmbench.utils.files import read_json, write_json
 
 STUDY = "somewhere2021"
@@ -110,6 +114,19 @@ def test_entry_page_names_the_largest_gain(built: Path) -> None:
     assert ("img", f"figures/{STUDY}-leading.svg") in entry.addresses
     assert "15 of 15 operating points" in entry.text  # of both studies
     assert "Box mAP over rate" not in entry.text and "PSNR over rate." in entry.text
+
+
+def test_gain_of_a_metric_of_which_less_is_better_is_positive(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``bd.csv`` has the sign already."""
+    results = load_results(root)
+    styles = variant_styles(results.plan, STUDY)
+    found = card(results, STUDY, styles)
+    less = replace(METRICS["box_map"], better="lower")
+    monkeypatch.setitem(METRICS._entries, "box_map", less)
+    again = card(results, STUDY, styles)
+    assert again["named"] == found["named"] and again["sentence"] == found["sentence"]
 
 
 def test_pages_show_provenance_and_escape_texts(built: Path) -> None:

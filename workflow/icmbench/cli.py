@@ -61,14 +61,14 @@ def _configuration(arguments: argparse.Namespace, *more: str) -> RunConfig:
 
 def _plan(arguments: argparse.Namespace) -> Result:
     from icmbench.config.job_settings import classical_jobs, encode_jobs
-    from icmbench.config.own_weights import check_own_weights
+    from icmbench.config.own_weights import check_weights
     from icmbench.config.plan import load_plan
     from icmbench.config.plan_lock import write_plan
     from icmbench.config.resources import check_resources
 
     plan = load_plan(_configuration(arguments))
     check_resources(plan)
-    check_own_weights(plan)
+    check_weights(plan)
     write_plan(plan)
     for line in plan.left_out + plan.unused:
         logger.info(line)

@@ -419,6 +419,7 @@ class EvaluateJob(PointSpec):
         decoder: the codec that makes features of latents, where the task reads features.
         task: with its final weights.
         coded: what was coded, or None for original images.
+        perceptual: further image metrics, see :mod:`icmbench.networks.perceptual`.
     """
 
     output: str
@@ -431,6 +432,7 @@ class EvaluateJob(PointSpec):
     threads: int
     gpu: int
     precision: Literal["fp32", "bf16", "auto"]
+    perceptual: list[str] = Field([])
     modules: list[str]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from icmbench.commands.cost import cost_summary
 from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
-from icmbench.config.own_weights import check_own_weights
+from icmbench.config.own_weights import check_weights
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.plan_lock import write_plan
 from icmbench.config.published import POINTS
@@ -88,7 +88,7 @@ def open_workflow(config: dict[str, Any], snakemake: Any) -> Workflow:
             check_resources(plan)
             check_writable(plan.root)
             check_writable(Path(".snakemake").absolute())
-            check_own_weights(plan)
+            check_weights(plan)
             write_plan(plan)
             for line in [*plan.left_out, *plan.unused, *_cost(plan)]:
                 logging.getLogger("snakemake.logging").info(f"icmbench: {line}")

@@ -17,7 +17,7 @@ from icmbench.config.claims import RATE
 from icmbench.errors import UserError
 from icmbench.evaluate.records import bits_per_pixel, read_records
 from icmbench.evaluate.statistics import MeanStatistics, Statistics, load_statistics
-from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
+from icmbench.metrics.catalogue import PERCEPTUAL_METRICS, PIXEL_METRICS, find_metric
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def read_point_records(folder: Path) -> pd.DataFrame:
 def evaluate_folder(folder: Path, resamples: int, seed: int) -> Evaluation:
     """Read the files of one operating point and resample them.
 
-    The image metrics are means over the records, unless a statistics file gives them. MS-SSIM is
-    left out if it is undefined for an image (shorter side below 161 pixels).
+    The image metrics are means over the records, unless a statistics file gives them. Those that
+    are undefined for small images are left out if there is one (MS-SSIM: below 161 pixels).
 
     Args:
         folder: with ``records.parquet`` and any number of ``statistics-<group>.npz``.
@@ -171,8 +171,8 @@ def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statist
     given = {name for _, statistics in found for name in statistics.metrics()}
     columns = {
         name: records[name].to_numpy(np.float64)
-        for name in PIXEL_METRICS
-        if name not in given and _is_given(records, name)
+        for name in (*PIXEL_METRICS, *PERCEPTUAL_METRICS)
+        if name in records and name not in given and _is_given(records, name)
     }
     if columns:
         source = folder / "records.parquet"
@@ -187,7 +187,8 @@ def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statist
 def _is_given(records: pd.DataFrame, name: str) -> bool:
     """Return whether to average an image metric; an unexpected gap is an error of the mean."""
     defined = records[name].notna()
-    return bool(defined.all() if name == "ms_ssim" else defined.any())
+    # Others are not defined for small images.
+    return bool(defined.any() if name in ("psnr", "psnr_ycbcr") else defined.all())
 
 
 # --- curves ---------------------------------------------------------------------------------------

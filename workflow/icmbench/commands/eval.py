@@ -30,7 +30,7 @@ from icmbench.commands.eval_study import (
 )
 from icmbench.config.job_settings import data_job
 from icmbench.config.load import combine, load_scale, merge, read_yaml
-from icmbench.config.own_weights import check_own_weights
+from icmbench.config.own_weights import check_weights
 from icmbench.config.plan import Plan, load_plan
 from icmbench.config.resources import check_resources
 from icmbench.config.run import Layer
@@ -58,6 +58,8 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
         SystemExit: with Snakemake's status, where a job fails; it has shown why.
     """
     layers = [Layer(str(path), _absolute(read_yaml(path))) for path in arguments.config]
+    if arguments.perceptual:
+        layers.append(Layer("--perceptual", {"perceptual": arguments.perceptual.split(",")}))
     run = combine(layers)
     load_modules(run.modules, run.command_codecs, run.where)
     images = _images(arguments)
@@ -69,7 +71,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
     values: dict[str, Any] = {"tracking": {"mlflow": False}}
     for over in [*(layer.values for layer in layers), own]:
         values = merge(values, over)
-    content = study(codecs, tasks, anchor, _metrics(values, tasks))
+    content = study(codecs, tasks, anchor, _metrics(values, tasks), run.perceptual)
 
     folder: Path = arguments.output.absolute()
     _write(folder / _CONFIG, values)
@@ -77,7 +79,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
     with chdir(folder):
         plan = load_plan(combine([Layer(str(folder / _CONFIG), values)]))
         check_resources(plan)
-        check_own_weights(plan)
+        check_weights(plan)
         for role in plan.roles:
             _check_images(plan, role)
     if arguments.no_run:

@@ -15,7 +15,7 @@ from icmbench.config.classical import rate_problems
 from icmbench.config.study import Ladder
 from icmbench.data.classes import ClassList
 from icmbench.errors import UserError, missing_file, unknown
-from icmbench.metrics.catalogue import PIXEL_METRICS
+from icmbench.metrics.catalogue import is_image_quality
 from icmbench.registry import CODECS, TASKS, CodecEntry
 from icmbench.utils.yaml import parse_yaml
 
@@ -270,7 +270,11 @@ def _answer(where: str, options: Mapping[str, str]) -> str:
 
 
 def study(
-    codecs: Sequence[Codec], tasks: Sequence[Task], anchor: Codec, metrics: Mapping[str, str | None]
+    codecs: Sequence[Codec],
+    tasks: Sequence[Task],
+    anchor: Codec,
+    metrics: Mapping[str, str | None],
+    perceptual: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the content of the study's file: every task judges every codec.
 
@@ -279,13 +283,14 @@ def study(
         tasks: at least one.
         anchor: one of the codecs, which the others are compared with.
         metrics: the leading metric of each task by name, or None.
+        perceptual: further metrics of image quality.
     """
     others = [codec for codec in codecs if codec is not anchor]
     comparisons = [
         {
             "anchor": f"{anchor.key}/{task.name}",
             "variants": [f"{codec.key}/{task.name}" for codec in others],
-            "metrics": _compared(metrics[task.name], first=task is tasks[0]),
+            "metrics": _compared(metrics[task.name], perceptual, first=task is tasks[0]),
         }
         for task in tasks
     ]
@@ -300,10 +305,10 @@ def study(
     }
 
 
-def _compared(metric: str | None, first: bool) -> list[str]:
+def _compared(metric: str | None, perceptual: Sequence[str], first: bool) -> list[str]:
     """Return what is compared for a task; image quality is the same for all."""
-    own = [] if metric is None or metric in PIXEL_METRICS else [metric]
-    return [*own, "psnr", "ms_ssim"] if first else own
+    own = [] if metric is None or is_image_quality(metric) else [metric]
+    return [*own, "psnr", "ms_ssim", *perceptual] if first else own
 
 
 def _year() -> int:

@@ -15,10 +15,11 @@ from icmbench.codecs.bitstream import unpack
 from icmbench.commands.eval_study import ORIGINAL, STUDY
 from icmbench.config.summary import PlanSummary, PointSummary, read_summary
 from icmbench.evaluate.coded import BITSTREAMS, DECODED_ROWS, Archives
-from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
+from icmbench.metrics.catalogue import Metric, find_metric, is_image_quality
 from icmbench.registry import CODECS, implementation
 from icmbench.report.outputs import FIGURES, FOLDER, leading_metrics
 
+# Of every run; further ones are those of the key ``perceptual``.
 _IMAGE_QUALITY = ("psnr", "ms_ssim")
 
 
@@ -40,7 +41,8 @@ def _curves(root: Path, plan: PlanSummary, curves: pd.DataFrame) -> str:
     """Return a row for each codec and rate, with the leading metric of every task."""
     points = [point for point in plan.points if point.study == STUDY]
     tasks = list(dict.fromkeys(point.task for point in points))
-    metrics = [name for name in leading_metrics(plan, STUDY) if name not in PIXEL_METRICS]
+    quality = (*_IMAGE_QUALITY, *plan.run.perceptual)
+    metrics = [name for name in leading_metrics(plan, STUDY) if not is_image_quality(name)]
     values = {(r.variant, r.rate_index, r.metric): r for r in _rows(curves)}
     rows: dict[tuple[str, int], dict[str, str]] = {}
     for point in points:
@@ -48,13 +50,13 @@ def _curves(root: Path, plan: PlanSummary, curves: pd.DataFrame) -> str:
         row = rows.setdefault((codec, point.rate_index), {"codec": codec, "rate": "", "bpp": ""})
         if point.rate_parameter is not None:
             row["rate"] = f"{point.rate_parameter} {point.rate_value:g}"
-        for metric in (*metrics, *_IMAGE_QUALITY):
+        for metric in (*metrics, *quality):
             found = values.get((point.variant, point.rate_index, metric))
             if found is None:
                 continue
             row["bpp"] = f"{found.bpp:.4f}"
             title = find_metric(metric).heading
-            if metric in _IMAGE_QUALITY:
+            if is_image_quality(metric):
                 if math.isfinite(found.value):
                     row[title] = _number(find_metric(metric), found.value)
             else:
@@ -92,9 +94,9 @@ def _deltas(plan: PlanSummary, bd: pd.DataFrame) -> Iterator[str]:
     rows: dict[str, dict[str, str]] = {}
     for own in _rows(bd):
         point, metric = points[own.variant], find_metric(own.metric)
-        if not math.isfinite(own.bd_rate_pct) and own.metric == "ms_ssim":
+        if not math.isfinite(own.bd_rate_pct) and own.metric in ("ms_ssim", "lpips"):
             continue  # of images too small for it
-        several = len(tasks) > 1 and own.metric not in PIXEL_METRICS
+        several = len(tasks) > 1 and not is_image_quality(own.metric)
         name = f"{point.task}: {metric.title}" if several else metric.title
         row = rows.setdefault(_codec(point), {"BD-rate (%)": _codec(point)})
         value = f"{own.bd_rate_pct:+.1f} [{own.low:+.1f}, {own.high:+.1f}]"

@@ -80,6 +80,9 @@ def _add_eval(verb: AddVerb) -> None:
         ("-classes", "NAMES", "its classes: NAME,NAME,..., coco-80, coco-91, voc-21, imagenet-1k"),
     ):  # fmt: skip
         sub.add_argument(f"--task{option}", action=_OfTask, dest="task", metavar=value, help=text)
+    sub.add_argument(
+        "--perceptual", metavar="NAMES", help="also measure lpips, dists or lpips,dists"
+    )
     sub.add_argument("--output", type=Path, required=True, help="folder of everything it makes")
     sub.add_argument(
         "--config",

@@ -45,7 +45,7 @@ def obtainable(dataset: FetchedImages, run: RunConfig) -> bool:
     if entry is None or entry.files or is_local(dataset, run):
         return True
     url = entry.archives[0].url
-    return (directory / dataset.name).is_dir() or (url is not None and _answers(url))
+    return (directory / dataset.name).is_dir() or (url is not None and answers(url))
 
 
 def missing(studies: dict[str, Study], scale: Scale, run: RunConfig) -> dict[str, list[str]]:
@@ -70,7 +70,7 @@ def _lacks(study: Study, variant: Variant, scale: Scale, run: RunConfig) -> Iter
         yield f"data set {dataset.name!r}"
     for what, url in _weights(study, variant, scale):
         # Libraries keep what they downloaded in torch's folder, or in that of Hugging Face.
-        if not _cached(url) and not _answers(url):
+        if not _cached(url) and not answers(url):
             yield f"weights of {what}"
 
 
@@ -121,7 +121,8 @@ def _reachable(host: str) -> bool:
 
 
 @cache
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Return whether a file can be downloaded from its address."""
     parts = urlsplit(url)
     if not _reachable(f"{parts.scheme}://{parts.netloc}"):
         return False

@@ -77,6 +77,7 @@ def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
         threads=runtime.threads,
         gpu=runtime.gpu,
         precision="fp32" if entry.exact or published else runtime.precision,
+        perceptual=list(plan.run.perceptual),
         modules=plan.run.modules,
     )
 

@@ -1,17 +1,60 @@
-"""Load the user's weights once when the plan is made, so that what does not fit is found early."""
+"""Check weights when the plan is made, so that what is missing or does not fit is found early."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from icmbench.config.available import answers
 from icmbench.config.job_settings import codec_spec, task_spec
 from icmbench.config.plan import Plan
+from icmbench.config.run import RunConfig
 from icmbench.config.study import WeightsFile
+from icmbench.config.weights import WEIGHTS
 from icmbench.errors import UserError
 from icmbench.jobs import PARTS, CodecSpec, TaskSpec
 from icmbench.utils.environment import version
-from icmbench.utils.files import digest_json, read_object, write_json
+from icmbench.utils.files import atomic_path, digest_json, read_object, write_json, writing
+
+
+def check_weights(plan: Plan) -> None:
+    """Check the user's weights, and those that perceptual metrics need.
+
+    Raises:
+        UserError: as :func:`check_own_weights` and :func:`check_backbones`.
+    """
+    check_backbones(plan.run)
+    check_own_weights(plan)
+
+
+def check_backbones(run: RunConfig) -> None:
+    """Check that the networks of perceptual metrics are in torch's cache, or can be downloaded.
+
+    A file ``weights/<name>`` of the mirror is copied into the cache.
+
+    Raises:
+        UserError: for the first that cannot be had, or is another file than the published one.
+    """
+    if not run.perceptual:
+        return
+    from icmbench.networks.perceptual import BACKBONES
+    from icmbench.networks.pretrained import cache_path, check_cached
+
+    for metric in run.perceptual:
+        url = BACKBONES[metric]
+        path = cache_path(url)
+        mirrored = Path(run.data.mirror or "") / WEIGHTS / path.name
+        if run.data.mirror is not None and not path.is_file() and mirrored.is_file():
+            with writing(path.parent), atomic_path(path) as temporary:
+                shutil.copyfile(mirrored, temporary)
+        check_cached(url)
+        if not path.is_file() and not answers(url):
+            raise UserError(
+                f"{run.where('perceptual')}: {metric} needs {path}, which is not there, and {url} "
+                f"does not answer; put the file there or into {WEIGHTS} of the mirror, or leave "
+                f"{metric} out"
+            )
 
 
 def check_own_weights(plan: Plan) -> None:

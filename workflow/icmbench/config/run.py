@@ -29,6 +29,11 @@ def _as_list(value: Any) -> Any:
 Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=list[str] | str)]
 Numbers = Annotated[list[int], BeforeValidator(_as_list, json_schema_input_type=list[int] | int)]
 
+_Distance = Literal["lpips", "dists"]
+Distances = Annotated[
+    list[_Distance], BeforeValidator(_as_list, json_schema_input_type=list[_Distance] | _Distance)
+]
+
 
 def _no_braces(path: str) -> str:
     if "{" in path or "}" in path:
@@ -274,6 +279,11 @@ class RunConfig(Strict):
     )
     modules: Names = Field(
         [], description="The user's Python modules that register codecs or tasks."
+    )
+    perceptual: Distances = Field(
+        [],
+        description="Perceptual distances of decoded images, beside PSNR and MS-SSIM. They need "
+        "the weights of AlexNet (244 MB) and VGG16 (553 MB), see docs/methods.md.",
     )
     zoo: str = Field("workflow/zoo", description="Folder of the zoo, see docs/zoo.md.")
     results: Folder = Field("results", description="Folder of everything that is produced.")

@@ -86,10 +86,10 @@ def check_all(
     for study in studies.values():
         for name, variant in study.variants.items():
             _Check(scale, studies, study, name, variant, zoo or Zoo(), faults).run()
-        _check_references(scale, study, faults)
+        _check_references(run, scale, study, faults)
         # Studies that only provide initial weights have lost their other variants.
         if study.name in run.studies:
-            faults.lines += claim_faults(_where(scale, study), study, partial(_metrics, scale))
+            faults.lines += claim_faults(_where(scale, study), study, partial(_metrics, run, scale))
     faults.raise_any()
 
 
@@ -110,7 +110,12 @@ class _Faults:
 
 def _check_run(run: RunConfig, faults: _Faults) -> None:
     faults.lines += check_choice(run)
-    for key, values in (("studies", run.studies), ("seeds", run.seeds)):
+    lists: list[tuple[str, list[Any]]] = [
+        ("studies", run.studies),
+        ("seeds", run.seeds),
+        ("perceptual", list(run.perceptual)),
+    ]
+    for key, values in lists:
         if len(set(values)) != len(values):
             faults.lines.append(f"{run.where(key)}: {values!r} contains duplicates")
 
@@ -154,7 +159,7 @@ def _where(scale: Scale, study: Study) -> str:
     return f"{study.file} at scale {scale.name!r}"
 
 
-def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
+def _check_references(run: RunConfig, scale: Scale, study: Study, faults: _Faults) -> None:
     where = _where(scale, study)
     evaluated = {name for name, variant in study.variants.items() if variant.evaluate}
     for name in study.leading or []:
@@ -166,7 +171,7 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
                 key = f"comparisons.{index}"
                 faults.unknown(where, key, name, "evaluated variant", evaluated)
                 continue
-            known = _metrics(scale, study.variants[name])
+            known = _metrics(run, scale, study.variants[name])
             for metric in comparison.metrics:
                 if metric not in known:
                     key = f"comparisons.{index}.metrics"
@@ -208,9 +213,9 @@ def _check_references(scale: Scale, study: Study, faults: _Faults) -> None:
             faults.add(where, f"{key}.file", curve.file, f"does not exist; put it at {path}")
 
 
-def _metrics(scale: Scale, variant: Variant) -> tuple[str, ...]:
+def _metrics(run: RunConfig, scale: Scale, variant: Variant) -> tuple[str, ...]:
     own = task_entry(scale, variant.task).metrics if is_task(scale, variant.task) else ()
-    return (*own, *PIXEL_METRICS)
+    return (*own, *PIXEL_METRICS, *run.perceptual)
 
 
 class _Check:

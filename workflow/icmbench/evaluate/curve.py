@@ -63,13 +63,15 @@ def evaluate_curve(jobs: list[EvaluateJob]) -> Path:
     """Evaluate every point of a variant; return the variant's manifest."""
 
     def inputs(job: EvaluateJob) -> Inputs:
+        packages = ["torch", "torchvision", "pycocotools"]
+        packages += ["torchmetrics"] if job.perceptual else []
         return {
             **_common(job),
             "version": EVALUATION_VERSION,
             "weights": [part.weights.digest() for part in (job.task, job.decoder) if part],
             "files": [sha256_file(Path(path)) for path in job.task.files],
             "coded": coded_fingerprint(job.coded),
-            "packages": [version(name) for name in ("torch", "torchvision", "pycocotools")],
+            "packages": [version(name) for name in packages],
         }
 
     return _each(jobs, "evaluate", evaluate, inputs, ("records.parquet", "per_class.json"))
@@ -87,6 +89,8 @@ def _coding_inputs(job: EncodeJob) -> Inputs:
 def _common(job: EncodeJob | EvaluateJob) -> Inputs:
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
     settings = job.model_dump(exclude={"output", "dataset", "coded"})
+    if not settings.get("perceptual"):  # results without it are those of before there was one
+        settings.pop("perceptual", None)
     return {"settings": settings, "dataset": dataset, "data": data_digest(job.dataset)}
 
 

@@ -22,6 +22,7 @@ from icmbench.registry import TASKS, implementation
 from icmbench.summaries import DataSummary, EvaluationSummary, NetworkComplexity
 from icmbench.utils.environment import describe_environment
 from icmbench.utils.files import sha256_file, write_json
+from icmbench.utils.images import RgbImage
 from icmbench.utils.logs import progress
 
 logger = logging.getLogger(__name__)
@@ -117,10 +118,20 @@ def _quality(job: EvaluateJob, split: Split, decoded: bool) -> pd.DataFrame:
         from icmbench.utils.device import uses_cuda
 
         device = "cuda" if uses_cuda(job) else "cpu"  # the GPU is held in any case
+    perceptual = None
+    if decoded and job.perceptual:
+        from icmbench.networks.perceptual import Perceptual
+
+        perceptual = Perceptual(job.perceptual, device)
+
+    def measure(original: RgbImage, image: RgbImage) -> dict[str, float]:
+        pixels = quality(original, image, device=device)
+        return pixels if perceptual is None else pixels | perceptual(original, image)
+
     rows = [
-        quality(split.original(index), split.image(index), device=device)
+        measure(split.original(index), split.image(index))
         if decoded
-        else dict.fromkeys(PIXEL_METRICS, math.nan)
+        else dict.fromkeys((*PIXEL_METRICS, *job.perceptual), math.nan)
         for index in progress(range(len(split)), f"{job.key}: image quality")
     ]
     return pd.DataFrame(rows, index=pd.Index(map(str, split.ids), name="image_id"))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from icmbench.errors import UserError, missing_file
+from icmbench.metrics.catalogue import PERCEPTUAL_METRICS
 from icmbench.utils.files import atomic_path, reading
 
 #: Column name to pandas dtype. pixels: native count; pixels_coded: those that the codec coded;
@@ -45,6 +46,10 @@ COLUMNS: dict[str, str] = {
     "implementation": "string",
 }
 
+#: Columns of runs that ask for them, last: distances from 0, NaN as ``psnr``. What computes them is
+#: in ``find_metric(name).description``.
+OPTIONAL: dict[str, str] = dict.fromkeys(PERCEPTUAL_METRICS, "float64")
+
 SORTED_BY = ["study", "variant", "rate_index", "seed", "image_id"]
 
 #: Rows of a row group: the most that writer and readers of a larger table hold in memory.
@@ -72,12 +77,13 @@ def with_types(frame: pd.DataFrame, what: str, names: Iterable[str]) -> pd.DataF
     require_columns([*frame.columns, *(set(COLUMNS) - set(names))], what)
     columns = {}
     for name in names:
-        wanted = pd.api.types.pandas_dtype(COLUMNS[name])
+        kind = (COLUMNS | OPTIONAL)[name]
+        wanted = pd.api.types.pandas_dtype(kind)
         try:
             own = frame[name]
             columns[name] = own if own.dtype == wanted else own.astype(wanted)
         except (TypeError, ValueError) as error:
-            message = f"{what}: column {name!r} must be {COLUMNS[name]} ({error})"
+            message = f"{what}: column {name!r} must be {kind} ({error})"
             raise UserError(message) from error
     typed = pd.DataFrame(columns, copy=False)
     for name in ("pixels", "pixels_coded", "bits"):
@@ -87,13 +93,13 @@ def with_types(frame: pd.DataFrame, what: str, names: Iterable[str]) -> pd.DataF
 
 
 def conform(frame: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Return ``frame`` with exactly ``COLUMNS`` and their types, sorted.
+    """Return ``COLUMNS`` of ``frame``, and those of ``OPTIONAL`` that it has, typed and sorted.
 
     Raises:
         UserError: naming ``what`` and the column, for a missing column, a value of the wrong type,
             a duplicate image, or counts that no coded image can have.
     """
-    typed = with_types(frame, what, COLUMNS)
+    typed = with_types(frame, what, [*COLUMNS, *(name for name in OPTIONAL if name in frame)])
     # Of one operating point only the image differs, and its rows are mostly sorted already.
     varying = [name for name in SORTED_BY if typed[name].nunique(dropna=False) > 1]
     if len(varying) == 1:

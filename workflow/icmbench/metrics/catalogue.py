@@ -8,6 +8,7 @@ unit. Nothing heavy is imported.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Literal
 
 from icmbench.registry import Registry
@@ -32,6 +33,8 @@ class Metric:
         fraction: whether it lies in [0, 1], so that differences are in percentage points; others
             differ in their own unit.
         key: in CompressAI's JSON; empty for the name with hyphens.
+        about: network and range, where the name alone does not define it.
+        package: that computes it, whose version :attr:`description` has.
     """
 
     name: str
@@ -43,6 +46,19 @@ class Metric:
     family: str = ""
     fraction: bool = True
     key: str = ""
+    about: str = ""
+    package: str = ""
+
+    @property
+    def description(self) -> str:
+        """What it is and the installed version that computes it; empty where the name defines it."""
+        if not self.package:
+            return self.about
+        try:
+            version = metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            version = "not installed"
+        return f"{self.about} ({self.package} {version})"
 
     @property
     def heading(self) -> str:
@@ -105,6 +121,21 @@ for _metric in (
 ):
     METRICS.register(_metric)
 
+_LPIPS = "LPIPS 0.1 on AlexNet with torchvision's ImageNet weights; 0 for equal images, no bound"
+_DISTS = "DISTS on VGG16 with torchvision's ImageNet weights, native size; from 0 for equal images"
+for _name, _title, _about in (("lpips", "LPIPS", _LPIPS), ("dists", "DISTS", _DISTS)):
+    METRICS.register(
+        Metric(
+            _name,
+            _title,
+            digits=4,
+            better="lower",
+            family=IMAGE_QUALITY,
+            fraction=False,
+            about=_about,
+            package="torchmetrics",
+        )
+    )
 
 #: Before the name of a metric whose truth is the network's own answer on the original image.
 AGREEMENT = "agreement_"
@@ -119,7 +150,15 @@ def family_metrics(family: str) -> tuple[str, ...]:
     return tuple(metric.name for metric in METRICS if metric.family == family)
 
 
-PIXEL_METRICS = family_metrics(IMAGE_QUALITY)
+#: Image quality that needs the weights of a network; computed where the configuration names it.
+PERCEPTUAL_METRICS = ("lpips", "dists")
+#: Image quality that every decoded image has.
+PIXEL_METRICS = tuple(n for n in family_metrics(IMAGE_QUALITY) if n not in PERCEPTUAL_METRICS)
+
+
+def is_image_quality(name: str) -> bool:
+    """Return whether a metric compares a decoded image with the original, whatever the task."""
+    return name in PIXEL_METRICS or name in PERCEPTUAL_METRICS
 
 
 def find_metric(name: str) -> Metric:

@@ -67,6 +67,13 @@ def load_published(url: str) -> dict[str, Any]:
     return state
 
 
+def cache_path(url: str) -> Path:
+    """Return where torch's cache has the file at an address of published weights."""
+    from torch import hub
+
+    return Path(hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
 def check_cached(url: str) -> None:
     """Check the file that torch's cache has for an address of published weights, if any.
 
@@ -76,11 +83,8 @@ def check_cached(url: str) -> None:
     Raises:
         DamagedFile: where it is another file.
     """
-    from torch import hub
-
-    name = url.rpartition("/")[2]
-    cached = Path(hub.get_dir()) / "checkpoints" / name
-    wanted = _DIGEST.search(name)
+    cached = cache_path(url)
+    wanted = _DIGEST.search(cached.name)
     if cached.is_file() and wanted is not None:
         found = sha256_file(cached)
         if not found.startswith(wanted[1]):

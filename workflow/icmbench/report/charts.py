@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from icmbench.config.study import Study
 from icmbench.config.summary import PointSummary
-from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
+from icmbench.metrics.catalogue import Metric, find_metric, is_image_quality
 from icmbench.report.drawing import Plot, Row
 from icmbench.report.outputs import figure_name
 from icmbench.report.results import Results, is_number, rows_of
@@ -56,7 +56,7 @@ def rate_plot(
         published: curves that can be compared with the measured ones.
     """
     metric, note = find_metric(name), ""
-    if name in PIXEL_METRICS:
+    if is_image_quality(name):
         groups = _sharing(results, styles)
         same = [" = ".join(styles[key].label for key in keys) for keys in groups if len(keys) > 1]
         note = f"The same bitstreams, drawn once: {'; '.join(same)}." if same else ""
@@ -73,6 +73,8 @@ def rate_plot(
         title += f", {role}{'' if results.plan.datasets[role].fetched else ' (generated)'}"
     if metric.better == "lower":
         note = f"Lower is better. {note}".strip()
+    if metric.description:
+        note = f"{metric.description}. {note}".strip()
     if any(entry.joined for entry in published):
         note = f"Thin dashed lines with hollow symbols are published curves. {note}".strip()
     on = leading_labels(results.studies, series)

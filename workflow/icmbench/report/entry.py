@@ -67,7 +67,7 @@ def _best(
         for row in rows_of(rows)
         if is_number(row.bd_accuracy_points) and weak.isdisjoint(str(row.flags).split(";"))
     ]
-    return max(decided, key=lambda row: metric.sign * row.bd_accuracy_points, default=None)
+    return max(decided, key=lambda row: row.bd_accuracy_points, default=None)
 
 
 def _sentence(metric: Metric, anchor: str, best: Any | None, styles: Styles) -> str:
@@ -75,8 +75,9 @@ def _sentence(metric: Metric, anchor: str, best: Any | None, styles: Styles) -> 
     if best is None:
         reason = f" No curve shares enough with that of {base} to be compared." if base else ""
         return f"{metric.title} over rate.{reason}"
-    gain, unit = metric.sign * best.bd_accuracy_points, metric.difference_unit
-    amount = f"{number(abs(gain), 1)} {unit} of {metric.title}"
+    # Positive is better, also of a metric of which less is better.
+    gain, unit = best.bd_accuracy_points, metric.difference_unit
+    amount = f"{number(abs(gain), 1)} {unit} of {metric.title}".replace("  ", " ")
     bounds = interval(best.accuracy_low, best.accuracy_high, 1)
     label = styles[best.variant].label
     if gain > 0:

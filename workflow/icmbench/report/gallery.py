@@ -22,7 +22,7 @@ from icmbench.data.dataset import Split
 from icmbench.data.images import read_image
 from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import Archives, open_decoded
-from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
+from icmbench.metrics.catalogue import find_metric, is_image_quality
 from icmbench.report.outputs import IMAGES
 from icmbench.report.results import Results
 from icmbench.report.style import COLOURS, Style, Styles, number, shown
@@ -309,7 +309,7 @@ class _ShownPoint:
         own = self._results.measured(self.point)
         order = [wanted, *task_entry(self._results.plan.scale, self.point.task).metrics]
         for name in order:
-            if name in own and name not in PIXEL_METRICS:
+            if name in own and not is_image_quality(name):
                 metric, row = find_metric(name), own[name]
                 value = f"{shown(metric, row.value)} {metric.unit}".strip()
                 return [f"all images: {metric.title} {value} at {number(row.bpp, 3)} bpp"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from icmbench.config.study import Study, Variant
 from icmbench.config.summary import PlanSummary
 from icmbench.config.validate import task_entry
-from icmbench.metrics.catalogue import IMAGE_QUALITY, PIXEL_METRICS, find_metric
+from icmbench.metrics.catalogue import IMAGE_QUALITY, PIXEL_METRICS, find_metric, is_image_quality
 from icmbench.registry import CODECS
 
 FOLDER = "report"
@@ -95,7 +95,7 @@ def study_plots(plan: PlanSummary, study: str) -> list[PlotOf]:
     found: list[str | None] = list(dict.fromkeys(variant.dataset for variant in shown))
     plots: list[PlotOf] = []
     for metric in study_metrics(plan, study):
-        split = metric in PIXEL_METRICS and len(found) > 1
+        split = is_image_quality(metric) and len(found) > 1
         plots += [(metric, role) for role in (found if split else [None])]
     return plots
 
@@ -104,7 +104,7 @@ def study_metrics(plan: PlanSummary, study: str) -> list[str]:
     """Return every metric of a study's evaluated variants, leading metrics first."""
     entries = [task_entry(plan.scale, task) for task in _tasks(plan, study)]
     every = [metric for entry in entries for metric in entry.metrics]
-    pixels = PIXEL_METRICS if _decodes(plan, study) else ()
+    pixels = _image_quality(plan) if _decodes(plan, study) else ()
     return list(dict.fromkeys([*leading_metrics(plan, study), *every, *pixels]))
 
 
@@ -119,7 +119,7 @@ def leading_metrics(plan: PlanSummary, study: str) -> list[str]:
         leading += [*first, *(own[0] for own in families_of(plan, task).values())]
     if _decodes(plan, study):
         leading.append(PIXEL_METRICS[0])
-    return list(dict.fromkeys(sorted(leading, key=lambda metric: metric in PIXEL_METRICS)))
+    return list(dict.fromkeys(sorted(leading, key=is_image_quality)))
 
 
 # --- across studies -------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def families_of(plan: PlanSummary, task: str) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in task_entry(plan.scale, task).metrics:
-        if name not in PIXEL_METRICS:
+        if not is_image_quality(name):
             family = find_metric(name).family or task
             found[family] = (*found.get(family, ()), name)
     return found
@@ -149,8 +149,13 @@ def task_families(plan: PlanSummary) -> dict[str, list[str]]:
             for family, metrics in families_of(plan, task).items():
                 found[family] = list(dict.fromkeys([*found.get(family, []), *metrics]))
     if any(_decodes(plan, study) for study in plan.run.studies):
-        found[IMAGE_QUALITY] = list(PIXEL_METRICS)
+        found[IMAGE_QUALITY] = _image_quality(plan)
     return found
+
+
+def _image_quality(plan: PlanSummary) -> list[str]:
+    """Return the metrics that every decoded image of a run has."""
+    return [*PIXEL_METRICS, *plan.run.perceptual]
 
 
 def family_variants(plan: PlanSummary, family: str) -> list[Entry]:
