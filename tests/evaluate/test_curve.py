@@ -116,13 +116,13 @@ def test_perceptual_metrics_are_columns_where_they_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Distance:
-        def __init__(self, metrics: list[str], device: str) -> None:
+        def __init__(self, metrics: tuple[str, ...], device: str) -> None:
             self.metrics = metrics
 
         def __call__(self, original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
             return dict.fromkeys(self.metrics, float(np.abs(original - 1.0 * decoded).mean()))
 
-    monkeypatch.setattr("icmbench.networks.perceptual.Perceptual", Distance)
+    monkeypatch.setattr("icmbench.networks.perceptual.open_perceptual", Distance)
     code(encode_jobs)
     plain = evaluate_job(tmp_path, scenes, [encode_jobs[0].output])
     evaluate_curve([plain])

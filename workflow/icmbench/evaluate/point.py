@@ -120,9 +120,9 @@ def _quality(job: EvaluateJob, split: Split, decoded: bool) -> pd.DataFrame:
         device = "cuda" if uses_cuda(job) else "cpu"  # the GPU is held in any case
     perceptual = None
     if decoded and job.perceptual:
-        from icmbench.networks.perceptual import Perceptual
+        from icmbench.networks.perceptual import open_perceptual
 
-        perceptual = Perceptual(job.perceptual, device)
+        perceptual = open_perceptual(tuple(job.perceptual), device)
 
     def measure(original: RgbImage, image: RgbImage) -> dict[str, float]:
         pixels = quality(original, image, device=device)

@@ -51,7 +51,7 @@ class Metric:
 
     @property
     def description(self) -> str:
-        """What it is and the installed version that computes it; empty where the name defines it."""
+        """What it is and the version that computes it; empty where the name defines it."""
         if not self.package:
             return self.about
         try:

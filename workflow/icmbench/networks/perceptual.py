@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,6 +29,12 @@ BACKBONES: dict[str, str] = {
 }
 # AlexNet needs as many pixels to reach its last layer; VGG16 takes any size.
 _MIN_SIDE = {"lpips": 31, "dists": 1}
+
+
+@cache
+def open_perceptual(metrics: tuple[str, ...], device: str) -> Perceptual:
+    """Return the same :class:`Perceptual` for all points of a curve."""
+    return Perceptual(metrics, device)
 
 
 class Perceptual:
