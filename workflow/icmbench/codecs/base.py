@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icmbench.utils.images import Latents, RgbImage, decoded_digest
 
@@ -28,11 +28,14 @@ class Encoded:
     Attributes:
         data: the bitstream, headers included; its length is the rate.
         reconstruction: what the encoder expects the decoder to return, uint8 [H, W, 3] or the
-            latents of a feature codec; None for an external encoder that does not report it.
+            latents of a feature codec; None where it was not asked for, and for an external encoder
+            that does not report it.
         pixels_coded: number of coded pixels, padding included.
         bits_estimated: the entropy model's estimate in bits; NaN where there is none.
         bits_counted: the rate in bits where ``data`` is not a bitstream (``rate: estimate``), or
             holds what the decoder knows from elsewhere.
+        latent: what a learned codec's entropy decoder must return, which ``finish`` reconstructs;
+            None of other codecs.
     """
 
     data: bytes
@@ -40,6 +43,7 @@ class Encoded:
     pixels_coded: int
     bits_estimated: float = float("nan")
     bits_counted: int | None = None
+    latent: Any = None
 
     @property
     def bits(self) -> int:

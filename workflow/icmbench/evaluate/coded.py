@@ -55,7 +55,7 @@ _DATE = (2021, 1, 1, 0, 0, 0)  # equal content gives equal archives
 
 
 class EncodedRow(TypedDict):
-    """A row of encoded.parquet; ``reconstruction`` is the digest of the encoder's own."""
+    """A row of encoded.parquet; ``latent`` is the digest of the decoded latent, if any."""
 
     image_id: str
     pixels: int
@@ -63,7 +63,7 @@ class EncodedRow(TypedDict):
     bits: int
     bits_estimated: float
     encode_s: float
-    reconstruction: str
+    latent: str
     implementation: str
 
 

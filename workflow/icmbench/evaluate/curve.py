@@ -31,7 +31,7 @@ from icmbench.utils.environment import version
 from icmbench.utils.files import digest_json, read_object, sha256_file, write_json, writing
 
 # Bump if a change makes the same bitstreams, images or records come out differently.
-CODING_VERSION = 4
+CODING_VERSION = 5
 EVALUATION_VERSION = 6
 
 Job = TypeVar("Job", EncodeJob, EvaluateJob)

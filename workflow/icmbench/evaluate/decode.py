@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
@@ -44,8 +43,8 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     """Decode the bitstreams that :func:`icmbench.evaluate.encode.encode` left.
 
     Leaves ``decoded.parquet`` and, as the job's ``decodes`` lists, ``decoded.zip`` (images) and
-    ``latents.zip`` (from which features are computed). An image that differs from the encoder's
-    reconstruction is counted (``roundtrip_ok``), not hidden. Features are timed without pixels
+    ``latents.zip`` (from which features are computed). An image whose latent is not the one that
+    the encoder coded is counted (``roundtrip_ok``), not hidden. Features are timed without pixels
     (``decode_s``), pixels made from latents on top of that (``reconstruct_s``).
 
     Returns:
@@ -76,7 +75,13 @@ def decode(job: EncodeJob) -> NetworkComplexity:
             with failures.of(identity):
                 data = bitstreams.read(bitstream_name(identity))
                 try:
-                    decoded, image, times = _decode(codec, data, features, images)
+                    start = time.perf_counter()
+                    if estimated:
+                        latent, decoded = None, codec.decode(data)
+                    else:
+                        latent, *size = codec.decode_latent(data)
+                        decoded = codec.finish(latent, *size)
+                    image, times = _rest(codec, decoded, features, images, start)
                 except Exception as error:  # of a damaged bitstream decoders may raise anything
                     raise UserError(
                         f"decoding failed: {line_of(error)}; fix the codec, or delete {folder} "
@@ -89,8 +94,8 @@ def decode(job: EncodeJob) -> NetworkComplexity:
             if "features" in add:
                 add["features"](f"{identity}.npz", latents_to_bytes(decoded))
             row: dict[str, object] = {**encoded[str(identity)], **times}
-            expected = row.pop("reconstruction")
-            row["roundtrip_ok"] = None if estimated else decoded_digest(decoded) == expected
+            expected = row.pop("latent")
+            row["roundtrip_ok"] = None if estimated else codec.latent_digest(latent) == expected
             rows.append(row)
             seconds.append(times["decode_s"])
         failures.stop()
@@ -99,8 +104,8 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     wrong = sum(row["roundtrip_ok"] is False for row in rows)
     if wrong:
         logger.warning(
-            "%s: %d of %d images differ from the encoder's reconstruction; see roundtrip_ok in the "
-            "records",
+            "%s: %d of %d images have another latent than the encoder coded; see roundtrip_ok in "
+            "the records",
             job.key,
             wrong,
             len(rows),
@@ -115,32 +120,31 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     )
 
 
-def _decode(
-    codec: Any, data: bytes, features: bool, images: bool
-) -> tuple[Any, Any, dict[str, float]]:
-    """Decode a bitstream.
+def _rest(
+    codec: Any, decoded: Any, features: bool, images: bool, start: float
+) -> tuple[Any, dict[str, float]]:
+    """Make what else is wanted of what a bitstream decoded to.
 
     Args:
         codec: that decodes to images, or to latents.
-        data: the bitstream.
+        decoded: an image or latents.
         features: whether it decodes to latents, of which features are computed.
         images: whether the image is wanted, too.
+        start: when decoding began.
 
     Returns:
-        an image or latents; the image or None; seconds by column of ``decoded.parquet``.
+        the image or None; seconds by column of ``decoded.parquet``.
     """
-    start = time.perf_counter()
-    decoded = codec.decode(data)
     if not features:
         seconds = time.perf_counter() - start
-        return decoded, decoded, {"decode_s": seconds, "reconstruct_s": math.nan}
+        return decoded, {"decode_s": seconds, "reconstruct_s": math.nan}
     codec.features(decoded)
     middle = time.perf_counter()
     if not images:
-        return decoded, None, {"decode_s": middle - start, "reconstruct_s": math.nan}
+        return None, {"decode_s": middle - start, "reconstruct_s": math.nan}
     image = codec.image(decoded)
     times = {"decode_s": middle - start, "reconstruct_s": time.perf_counter() - middle}
-    return decoded, image, times
+    return image, times
 
 
 def _steps(job: EncodeJob, codec: Any, data: bytes) -> dict[str, Callable[[], Any]]:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icmbench.codecs.base import decoded_digest
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
@@ -33,7 +32,7 @@ def encode(job: EncodeJob) -> NetworkComplexity:
     """Encode every ``chunks``-th image of a split, from number ``chunk`` on.
 
     Leaves ``bitstreams.zip`` and ``encoded.parquet``: what the encoder knows of each image, the
-    digest of its own reconstruction included.
+    digest of the latent that the decoder must find included.
 
     Returns:
         the codec's parameters, and the operations of encoding per coded pixel.
@@ -58,14 +57,13 @@ def encode(job: EncodeJob) -> NetworkComplexity:
                 image = split.image(index)
                 start = time.perf_counter()
                 try:
-                    encoded = codec.encode(image)
+                    encoded = codec.encode(image, reconstruct=False)
                 except Exception as error:  # a defect's author needs the traceback
                     error.add_note(f"{job.key}: encoding image {identity}")
                     raise
                 seconds = time.perf_counter() - start
             if encoded is None:
                 continue
-            assert encoded.reconstruction is not None  # a learned codec decodes what it wrote
             add(bitstream_name(identity), encoded.data)
             rows.append(
                 {
@@ -75,7 +73,7 @@ def encode(job: EncodeJob) -> NetworkComplexity:
                     "bits": encoded.bits,
                     "bits_estimated": encoded.bits_estimated,
                     "encode_s": seconds,
-                    "reconstruction": decoded_digest(encoded.reconstruction),
+                    "latent": "" if encoded.latent is None else codec.latent_digest(encoded.latent),
                     "implementation": codec.implementation(),
                 }
             )
@@ -83,7 +81,8 @@ def encode(job: EncodeJob) -> NetworkComplexity:
     write_rows(folder / ENCODED_ROWS, rows)
     log_times(job.key, "encoded", [row["encode_s"] for row in rows])
     first = split.image(job.chunk)
-    return complexity_of(codec, rows[0]["pixels_coded"], {"encode": lambda: codec.encode(first)})
+    steps = {"encode": lambda: codec.encode(first, reconstruct=False)}
+    return complexity_of(codec, rows[0]["pixels_coded"], steps)
 
 
 def open_codec(job: EncodeJob) -> LearnedCodec:

@@ -19,8 +19,8 @@ from icmbench.utils.files import atomic_path, reading
 #: bits_estimated: by the entropy model, NaN without one; psnr, psnr_ycbcr (6:1:1): dB, inf if
 #: lossless, NaN if no image is decoded; ms_ssim: [0, 1] or NaN; encode_s, decode_s: seconds;
 #: reconstruct_s: seconds from features to pixels after decode_s, NaN for other codecs;
-#: roundtrip_ok: whether the decoder's output equals the encoder's reconstruction; NA if the
-#: encoder gives none.
+#: roundtrip_ok: whether the decoder's latent (of classical codecs its image) equals the encoder's;
+#: NA if the encoder gives none.
 COLUMNS: dict[str, str] = {
     "study": "string",
     "variant": "string",

@@ -99,7 +99,7 @@ class TrainedNetworks:
         result: dict[str, object] = {}
         inputs: Any = [image]
         if self.codec is not None:
-            encoded = self.codec.encode(to_image(image))
+            encoded = self.codec.encode(to_image(image), reconstruct=False)
             decoded = self.codec.decode(encoded.data)
             result["bits"] = encoded.bits
             features: Any = None

@@ -21,7 +21,7 @@ from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage
+from icmbench.codecs.base import CodecOutput, Encoded, Latents, RgbImage, decoded_digest
 from icmbench.codecs.bitstream import pack, unpack_image
 from icmbench.summaries import LoadedWeights
 from icmbench.utils.images import to_tensor
@@ -148,21 +148,36 @@ class LearnedCodec(nn.Module, ABC):
         self.eval()
 
     @torch.no_grad()
-    def encode(self, image: RgbImage) -> Encoded:
-        """Code a uint8 RGB image [H, W, 3]."""
+    def encode(self, image: RgbImage, reconstruct: bool = True) -> Encoded:
+        """Code a uint8 RGB image [H, W, 3].
+
+        Args:
+            image: the image.
+            reconstruct: also run the decoder's networks on the decoded latent.
+        """
         height, width = image.shape[:2]
         padded = self.padded(image)
         strings, latent, bits = self.compress_latent(self.analyse(padded))
         return Encoded(
             data=pack(width, height, strings),
-            reconstruction=self.finish(latent, height, width),
+            reconstruction=self.finish(latent, height, width) if reconstruct else None,
             pixels_coded=padded.shape[-2] * padded.shape[-1],
             bits_estimated=bits,
+            latent=latent,
         )
 
     @torch.no_grad()
     def decode(self, data: bytes) -> Any:
         """Return the uint8 RGB image [H, W, 3] of a bitstream, or the latents of its features.
+
+        Raises:
+            UserError: where the bitstream is damaged.
+        """
+        return self.finish(*self.decode_latent(data))
+
+    @torch.no_grad()
+    def decode_latent(self, data: bytes) -> tuple[Any, int, int]:
+        """Return the decoded latent of a bitstream, and the image's height and width.
 
         Raises:
             UserError: where the bitstream is damaged.
@@ -173,7 +188,14 @@ class LearnedCodec(nn.Module, ABC):
             for side in (height, width)
         )
         strings = guarded(strings, self.symbols_per_position * rows * columns)
-        return self.finish(self.decompress_latent(strings, rows, columns), height, width)
+        return self.decompress_latent(strings, rows, columns), height, width
+
+    @staticmethod
+    def latent_digest(latent: Any) -> str:
+        """Return the SHA-256 of a decoded latent, a tensor or arrays by name."""
+        if isinstance(latent, Tensor):
+            latent = (latent + 0.0).cpu().numpy()  # rounding leaves -0, decoding does not
+        return decoded_digest(latent)
 
     def padded(self, image: RgbImage) -> Tensor:
         """Return a uint8 image [H, W, 3] as a batch of one, padded to multiples of ``multiple``."""

@@ -237,18 +237,20 @@ class CompressaiCodec(LearnedCodec):
 
     def finish(self, latent: Tensor, height: int, width: int) -> RgbImage:
         """Return the uint8 RGB image [H, W, 3] of a decoded latent."""
-        decoded = self.network.g_s(latent).clamp(0, 1)
+        # The same numbers; transposed convolutions take a third less time than on planes.
+        by_pixel = latent.contiguous(memory_format=torch.channels_last)
+        decoded = self.network.g_s(by_pixel).clamp(0, 1)
         return to_image(decoded[0, :, :height, :width])
 
     @torch.no_grad()
-    def encode(self, image: RgbImage) -> Encoded:
+    def encode(self, image: RgbImage, reconstruct: bool = True) -> Encoded:
         """Code a uint8 RGB image [H, W, 3].
 
         With ``rate: estimate`` the data is the decoded image as PNG, and the rate is the entropy
         model's estimate: a sequential decoder needs seconds per image, too slow for large splits.
         """
         if self.settings.rate == "bitstream":
-            return super().encode(image)
+            return super().encode(image, reconstruct)
         height, width = image.shape[:2]
         out = self(self.padded(image))
         bits = float(out.bits)
