@@ -17,7 +17,7 @@ from icmbench.data.dataset import Split
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import code_share
-from icmbench.evaluate.coded import COLUMNS, coded_fingerprint, coded_rows, read_rows
+from icmbench.evaluate.coded import COLUMNS, coded_fingerprint, coded_rows, read_rows, write_rows
 from icmbench.evaluate.curve import decode_curve, encode_curve, evaluate_curve
 from icmbench.evaluate.records import read_records
 from icmbench.jobs import ClassicalJob, CodedImages, EncodeJob
@@ -107,6 +107,18 @@ def test_every_codec_leaves_the_same_files_and_columns(
         job = evaluate_job(tmp_path / folder.name, scenes, [str(folder)])
         evaluate_curve([job])
         assert len(read_records(Path(job.output) / "records.parquet")) == 4
+
+
+def test_another_latent_than_the_encoders_is_counted(encode_jobs: list[EncodeJob]) -> None:
+    encode_curve(encode_jobs[:1])
+    folder = Path(encode_jobs[0].output)
+    rows = read_rows(folder / "encoded.parquet")
+    rows[1]["latent"] = "of another image"
+    write_rows(folder / "encoded.parquet", rows)
+    decode_curve(encode_jobs[:1])
+    assert [row["roundtrip_ok"] for row in read_rows(folder / "decoded.parquet")] == [
+        True, False, True, True
+    ]  # fmt: skip
 
 
 def test_perceptual_metrics_are_columns_where_they_are_asked_for(
