@@ -2,7 +2,7 @@
 # Installs what uv.lock locks, with hashes, and a link to this checkout's package. Snakemake runs it in
 # the repository's root with CONDA_PREFIX set, once per environment: it names environments by this
 # text. The next line is generated (make lock), so that a new lock makes a new environment.
-# lock sha256 738e79ed93437f1fa5e31099c7d283864bcbfa6583907e01475f237262d113b8
+# lock sha256 7867b675019bb2d1cf388c6d7bf5441b5323f078ea8b30642d846e6bcf6f4ea3
 set -euo pipefail
 unset PYTHONPATH
 export PYTHONNOUSERSITE=1 UV_COMPILE_BYTECODE=1
