@@ -187,9 +187,11 @@ def fetched(name: str, **split: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_what_jobs_would_miss_is_refused_with_the_plan(
-    files: Any, change: dict[str, Any], words: list[str]
+    files: Any, tmp_path: Path, change: dict[str, Any], words: list[str]
 ) -> None:
-    plan = files("scales/paper-check.yaml", change, **PHOTOGRAPHS)
+    """Whatever the checkout has fetched: files of a data set that is there are looked up."""
+    data = {"directory": str(tmp_path / "data")}
+    plan = files("scales/paper-check.yaml", change, **PHOTOGRAPHS, data=data)
     with pytest.raises(UserError) as caught:
         check_resources(plan)
     assert all(word in str(caught.value) for word in words)
