@@ -40,6 +40,15 @@ def test_hours_are_those_computed_by_hand(plan: Plan) -> None:
     assert hevc.disk_gb == pytest.approx(train * 0.74 / 1000 + 4 * 0.6)
 
 
+def test_hours_of_training_on_several_sizes_are_those_of_the_mean_size(plan: Plan) -> None:
+    speeds, pixels = read_costs().speeds, 800 * 800 * 1.37
+    share = sum((side / 800) ** 2 for side in range(480, 801, 32)) / 11
+    macs = (15e3 + 3 * 66e3 + 3 * 110e3) * pixels * share  # the head is frozen
+    expected = 2 * macs * speeds.padding * 24000 * 16 / (speeds.train_tflops * 1e12) / 3600
+    found = plan_costs(plan)[0]["tang2025", "uncoded/resnet-faster-rcnn/original"]
+    assert found.train_gpu_h == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("study", "limit"), [(STUDY, 60), ("zhu2024", 120)])
 def test_scale_paper_stays_within_its_budget(plan: Plan, study: str, limit: float) -> None:
     own = [cost for (of, _), cost in plan_costs(plan)[0].items() if of == study]

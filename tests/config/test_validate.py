@@ -87,6 +87,7 @@ VARIANT_FAULTS = [
      ["loss.bpp.continues", "codec_from"]),
     (variant(J_FT, train={"schedule": "never"}), ["schedule", "'never'", "codec-base"]),
     (variant(J_FT, train={"schedule": "codec-base"}), ["optimisers", "'task'", J_FT]),
+    ({"schedules": {"codec-base": {"short_sides": [64]}}}, ["'codec-base'", "short_sides"]),
     (variant("hevc/faster-rcnn/t-ft", ladder="beta"), ["ladder", "'beta'", "'qp'"]),
     (variant("hevc/faster-rcnn/t-ft", ladder=None), ["ladder", "'qp'"]),
     (variant("hevc/faster-rcnn/t-ft", codec_from="random"), ["codec_from", "random"]),
@@ -126,6 +127,12 @@ def test_detection_of_cropped_images_is_refused(files: Any) -> None:
     change = {"datasets": {"crop": crop}, "studies": {STUDY: variant(J_FT, dataset="crop")}}
     with pytest.raises(UserError, match=r"dataset': 'crop'.*center_crop"):
         files("scales/smoke.yaml", change)
+
+
+def test_detector_reads_images_of_one_size_in_training_and_evaluation(files: Any) -> None:
+    role = {"datasets": {"detection-voc": {"short_side": 400}}}
+    with pytest.raises(UserError, match=r"dataset': 'detection-voc'.*short_side 400.* reads 800"):
+        files("scales/paper.yaml", role, scale="paper", studies=["tang2025"])
 
 
 @pytest.mark.parametrize(

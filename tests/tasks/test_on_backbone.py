@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +15,23 @@ from torch.nn import functional
 from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from icmbench.codecs.base import Features
 from icmbench.data.specs import Needs
 from icmbench.errors import UserError
 from icmbench.networks.backbone import SplitResNet
+from icmbench.networks.batchnorm import batch_norms, frozen_statistics
 from icmbench.networks.weights import load_part
 from icmbench.tasks.classification import classify, hits
 from icmbench.tasks.entries import ProbeParameters, ResnetRcnnParameters
 from icmbench.tasks.probe import FeatureProbe, Probe
 from icmbench.tasks.resnet_rcnn import FeatureRcnn, ResnetRcnn
+from icmbench.train.batches import Batch
 from icmbench.train.checkpoint import save_weights
+from icmbench.train.distributed import synchronise_batch_norm
+from icmbench.train.system import System, set_modes
 
 TINY = {"backbone_blocks": [1, 1, 1, 1], "backbone_width": 8}
 FOUR = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -355,5 +363,60 @@ def test_detector_enlarges_what_was_coded_at_native_size() -> None:
     torch.testing.assert_close(of_native["scores"], of_large["scores"])
     plain = detector(masks=True).eval()
     torch.testing.assert_close(plain.predict([large])[0]["boxes"], of_large["boxes"])
-    with pytest.raises(UserError, match="short_side"):
-        task.losses([native], [{}])
+
+
+def test_trained_batch_norm_is_that_of_torchvisions_pyramid() -> None:
+    """A training step's levels and running averages; torchvision's FPN with batch norm, and ours.
+
+    Frozen parts keep their averages: the head, and all of them while a validation runs.
+    """
+    task = detector(size="full", batch_norm="trained")
+    system = System(None, task, False, {"task": 1.0})
+    set_modes(system, ["task.tail", "task.detector"])
+    reference = FeaturePyramidNetwork(
+        list(task.network.channels), 256, LastLevelMaxPool(), torch.nn.BatchNorm2d
+    )
+    reference.load_state_dict(task.detector.pyramid.layers.state_dict())
+    body = copy.deepcopy(task.network)
+    images, targets = two_squares(False)
+    images[1], targets[1] = images[0], targets[0]  # of one size: no padding
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    seen: list[Any] = []
+    task.detector.pyramid.register_forward_hook(lambda module, given, out: seen.append(out))
+    with frozen_statistics(system):
+        system(Batch(images, targets))
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+    system(Batch(images, targets))
+
+    body.eval()
+    values = body.head(torch.stack(images))
+    for stage in body.tail_modules():
+        stage.train()
+    expected = reference(OrderedDict(enumerate([values, *body.tail(values)])))
+    for level, other in zip(seen[1].values(), expected.values(), strict=True):
+        torch.testing.assert_close(level, other, atol=1e-4, rtol=1e-3)  # of other memory formats
+    after = task.state_dict()
+    for ours, theirs in ((task.network, body), (task.detector.pyramid.layers, reference)):
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(HEAD) for name in moved)
+    for place in ("network.layer2.", "network.layer4.", "detector.pyramid.layers.layer_blocks.3"):
+        assert any(n.startswith(place) and n.endswith("running_var") for n in moved), place
+
+
+def test_batch_norm_of_several_processes_is_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own layers, of the same tensors and modes; one process has ordinary ones."""
+    task = detector(FeatureRcnn, batch_norm="trained")
+    set_modes(System(None, task, False, {"task": 1.0}), ["task.detector"])
+    state, modes = task.state_dict(), [module.training for module in task.modules()]
+    synchronise_batch_norm(task, cuda=False)
+    assert not any(isinstance(layer, torch.nn.SyncBatchNorm) for layer in batch_norms(task))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="devices to 1"):
+        synchronise_batch_norm(task, cuda=False)
+    synchronise_batch_norm(task, cuda=True)
+    assert all(isinstance(layer, torch.nn.SyncBatchNorm) for layer in batch_norms(task))
+    assert [module.training for module in task.modules()] == modes
+    assert task.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in task.state_dict().items())

@@ -13,7 +13,7 @@ from icmbench.data.dataset import Split
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
 from icmbench.jobs import Optimiser, Schedule
-from icmbench.train.batches import Batch, batches, indices_of_step
+from icmbench.train.batches import Batch, batches, indices_of_step, validation_batches
 
 
 def schedule(batch_size: int, **values: Any) -> Schedule:
@@ -60,9 +60,30 @@ def test_boxes_are_mirrored_with_their_image(scenes: DatasetSpec) -> None:
     assert 0 < mirrored < 8
 
 
-@pytest.mark.parametrize("area", [None, [0.2, 1.0]])
-def test_workers_and_ranks_share_the_same_batch(scenes: DatasetSpec, area: Any) -> None:
-    settings = schedule(6, crop=48, crop_area=area)
+def test_detectors_train_on_several_sizes(scenes: DatasetSpec) -> None:
+    """Boxes and masks follow their image, no image is enlarged, and validation has its own size."""
+    split = Split(scenes, "train")
+    settings = schedule(8, flip=False, short_sides=[64, 96, 200])
+    whole = next(batches(split, 0, schedule(8, flip=False), range(1), targets="masks"))
+    several = next(batches(split, 0, settings, range(1), targets="masks"))
+    for image, target, own in zip(several.images, several.targets, whole.targets, strict=True):
+        factor = image.shape[-1] / 128
+        torch.testing.assert_close(target["boxes"], factor * own["boxes"])
+        assert target["masks"].shape == (len(own["masks"]), *image.shape[1:])
+        # A mask fills about the same share of its image.
+        shares = (found.float().mean((1, 2)) for found in (target["masks"], own["masks"]))
+        torch.testing.assert_close(*shares, atol=0.02, rtol=0)
+    assert {image.shape for image in several.images} == {(3, s, s) for s in (64, 96, 128)}
+    val = next(validation_batches(Split(scenes, "val"), 2, settings, "boxes"))
+    assert {image.shape[1:] for image in val.images} == {(128, 128)}
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"crop": 48}, {"crop": 48, "crop_area": [0.2, 1.0]}, {"short_sides": [64, 80, 96]}],
+)
+def test_workers_and_ranks_share_the_same_batch(scenes: DatasetSpec, sizes: Any) -> None:
+    settings = schedule(6, **sizes)
     whole = list(batches(Split(scenes, "train"), 3, settings, range(2), "none"))
     loaded = list(batches(Split(scenes, "train"), 3, settings, range(2), "none", workers=2))
     pieces = [

@@ -7,7 +7,7 @@ file, so a job is repeated only when its own settings change.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
@@ -68,6 +68,12 @@ class Schedule(Strict):
         max_length=2,
         description="Random-resized crops: a share of the area between these bounds, of aspect "
         "ratio 3/4 to 4/3, resized to the side of ``crop``. null crops without resizing.",
+    )
+    short_sides: list[Annotated[int, Field(ge=16)]] | None = Field(
+        None,
+        min_length=1,
+        description="Training of detectors on several sizes: each image is reduced to a short side "
+        "drawn from these, before codec and task, and never enlarged. null keeps its size.",
     )
     flip: bool = Field(True, description="Mirror images at random.")
     validation: Validation | None = None

@@ -166,6 +166,10 @@ class _Estimate:
         else:
             megapixels = self._megapixels(variant.dataset, "train")
             padding = self._costs.speeds.padding
+            if schedule.short_sides is not None:
+                own = getattr(self._set(variant.dataset)[1], "short_side", None)
+                sides = [min(side / (own or side), 1.0) for side in schedule.short_sides]
+                megapixels *= sum(share**2 for share in sides) / len(sides)
         names = [variant.codec] if CODECS[variant.codec].kind == "learned" else []
         names += [variant.task] if task.trainable else []
         parts = {

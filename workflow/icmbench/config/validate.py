@@ -28,7 +28,10 @@ from icmbench.errors import UserError, unknown
 from icmbench.jobs import Part, RateTarget
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.registry import CODECS, TASKS, Registry, TaskEntry
+from icmbench.tasks.entries import ResnetRcnnParameters
 from icmbench.utils.models import Strict
+
+_BOXES = {"box_map", "mask_map"}  # what detectors are measured by
 
 
 def codec_parameters(scale: Scale, name: str) -> Strict:
@@ -252,7 +255,7 @@ class _Check:
         self._check_files()
         if variant.dataset not in self.scale.datasets:
             self._unknown("dataset", variant.dataset, "data set role", self.scale.datasets)
-        elif self._cuts() and {"box_map", "mask_map"} & set(self.task.metrics):
+        elif self._cuts() and _BOXES & set(self.task.metrics):
             self._add("dataset", variant.dataset, "has a center_crop, which boxes and masks do "
                       "not follow; use short_side alone for detection")  # fmt: skip
         entry, reads = CODECS[variant.codec], self.task.input_kind
@@ -452,6 +455,7 @@ class _Check:
 
     def _check_training(self, training: Training) -> None:
         codec, task = CODECS[self.variant.codec], self.task
+        self._check_sizes()
         allowed = [f"codec.{part}" for part in codec.parts]
         allowed += ["codec"] if codec.kind == "learned" else []
         allowed += ["task"] if task.parts else []
@@ -480,11 +484,22 @@ class _Check:
             if schedule is None:
                 self._unknown(part, name, "schedule", self.study.schedules)
                 continue
+            if schedule.short_sides and not _BOXES & set(self.task.metrics):
+                self._add(part, name, "has short_sides, which are for detectors; use another")
             for group in optimiser_groups(training.parts):
                 if group not in schedule.optimisers:
                     key = f"schedules.{name}.optimisers"
                     problem = f"lacks {group!r}, which variant {self.name!r} trains"
                     self.faults.add(self.where, key, sorted(schedule.optimisers), problem)
+
+    def _check_sizes(self) -> None:
+        """Check that the data set resizes images for a detector that does so at evaluation."""
+        parameters = task_parameters(self.scale, self.variant.task)
+        side = parameters.short_side if isinstance(parameters, ResnetRcnnParameters) else None
+        given = getattr(self.scale.datasets.get(self.variant.dataset), "short_side", None)
+        if side not in (None, given):
+            self._add("dataset", self.variant.dataset, f"has short_side {given}, but the detector "
+                      f"that is trained on it reads {side}; set both to the same")  # fmt: skip
 
     def _check_weight(self, term: str, weight: float | str) -> None:
         if not isinstance(weight, str):

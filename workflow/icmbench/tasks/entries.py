@@ -240,6 +240,12 @@ class ResnetRcnnParameters(BackboneParameters):
         91, ge=2, description="Classes with the background; 91 is torchvision's COCO numbering."
     )
     masks: bool = Field(False, description="Mask R-CNN instead of Faster R-CNN.")
+    batch_norm: Literal["frozen", "trained"] = Field(
+        "frozen",
+        description="frozen: the backbone keeps its running averages. trained: as MoCo fine-tunes, "
+        "the trained parts use the statistics of the whole batch in training, of all devices "
+        "(several must be GPUs), and the pyramid has batch norm too.",
+    )
     size: Literal["small", "full"] = Field(
         "full",
         description="full: anchors, pyramid and heads as torchvision's fasterrcnn_resnet50_fpn and "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,14 @@ MULTIPLE = 64  # images are padded to it, as the codec pads those whose features
 class OnBackbone(nn.Module):
     """A task behind a codec's backbone, on features of stride 4.
 
-    Batch norm always uses its running averages, also while the tail is trained.
-
     Attributes:
         input_kind: features, or images, which a subclass turns into features.
+        batch_norm: frozen: running averages, also while the tail is trained. trained: in training
+            the statistics of the batch of all processes.
     """
 
     input_kind = "features"
+    batch_norm: Literal["frozen", "trained"] = "frozen"
     network: SplitResNet
 
     @staticmethod
@@ -51,9 +52,10 @@ class OnBackbone(nn.Module):
         return name
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; batch norm stays in evaluation mode."""
+        """Set the mode; frozen batch norm stays in evaluation mode."""
         super().train(mode)
-        freeze_statistics(self)
+        if self.batch_norm == "frozen":
+            freeze_statistics(self)
         return self
 
     def features(self, inputs: Any) -> Features:

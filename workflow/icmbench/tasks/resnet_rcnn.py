@@ -25,7 +25,6 @@ from torchvision.ops.poolers import _setup_scales
 
 from icmbench.codecs.base import Features
 from icmbench.data.dataset import Split
-from icmbench.errors import UserError
 from icmbench.jobs import EvaluateJob
 from icmbench.networks.backbone import SplitResNet
 from icmbench.tasks.base import Outcome
@@ -48,6 +47,9 @@ _SMALL_LEVELS = 3  # of stride 8, 16 and 32
 class FeatureRcnn(OnBackbone):
     """A detector on features of stride 4; batch norm's factors and offsets train with the tail.
 
+    With ``batch_norm: trained`` it is fine-tuned as MoCo's detectors (He et al., CVPR 2020, section
+    4.2): synchronised batch norm, in the pyramid too.
+
     Args:
         parameters: size of the backbone, classes, masks or not, size of the detector.
         pretrained: not used; the backbone's weights are a codec's.
@@ -55,7 +57,7 @@ class FeatureRcnn(OnBackbone):
 
     def __init__(self, parameters: ResnetRcnnParameters, pretrained: bool = False) -> None:
         super().__init__()
-        self.settings = parameters
+        self.settings, self.batch_norm = parameters, parameters.batch_norm
         self.network = SplitResNet(parameters.backbone_blocks, parameters.backbone_width, classes=0)
         if self.input_kind == "features":
             remove_head(self.network)
@@ -98,20 +100,10 @@ class FeatureRcnn(OnBackbone):
 
 
 class ResnetRcnn(OnImages, FeatureRcnn):
-    """The same on images [3, H, W] in [0, 1], which are resized if the parameters have a size."""
+    """The same on images [3, H, W] in [0, 1].
 
-    def losses(self, inputs: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        """Return the detector's losses.
-
-        Raises:
-            UserError: for images of another size than the parameters': targets are not resized.
-        """
-        if any(self._factor(image) != 1 for image in inputs):
-            raise UserError(
-                "a detector of resized images is trained on images that the data set resizes: "
-                "give its role short_side and long_side"
-            )
-        return super().losses(inputs, targets)
+    Where the parameters have a size, images are resized to it; those of training are not.
+    """
 
     @torch.no_grad()
     def predict(self, inputs: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -155,15 +147,18 @@ class _Pyramid(nn.Module):
         first: index of the first stage that is used.
         out_channels: of every level.
         extra: whether a fifth, coarsest level is added for proposals.
+        norm: whether batch norm follows every convolution.
     """
 
     def __init__(
-        self, channels: tuple[int, ...], first: int, out_channels: int, extra: bool
+        self, channels: tuple[int, ...], first: int, out_channels: int, extra: bool, norm: bool
     ) -> None:
         super().__init__()
         self.first, self.out_channels = first, out_channels
         last = LastLevelMaxPool() if extra else None
-        self.layers = FeaturePyramidNetwork(list(channels[first:]), out_channels, last)
+        self.layers = FeaturePyramidNetwork(
+            list(channels[first:]), out_channels, last, nn.BatchNorm2d if norm else None
+        )
 
     def forward(self, stages: list[Tensor]) -> OrderedDict[str, Tensor]:
         """Return the levels by name, finest first."""
@@ -178,12 +173,13 @@ class _Detector(nn.Module):
     def __init__(self, parameters: ResnetRcnnParameters, channels: tuple[int, ...]) -> None:
         super().__init__()
         kind = MaskRCNN if parameters.masks else FasterRCNN
+        norm = parameters.batch_norm == "trained"
         if parameters.size == "small":
             settings = _small(parameters)
-            self.pyramid = _Pyramid(channels, 1, settings.pop("channels"), extra=False)
+            self.pyramid = _Pyramid(channels, 1, settings.pop("channels"), False, norm)
         else:
             settings = {"num_classes": parameters.classes}
-            self.pyramid = _Pyramid(channels, 0, _FULL_CHANNELS, extra=True)
+            self.pyramid = _Pyramid(channels, 0, _FULL_CHANNELS, True, norm)
         built = kind(self.pyramid, **settings)
         self.rpn, self.roi_heads = built.rpn, built.roi_heads
         strides = _STRIDES[self.pyramid.first :]

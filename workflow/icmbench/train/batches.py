@@ -136,7 +136,9 @@ class _Steps(Dataset[Batch]):
     def _image(self, index: int, rng: np.random.Generator) -> tuple[RgbImage, bool]:
         """Return the image, cropped if its target allows that, and whether it is mirrored."""
         image = self.split.image(index)
-        mirrored, part = self._draw(index, image, rng)
+        mirrored, part, short_side = self._draw(index, image, rng)
+        if short_side is not None and short_side < min(image.shape[:2]):
+            image = _reduced(image, short_side)
         if part is not None:
             top, left, height, width = part
             image = image[top : top + height, left : left + width]
@@ -148,17 +150,30 @@ class _Steps(Dataset[Batch]):
 
     def _draw(
         self, index: int, image: RgbImage | None, rng: np.random.Generator
-    ) -> tuple[bool, Part | None]:
-        """Return whether an image is mirrored and which part of it is used, None for all."""
+    ) -> tuple[bool, Part | None, int | None]:
+        """Return whether an image is mirrored, the part of it that is used, and its short side.
+
+        None: all of it, in its own size.
+        """
         schedule = self.schedule
         mirrored = bool(schedule.flip and rng.random() < 0.5 and self.targets != "index")
+        if schedule.short_sides is not None:
+            return mirrored, None, int(rng.choice(schedule.short_sides))
         crop, area = schedule.crop, schedule.crop_area
         if crop is None or self.targets not in CROPPED:
-            return mirrored, None
+            return mirrored, None, None
         size = self.split.size(index) if image is None else image.shape[:2]
         if area is None:
-            return mirrored, random_crop(size, crop, rng)
-        return mirrored, random_resized_crop(size, area, rng)
+            return mirrored, random_crop(size, crop, rng), None
+        return mirrored, random_resized_crop(size, area, rng), None
+
+
+def _reduced(image: RgbImage, short_side: int) -> RgbImage:
+    """Return an image reduced to a short side, as data sets resize."""
+    factor = short_side / min(image.shape[:2])
+    height, width = (round(length * factor) for length in image.shape[:2])
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
 
 
 def random_crop(size: Sequence[int], side: int, rng: np.random.Generator) -> Part:
@@ -245,7 +260,7 @@ def validation_batches(
     """Yield the first ``images`` of the val split, unshuffled and unmirrored."""
     count = min(images, len(split))
     size = min(schedule.batch_size, count)
-    plain = schedule.model_copy(update={"flip": False, "crop_area": None})
+    plain = schedule.model_copy(update={"flip": False, "crop_area": None, "short_sides": None})
     source = _Steps(split, 0, plain, targets)
     rng = np.random.default_rng(0)
     for start in range(0, count, size):

@@ -155,6 +155,24 @@ def barrier() -> None:
         torch.distributed.barrier()
 
 
+def synchronise_batch_norm(network: nn.Module, cuda: bool) -> None:
+    """Let batch norm see the batch of all ranks in training, in place.
+
+    Names, parameters and modes of the layers do not change.
+
+    Raises:
+        UserError: for several ranks on CPUs, for which torch has none.
+    """
+    if world_size() == 1:
+        return
+    if not cuda:
+        raise UserError(
+            f"batch_norm: trained with {world_size()} devices needs a GPU for each; set the "
+            "schedule's devices to 1, or give the job GPUs"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
 # --- the forward pass -----------------------------------------------------------------------------
 
 

@@ -37,6 +37,8 @@ _START_IMAGES = 200  # that initial weights may depend on
 def fingerprint_of(job: TrainJob) -> str:
     """Return a digest of everything that decides the result: settings, data, weights, code."""
     settings = job.model_dump(include={"codec", "task", "parts", "loss", "schedule", "seed"})
+    if job.schedule.short_sides is None:
+        del settings["schedule"]["short_sides"]  # weights from before there was this are the same
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
     runtime = job.runtime
     return digest_json(
@@ -129,6 +131,8 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     codec_trains = any(part.split(".")[0] == "codec" for part in job.parts)
     system = System(codec, task, codec_trains, first_loss_weights(job))
     set_modes(system, job.parts)
+    if getattr(task, "batch_norm", "frozen") == "trained":
+        distributed.synchronise_batch_norm(task, uses_cuda(job.runtime))
 
     folder = Path(job.output)
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
