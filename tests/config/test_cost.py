@@ -40,6 +40,12 @@ def test_hours_are_those_computed_by_hand(plan: Plan) -> None:
     assert hevc.disk_gb == pytest.approx(train * 0.74 / 1000 + 4 * 0.6)
 
 
+def test_faces_are_read_in_the_size_that_they_are_resized_to_once(plan: Plan) -> None:
+    """A small network waits for six loader processes: 0.037 s for a million pixels of 512 x 512."""
+    found = plan_costs(plan)[0]["zhang2022", "uncoded/face-attributes/original"].train_gpu_h
+    assert found == pytest.approx(0.037 * 0.512**2 * 100_000 * 16 / 6 / 3600)
+
+
 def test_hours_of_training_on_several_sizes_are_those_of_the_mean_size(plan: Plan) -> None:
     speeds, pixels = read_costs().speeds, 800 * 800 * 1.37
     share = sum((side / 800) ** 2 for side in range(480, 801, 32)) / 11

@@ -93,13 +93,14 @@ def _cost(arguments: argparse.Namespace) -> Result:
 
 def _data(arguments: argparse.Namespace) -> Result:
     from icmbench.data.checks import check_role
-    from icmbench.data.prepare import prepare
+    from icmbench.data.prepare import prepare, resize_faces
     from icmbench.jobs import DataJob
 
     job = _job(arguments, DataJob)
     manifest = prepare(job, job.mirror, arguments.threads)
     for role in job.checks:
         check_role(role.dataset, role.needs)
+        resize_faces(role.dataset)
     if job.networks:
         from icmbench.networks.build import check_network
 

@@ -182,8 +182,10 @@ class _Estimate:
         macs = sum(work for _, work in training_work(parts, training.parts))
         images = schedule.batch_size * schedule.steps
         seconds = 2 * macs * padding * images / (self._costs.speeds.train_tflops * 1e12)
-        native = self._set(variant.dataset)[0].megapixels
-        loading = self._costs.speeds.load_s_per_megapixel * native * images
+        own, dataset = self._set(variant.dataset)
+        once = isinstance(dataset, FetchedImages) and dataset.resized_once
+        read = self._megapixels(variant.dataset, "train") if once else own.megapixels
+        loading = self._costs.speeds.load_s_per_megapixel * read * images
         workers = max(1, self._plan.scale.runtime.workers) * schedule.devices
         seconds = max(seconds, loading / workers)
         return Cost(train_gpu_h=seconds / 3600, disk_gb=self._costs.disk.training_run_gb)

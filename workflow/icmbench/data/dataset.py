@@ -14,14 +14,17 @@ from icmbench.data.checks import labels_of, open_checked
 from icmbench.data.classes import find_labels
 from icmbench.data.images import ImageFiles
 from icmbench.data.label_maps import VOID, objects_to_map, read_label_map
-from icmbench.data.specs import DatasetSpec, Needs
+from icmbench.data.specs import DatasetSpec, FetchedImages, Needs
 from icmbench.errors import UserError, missing_file
 from icmbench.utils.coco import CocoAnnotations, CocoObject
-from icmbench.utils.files import read_object
+from icmbench.utils.files import digest_json, read_object
 from icmbench.utils.images import RgbImage
 
 if TYPE_CHECKING:
     from icmbench.data.readers.faces import Faces
+
+
+_RESIZED_VERSION = 1  # bump if resized images or maps change
 
 
 class Split:
@@ -68,6 +71,9 @@ class Split:
         self._categories = {label: own for own, label in (self._labels or {}).items()}
         self._originals = ImageFiles(index.images, keep=keep)
         self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
+        resized = resized_archive(dataset)
+        there = resized is not None and resized.is_file()
+        self._resized = ImageFiles(resized, keep=keep) if resized and there else None
         # A training run takes its own random crops, of whole images.
         self._whole = split == "train" and dataset.center_crop is not None
 
@@ -115,6 +121,8 @@ class Split:
 
     def original(self, index: int) -> RgbImage:
         """Return the uncoded image at the coded size."""
+        if self._resized is not None:
+            return self._resized.read(f"{self.ids[index]}.png")
         image = self._originals.read(self._index.files[index])
         if self._whole:
             return image
@@ -208,6 +216,8 @@ class Split:
 
     def parsing(self, index: int) -> np.ndarray:
         """Return the class of every pixel of the coded image, uint8 [H, W]."""
+        if self._resized is not None:
+            return self._resized.load(f"{self.ids[index]}-parsing.png", read_label_map)
         width, height = coded_size(self.dataset, *self.native_size(index))
         parsing = self.faces.parsing(self.ids[index], (height, width))
         if parsing is None:
@@ -260,6 +270,22 @@ def mirrored_classes(names: list[str]) -> np.ndarray:
     other = {"l_": "r_", "r_": "l_"}
     turned = [other.get(name[:2], name[:2]) + name[2:] for name in names]
     return np.array([names.index(t) if t in names else i for i, t in enumerate(turned)], np.uint8)
+
+
+def resized_archive(dataset: DatasetSpec) -> Path | None:
+    """Return the archive of resized images and merged maps, see :func:`.prepare.resize_faces`.
+
+    None for data sets that have none.
+    """
+    settings, manifest = dataset.settings, Path(dataset.manifest)
+    if not isinstance(settings, FetchedImages) or not settings.resized_once:
+        return None
+    if not manifest.is_file():  # not fetched yet
+        return None
+    splits = {name: split.limit for name, split in settings.splits.items()}
+    sizes = [dataset.short_side, dataset.long_side]
+    key = digest_json([_RESIZED_VERSION, data_digest(dataset), sizes, splits])[:16]
+    return manifest.parent / ".icmbench" / "resized" / f"{dataset.name}-{key}.zip"
 
 
 def data_digest(dataset: DatasetSpec) -> str:

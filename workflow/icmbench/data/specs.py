@@ -115,6 +115,16 @@ class FetchedImages(Photographs):
         "of a download. The report names what was used.",
     )
 
+    @property
+    def resized_once(self) -> bool:
+        """Whether its images are resized when it is fetched, not at every reading.
+
+        Samples of CelebAMask-HQ take long to read: an image of 1024 x 1024, a file for each part of
+        its map.
+        """
+        resizes = self.short_side is not None and self.center_crop is None
+        return resizes and self.name == "celebamask_hq"
+
 
 class FolderImages(ImageSplit, Photographs):
     """Images of one's own. Paths are absolute, or relative to the working directory.
