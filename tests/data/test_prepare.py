@@ -58,7 +58,9 @@ def test_faces_are_resized_and_their_masks_merged_once(tmp_path: Path, fetched: 
 
     def samples() -> list[Any]:
         splits = [Split(dataset, name) for name in ("train", "test")]
-        return [array for s in splits for i in range(len(s)) for array in (s.image(i), s.parsing(i))]
+        return [
+            array for s in splits for i in range(len(s)) for array in (s.image(i), s.parsing(i))
+        ]
 
     expected = samples()
     assert [array.shape for array in expected] == 3 * [(200, 200, 3), (200, 200)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from icmbench.codecs.base import RgbImage
@@ -17,9 +18,11 @@ from icmbench.codecs.classical.pillow import Jpeg
 from icmbench.data.dataset import Split
 from icmbench.data.specs import FetchedImages, ImageSplit
 from icmbench.errors import UserError
-from icmbench.evaluate.classical import code_share
-from icmbench.evaluate.coded import coded_fingerprint, coded_rows
-from icmbench.jobs import ClassicalJob, CodedImages
+from icmbench.evaluate.classical import DecodingFiles, code_share
+from icmbench.evaluate.coded import coded_fingerprint, coded_rows, decoded_archives
+from icmbench.jobs import ClassicalJob, CodedImages, Optimiser, Schedule
+from icmbench.registry import CODECS
+from icmbench.train.batches import batches
 from icmbench.utils.files import read_json
 
 
@@ -190,3 +193,50 @@ def test_image_that_decodes_differently_is_counted(
     monkeypatch.setattr(Jpeg, "decode", decode)
     code_share(classical_job)
     assert list(rows_of(classical_job)["roundtrip_ok"]) == [False, True, True, True]
+
+
+@pytest.mark.parametrize(("codec", "rate"), [("jpeg", 30), ("x265-444", 42)])
+def test_bitstreams_decode_in_the_loader_to_the_images_that_were_kept(
+    classical_job: ClassicalJob, tmp_path: Path, codec: str, rate: float
+) -> None:
+    """The same batches, also from loader processes; the images need not be kept for it."""
+    parameters = CODECS[codec].parameters().model_dump()
+    spec = classical_job.codec.model_copy(
+        update={"name": codec, "rate": rate, "parameters": parameters}
+    )
+    settings = {"codec": spec, "split": "train", "chunks": 2}
+    kept, alone = [
+        [
+            classical_job.model_copy(
+                update={**settings, "chunk": i, "keep_images": keep, "output": str(tmp_path / name)}
+            )
+            for i, name in enumerate((f"{keep}0", f"{keep}1"))
+        ]
+        for keep in (True, False)
+    ]
+    for job in (*kept, *alone):
+        code_share(job)
+    coded, streams = (CodedImages(folders=[job.output for job in jobs]) for jobs in (kept, alone))
+    assert coded_fingerprint(coded) == coded_fingerprint(streams)
+    assert not list(tmp_path.glob("False*/decoded.zip"))
+    schedule = Schedule(
+        steps=2,
+        batch_size=4,
+        optimisers={"task": Optimiser(name="adam", lr=0.1)},
+        origin="ours",
+    )
+    dataset, files = classical_job.dataset, DecodingFiles(streams, spec)
+    read = list(
+        batches(Split(dataset, "train", decoded_archives(coded)), 0, schedule, range(2), "boxes")
+    )
+    for workers in (0, 2):
+        split = Split(dataset, "train", files)
+        found = list(batches(split, 0, schedule, range(2), "boxes", workers=workers))
+        for one, other in zip(found, read, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one.images, other.images, strict=True))
+    assert split.size(0) == (128, 128)
+    originals = Split(dataset, "train")
+    assert not np.array_equal(originals.image(0), split.image(0))
+    (Path(streams.folders[1]) / "bitstreams.zip").unlink()
+    with pytest.raises(UserError, match=r"bitstreams\.zip"):
+        DecodingFiles(streams, spec)

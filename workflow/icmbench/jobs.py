@@ -347,7 +347,8 @@ class TrainJob(PointSpec):
         codec, task: with their initial weights.
         parts: what is trained; everything else stays frozen.
         loss: weight of each loss term, or the target that it is steered to.
-        coded: decoded images to train on, or None for originals.
+        coded: coded images to train on, or None for originals.
+        decoder: the codec that decodes them when they are read; None if decoded images are kept.
     """
 
     output: str
@@ -358,6 +359,7 @@ class TrainJob(PointSpec):
     schedule: Schedule
     dataset: DatasetSpec
     coded: CodedImages | None
+    decoder: ClassicalSpec | None = None
     runtime: TrainRuntime
     modules: list[str]
 
@@ -402,6 +404,7 @@ class ClassicalJob(Strict):
     Attributes:
         output: folder of the share.
         chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
+        keep_images: whether decoded images are kept beside the bitstreams.
     """
 
     key: str
@@ -411,6 +414,7 @@ class ClassicalJob(Strict):
     split: str
     chunk: int
     chunks: int
+    keep_images: bool = True
     cache: CacheSpec
     modules: list[str]
     threads: int = 1

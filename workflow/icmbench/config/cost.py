@@ -44,6 +44,7 @@ class DiskUse(Strict):
     """Sizes of what a run leaves."""
 
     png_bytes_per_pixel: float
+    bitstream_bytes_per_pixel: float
     training_run_gb: float
 
 
@@ -81,6 +82,7 @@ class Costs(Strict):
     datasets: dict[str, ImageSet]
     networks: dict[str, NetworkWork]
     classical: dict[str, float]
+    decoding: dict[str, float]
 
 
 @dataclass
@@ -186,6 +188,9 @@ class _Estimate:
         once = isinstance(dataset, FetchedImages) and dataset.resized_once
         read = self._megapixels(variant.dataset, "train") if once else own.megapixels
         loading = self._costs.speeds.load_s_per_megapixel * read * images
+        if self._decodes_in_loader(point):
+            decoding = self._of(self._costs.decoding, variant.codec, 0.0)
+            loading = decoding * self._megapixels(variant.dataset, "train") * images
         workers = max(1, self._plan.scale.runtime.workers) * schedule.devices
         seconds = max(seconds, loading / workers)
         return Cost(train_gpu_h=seconds / 3600, disk_gb=self._costs.disk.training_run_gb)
@@ -214,8 +219,14 @@ class _Estimate:
             macs += self._decoder_macs(point, megapixels)
             seconds = 2 * macs / (self._costs.speeds.cpu_gflops * 1e9)
         images = self._images(variant.dataset, split)
-        size = self._costs.disk.png_bytes_per_pixel * megapixels * 1e6 * images / 1e9
-        return Cost(cpu_h=seconds * images / 3600, disk_gb=size)
+        streams_alone = split == "train" and self._decodes_in_loader(point)
+        disk = self._costs.disk
+        size = disk.bitstream_bytes_per_pixel if streams_alone else disk.png_bytes_per_pixel
+        gigabytes = size * megapixels * 1e6 * images / 1e9
+        return Cost(cpu_h=seconds * images / 3600, disk_gb=gigabytes)
+
+    def _decodes_in_loader(self, point: Point) -> bool:
+        return self._plan.scale.runtime.decode_in_loader and self._plan.trains_on_decoded(point)
 
     def _decoder_macs(self, point: Point, megapixels: float) -> float:
         work = self._network(self._plan.variant(point).codec)

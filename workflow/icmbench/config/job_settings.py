@@ -42,6 +42,8 @@ def train_job(plan: Plan, point: Point) -> TrainJob:
     training = plan.variant(point).train
     assert training is not None
     runtime = plan.scale.runtime.model_dump(include=set(TrainRuntime.model_fields))
+    coded = plan.trains_on_decoded(point)
+    decodes = coded and plan.scale.runtime.decode_in_loader
     return TrainJob(
         **dict(point_spec(plan, point)),
         output=str(plan.run_folder(point)),
@@ -51,7 +53,8 @@ def train_job(plan: Plan, point: Point) -> TrainJob:
         loss=_loss_weights(plan, point, training.loss),
         schedule=plan.schedule(point),
         dataset=plan.dataset(plan.variant(point).dataset),
-        coded=coded_images(plan, point, "train") if plan.trains_on_decoded(point) else None,
+        coded=coded_images(plan, point, "train") if coded else None,
+        decoder=classical_spec(plan, point) if decodes else None,
         runtime=TrainRuntime(**runtime),
         modules=plan.run.modules,
     )
@@ -159,6 +162,7 @@ def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
                     split=split,
                     chunk=chunk,
                     chunks=len(shares),
+                    keep_images=split != "train" or not plan.scale.runtime.decode_in_loader,
                     cache=cache,
                     modules=plan.run.modules,
                 )

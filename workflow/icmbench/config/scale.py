@@ -43,6 +43,12 @@ class RuntimeSettings(Strict):
     workers: int = Field(
         0, ge=0, description="Loader processes of a training run; 0 loads in the job itself."
     )
+    decode_in_loader: bool = Field(
+        False,
+        description="Training on a classical codec's images: keep only bitstreams of the train "
+        "split, and decode them in the loader at every reading. false keeps PNG files, which read "
+        "two to seven times as fast and take ten times the space.",
+    )
     log_every: int = Field(10, ge=1, description="Steps between two rows of the metrics log.")
 
 

@@ -36,7 +36,8 @@ class Split:
     Args:
         dataset: of a job.
         split: train, val or test.
-        decoded: archives that share the decoded images to read instead of the originals.
+        decoded: archives that share the decoded images to read instead of the originals, or a
+            reader of them.
         keep: keep images in memory once read, for repeated reading.
         needs: of the task that reads the ground truth.
 
@@ -48,7 +49,7 @@ class Split:
         self,
         dataset: DatasetSpec,
         split: str,
-        decoded: Sequence[Path] = (),
+        decoded: Sequence[Path] | ImageFiles = (),
         keep: bool = True,
         needs: Needs | None = None,
     ) -> None:
@@ -70,7 +71,9 @@ class Split:
             self._own = {n: known[key] for n, key in enumerate(keys) if key in known}
         self._categories = {label: own for own, label in (self._labels or {}).items()}
         self._originals = ImageFiles(index.images, keep=keep)
-        self._decoded = ImageFiles(*decoded, keep=keep) if decoded else None
+        if not isinstance(decoded, ImageFiles):
+            decoded = ImageFiles(*decoded, keep=keep) if decoded else None
+        self._decoded = decoded
         resized = resized_archive(dataset)
         there = resized is not None and resized.is_file()
         self._resized = ImageFiles(resized, keep=keep) if resized and there else None

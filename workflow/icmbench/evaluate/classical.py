@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from icmbench.codecs.base import Encoded, RgbImage, decoded_digest
 from icmbench.codecs.classical.base import ClassicalCodec, InProcessCodec
@@ -16,6 +16,7 @@ from icmbench.codecs.classical.cache import Cache, CachedImage, entry_key
 from icmbench.codecs.classical.command import CommandCodec
 from icmbench.codecs.classical.command_entry import CommandParameters
 from icmbench.data.dataset import Split
+from icmbench.data.images import ImageFiles
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
@@ -28,7 +29,7 @@ from icmbench.evaluate.coded import (
 )
 from icmbench.evaluate.encode import bitstream_name
 from icmbench.evaluate.failures import Failures
-from icmbench.jobs import ClassicalJob, ClassicalSpec
+from icmbench.jobs import ClassicalJob, ClassicalSpec, CodedImages
 from icmbench.registry import CODECS, implementation
 from icmbench.summaries import CodingSummary
 from icmbench.utils.files import digest_json, sha256_bytes, write_json
@@ -60,18 +61,20 @@ def code_share(job: ClassicalJob) -> Path:
     rows: list[dict[str, object]] = []
     content: list[Any] = []
     failures = Failures(job.key, len(indices))
-    with (
-        decoder(job.codec, codec) as decode,
-        new_archive(folder / BITSTREAMS) as add_bitstream,
-        new_archive(folder / DECODED) as add_image,
-    ):
+    with ExitStack() as stack:
+        decode = stack.enter_context(decoder(job.codec, codec))
+        add_bitstream = stack.enter_context(new_archive(folder / BITSTREAMS))
+        add_image = None
+        if job.keep_images:
+            add_image = stack.enter_context(new_archive(folder / DECODED))
         coding = _Coding(codec, decode, cache if cache.limit_gb else None)
         for index in progress(indices, job.key):
             identity = str(split.ids[index])
             with failures.of(identity):
                 pixels, image = split.rate_pixels(index), coding.code(split.image(index))
                 add_bitstream(bitstream_name(identity), image.bitstream)
-                add_image(f"{identity}.png", image.png)
+                if add_image is not None:
+                    add_image(f"{identity}.png", image.png)
                 row = {**image.facts, "image_id": identity, "pixels": pixels}
                 rows.append({name: row.get(name, math.nan) for name in COLUMNS})
                 content.append([identity, pixels, image.facts["bitstream"], image.facts["decoded"]])
@@ -118,6 +121,33 @@ def decoder(settings: ClassicalSpec, codec: ClassicalCodec) -> Iterator[Decode]:
                 ) from None
 
         yield decode
+
+
+class DecodingFiles(ImageFiles):
+    """The coded images of a split, decoded from their bitstreams whenever they are read.
+
+    Args:
+        coded: where the bitstreams are.
+        codec: that made them.
+    """
+
+    def __init__(self, coded: CodedImages, codec: ClassicalSpec) -> None:
+        super().__init__(*(Path(folder) / BITSTREAMS for folder in coded.folders), keep=False)
+        self._codec = open_codec(codec)
+
+    def read(self, name: str) -> RgbImage:
+        """Return an image as uint8 RGB [H, W, 3] by the name of its PNG file."""
+        data = self.load(bitstream_name(Path(name).stem), _content)
+        return self._codec.decode(data)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return height and width of an image, which is decoded for it."""
+        height, width = self.read(name).shape[:2]
+        return height, width
+
+
+def _content(source: Path | IO[bytes]) -> bytes:
+    return source.read_bytes() if isinstance(source, Path) else source.read()
 
 
 def timed_encode(codec: ClassicalCodec, image: RgbImage) -> tuple[Encoded, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from icmbench.codecs.learned.base import LearnedCodec, pad_to_multiple
 from icmbench.data.dataset import Split, data_digest
+from icmbench.data.images import ImageFiles
 from icmbench.evaluate.coded import coded_fingerprint, decoded_archives
 from icmbench.jobs import TrainJob
 from icmbench.networks.build import build_codec, build_task
@@ -138,7 +139,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     resumed = load_checkpoint(folder / "checkpoint.pt", fingerprint)
     if resumed is not None:
         system.load_state_dict(resumed["model"])
-    split = Split(job.dataset, "train", decoded_archives(job.coded), needs=job.task.needs)
+    split = Split(job.dataset, "train", _coded(job), needs=job.task.needs)
     if resumed is None and codec is not None and codec_trains:
         weights = {name: float(steered.weight) for name, steered in system.steering.items()}
         images = start_images(split, codec.multiple)
@@ -195,6 +196,15 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
         clock=Clock(totals, job.schedule.devices),
         first_step=first_step,
     )
+
+
+def _coded(job: TrainJob) -> Sequence[Path] | ImageFiles:
+    """Return the archives of decoded images, or what decodes their bitstreams."""
+    if job.coded is None or job.decoder is None:
+        return decoded_archives(job.coded)
+    from icmbench.evaluate.classical import DecodingFiles
+
+    return DecodingFiles(job.coded, job.decoder)
 
 
 def codec_parts(job: TrainJob, codec: LearnedCodec) -> set[str]:
