@@ -20,7 +20,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from icmbench.codecs.base import decoded_digest
 from icmbench.codecs.bitstream import unpack
 from icmbench.codecs.layered import perceptual
-from icmbench.codecs.layered.codec import Layered, LayeredSemantic, semantic_stream
+from icmbench.codecs.layered.codec import Layered, LayeredFirst, first_stream
 from icmbench.codecs.layered.entries import LayeredParameters
 from icmbench.codecs.layered.losses import adversarial_loss, discriminator_loss, ssim_loss
 from icmbench.codecs.layered.transforms import Analysis, Synthesis
@@ -89,11 +89,11 @@ def trained(crops: Tensor) -> tuple[Any, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def semantic(trained: tuple[Any, list[float]], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The trained codec's semantic layer, by way of its weights."""
+def first(trained: tuple[Any, list[float]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The trained codec's first layer, by way of its weights."""
     path = tmp_path_factory.mktemp("layered") / "weights.pt"
     save_weights(path, trained[0], None, {})
-    codec = small(LayeredSemantic)
+    codec = small(LayeredFirst)
     load_part(codec, path, "codec")
     codec.prepare_coding()
     return codec
@@ -105,20 +105,20 @@ def test_warm_phase_lowers_its_loss(trained: tuple[Any, list[float]]) -> None:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (101, 70)])
-def test_semantic_stream_decodes_alone_to_the_same_layer(
-    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray], size: Any
+def test_first_stream_decodes_alone_to_the_same_layer(
+    trained: tuple[Any, list[float]], first: Any, images: list[np.ndarray], size: Any
 ) -> None:
     codec = trained[0]
     image = images[0][: size[0], : size[1]]
-    both, one = codec.encode(image), semantic.encode(image)
+    both, one = codec.encode(image), first.encode(image)
     decoded = codec.decode(both.data)
     assert decoded_digest(decoded) == decoded_digest(both.reconstruction)
     assert decoded["size"].tolist() == list(size)
     assert both.pixels_coded == 128 * 128
-    # The semantic stream is cut out of the other one and decodes alone, to the same values.
-    assert semantic_stream(both.data) == one.data
+    # The first stream is cut out of the other one and decodes alone, to the same values.
+    assert first_stream(both.data) == one.data
     assert unpack(both.data, 2)[2][:1] == unpack(one.data, 1)[2]
-    alone = semantic.decode(one.data)
+    alone = first.decode(one.data)
     assert set(alone) == {"semantic", "size"}
     assert np.array_equal(alone["semantic"], decoded["semantic"])
     # Texture costs rate of its own, and is not all zeros.
@@ -129,11 +129,11 @@ def test_semantic_stream_decodes_alone_to_the_same_layer(
     # What tasks read.
     features = codec.features(decoded)
     assert features.shape == (1, 10, 8, 8) and features.dtype == torch.float32
-    assert torch.equal(features[:, :4], semantic.features(alone))
+    assert torch.equal(features[:, :4], first.features(alone))
 
 
-def test_texture_layer_improves_the_decoded_image(
-    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray]
+def test_second_layer_improves_the_decoded_image(
+    trained: tuple[Any, list[float]], first: Any, images: list[np.ndarray]
 ) -> None:
     codec = trained[0]
     errors = []
@@ -143,7 +143,7 @@ def test_texture_layer_improves_the_decoded_image(
         partial = {name: latents[name] for name in ("semantic", "size")}
         coarse = codec.image(partial)
         assert full.shape == coarse.shape == image.shape and full.dtype == np.uint8
-        assert np.array_equal(coarse, semantic.image(partial))
+        assert np.array_equal(coarse, first.image(partial))
         assert not np.array_equal(coarse, full)
         errors.append([np.abs(one.astype(float) - image).mean() for one in (full, coarse)])
     # On what it was trained with, texture brings the image nearer to the original.
@@ -153,7 +153,7 @@ def test_texture_layer_improves_the_decoded_image(
     assert with_texture < 0.9 * np.mean([np.abs(p - p.mean((0, 1))).mean() for p in images])
 
 
-def test_texture_layer_needs_its_own_semantic_layer(
+def test_second_layer_needs_its_own_first_layer(
     trained: tuple[Any, list[float]], images: list[np.ndarray]
 ) -> None:
     codec = trained[0]
@@ -166,9 +166,9 @@ def test_texture_layer_needs_its_own_semantic_layer(
 
 
 def test_rate_is_the_estimate(
-    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray]
+    trained: tuple[Any, list[float]], first: Any, images: list[np.ndarray]
 ) -> None:
-    for codec, strings in ((trained[0], 2), (semantic, 1)):
+    for codec, strings in ((trained[0], 2), (first, 1)):
         for image in images:
             encoded = codec.encode(image)
             # Each string ends with eight bytes of the range coder's state, and may have its length.
@@ -196,14 +196,14 @@ _OTHER_PROCESS = """
 import sys
 from pathlib import Path
 from icmbench.codecs.base import decoded_digest
-from icmbench.codecs.layered.codec import Layered, LayeredSemantic
+from icmbench.codecs.layered.codec import Layered, LayeredFirst
 from icmbench.codecs.layered.entries import LayeredParameters
 from icmbench.networks.weights import load_part
 import torch
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 parameters = LayeredParameters.model_validate_json((folder / "parameters.json").read_text())
-for kind in (Layered, LayeredSemantic):
+for kind in (Layered, LayeredFirst):
     codec = kind(parameters).to(memory_format=torch.channels_last)
     load_part(codec, folder / "weights.pt", "codec")
     codec.prepare_coding()
@@ -213,12 +213,12 @@ for kind in (Layered, LayeredSemantic):
 
 
 def test_another_process_decodes_the_same_layers(
-    trained: tuple[Any, list[float]], semantic: Any, images: list[np.ndarray], tmp_path: Path
+    trained: tuple[Any, list[float]], first: Any, images: list[np.ndarray], tmp_path: Path
 ) -> None:
     expected = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for codec in (trained[0], semantic):
+    for codec in (trained[0], first):
         encoded = codec.encode(images[3][:90])
         (tmp_path / type(codec).__name__).write_bytes(encoded.data)
         digests = [encoded.reconstruction, codec.image(encoded.reconstruction)]
@@ -313,7 +313,7 @@ def test_training_returns_the_rate_of_bitstreams(crops: Tensor, quantisation: st
     codec.eval()
     with torch.no_grad():
         use = codec(crops)
-    # With noise the texture layer is modelled given a noisy semantic one.
+    # With noise the second layer is modelled given a noisy first one.
     close = 1e-5 if quantisation == "mixed" else 0.1
     assert float(out.coded_bits) == pytest.approx(float(use.coded_bits), rel=close)
     # Four containers with 2 strings each; the end of a string takes 32 to 64 bits.
@@ -351,8 +351,8 @@ def test_state_dict_holds_all_state_of_training(crops: Tensor) -> None:
         assert torch.equal(value, second[name]), name
 
 
-def test_semantic_codec_costs_less_and_trains_alone(crops: Tensor) -> None:
-    both, one = small(), small(LayeredSemantic)
+def test_first_layer_costs_less_and_trains_alone(crops: Tensor) -> None:
+    both, one = small(), small(LayeredFirst)
     assert both.state_dict().keys() == one.state_dict().keys()
     first, second = (step(each, crops, WARM, 3) for each in (both, one))
     assert second["bpp"] < first["bpp"]

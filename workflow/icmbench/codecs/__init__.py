@@ -3,7 +3,7 @@
     classical/  JPEG, HEVC, VVC, ...: libraries and external programs
     learned/    what learned codecs share, and those with CompressAI's networks
     dicm/       a feature codec (tang2025)
-    layered/    a codec with a semantic and a texture layer (zhang2022)
+    layered/    a codec with two layers (zhang2022)
 
 Each folder registers its codecs and their parameters in ``entries.py``, which imports no network
 library.

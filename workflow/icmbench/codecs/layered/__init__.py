@@ -1,1 +1,1 @@
-"""The layered codec of zhang2022: a semantic and a texture layer, trained with a discriminator."""
+"""The layered codec of zhang2022: two layers, trained with a discriminator."""

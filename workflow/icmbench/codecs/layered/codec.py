@@ -1,8 +1,9 @@
 """The layered codec of zhang2022 (Zhang, Jia, Chang, Ma, DCC 2022), as far as it is published.
 
-Each layer has a bitstream of its own: the semantic one decodes alone, the texture one is coded
-given the semantic one. Tasks read the decoded latent; a generator trained against a discriminator
-turns it into an image.
+Each layer has a bitstream of its own: the first decodes alone, the second is coded given the first.
+The paper calls them semantic and texture layer, and so do the names of weights, settings and
+latents. Nothing makes the first semantic: the layers are a partition of the latent's channels.
+Tasks read the decoded latent; a generator trained against a discriminator turns it into an image.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ class Layered(LearnedFeatureCodec):
 
     .. code-block:: none
 
-        x -> g_a -+-> semantic -> prior 1 ->|bits 1|-> semantic -+-> task
-                  |                  |                           |
-                  |                  v context                   |
-                  +-> texture --> prior 2 ->|bits 2|-> texture --+-> g_s -> x_hat
+        x -> g_a -+-> first  -> prior 1 ->|bits 1|-> first  -+-> task
+                  |                |                         |
+                  |                v context                 |
+                  +-> second -> prior 2 ->|bits 2|-> second -+-> g_s -> x_hat
 
-    Without bits 2, tasks read the semantic layer alone, and g_s gets the means that prior 2
-    predicts for the texture layer. Trainable parts are ``analysis``, ``synthesis``, ``entropy`` and
+    Without bits 2, tasks read the first layer alone, and g_s gets the means that prior 2 predicts
+    for the second. Trainable parts are ``analysis``, ``synthesis``, ``entropy`` and
     ``discriminator``.
 
     Args:
@@ -119,7 +120,7 @@ class Layered(LearnedFeatureCodec):
     ) -> None:
         """Let the transforms begin as principal components, with ``linear_start``.
 
-        The components of largest variance are the semantic layer.
+        The components of largest variance are the first layer.
         """
         linear = self._linear(parts)
         if linear is None or linear[0].fitted:
@@ -235,7 +236,7 @@ class Layered(LearnedFeatureCodec):
         return semantic, texture
 
     def _complete(self, layers: dict[str, Tensor]) -> Tensor:
-        """Return the latent that the synthesis reads; a missing texture layer is predicted."""
+        """Return the latent that the synthesis reads; a missing second layer is predicted."""
         semantic = layers["semantic"]
         texture = layers.get("texture")
         if texture is None:
@@ -299,7 +300,7 @@ class Layered(LearnedFeatureCodec):
 
     @torch.no_grad()
     def image(self, latents: Latents) -> RgbImage:
-        """Return the uint8 RGB image [H, W, 3] of latents, with or without the texture layer."""
+        """Return the uint8 RGB image [H, W, 3] of latents, with or without the second layer."""
         names = [name for name in Layered.layers if name in latents]
         layers = {name: self.latent_tensor(latents, name) for name in names}
         height, width = (int(side) for side in latents["size"])
@@ -307,16 +308,16 @@ class Layered(LearnedFeatureCodec):
         return to_image(image[0, :, :height, :width])
 
 
-class LayeredSemantic(Layered):
-    """The same network with the same weights; only the semantic layer is sent and read."""
+class LayeredFirst(Layered):
+    """The same network with the same weights; only the first layer is sent and read."""
 
     layers = ("semantic",)
 
 
-def semantic_stream(data: bytes) -> bytes:
-    """Return the bitstream of :class:`LayeredSemantic` contained in one of :class:`Layered`.
+def first_stream(data: bytes) -> bytes:
+    """Return the bitstream of :class:`LayeredFirst` contained in one of :class:`Layered`.
 
-    A node in the network that needs no texture does this; it runs no neural network.
+    A node in the network that needs no second layer does this; it runs no neural network.
     """
     width, height, strings = unpack(data, len(Layered.layers))
     return pack(width, height, strings[:1])

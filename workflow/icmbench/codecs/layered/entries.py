@@ -1,4 +1,4 @@
-"""Register the layered codec, whole and its semantic layer alone; imports no network library."""
+"""Register the layered codec, whole and its first layer alone; imports no network library."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ class LayeredParameters(Strict):
     semantic: int = Field(
         32,
         ge=1,
-        description="Latent channels of the semantic layer. No loss makes them semantic: the "
-        "layers are a partition of the channels.",
+        description='Latent channels of the first layer, the paper\'s "semantic" one. No loss makes '
+        "it semantic: the layers are a partition of the channels.",
     )
     texture: int = Field(
         32,
         ge=1,
-        description="Latent channels of the texture layer; HiFiC has 220 in its only one.",
+        description='Latent channels of the second layer, the paper\'s "texture" one; HiFiC has 220 '
+        "in its only one.",
     )
     hyper: int = Field(
         64, ge=4, description="Channels of each layer's hyper-latent and hyper-networks."
@@ -87,7 +88,7 @@ def _register(name: str, implementation: str, channels: Callable[[LayeredParamet
             parameters=LayeredParameters,
             implementation=f"icmbench.codecs.layered.codec:{implementation}",
             parts=("analysis", "synthesis", "entropy", "discriminator"),
-            shares_weights_with=("layered", "layered-semantic"),
+            shares_weights_with=("layered", "layered-first"),
             loss_terms=("bpp", "mse", "mae", "ssim", "perceptual", "adversarial"),
             outputs=("features", "images"),
             feature_channels=channels,
@@ -96,4 +97,4 @@ def _register(name: str, implementation: str, channels: Callable[[LayeredParamet
 
 
 _register("layered", "Layered", lambda sizes: sizes.semantic + sizes.texture)
-_register("layered-semantic", "LayeredSemantic", lambda sizes: sizes.semantic)
+_register("layered-first", "LayeredFirst", lambda sizes: sizes.semantic)
