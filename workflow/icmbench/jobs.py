@@ -50,8 +50,8 @@ class Schedule(Strict):
         1,
         ge=1,
         description="Processes that share every batch, each on a GPU of its own (on the CPU where "
-        "the scale requests none). Results depend on it: batch norm sees one process's share, unless "
-        "a detector's ``batch_norm`` is trained.",
+        "the scale requests none). Results depend on it: batch norm sees one process's share, but "
+        "for detectors whose ``batch_norm`` is trained.",
     )
     optimisers: dict[Literal["codec", "task", "auxiliary", "adversary"], Optimiser] = Field(
         description="codec and task: the trained parts; auxiliary: the quantiles of the entropy "

@@ -71,9 +71,11 @@ class Split:
             self._own = {n: known[key] for n, key in enumerate(keys) if key in known}
         self._categories = {label: own for own, label in (self._labels or {}).items()}
         self._originals = ImageFiles(index.images, keep=keep)
-        if not isinstance(decoded, ImageFiles):
-            decoded = ImageFiles(*decoded, keep=keep) if decoded else None
-        self._decoded = decoded
+        self._decoded: ImageFiles | None = None
+        if isinstance(decoded, ImageFiles):
+            self._decoded = decoded
+        elif decoded:
+            self._decoded = ImageFiles(*decoded, keep=keep)
         resized = resized_archive(dataset)
         there = resized is not None and resized.is_file()
         self._resized = ImageFiles(resized, keep=keep) if resized and there else None

@@ -132,7 +132,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     codec_trains = any(part.split(".")[0] == "codec" for part in job.parts)
     system = System(codec, task, codec_trains, first_loss_weights(job))
     set_modes(system, job.parts)
-    if getattr(task, "batch_norm", "frozen") == "trained":
+    if task is not None and getattr(task, "batch_norm", "frozen") == "trained":
         distributed.synchronise_batch_norm(task, uses_cuda(job.runtime))
 
     folder = Path(job.output)

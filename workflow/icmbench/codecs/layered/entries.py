@@ -30,14 +30,14 @@ class LayeredParameters(Strict):
     semantic: int = Field(
         32,
         ge=1,
-        description='Latent channels of the first layer, the paper\'s "semantic" one. No loss makes '
-        "it semantic: the layers are a partition of the channels.",
+        description="Latent channels of the first layer, called semantic in the paper. No loss "
+        "makes it so: the layers are a partition of the channels.",
     )
     texture: int = Field(
         32,
         ge=1,
-        description='Latent channels of the second layer, the paper\'s "texture" one; HiFiC has 220 '
-        "in its only one.",
+        description="Latent channels of the second layer, called texture in the paper; HiFiC has "
+        "220 in its only one.",
     )
     hyper: int = Field(
         64, ge=4, description="Channels of each layer's hyper-latent and hyper-networks."
