@@ -16,11 +16,12 @@ from icmbench.report.published import (
     comparable as is_comparable,
 )
 from icmbench.report.published import (
+    loss_plots,
+    points_series,
     published_part,
     published_points,
     published_series,
 )
-from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import COLOURS, variant_styles
 from icmbench.report.tables import Table

@@ -24,14 +24,12 @@ class PublishedCurve:
 
     Attributes:
         style: of the entry.
-        rates: in bits per pixel.
-        qualities: in the tables' unit.
+        points: rate in bits per pixel, and quality in the tables' unit.
         joined: whether a line joins them.
     """
 
     style: Style
-    rates: list[float]
-    qualities: list[float]
+    points: list[tuple[float, float]]
     joined: bool = True
 
 
@@ -132,7 +130,7 @@ def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:
             "hollow": True,
             "alone": not entry.joined,
         }
-        for index, (rate, quality) in enumerate(zip(entry.rates, entry.qualities, strict=True))
+        for index, (rate, quality) in enumerate(entry.points)
     ]
 
 

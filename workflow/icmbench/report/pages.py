@@ -17,8 +17,6 @@ from icmbench.report.drawing import Plot, by_study, javascript
 from icmbench.report.entry import card, what_ran
 from icmbench.report.gallery import MIN_SCORE, GalleryMaker, map_colour
 from icmbench.report.outputs import FIGURES, FOLDER, IMAGES
-from icmbench.report.per_class import class_table
-from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Style, Styles, joint_styles, variant_styles
 from icmbench.utils.files import write_text
@@ -142,10 +140,10 @@ def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
         curves = [
             *published.published_points(results, name, metric, own),
             *published.published_series(theirs.drawn, metric, own),
-            *points_series(theirs.near, metric, role),
+            *published.points_series(theirs.near, metric, role),
         ]
         plots.append((metric in leading, rate_plot(results, name, metric, role, own, curves)))
-    plots += [(False, plot) for plot in loss_plots(results, name, theirs.near, styles)]
+    plots += [(False, plot) for plot in published.loss_plots(results, name, theirs.near, styles)]
     metrics = outputs.study_metrics(results.plan, name)
     return {
         "id": name,
@@ -180,7 +178,7 @@ def _task_parts(results: Results, family: str, metrics: list[str]) -> list[Part]
         title = f"On {role}: {provenance.dataset_name(results.plan.datasets[role])}"
         leading = [(plot in (first or plots), plot) for plot in plots]
         part = _part(results, f"role-{role}", title, leading, metrics, styles)
-        parts.append(replace(part, classes=class_table(results, family, styles)))
+        parts.append(replace(part, classes=tables.class_table(results, family, styles)))
     return parts
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from icmbench.analyse import bd_table, published
 from icmbench.analyse.bootstrap import LEVEL
-from icmbench.analyse.tables import read_result_table
+from icmbench.analyse.claims import table as claims
+from icmbench.analyse.tables import CURVE_COLUMNS, read_result_table
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary, PointSummary, read_summary
 from icmbench.errors import missing_file
@@ -26,25 +28,12 @@ from icmbench.utils.files import read_object, reading
 #: What names an operating point in every table.
 POINT = ["study", "variant", "rate_index", "seed"]
 
-_CLAIM_COLUMNS = (
-    *("study", "claim", "form", "verdict", "effect", "low", "high", "unit", "reason"),
-    *("variant", "anchor", "metric", "quantity", "at", "notes"),
-)
 _TABLES = {
-    "curves": (*POINT, "bpp", "bpp_estimated", "metric", "value", "low", "high", "n_images"),
-    "bd": (
-        *("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points"),
-        *("low", "high", "accuracy_low", "accuracy_high", "method", "flags"),
-        *("overlap", "accuracy_overlap", "n_resamples", "n_resamples_used"),
-        "accuracy_n_resamples_used",
-    ),
-    "published": ("study", "label", "variant", "metric", "what", "against", "value", "flags"),
-    "claims": (
-        *_CLAIM_COLUMNS,
-        *("level", "expect", "threshold", "margin", "published", "scope", "sentence", "source"),
-        *("tau", "tau_pairs", "preconditions"),
-    ),
-    "claims_parts": (*_CLAIM_COLUMNS, "side"),
+    "curves": CURVE_COLUMNS,
+    "bd": bd_table.COLUMNS,
+    "published": published.COLUMNS,
+    "claims": claims.COLUMNS,
+    "claims_parts": claims.PART_COLUMNS,
 }
 _TIMES = ["encode_s", "decode_s", "reconstruct_s"]
 _NUMBERS = ["bits", "bits_estimated", *_TIMES, "roundtrip_ok"]

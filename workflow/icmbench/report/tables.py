@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from icmbench.config.study import Study, Weights
+from icmbench.analyse.tables import CLASS_COLUMNS, read_result_table
 from icmbench.config.summary import PointSummary
-from icmbench.jobs import RateTarget
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.report.charts import point_address
-from icmbench.report.outputs import study_metrics
+from icmbench.report.outputs import families_of, study_metrics
 from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import (
     DASH,
@@ -104,30 +103,11 @@ def setting(point: PointSummary) -> Cell:
 
 def rate_cell(results: Results, point: PointSummary, bpp: float | None) -> Cell:
     """Return a measured rate; a note warns where training was to reach another one."""
-    target = rate_target(results.studies[point.study], point)
+    study = results.studies[point.study]
+    target = study.target_rate(point.variant, point.rate_index, point.rate_value)
     excess = bpp / target - 1 if bpp is not None and target else 0.0
     missed = f"misses its target of {plain(target)} by {signed(100 * excess, 0, ' %')}"
     return figure(shown(find_metric("bpp"), bpp), missed if abs(excess) > _MISSED else "")
-
-
-def rate_target(study: Study, point: PointSummary) -> float | None:
-    """Return the rate (bpp) that the codec of a point was steered to, None if it was not."""
-    variant = study.variants[point.variant]
-    while True:
-        weight = variant.train.loss.get("bpp") if variant.train else None
-        ladder = study.ladders.get(variant.ladder or "")
-        if isinstance(weight, str) and ladder is not None and ladder.pilot is not None:
-            return ladder.pilot.bpp[point.rate_index]
-        if isinstance(weight, RateTarget):
-            target = weight.target
-            return point.rate_value if isinstance(target, str) else target
-        origin = variant.codec_from
-        if not isinstance(origin, Weights) or origin.study or origin.rate != "same":
-            return None
-        earlier = study.variants[origin.variant]
-        if earlier.codec != variant.codec:
-            return None  # another part of its bitstream
-        variant = earlier
 
 
 def measured(metric: Metric, row: Any) -> Cell:
@@ -295,3 +275,53 @@ def _complexity(
     for step, words in _STEPS.items():
         row[f"{words}, ms per image"] = records and 1000 * getattr(records, f"{step}_s")
     return {name: math.nan if value is None else float(value) for name, value in row.items()}
+
+
+# --- single classes --------------------------------------------------------------------------------
+
+_MOST = 20  # classes that are shown; the file has all
+
+
+def class_table(results: Results, family: str, styles: Styles) -> Table | None:
+    """Return the metric of each class at the highest rate of each variant, or None without any.
+
+    A note gives that at the lowest rate. Shown are the classes that occur most often. Seeds are
+    averaged.
+    """
+    path = results.root / "tables" / "per_class.csv"
+    if not path.is_file():
+        return None
+    found = read_result_table(path, CLASS_COLUMNS)
+    names = ["study", "variant", "metric"]
+    own = [found[(found[names] == _names(results, family, s)).all(axis=1)] for s in styles.values()]
+    source = pd.concat(own)
+    if source.empty:
+        return None
+    by_rate = [rows.groupby(["class", "rate_index"])["value"].mean() for rows in own]
+    counts = source.groupby("class")["count"].max().sort_values(ascending=False, kind="stable")
+    rows = [
+        [Cell(str(name), "head"), figure(f"{count:,}"), *(_cell(v.get(name)) for v in by_rate)]
+        for name, count in counts.head(_MOST).items()
+    ]
+    caption = (
+        f"Single classes ({', '.join(sorted(set(source['metric'])))}, in %) at the highest rate of "
+        f"each variant, and at the lowest below it: the {min(_MOST, len(counts))} most frequent of "
+        f"{len(counts)}. tables/per_class.csv has every rate and class."
+    )
+    columns = ["Class", "Occurrences", *(style.label for style in styles.values())]
+    return Table(caption, columns, rows)
+
+
+def _names(results: Results, family: str, style: Style) -> list[str]:
+    """Return study, variant, and the metric of single classes that the family leads with."""
+    task = results.studies[style.study].variants[style.name].task
+    leading = families_of(results.plan, task).get(family, ("",))[0]
+    # A mean over classes is of their IoU; other metrics have the same name.
+    return [style.study, style.name, leading.replace("miou", "iou")]
+
+
+def _cell(by_rate: pd.Series | None) -> Cell:
+    if by_rate is None:
+        return figure(DASH)
+    low, high = (f"{100 * value:.1f}" for value in (by_rate.iloc[0], by_rate.iloc[-1]))
+    return figure(high, low if len(by_rate) > 1 else "")
