@@ -120,8 +120,8 @@ def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
     ("pattern", "named"),
     [
         ("encoded/**/decoded.zip", "detection-test/"),
-        ("data/detection/test.zip", "original images"),
-        ("data/detection/instances_test.json", "original images"),
+        ("data/detection/test.zip", "The original"),
+        ("data/detection/instances_test.json", "The original"),
     ],
 )
 def test_images_that_cannot_be_shown_are_reported(root: Path, pattern: str, named: str) -> None:

@@ -79,21 +79,11 @@
 
   // --- tables ------------------------------------------------------------------------------------
 
-  /** Rows of words; a cell that spans rows is repeated. */
-  function contentOf(table) {
-    const grid = all("tr", table).map(() => []);
-    all("tr", table).forEach((row, y) => {
-      let x = 0;
-      for (const cell of row.cells) {
-        while (grid[y][x] !== undefined) x += 1;
-        const copy = cell.cloneNode(true);
-        all("details", copy).forEach((element) => element.remove());
-        all("small", copy).forEach((note) => note.prepend(" "));
-        const words = copy.textContent.replace(/\s+/g, " ").trim();
-        for (let below = 0; below < cell.rowSpan; below += 1) grid[y + below][x] = words;
-      }
-    });
-    return grid;
+  function wordsOf(cell) {
+    const copy = cell.cloneNode(true);
+    all("details", copy).forEach((element) => element.remove());
+    all("small", copy).forEach((note) => note.prepend(" "));
+    return copy.textContent.replace(/\s+/g, " ").trim();
   }
 
   const latex = (words) =>
@@ -118,7 +108,7 @@
     const area = box.querySelector("textarea") ?? document.createElement("textarea");
     area.readOnly = true;
     area.setAttribute("aria-label", `The table as ${format}`);
-    area.textContent = formats[format](contentOf(box.querySelector("table"))).join("\n");
+    area.textContent = formats[format](all("tr", box).map((row) => [...row.cells].map(wordsOf))).join("\n");
     box.append(area);
     area.select();
     const done = document.execCommand("copy"); // the only way that also works from a file
@@ -145,8 +135,4 @@
     else if (button?.dataset.axis) switchAxis(button);
     else if (button?.closest(".legend")) toggle(button);
   });
-
-  // --- print -------------------------------------------------------------------------------------
-
-  addEventListener("beforeprint", () => all("details").forEach((one) => (one.open = true)));
 })();

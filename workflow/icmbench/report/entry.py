@@ -90,8 +90,7 @@ def what_ran(results: Results) -> str:
     points = [p for name in results.studies for p in results.points(name) if p.evaluated]
     done = sum(point.key in results.evaluations for point in points)
     trained, evaluated = (
-        sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60
-        for jobs in (results.runs, results.evaluations)
+        sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60 for jobs in results.jobs
     )
     return (
         f"{done} of {len(points)} operating points are evaluated; CPU minutes: "

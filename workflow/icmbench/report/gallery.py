@@ -6,7 +6,8 @@ import base64
 import colorsys
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,6 @@ from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
 EQUAL_RATE = 0.1  # a larger relative distance is stated in the title of an image
-_UNREADABLE = (OSError, ValueError, KeyError, UserError)
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image on the page.
+    """One image on the page, with addresses as seen from there.
 
     Attributes:
-        address: of the image, as seen from the page.
         title: of its variant; it states a rate that differs from that of the comparison.
         lines: its numbers.
         size: width and height that the boxes refer to.
@@ -79,7 +78,6 @@ class Gallery:
     """One visual comparison of a study.
 
     Attributes:
-        title: of the comparison.
         bpp: rate at which the study wants the variants to be shown.
         rate: at which they are: that of the first variant nearest to ``bpp``.
         rows: tiles by image.
@@ -96,15 +94,20 @@ class Gallery:
     boxes: bool = False
     maps: tuple[str, ...] = ()
 
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Note an unreadable file as the reason why something is not shown."""
+        try:
+            yield
+        except CannotWrite:
+            raise  # not a fault of the image
+        except (OSError, ValueError, KeyError, UserError) as error:
+            self.missing.append(f"{what} cannot be shown: {error}.")
+
 
 @dataclass(eq=False)
 class GalleryMaker:
-    """Makes the galleries of a report.
-
-    Attributes:
-        results: the results folder.
-        files: images written so far.
-    """
+    """Makes the galleries of a report; ``files`` are the images written so far."""
 
     results: Results
     files: list[Path] = field(default_factory=list)
@@ -129,35 +132,26 @@ class GalleryMaker:
             if point is None:
                 gallery.missing.append(f"{label} has no measured operating point.")
                 continue
-            try:
+            with gallery.noting(label):
                 one = _ShownPoint(self.results, point, styles[variant])
-            except _UNREADABLE as error:
-                gallery.missing.append(f"{label} cannot be shown: {error}.")
-                continue
-            if one.has_images or one.has_maps:
-                gallery.rate = gallery.rate if points else one.rate
-                points.append(one)
-            else:
-                gallery.missing.append(f"{label}: its task reads features; no image is decoded.")
-        if not points:
-            return gallery
-        try:
-            images = TestImages(self.results, points[0].point.dataset)
-        except _UNREADABLE as error:
-            gallery.missing.append(f"The original images cannot be read: {error}.")
-            return gallery
+                if one.has_images or one.has_maps:
+                    gallery.rate = gallery.rate if points else one.rate
+                    points.append(one)
+                else:
+                    gallery.missing.append(f"{label}: its task reads features.")
+        if points:
+            with gallery.noting("The original"):
+                self._fill(name, gallery, points, comparison.images)
+        return gallery
+
+    def _fill(self, name: str, gallery: Gallery, points: list[_ShownPoint], count: int) -> None:
+        images = TestImages(self.results, points[0].point.dataset)
         gallery.boxes = images.split.annotations is not None
         gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
-        for image_id in points[0].image_ids(images)[: comparison.images]:
-            try:
-                tiles = self._tiles(f"{name}-{image_id}", image_id, gallery, points, images)
-            except CannotWrite:
-                raise  # not a fault of the image
-            except _UNREADABLE as error:
-                gallery.missing.append(f"Image {image_id} cannot be shown: {error}.")
-            else:
-                gallery.rows[image_id] = tiles
-        return gallery
+        for image_id in points[0].image_ids(images)[:count]:
+            with gallery.noting(f"Image {image_id}"):
+                stem = f"{name}-{image_id}"
+                gallery.rows[image_id] = self._tiles(stem, image_id, gallery, points, images)
 
     def _tiles(
         self,
@@ -317,12 +311,7 @@ class _ShownPoint:
 
 
 class TestImages:
-    """The test images of a data set and their ground truth.
-
-    Attributes:
-        split: of the data set.
-        places: index in the split by image id.
-        boxes: ground truth by image id.
+    """The test images of a data set, and their ground truth by image id.
 
     Raises:
         UserError: if images or ground truth are missing.

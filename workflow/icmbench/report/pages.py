@@ -157,7 +157,6 @@ def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
         "published": theirs,
         "comparable": published.comparable(results, name, theirs),
         "settings": provenance.training_tables(study, styles),
-        "implementations": provenance.study_implementations(results, name, styles),
         "weights": provenance.loaded_weights(results, name, styles),
         "cost": provenance.cost_table(results, name, styles),
         "totals": provenance.totals(results, name),

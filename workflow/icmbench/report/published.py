@@ -136,7 +136,7 @@ def _groups(results: Results, study: str, styles: Styles) -> list[tuple[Table, l
                     text(metric.heading, f"against {against}" if against else ""),
                     figure(shown(metric, cell.value)),
                     here,
-                    Cell(at, "shared"),
+                    text(at),
                     text(cell.confidence),
                 ]
             )
@@ -272,7 +272,7 @@ def _curve_table(
             rows.append(
                 [
                     Cell(entry.label, "head", marker=style),
-                    Cell(style.label if style else DASH, "shared"),
+                    text(style.label if style else DASH),
                     text(metric.title),
                     _percent(own.get("bd_rate_pct")),
                     _percent(own.get("max_bpp_difference_pct"), signs=False),
@@ -297,7 +297,7 @@ def _percent(row: Any, name: str = "value", signs: bool = True) -> Cell:
     return figure(words, flags, row.flags)
 
 
-# --- published points by the same protocol ---------------------------------------------------------
+# --- published points by the same protocol --------------------------------------------------------
 
 
 def points_series(found: Iterable[Beside], metric: str, role: str | None) -> list[PublishedCurve]:

@@ -142,6 +142,11 @@ class Results:
         return with_types(rows, str(path), _OF_IMAGES)
 
     @property
+    def jobs(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """What training runs and evaluations left, by key of the point."""
+        return self.runs, self.evaluations
+
+    @property
     def confidence(self) -> str:
         """The coverage of intervals, e.g. ``95 %``."""
         return f"{100 * LEVEL:g} %"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,8 +37,7 @@ class Cell:
 
     Attributes:
         text: its content.
-        kind: ``head`` names the row; ``shared`` belongs to all rows of the same head; ``origin``
-            shows who chose a setting.
+        kind: ``head`` names the row; ``origin`` shows who chose a setting.
         note: smaller text beside it.
         marker: variant whose symbol precedes the text.
         link: address that the text leads to.
@@ -49,7 +47,7 @@ class Cell:
     """
 
     text: str
-    kind: Literal["text", "number", "head", "shared", "origin"] = "text"
+    kind: Literal["text", "number", "head", "origin"] = "text"
     note: str = ""
     marker: Style | None = None
     link: str = ""
@@ -60,19 +58,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, headings, and rows of cells, the first of which is the head.
-
-    Successive rows with equal heads share it.
-    """
+    """A table: its caption, headings, and rows of cells, the first of which is the head."""
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
-
-    @property
-    def groups(self) -> list[list[list[Cell]]]:
-        """The rows, grouped by head."""
-        return [list(rows) for _, rows in itertools.groupby(self.rows, key=lambda row: row[0])]
 
 
 def head(style: Style) -> Cell:
@@ -277,7 +267,7 @@ def _complexity(
     return {name: math.nan if value is None else float(value) for name, value in row.items()}
 
 
-# --- single classes --------------------------------------------------------------------------------
+# --- single classes -------------------------------------------------------------------------------
 
 _MOST = 20  # classes that are shown; the file has all
 
