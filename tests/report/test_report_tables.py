@@ -12,7 +12,6 @@ import pytest
 
 from icmbench.config.study import Study
 from icmbench.jobs import RateTarget
-from icmbench.metrics.catalogue import find_metric
 from icmbench.report.provenance import (
     cost_table,
     loaded_weights,
@@ -21,10 +20,10 @@ from icmbench.report.provenance import (
 )
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import interval, number, plain, signed, variant_styles
-from icmbench.report.tables import Table, bd_table, complexity_table, points_table
+from icmbench.report.tables import Table, bd_table, complexity_table, points_table, transfer_table
 
 STUDY, PHOTOGRAPHS = "somewhere2021", "photographs2020"
-J_FT = "hyperprior/faster-rcnn/j-ft"
+J_FT, T_FT = "hyperprior/faster-rcnn/j-ft", "jpeg/faster-rcnn/t-ft"
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
@@ -130,8 +129,8 @@ def test_bd_table_greys_what_decides_nothing(
 
 
 def test_complexity_ranges(results: Results) -> None:
-    styles, metrics = variant_styles(results.plan, STUDY), [find_metric("box_map")]
-    table = complexity_table(results, STUDY, metrics, styles)
+    styles = variant_styles(results.plan, STUDY)
+    table = complexity_table(results, STUDY, ["box_map"], styles)
     assert table is not None
     # Reconstruction is neither counted nor timed anywhere: it has no column.
     assert not [name for name in table.columns if name.startswith("Reconstruction")]
@@ -244,6 +243,27 @@ def test_results_of_several_seeds_have_a_seed_column(make_folder: Callable[..., 
     table = points_table(results, [], styles)
     place = table.columns.index("Seed")
     assert {row[place] for row in texts(table)} == {"0", "1"}
+
+
+def test_networks_that_judge_the_same_bitstreams_are_compared(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    joint = {f"{STUDY}/{name}": style for name, style in styles.items()}
+    assert transfer_table(results, "detection", joint) is None  # one network, trained twice
+    study = results.studies[STUDY]
+    other = study.variants[T_FT].model_copy(update={"task": "mask-rcnn"})
+    changed_study = study.model_copy(update={"variants": {**study.variants, T_FT: other}})
+    plan = results.plan.model_copy(
+        update={"studies": {**results.plan.studies, STUDY: changed_study}}
+    )
+    table = transfer_table(dataclasses.replace(results, plan=plan), "detection", joint)
+    assert table is not None and table.columns[1:] == ["faster-rcnn", "mask-rcnn"]
+    ((name, *judged),) = table.rows
+    assert name.text == "JPEG"
+    for cell, variant in zip(judged, ("jpeg/faster-rcnn/baseline", T_FT), strict=True):
+        curve = results.curve(STUDY, variant, "box_map").set_index("rate_index")
+        high, low = (f"{100 * curve.loc[n, 'value']:.1f} at {curve.loc[n, 'bpp']:.3f} bpp"
+                     for n in (3, 0))  # fmt: skip
+        assert (cell.text, cell.note) == (high, low)
 
 
 def test_what_was_loaded_from_files_is_listed(results: Results) -> None:

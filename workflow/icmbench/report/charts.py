@@ -41,17 +41,10 @@ def rate_plot(
     styles: Styles,
     published: Sequence[PublishedCurve] = (),
 ) -> Plot:
-    """Collect the plot of rate against a metric.
+    """Collect the plot of rate against the metric ``name``, with published curves beside it.
 
-    Of variants with the same encodings, one curve of image quality is drawn.
-
-    Args:
-        results: the results folder.
-        page: name of the study, or ``task-<family>``.
-        name: of the metric.
-        role: of the data set, if the page has several.
-        styles: of the variants, which may be of several studies.
-        published: curves that can be compared with the measured ones.
+    Of variants with the same encodings, one curve of image quality is drawn. Page and role: see
+    :func:`icmbench.report.outputs.figure_name`.
     """
     metric, note = find_metric(name), ""
     if is_image_quality(name):

@@ -46,12 +46,9 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
                 ]
             )
     columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
-    level = float(results.confidence.split()[0])
-    same = (100 * claims["level"] == level).all()
     scopes = dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])
     caption = (
-        f"{summary(claims).capitalize()}. In brackets: the "
-        f"{f'{results.confidence} interval' if same else 'interval'} that decides. "
+        f"{summary(claims).capitalize()}. In brackets: the interval that decides. "
         f"The verdicts hold for: {' '.join(scopes)}"
     )
     return Table(caption, columns, rows)

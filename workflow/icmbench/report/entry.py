@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
+from icmbench.analyse.agreement import TABLE
+from icmbench.analyse.compare import COLUMNS
+from icmbench.analyse.tables import read_result_table
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
 from icmbench.report.outputs import FIGURES, leading_metrics, study_page
 from icmbench.report.results import Results, is_number, rows_of
-from icmbench.report.style import Styles, interval, number
+from icmbench.report.style import Styles, interval, number, shown, shown_interval
+from icmbench.report.tables import Cell, Table, figure, text
 from icmbench.utils.files import write_bytes
 
+_MOST = 12  # differences from the record that are shown
 _SIZE = (180, 110)
 _OTHERS = "#b4bac0"  # curves that the sentence does not name
 
@@ -83,6 +90,30 @@ def _sentence(metric: Metric, anchor: str, best: Any | None, styles: Styles) -> 
     if gain > 0:
         return f"At equal rate, {label} gains {amount} over {base} {bounds}."
     return f"None gains on {base}: at equal rate, the nearest, {label}, loses {amount} {bounds}."
+
+
+def differences(results: Results) -> Table | None:
+    """Return what differs from the results of record beyond noise, the clearest first, if any."""
+    path = results.root / TABLE
+    found = read_result_table(path, COLUMNS) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    beyond = found[(found["verdict"] == "beyond noise") & found["study"].isin(results.studies)]
+    rows = []
+    for row in rows_of(beyond.head(_MOST)):
+        metric = find_metric(row.metric)
+        label = results.studies[row.study].variants[row.variant].label
+        rows.append(
+            [
+                Cell(f"{row.study}: {label}", "head", link=study_page(row.study)),
+                text(f"rate index {row.rate_index}"),
+                text(metric.heading),
+                figure(shown(metric, row.a)),
+                figure(shown(metric, row.b)),
+                figure(shown(metric, row.difference), shown_interval(metric, row.low, row.high)),
+            ]
+        )
+    columns = ["Variant", "Operating point", "Metric", "Record", "This run", "Difference"]
+    caption = f"The clearest {len(rows)} of {len(beyond)} differences beyond noise."
+    return Table(caption, columns, rows) if rows else None
 
 
 def what_ran(results: Results) -> str:

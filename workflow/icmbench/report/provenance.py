@@ -102,7 +102,9 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
             for part, record in [
                 found for own in summaries if own for found in (own.get("weights") or {}).items()
             ]:
-                left = _modules(record["missing"])
+                # Of tensors that are missing, the modules that hold them.
+                left = list(dict.fromkeys(n.rpartition(".")[0] or n for n in record["missing"]))
+                more = f"of {len(left)}" if len(left) > _SHOWN_MODULES else ""
                 share = "100 %" if not left else f"{number(100 * record['share'], 2)} %"
                 rows[name, part, record["sha256"]] = [
                     head(style),
@@ -110,7 +112,7 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
                     text(Path(record["file"]).name),
                     text(record["sha256"][:_SHOWN_DIGEST]),
                     figure(share),
-                    text(", ".join(left) or DASH),
+                    text(", ".join(left[:_SHOWN_MODULES]) or DASH, more),
                 ]
     caption = (
         "Weights from files, and initial weights from other networks: the share of the network's "
@@ -118,13 +120,6 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
     )
     columns = ["Variant", "Network", "File", "SHA-256", "Loaded", "Not loaded"]
     return Table(caption, columns, list(rows.values()))
-
-
-def _modules(names: list[str]) -> list[str]:
-    """Return the modules that hold some tensors; of many, the first."""
-    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
-    more = len(modules) - _SHOWN_MODULES
-    return modules if more <= 0 else [*modules[:_SHOWN_MODULES], f"and {more} more"]
 
 
 # --- cost and checks ------------------------------------------------------------------------------

@@ -102,11 +102,8 @@ def variant_styles(plan: PlanSummary, study: str) -> Styles:
 def joint_styles(plan: PlanSummary, variants: Iterable[tuple[str, str]]) -> Styles:
     """Return the styles of variants of several studies, by ``study/variant``.
 
-    They look as on the study's own page.
-
-    Args:
-        plan: content of ``plan.json``.
-        variants: study and name of each; studies keep this order, variants that of their study.
+    They look as on the study's own page. ``variants`` are study and name of each; studies keep this
+    order, variants that of their study.
     """
     wanted = list(variants)
     studies = dict.fromkeys(study for study, _ in wanted)

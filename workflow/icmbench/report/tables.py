@@ -210,12 +210,13 @@ _STEPS = {"encode": "Encoding", "decode": "Decoding", "reconstruct": "Reconstruc
 
 
 def complexity_table(
-    results: Results, study: str, metrics: Sequence[Metric], styles: Styles
+    results: Results, study: str, leading: Sequence[str], styles: Styles
 ) -> Table | None:
     """Return accuracy and complexity of each variant; None if nothing is evaluated.
 
     Operating points of a variant that differ are shown as a range.
     """
+    metrics = [find_metric(name) for name in leading]
     columns = {
         "Rate (bpp)": 3,
         **{metric.heading: metric.digits for metric in metrics},
@@ -300,6 +301,35 @@ def class_table(results: Results, family: str, styles: Styles) -> Table | None:
     )
     columns = ["Class", "Occurrences", *(style.label for style in styles.values())]
     return Table(caption, columns, rows)
+
+
+def transfer_table(results: Results, family: str, styles: Styles) -> Table | None:
+    """Return how several networks judge the same bitstreams, or None if none are judged twice.
+
+    A cell is the leading metric at the highest rate, and at the lowest below it.
+    """
+    groups: dict[tuple[str | None, ...], dict[str, Cell]] = {}
+    for style in styles.values():
+        task = results.studies[style.study].variants[style.name].task
+        points = [p for p in results.points(style.study, style.name) if p.evaluated]
+        metric = find_metric(families_of(results.plan, task).get(family, ("psnr",))[0])
+        curve = results.curve(style.study, style.name, metric.name)
+        if curve.empty:
+            continue
+        ends = curve.groupby("rate_index")[["bpp", "value"]].mean().iloc[[-1, 0]]
+        words = [
+            shown(metric, value) + (f" at {number(bpp, 3)} bpp" if style.is_curve else "")
+            for bpp, value in ends.values
+        ]
+        group = groups.setdefault((style.study, *(p.encoding for p in points)), {"": head(style)})
+        group.setdefault(task, figure(*dict.fromkeys(words)))
+    rows = {key: own for key, own in groups.items() if len(own) > 2}
+    if not any(key[1] for key in rows):
+        return None
+    tasks = list(dict.fromkeys(task for own in rows.values() for task in own if task))
+    cells = [[own[""], *(own.get(t, figure(DASH)) for t in tasks)] for own in rows.values()]
+    caption = "The leading metric by network, at the highest rate and, below it, at the lowest."
+    return Table(caption, ["Bitstreams of", *tasks], cells)
 
 
 def _names(results: Results, family: str, style: Style) -> list[str]:
