@@ -117,8 +117,7 @@ def test_measured_curves_are_compared_with_published_ones(comparable: Path) -> N
     assert psnr[:3] == ["JPEG then", "JPEG", "PSNR"]
     assert psnr[3].lstrip(f"+{MINUS}") == f"{abs(value):.1f} %"
     assert psnr[4:] == [DASH] * 4  # 2 points against 19, and no anchor
-    assert part.obstacles == []
-    assert part.curve_notes[1:] == ["JPEG then: Another program."]
+    assert part.notes[1:] == ["JPEG then: Another program."]
     # Classical codecs on the published data set are measured under the published conditions.
     assert is_comparable(results, PHOTOGRAPHS, part)
 
@@ -136,8 +135,8 @@ def test_published_gains_are_compared_with_measured_ones(comparable: Path) -> No
 
 def test_published_curves_of_other_data_are_not_drawn(results: Results) -> None:
     part = published_part(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
-    assert part.drawn == part.curve_notes == [] and part.curves is None
-    (sentence,) = part.obstacles
+    assert part.drawn == [] and part.curves is None
+    (sentence,) = part.notes
     assert "kodak" in sentence and "generated scenes" in sentence
 
 

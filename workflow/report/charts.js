@@ -90,15 +90,13 @@
     words
       .replace(/[\\{}&%$#_]/g, (c) => (c === "\\" ? "\\textbackslash{}" : `\\${c}`))
       .replaceAll("\u2212", "$-$");
-  const cells = (row, between, change) => row.map(change).join(between);
+  const piped = (words) => words.replaceAll("|", "\\|");
   const formats = {
-    CSV: (rows) => rows.map((row) => cells(row, ",", (w) => `"${w.replaceAll('"', '""')}"`)),
+    CSV: (rows) => rows.map((row) => row.map((w) => `"${w.replaceAll('"', '""')}"`).join(",")),
     Markdown: ([head, ...rows]) =>
-      [head, head.map(() => "---"), ...rows].map(
-        (row) => `| ${cells(row, " | ", (w) => w.replaceAll("|", "\\|"))} |`,
-      ),
+      [head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(piped).join(" | ")} |`),
     LaTeX: (rows) => {
-      const [head, ...others] = rows.map((row) => `${cells(row, " & ", latex)} \\\\`);
+      const [head, ...others] = rows.map((row) => `${row.map(latex).join(" & ")} \\\\`);
       const start = `\\begin{tabular}{${"l".repeat(rows[0].length)}}`;
       return [start, "\\toprule", head, "\\midrule", ...others, "\\bottomrule", "\\end{tabular}"];
     },

@@ -32,13 +32,11 @@ class Plot:
 
     Attributes:
         name: unique in the report; the stem of its files in ``report/figures``.
-        title: for people.
         axis: words at the vertical axis.
         series: legend entries, in order.
         on: labels of those that are drawn at first, at most ``FRAME`` curves of a study.
         rows: one for each symbol: label, study, bpp (None: a reference line), value, low and high
             in the shown unit, texts of the tooltip and the address of the operating point.
-        note: what a reader must know about it.
         training: whether it shows losses over steps instead of a metric over rates.
     """
 

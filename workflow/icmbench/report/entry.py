@@ -11,6 +11,7 @@ import pandas as pd
 from icmbench.analyse.agreement import TABLE
 from icmbench.analyse.compare import COLUMNS
 from icmbench.analyse.tables import read_result_table
+from icmbench.config.summary import PointSummary
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
@@ -47,8 +48,8 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     plot = rate_plot(results, study, metric.name, None, drawn)
     name = f"{study}-leading.svg"
     write_bytes(results.root / FIGURES / name, plot.svg(_SIZE, legend=False))
-    points = [point for point in results.points(study) if point.evaluated]
-    done = sum(point.key in results.evaluations for point in points)
+    points = results.points(study)
+    shown_variants = {point.variant for point in points if point.evaluated}
     return {
         "study": study,
         "page": study_page(study),
@@ -57,7 +58,7 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
         "metric": metric,
         "named": [styles[name] for name in named if name in styles],
         "sentence": _sentence(metric, anchor, best, styles),
-        "done": f"{len({p.variant for p in points})} variants, {done} of {len(points)} points",
+        "done": f"{len(shown_variants)} variants, {_done(results, points)} points",
     }
 
 
@@ -118,12 +119,16 @@ def differences(results: Results) -> Table | None:
 
 def what_ran(results: Results) -> str:
     """Return what the run has measured and what its jobs cost, in one sentence."""
-    points = [p for name in results.studies for p in results.points(name) if p.evaluated]
-    done = sum(point.key in results.evaluations for point in points)
+    points = [point for name in results.studies for point in results.points(name)]
     trained, evaluated = (
         sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60 for jobs in results.jobs
     )
     return (
-        f"{done} of {len(points)} operating points are evaluated; CPU minutes: "
+        f"{_done(results, points)} operating points are evaluated; CPU minutes: "
         f"{trained:.0f} of training and {evaluated:.0f} of evaluation."
     )
+
+
+def _done(results: Results, points: Sequence[PointSummary]) -> str:
+    evaluated = [point.key in results.evaluations for point in points if point.evaluated]
+    return f"{sum(evaluated)} of {len(evaluated)}"

@@ -77,9 +77,7 @@ def write_pages(root: Path) -> list[Path]:
     for family, metrics in outputs.task_families(results.plan).items():
         parts = _task_parts(results, family, metrics)
         write("task", outputs.task_page(family), title=family_title(family), parts=parts)
-    environments = provenance.environments(results)
-    analysis = results.plan.run.analysis
-    write("methods", outputs.METHODS, analysis=analysis, environments=environments)
+    write("methods", outputs.METHODS, environments=provenance.environments(results))
     claims, datasets = verdict_matrix(results), provenance.dataset_table(results)
     record = {"agreement": agreement(root), "differences": differences(results)}
     ran = what_ran(results)

@@ -17,7 +17,6 @@ from icmbench.jobs import Schedule
 from icmbench.report.results import Results
 from icmbench.report.style import DASH, Styles, number, plain, signed
 from icmbench.report.tables import Cell, Table, figure, head, text
-from icmbench.utils.files import read_object
 
 _SHOWN_DIGEST = 12
 _SHOWN_MODULES = 5
@@ -59,14 +58,8 @@ def _sizes(dataset: DatasetSpec) -> str:
 
 
 def _digest(results: Results, role: str) -> str:
-    digests = {
-        str(record["dataset"]["digest"])
-        for record in [*results.runs.values(), *results.evaluations.values()]
-        if (record.get("dataset") or {}).get("role") == role
-    }
-    manifest = results.root / "data" / role / "manifest.json"
-    if not digests and manifest.is_file():
-        digests = {str(read_object(manifest, "digest")["digest"])}
+    read = [job.get("dataset") or {} for jobs in results.jobs for job in jobs.values()]
+    digests = {str(dataset["digest"]) for dataset in read if dataset.get("role") == role}
     return " and ".join(digest[:_SHOWN_DIGEST] for digest in sorted(digests)) or "not recorded"
 
 
@@ -75,8 +68,8 @@ def environments(results: Results) -> list[tuple[int, dict[str, str]]]:
 
     The most used one comes first.
     """
-    records = [*results.runs.values(), *results.evaluations.values()]
-    found = [json.dumps(e, sort_keys=True) for r in records if (e := r.get("environment"))]
+    stated = [job.get("environment") for jobs in results.jobs for job in jobs.values()]
+    found = [json.dumps(environment, sort_keys=True) for environment in stated if environment]
     return [(jobs, _facts(json.loads(words))) for words, jobs in Counter(found).most_common()]
 
 

@@ -40,10 +40,9 @@ _SHAPES = (*SHAPES, DIAMOND)
 
 
 def comparable(results: Results, study: str, part: PublishedPart) -> bool:
-    """Return whether a study was measured under the published conditions.
+    """Return whether a study was measured under the published conditions: those of scale ``paper``.
 
-    They are those of scale ``paper``. For classical codecs, which have no networks, the data set
-    alone decides.
+    For classical codecs, which have no networks, the data set alone decides.
     """
     variants = results.studies[study].variants.values()
     classical = all(CODECS[variant.codec].kind == "classical" for variant in variants)
@@ -58,29 +57,27 @@ class PublishedPart:
         groups: a table and notes for each published table or figure.
         drawn: curves that can be compared with the measured ones.
         curves: table of published and measured curves; None if none can be compared.
-        curve_notes: on the curves drawn, with their sources.
-        obstacles: why curves are not drawn, in sentences.
+        notes: on the curves drawn, with their sources, and why others are not drawn.
         near: published points that are drawn beside the measured curves.
     """
 
     groups: list[tuple[Table, list[str]]]
     drawn: list[PublishedCurveFile]
     curves: Table | None
-    curve_notes: list[str]
-    obstacles: list[str]
+    notes: list[str]
     near: list[Beside]
 
 
 def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
     """Return tables and notes of a study's published numbers and curves."""
-    drawn, obstacles = _drawn(results, study)
+    drawn, reasons = _drawn(results, study)
     notes = [f"Source of the published curves: {curve.source}" for curve in drawn]
     notes += [f"{curve.label}: {curve.note}" for curve in drawn if curve.note]
     near = beside(results.plan, results.curves, study)
     notes += sources(near)
     table = _curve_table(results, study, drawn, styles)
     groups, curves = _groups(results, study, styles), table if table.rows else None
-    return PublishedPart(groups, drawn, curves, list(dict.fromkeys(notes)), obstacles, near)
+    return PublishedPart(groups, drawn, curves, [*dict.fromkeys(notes), *reasons], near)
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -194,12 +191,11 @@ def _measured(
         rows = rows[rows["rate_index"] == rate_index]
     if rows.empty:
         return figure(DASH)
-    values = rows["value"]
-    if rate_index is None:
-        return figure(f"{shown(metric, values.min())} to {shown(metric, values.max())}")
-    row = rows.iloc[0]
-    bounds = shown_interval(metric, row["low"], row["high"]) if len(rows) == 1 else ""
-    return figure(shown(metric, values.mean()), bounds)
+    values, row = rows["value"], rows.iloc[0]
+    ends = [values.min(), values.max()] if rate_index is None else [values.mean()]
+    alone = rate_index is not None and len(rows) == 1
+    bounds = shown_interval(metric, row["low"], row["high"]) if alone else ""
+    return figure(" to ".join(shown(metric, end) for end in ends), bounds)
 
 
 # --- curves ---------------------------------------------------------------------------------------

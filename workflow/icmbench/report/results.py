@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,11 +48,9 @@ class PointRecords:
 
     Attributes:
         encode_s, decode_s, reconstruct_s: mean seconds per image, NaN if nothing was timed.
-        bits: of the bitstreams.
         bits_estimated: by the entropy model; NaN unless known for every image.
         checked: images whose decoded bitstream was compared with the encoder's reconstruction.
         wrong: images where the two differ.
-        implementations: programs that coded the images, with their settings.
     """
 
     encode_s: float
@@ -156,16 +153,6 @@ class Results:
         """Whether training runs are repeated."""
         return len(self.plan.run.seeds) > 1
 
-    @property
-    def date(self) -> str | None:
-        """When the newest run ended (or began, if it has not ended); None if none is dated."""
-        stamps = [run.get("finished") or run.get("started") for run in self.runs.values()]
-        times = [stamp for stamp in stamps if stamp]
-        if not times:
-            return None
-        newest = datetime.datetime.fromtimestamp(max(times), datetime.UTC)
-        return newest.strftime("%Y-%m-%d %H:%M UTC")
-
 
 def name_of(row: Any) -> Name:
     """Return what names an operating point in the tables."""
@@ -194,11 +181,8 @@ def load_results(root: Path) -> Results:
     # They register codecs, tasks and metrics that the plan names.
     load_modules(plan.run.modules, plan.run.command_codecs)
     missing: list[str] = []
-    wanted = [name for name in _TABLES if not name.startswith("claims")]
-    if any(study.claims for study in shown_studies(plan).values()):
-        wanted = list(_TABLES)
     tables = {
-        name: _read_table(root / f"tables/{name}.csv", columns, missing if name in wanted else [])
+        name: _read_table(root / f"tables/{name}.csv", columns, missing)
         for name, columns in _TABLES.items()
     }
     path = root / "tables/records.parquet"
@@ -209,19 +193,13 @@ def load_results(root: Path) -> Results:
     evaluated = [point for point in plan.points if point.evaluated]
     runs = _read_jobs(root, trained, "run.json")
     evaluations = _read_jobs(root, evaluated, "evaluate.json")
-    for what, points, found in (("trained", trained, runs), ("evaluated", evaluated, evaluations)):
+    done = {key for key, run in runs.items() if run.get("status") == "finished"}
+    for what, points, found in (("trained", trained, done), ("evaluated", evaluated, evaluations)):
         absent = [point.key for point in points if point.key not in found]
         if absent:
             missing.append(
                 f"{len(absent)} planned operating points are not {what} yet, first {absent[0]}."
             )
-    states = {key: run.get("status") for key, run in runs.items()}
-    unfinished = [key for key, state in states.items() if state != "finished"]
-    if unfinished:
-        missing.append(
-            f"{len(unfinished)} training runs have not finished, first {unfinished[0]} "
-            f"({states[unfinished[0]]})."
-        )
     return Results(root, plan, **tables, records=records, runs=runs, evaluations=evaluations,
                    missing=missing)  # fmt: skip
 

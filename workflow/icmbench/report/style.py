@@ -56,7 +56,6 @@ class Style:
 
     Attributes:
         label: unique on its page.
-        colour: of lines and symbols, ``#rrggbb``.
         shape: SVG path of its symbol in [-1, 1] x [-1, 1].
         dash: of its line; solid if empty.
         study: of the variant; empty for published curves.

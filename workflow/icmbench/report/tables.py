@@ -36,11 +36,9 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: its content.
         kind: ``head`` names the row; ``origin`` shows who chose a setting.
         note: smaller text beside it.
         marker: variant whose symbol precedes the text.
-        link: address that the text leads to.
         grey: whether it is a number that decides nothing.
         place: id of the cell, for links to it.
         evidence: sentences, folded.
@@ -217,14 +215,7 @@ def complexity_table(
     Operating points of a variant that differ are shown as a range.
     """
     metrics = [find_metric(name) for name in leading]
-    columns = {
-        "Rate (bpp)": 3,
-        **{metric.heading: metric.digits for metric in metrics},
-        "Codec, million parameters": 2,
-        "Task network, million parameters": 2,
-        **{f"{words}, kMAC per pixel": 1 for words in (*_STEPS.values(), "Task network")},
-        **{f"{words}, ms per image": 1 for words in _STEPS.values()},
-    }
+    digits = {"Rate (bpp)": 3} | {metric.heading: metric.digits for metric in metrics}
     found = {
         name: pd.DataFrame([_complexity(results, p, metrics) for p in points])
         for name in styles
@@ -232,20 +223,20 @@ def complexity_table(
     }
     if not found:
         return None
-    known = {column for own in found.values() for column in own if own[column].notna().any()}
+    table = pd.concat(found).dropna(axis=1, how="all").replace([math.inf, -math.inf], math.nan)
     rows = []
-    for name, own in found.items():
+    for name in found:
         cells = [head(styles[name])]
-        for column in (column for column in columns if column in known):
-            values = own[column].replace([math.inf, -math.inf], math.nan)
-            ends = [number(end, columns[column]) for end in (values.min(), values.max())]
+        for column, values in table.loc[name].items():
+            places = digits.get(str(column), 2 if "parameters" in str(column) else 1)
+            ends = [number(end, places) for end in (values.min(), values.max())]
             cells.append(figure(" to ".join(dict.fromkeys(ends))))
         rows.append(cells)
     caption = (
         "Accuracy and complexity; a range if the operating points of a variant differ. Times are "
         "means over the test images."
     )
-    return Table(caption, ["Variant", *(column for column in columns if column in known)], rows)
+    return Table(caption, ["Variant", *table.columns], rows)
 
 
 def _complexity(
@@ -274,10 +265,9 @@ _MOST = 20  # classes that are shown; the file has all
 
 
 def class_table(results: Results, family: str, styles: Styles) -> Table | None:
-    """Return the metric of each class at the highest rate of each variant, or None without any.
+    """Return the metric of the most frequent classes at the highest rate, or None without any.
 
-    A note gives that at the lowest rate. Shown are the classes that occur most often. Seeds are
-    averaged.
+    A note gives that at the lowest rate. Seeds are averaged.
     """
     path = results.root / "tables" / "per_class.csv"
     if not path.is_file():
@@ -341,7 +331,5 @@ def _names(results: Results, family: str, style: Style) -> list[str]:
 
 
 def _cell(by_rate: pd.Series | None) -> Cell:
-    if by_rate is None:
-        return figure(DASH)
-    low, high = (f"{100 * value:.1f}" for value in (by_rate.iloc[0], by_rate.iloc[-1]))
-    return figure(high, low if len(by_rate) > 1 else "")
+    ends = [] if by_rate is None else [by_rate.iloc[-1], by_rate.iloc[0]]
+    return figure(*dict.fromkeys(f"{100 * value:.1f}" for value in ends)) if ends else figure(DASH)
