@@ -135,7 +135,7 @@ def _specification(
     linear: Spec = {"type": "linear", "zero": False}
     logarithmic: Spec = {"type": "log"}
     scale = {**(linear if plot.training else logarithmic), "nice": False, "padding": 12}
-    axis = {"format": "~g", "labelOverlap": "greedy", "tickCount": 6}
+    axis = {"format": "~g", "labelOverlap": "greedy", "labelSeparation": 5, "tickCount": 6}
     title = "Step" if plot.training else "Rate (bits per pixel)"
     x = number("bpp", title, scale=scale, axis=axis)
     scale = logarithmic if plot.training and plot.positive else linear

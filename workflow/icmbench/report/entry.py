@@ -22,6 +22,7 @@ from icmbench.report.tables import Cell, Table, figure, text
 from icmbench.utils.files import write_bytes
 
 _MOST = 12  # differences from the record that are shown
+_KEYS = 3  # curves with a colour if nothing is compared
 _SIZE = (180, 110)
 _OTHERS = "#b4bac0"  # curves that the sentence does not name
 
@@ -39,7 +40,8 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
         first = content.comparisons[0]
         metric, anchor, variants = find_metric(first.metrics[0]), first.anchor, first.variants
     best = _best(results, study, metric, anchor, variants)
-    named = [anchor, best.variant] if best is not None else [anchor]
+    named = [name for name in (anchor, best and best.variant) if name in styles]
+    named = named or list(styles)[:_KEYS]
     drawn = {
         name: styles[name] if name in named else replace(styles[name], colour=_OTHERS)
         for name in [*variants, anchor]  # the anchor lies above the others
@@ -56,7 +58,7 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
         "title": content.title,
         "figure": name,
         "metric": metric,
-        "named": [styles[name] for name in named if name in styles],
+        "named": [styles[name] for name in named],
         "sentence": _sentence(metric, anchor, best, styles),
         "done": f"{len(shown_variants)} variants, {_done(results, points)} points",
     }
