@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDTH, HEIGHT, COLOURS = 1280, 1500, 64
+WIDTH, HEIGHT, COLOURS = 1280, 1500, 128
 _WAIT_MS = 10_000  # virtual time for scripts
 
 
@@ -41,7 +41,8 @@ def screenshot(address: str, target: Path, width: int = WIDTH, height: int = HEI
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         image = Image.open(taken).convert("RGB")
     target.parent.mkdir(parents=True, exist_ok=True)
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def agreement(root: Path) -> str:
         verdicts = [row["verdict"] for row in csv.DictReader(file)]
     if not verdicts:
         return ""
-    beyond, total = verdicts.count("beyond noise"), f"{len(verdicts)} comparisons ({path})"
+    beyond, total = verdicts.count("beyond noise"), f"{len(verdicts)} comparisons ({TABLE})"
     if not beyond:
         return f"This run agrees with the results of record within noise: {total}."
     return f"This run differs from the results of record beyond noise in {beyond} of {total}."
