@@ -47,10 +47,8 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
             )
     columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
     scopes = dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])
-    caption = (
-        f"{summary(claims).capitalize()}. In brackets: the interval that decides. "
-        f"The verdicts hold for: {' '.join(scopes)}"
-    )
+    caption = f"{summary(claims).capitalize()}. In brackets: the interval that decides. "
+    caption += f"The verdicts hold for: {' '.join(scopes)}" if scopes else ""
     return Table(caption, columns, rows)
 
 
