@@ -265,7 +265,7 @@ def test_compare_of_one_seed_uses_percentiles_and_the_t_test(results: Results) -
     """Percentiles and the t test over images, to the last digit."""
     found = compare(results("a"), results("b", gain=0.02, noise=2))
     sides = [
-        [evaluate_folder(side.root / f"runs/study/learned/rate{r}-seed0", 1000, 0) for r in RATES]
+        [evaluate_folder(side / f"runs/study/learned/rate{r}-seed0", 1000, 0) for r in RATES]
         for side in (found.a, found.b)
     ]
     rows = found.table.query("metric == 'accuracy' and variant == 'learned'")
@@ -304,7 +304,7 @@ def test_compare_lists_settings_and_environments(results: Results, capsys: Captu
     assert found.settings == [("studies.study.schedules.s.steps", "100", "50")]
     assert found.environment == [("evaluation: torch", "2.13.0", "2.14.0")]
     assert len(found.notes) == 8 and all("20 images of B" in note for note in found.notes)
-    assert main(["compare", str(found.a.root), str(found.b.root)]) == 0
+    assert main(["compare", str(found.a), str(found.b)]) == 0
     assert "studies.study.schedules.s.steps: 100 -> 50" in capsys.readouterr().out
 
 

@@ -16,7 +16,7 @@ class ParsedPage(HTMLParser):
     Attributes:
         ids: of all elements.
         addresses: tag and address of everything that the page links to or embeds.
-        tables: rows of cells, each its text and how many rows it spans.
+        tables: rows of the text of cells.
         plots: Vega-Lite specifications.
         texts: text of every element that has an id, nested elements included; "" is the page.
     """
@@ -25,7 +25,7 @@ class ParsedPage(HTMLParser):
         super().__init__()
         self.ids: list[str] = []
         self.addresses: list[tuple[str, str]] = []
-        self.tables: list[list[list[tuple[str, int]]]] = []
+        self.tables: list[list[list[str]]] = []
         self.plots: list[dict[str, Any]] = []
         self.texts: dict[str, str] = {"": ""}
         self._open: list[tuple[str, str | None]] = []
@@ -46,7 +46,7 @@ class ParsedPage(HTMLParser):
         elif tag == "tr":
             self.tables[-1].append([])
         elif tag in ("td", "th"):
-            self.tables[-1][-1].append(("", int(named.get("rowspan") or 1)))
+            self.tables[-1][-1].append("")
             self._in_cell = True
         elif tag == "script" and named.get("type") == "application/json":
             self._specification = ""
@@ -76,8 +76,7 @@ class ParsedPage(HTMLParser):
         if not words:
             return
         if self._in_cell:
-            text, span = self.tables[-1][-1][-1]
-            self.tables[-1][-1][-1] = (f"{text} {words}".strip(), span)
+            self.tables[-1][-1][-1] = f"{self.tables[-1][-1][-1]} {words}".strip()
         for name in {"", *(identity for _, identity in self._open if identity)}:
             self.texts[name] = f"{self.texts.get(name, '')} {words}".strip()
 

@@ -69,7 +69,7 @@ def test_published_curves_are_drawn_below_and_unlike_measured_ones(comparable: P
     symbols = plot.live["layer"][-1]["encoding"]
     fills = symbols["fill"]["scale"]["range"]
     assert fills == [plot.series[0].colour, "transparent", "transparent"]
-    alone = [PublishedCurve(Style("x", "#000000", hollow=True), [1.0, 2.0], [30.0, 31.0], False)]
+    alone = [PublishedCurve(Style("x", "#000000", hollow=True), [(1.0, 30.0), (2.0, 31.0)], False)]
     svg = rate_plot(results, PHOTOGRAPHS, "psnr", None, {}, alone).svg().decode()
     assert 'aria-roledescription="point"' in svg and "line mark" not in svg
 

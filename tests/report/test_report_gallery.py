@@ -108,9 +108,9 @@ def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
     datasets = {"plain": dataset("plain", None), "marked": dataset("marked", "instances.json")}
     plan = results.plan.model_copy(update={"datasets": datasets})
     changed = dataclasses.replace(results, plan=plan)
-    assert TestImages(changed, "plain").ids() == ["000007", "kodim01"]
+    assert sort_ids(TestImages(changed, "plain").places) == ["000007", "kodim01"]
     images = TestImages(changed, "marked")
-    assert images.ids() == ["7"] and images.split.native_size(0) == (400, 200)
+    assert list(images.places) == ["7"] and images.split.native_size(0) == (400, 200)
     (box,) = images.boxes["7"]
     assert (box.text, box.xywh) == ("cat", (100, 50, 40, 20))
     assert images.image("7").size == (400, 200)
@@ -120,8 +120,8 @@ def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
     ("pattern", "named"),
     [
         ("encoded/**/decoded.zip", "detection-test/"),
-        ("data/detection/test.zip", "original images"),
-        ("data/detection/instances_test.json", "original images"),
+        ("data/detection/test.zip", "The original"),
+        ("data/detection/instances_test.json", "The original"),
     ],
 )
 def test_images_that_cannot_be_shown_are_reported(root: Path, pattern: str, named: str) -> None:

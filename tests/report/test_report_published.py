@@ -16,11 +16,12 @@ from icmbench.report.published import (
     comparable as is_comparable,
 )
 from icmbench.report.published import (
+    loss_plots,
+    points_series,
     published_part,
     published_points,
     published_series,
 )
-from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import COLOURS, variant_styles
 from icmbench.report.tables import Table
@@ -45,7 +46,6 @@ def test_published_numbers_are_compared_at_the_nearest_rate(results: Results) ->
     assert accuracy[1:4] == ["Box mAP (%)", "34.1", f"{100 * nearest.value:.1f}"]
     assert accuracy[5] == "high"
     assert alone == ["Theirs alone", "Box mAP (%)", "20.0", DASH, DASH, "low"]
-    assert [len(group) for group in table.groups] == [2, 1]
     assert notes == ["Source: the talk", "J-FT, Box mAP: +4.6 % over T-FT"]
 
 
@@ -86,7 +86,7 @@ def test_published_points_are_drawn_under_published_conditions(
     paper = load_results(make_folder("paper", [0]))
     assert is_comparable(paper, STUDY, part)
     (curve,) = published_points(paper, STUDY, "box_map", styles)
-    assert (curve.rates, curve.qualities, curve.joined) == ([0.5], [0.341], False)
+    assert (curve.points, curve.joined) == ([(0.5, 0.341)], False)
     assert curve.style.colour == styles[J_FT].colour
     assert published_points(paper, STUDY, "psnr", styles) == []
 
@@ -99,8 +99,8 @@ def test_published_curves_have_the_colour_of_their_variant(comparable: Path) -> 
     style = styles["jpeg/reconstruction/baseline"]
     assert (then.style.colour, then.style.shape) == (style.colour, style.shape)
     assert elic.style.colour not in COLOURS
-    assert elic.rates == [0.1235, 0.1965, 0.3337, 0.4908, 0.7041, 0.8573]
-    assert elic.qualities[0] == 29.113
+    assert [rate for rate, _ in elic.points] == [0.1235, 0.1965, 0.3337, 0.4908, 0.7041, 0.8573]
+    assert elic.points[0][1] == 29.113
     # ELIC has no MS-SSIM, and nobody publishes PSNR YCbCr.
     assert len(published_series(drawn, "ms_ssim", styles)) == 1
     assert published_series(drawn, "psnr_ycbcr", styles) == []
@@ -117,8 +117,7 @@ def test_measured_curves_are_compared_with_published_ones(comparable: Path) -> N
     assert psnr[:3] == ["JPEG then", "JPEG", "PSNR"]
     assert psnr[3].lstrip(f"+{MINUS}") == f"{abs(value):.1f} %"
     assert psnr[4:] == [DASH] * 4  # 2 points against 19, and no anchor
-    assert part.obstacles == []
-    assert part.curve_notes[1:] == ["JPEG then: Another program."]
+    assert part.notes[1:] == ["JPEG then: Another program."]
     # Classical codecs on the published data set are measured under the published conditions.
     assert is_comparable(results, PHOTOGRAPHS, part)
 
@@ -136,8 +135,8 @@ def test_published_gains_are_compared_with_measured_ones(comparable: Path) -> No
 
 def test_published_curves_of_other_data_are_not_drawn(results: Results) -> None:
     part = published_part(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
-    assert part.drawn == part.curve_notes == [] and part.curves is None
-    (sentence,) = part.obstacles
+    assert part.drawn == [] and part.curves is None
+    (sentence,) = part.notes
     assert "kodak" in sentence and "generated scenes" in sentence
 
 
@@ -148,7 +147,7 @@ def test_points_of_other_networks_are_drawn_as_losses(results: Results) -> None:
     (_, retina) = [c for c in protocol_points().curves if c.source == "gandor2022"]
     same = Beside(retina, role, 0.5, drop=False)
     (curve,) = points_series([same], "box_map", role)
-    assert (curve.rates[0], curve.qualities[0]) == (0.2725, 0.029389)
+    assert curve.points[0] == (0.2725, 0.029389)
     assert points_series([same], "box_map", "another role") == []
     assert loss_plots(results, STUDY, [same], styles) == []
     other = dataclasses.replace(same, drop=True, why="it differs")

@@ -12,20 +12,18 @@ import pytest
 
 from icmbench.config.study import Study
 from icmbench.jobs import RateTarget
-from icmbench.metrics.catalogue import find_metric
 from icmbench.report.provenance import (
     cost_table,
     loaded_weights,
-    study_implementations,
     totals,
     training_tables,
 )
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import interval, number, plain, signed, variant_styles
-from icmbench.report.tables import Table, bd_table, complexity_table, points_table
+from icmbench.report.tables import Table, bd_table, complexity_table, points_table, transfer_table
 
 STUDY, PHOTOGRAPHS = "somewhere2021", "photographs2020"
-J_FT = "hyperprior/faster-rcnn/j-ft"
+J_FT, T_FT = "hyperprior/faster-rcnn/j-ft", "jpeg/faster-rcnn/t-ft"
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
@@ -37,7 +35,7 @@ def test_points_are_those_of_the_curves(results: Results) -> None:
     styles = variant_styles(results.plan, STUDY)
     table = points_table(results, ["box_map", "psnr"], styles)
     rows = texts(table)
-    assert len(rows) == 1 + 3 * 4 and [len(group) for group in table.groups] == [1, 4, 4, 4]
+    assert len(rows) == 1 + 3 * 4
     # Original pixels come first, as in the study file, and have no PSNR.
     assert rows[0][:3] == ["Original images", DASH, "24.0000"] and rows[0][-1] == DASH
     shown = {(row[0], row[2]): cells for row, cells in zip(rows, table.rows, strict=True)}
@@ -131,8 +129,8 @@ def test_bd_table_greys_what_decides_nothing(
 
 
 def test_complexity_ranges(results: Results) -> None:
-    styles, metrics = variant_styles(results.plan, STUDY), [find_metric("box_map")]
-    table = complexity_table(results, STUDY, metrics, styles)
+    styles = variant_styles(results.plan, STUDY)
+    table = complexity_table(results, STUDY, ["box_map"], styles)
     assert table is not None
     # Reconstruction is neither counted nor timed anywhere: it has no column.
     assert not [name for name in table.columns if name.startswith("Reconstruction")]
@@ -159,26 +157,17 @@ def test_complexity_without_measurements_has_no_columns(results: Results) -> Non
     assert table is not None and table.columns == ["Variant", "Rate (bpp)"]
 
 
-def test_programs_that_coded_are_listed(results: Results) -> None:
-    styles = variant_styles(results.plan, PHOTOGRAPHS)
-    lines = [f"Pillow 13.0.0, libjpeg 3.1, quality {q}, intra QP {q - 3}" for q in (10, 40)]
-    assert texts(study_implementations(results, PHOTOGRAPHS, styles)) == [
-        ["JPEG", "\n".join(lines)]
-    ]
-
-
-def test_cost_and_bitstream_checks(results: Results) -> None:
+def test_cost_checks_and_programs(results: Results) -> None:
     table = cost_table(results, STUDY, variant_styles(results.plan, STUDY))
-    rows = {(row[0], row[1]): dict(zip(table.columns, row, strict=True)) for row in texts(table)}
-    first = rows["J-FT", "beta 3"]
-    assert (first["Training"], first["Steps"], first["Round trip"]) == (
-        "finished",
-        "40 of 40",
-        "1 of 6",
-    )
-    assert first["CPU s, training"] == "12.5" and first["CPU s, evaluation"] == "2.5"
-    assert first["Real against estimated bits"] == "+2.04 %"
-    assert rows["JPEG", "quality 5"]["Training"] == "none"
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in texts(table)}
+    assert rows["J-FT"]["CPU s, training"] == "50" and rows["J-FT"]["CPU s, evaluation"] == "10"
+    assert rows["J-FT"]["Wrong after decoding"] == "1 of 24"
+    assert rows["J-FT"]["Real against estimated bits"] == "+2.04 %"
+    assert rows["JPEG"]["CPU s, training"] == "0"
+    assert rows["Original images"]["Wrong after decoding"] == DASH
+    lines = [f"Pillow 13.0.0, libjpeg 3.1, quality {q}, intra QP {q - 3}" for q in (10, 40)]
+    jpeg = cost_table(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
+    assert [row[-1] for row in texts(jpeg)] == ["\n".join(lines)]
     # The encodings that two variants share count once.
     assert "1 of 48 coded images" in totals(results, STUDY)
 
@@ -251,9 +240,30 @@ def test_records_are_summed_by_point(results: Results, made_results: Path) -> No
 def test_results_of_several_seeds_have_a_seed_column(make_folder: Callable[..., Path]) -> None:
     results = load_results(make_folder("tiny", [0, 1]))
     styles = variant_styles(results.plan, STUDY)
-    for table in (points_table(results, [], styles), cost_table(results, STUDY, styles)):
-        place = table.columns.index("Seed")
-        assert {row[place] for row in texts(table)} == {"0", "1"}
+    table = points_table(results, [], styles)
+    place = table.columns.index("Seed")
+    assert {row[place] for row in texts(table)} == {"0", "1"}
+
+
+def test_networks_that_judge_the_same_bitstreams_are_compared(results: Results) -> None:
+    styles = variant_styles(results.plan, STUDY)
+    joint = {f"{STUDY}/{name}": style for name, style in styles.items()}
+    assert transfer_table(results, "detection", joint) is None  # one network, trained twice
+    study = results.studies[STUDY]
+    other = study.variants[T_FT].model_copy(update={"task": "mask-rcnn"})
+    changed_study = study.model_copy(update={"variants": {**study.variants, T_FT: other}})
+    plan = results.plan.model_copy(
+        update={"studies": {**results.plan.studies, STUDY: changed_study}}
+    )
+    table = transfer_table(dataclasses.replace(results, plan=plan), "detection", joint)
+    assert table is not None and table.columns[1:] == ["faster-rcnn", "mask-rcnn"]
+    ((name, *judged),) = table.rows
+    assert name.text == "JPEG"
+    for cell, variant in zip(judged, ("jpeg/faster-rcnn/baseline", T_FT), strict=True):
+        curve = results.curve(STUDY, variant, "box_map").set_index("rate_index")
+        high, low = (f"{100 * curve.loc[n, 'value']:.1f} at {curve.loc[n, 'bpp']:.3f} bpp"
+                     for n in (3, 0))  # fmt: skip
+        assert (cell.text, cell.note) == (high, low)
 
 
 def test_what_was_loaded_from_files_is_listed(results: Results) -> None:

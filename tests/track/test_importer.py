@@ -326,3 +326,18 @@ def test_sync_by_two_processes_without_a_store(tmp_path: Path) -> None:
     assert [process.exitcode for process in both] == [0, 0]
     assert len(Stored(results.root).runs()) == RUNS
     assert len(Stored(results.root).history(POINT, "train/loss")) == len(STEPS)
+
+
+def test_leading_plot_of_a_study_is_a_run(results: ResultsFolder, stored: Get) -> None:
+    results.fill()
+    write_text(results.root / "report/figures/toy2020-leading.svg", "<svg/>")
+    assert sync(results.root).runs == RUNS + 1
+    assert sync(results.root).changed == 0
+    run = stored().runs()["toy2020/leading"]
+    assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "study")
+    client = stored().client
+    (file,) = client.list_artifacts(run.info.run_id)
+    image = f"get-artifact?path={file.path}&run_uuid={run.info.run_id}"
+    experiment = client.get_experiment(run.info.experiment_id)
+    for tags in (run.data.tags, experiment.tags):
+        assert image in tags["mlflow.note.content"]

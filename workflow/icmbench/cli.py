@@ -264,11 +264,17 @@ def _track(arguments: argparse.Namespace) -> Result:
 
 
 def _compare(arguments: argparse.Namespace) -> Result:
+    from icmbench.analyse.agreement import is_record
     from icmbench.analyse.compare import compare
     from icmbench.analyse.compare_text import comparison_text
+    from icmbench.analyse.record import compare_records
     from icmbench.analyse.tables import write_result_table
 
-    found = compare(arguments.a, arguments.b, seeds=arguments.seeds and tuple(arguments.seeds))
+    if is_record(arguments.a):
+        found = compare_records([arguments.a], arguments.b)
+    else:
+        seeds = arguments.seeds and tuple(arguments.seeds)
+        found = compare(arguments.a, arguments.b, seeds=seeds)
     if arguments.output is not None:
         write_result_table(arguments.output, found.table)
     return comparison_text(found, arguments.rows)

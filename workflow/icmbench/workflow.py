@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icmbench.analyse.agreement import agreement, records
 from icmbench.commands.cost import cost_summary
 from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
@@ -330,6 +331,16 @@ class Workflow:
             for curve in study.published_curves
         }
         return sorted({*files, str(POINTS)})
+
+    @property
+    def agreement(self) -> str:
+        """Whether the run agrees with the results of record, in one line; empty if unknown."""
+        return agreement(Path(self.root))
+
+    def record_curves(self) -> list[str]:
+        """Return the curves of record that the analysis compares with."""
+        names = [self._plan.scale.name, *self._plan.run.studies]
+        return [str(folder / "curves.csv") for folder in records(names)]
 
     def figures(self) -> list[str]:
         """Return the report's figures as SVG."""

@@ -79,36 +79,24 @@
 
   // --- tables ------------------------------------------------------------------------------------
 
-  /** Rows of words; a cell that spans rows is repeated. */
-  function contentOf(table) {
-    const grid = all("tr", table).map(() => []);
-    all("tr", table).forEach((row, y) => {
-      let x = 0;
-      for (const cell of row.cells) {
-        while (grid[y][x] !== undefined) x += 1;
-        const copy = cell.cloneNode(true);
-        all("details", copy).forEach((element) => element.remove());
-        all("small", copy).forEach((note) => note.prepend(" "));
-        const words = copy.textContent.replace(/\s+/g, " ").trim();
-        for (let below = 0; below < cell.rowSpan; below += 1) grid[y + below][x] = words;
-      }
-    });
-    return grid;
+  function wordsOf(cell) {
+    const copy = cell.cloneNode(true);
+    all("details", copy).forEach((element) => element.remove());
+    all("small", copy).forEach((note) => note.prepend(" "));
+    return copy.textContent.replace(/\s+/g, " ").trim();
   }
 
   const latex = (words) =>
     words
       .replace(/[\\{}&%$#_]/g, (c) => (c === "\\" ? "\\textbackslash{}" : `\\${c}`))
       .replaceAll("\u2212", "$-$");
-  const cells = (row, between, change) => row.map(change).join(between);
+  const piped = (words) => words.replaceAll("|", "\\|");
   const formats = {
-    CSV: (rows) => rows.map((row) => cells(row, ",", (w) => `"${w.replaceAll('"', '""')}"`)),
+    CSV: (rows) => rows.map((row) => row.map((w) => `"${w.replaceAll('"', '""')}"`).join(",")),
     Markdown: ([head, ...rows]) =>
-      [head, head.map(() => "---"), ...rows].map(
-        (row) => `| ${cells(row, " | ", (w) => w.replaceAll("|", "\\|"))} |`,
-      ),
+      [head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(piped).join(" | ")} |`),
     LaTeX: (rows) => {
-      const [head, ...others] = rows.map((row) => `${cells(row, " & ", latex)} \\\\`);
+      const [head, ...others] = rows.map((row) => `${row.map(latex).join(" & ")} \\\\`);
       const start = `\\begin{tabular}{${"l".repeat(rows[0].length)}}`;
       return [start, "\\toprule", head, "\\midrule", ...others, "\\bottomrule", "\\end{tabular}"];
     },
@@ -118,7 +106,7 @@
     const area = box.querySelector("textarea") ?? document.createElement("textarea");
     area.readOnly = true;
     area.setAttribute("aria-label", `The table as ${format}`);
-    area.textContent = formats[format](contentOf(box.querySelector("table"))).join("\n");
+    area.textContent = formats[format](all("tr", box).map((row) => [...row.cells].map(wordsOf))).join("\n");
     box.append(area);
     area.select();
     const done = document.execCommand("copy"); // the only way that also works from a file
@@ -145,8 +133,4 @@
     else if (button?.dataset.axis) switchAxis(button);
     else if (button?.closest(".legend")) toggle(button);
   });
-
-  // --- print -------------------------------------------------------------------------------------
-
-  addEventListener("beforeprint", () => all("details").forEach((one) => (one.open = true)));
 })();

@@ -5,6 +5,7 @@ rule analyse:
     input:
         W.evaluated(),
         W.published_curves,
+        W.record_curves(),
         plan=f"{ROOT}/plan.json",
     output:
         records=f"{ROOT}/tables/records.parquet",
@@ -32,6 +33,7 @@ rule analyse:
             category="Tables",
         ),
         claim_parts=f"{ROOT}/tables/claims_parts.csv",
+        record=f"{ROOT}/tables/record.csv",
     log:
         f"{ROOT}/logs/analyse.log",
     group:

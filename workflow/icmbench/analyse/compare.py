@@ -41,14 +41,15 @@ from icmbench.errors import UserError, missing_file, unknown
 from icmbench.plugins import load_modules
 from icmbench.utils.files import read_object
 
-_POINT = ["study", "variant", "rate_index"]
-_RUN = [*_POINT, "seed"]
+#: What names an operating point on both sides, and one of its runs.
+POINT = ["study", "variant", "rate_index"]
+RUN = [*POINT, "seed"]
 
 #: a, b, difference (b - a), low, high: in the metric's unit, as in curves.csv; bpp in bits per
 #: pixel. p, p_adjusted: see the module; NaN if nothing is tested. verdict: one of VERDICTS.
 #: paired_images, paired_seeds: whether both sides share their images and their seeds.
 COLUMNS = [
-    *_POINT,
+    *POINT,
     *("metric", "a", "b", "difference", "low", "high", "p", "p_adjusted", "verdict"),
     *("paired_images", "paired_seeds", "seeds_a", "seeds_b", "n_images_a", "n_images_b"),
 ]
@@ -87,7 +88,7 @@ class ResultComparison:
     """The differences between two result sets.
 
     Attributes:
-        a, b: the two sides.
+        a, b: folders of the two sides.
         table: one row for each comparison, with ``COLUMNS``, the most relevant first.
         only_a, only_b: points without a counterpart: study, variant, rate_index, seed and pending
             (whether the other side plans the point).
@@ -97,8 +98,8 @@ class ResultComparison:
         environment: versions, devices, commits and programs of compared points that differ.
     """
 
-    a: ResultSet
-    b: ResultSet
+    a: Path
+    b: Path
     table: pd.DataFrame
     only_a: pd.DataFrame
     only_b: pd.DataFrame
@@ -130,23 +131,23 @@ def compare(
         # Only statistics of a user's own task need it; reading such a file reports it.
         with suppress(UserError):
             load_modules([module])
-    runs = one.points.merge(other.points, on=_RUN, how="outer", suffixes=("_a", "_b"))
+    runs = one.points.merge(other.points, on=RUN, how="outer", suffixes=("_a", "_b"))
     runs["in_a"], runs["in_b"] = (runs[f"evaluated_{side}"].eq(True) for side in "ab")
     runs["paired"] = runs["in_a"] & runs["in_b"]
-    point = runs.groupby(_POINT)[["in_a", "in_b", "paired"]].transform("any")
+    point = runs.groupby(POINT)[["in_a", "in_b", "paired"]].transform("any")
     pooled = ~point["paired"] & (runs["in_a"] | runs["in_b"])
     used = point["in_a"] & point["in_b"] & (runs["paired"] | pooled)
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
-    for where, own in runs[used].groupby(_POINT):
+    for where, own in runs[used].groupby(POINT):
         found, about = _compare_point(own, resamples)
-        rows += [dict(zip(_POINT, where, strict=True)) | row for row in found]
+        rows += [dict(zip(POINT, where, strict=True)) | row for row in found]
         notes += [f"{where[0]}/{where[1]} rate {where[2]}: {note}" for note in about]
     studies = one.plan.studies.keys() & other.plan.studies.keys()
     return ResultComparison(
-        a=one,
-        b=other,
-        table=_judge(pd.DataFrame(rows, columns=COLUMNS)),
+        a=one.root,
+        b=other.root,
+        table=judge(pd.DataFrame(rows, columns=COLUMNS)),
         only_a=runs.assign(pending=runs["evaluated_b"].eq(False))[runs["in_a"] & ~used],
         only_b=runs.assign(pending=runs["evaluated_a"].eq(False))[runs["in_b"] & ~used],
         notes=notes,
@@ -174,7 +175,7 @@ def open_results(path: Path, seed: int | None = None) -> ResultSet:
     plan = read_summary(root)
     rows = [
         [
-            *(getattr(point, name) for name in _RUN),
+            *(getattr(point, name) for name in RUN),
             point.codec,
             folder,
             (folder / "records.parquet").is_file(),
@@ -184,7 +185,7 @@ def open_results(path: Path, seed: int | None = None) -> ResultSet:
         # The plan's own folder is relative to the checkout that ran it; results may have moved.
         for folder in [root / "runs" / point.key]
     ]
-    points = pd.DataFrame(rows, columns=[*_RUN, "codec", "folder", "evaluated"])
+    points = pd.DataFrame(rows, columns=[*RUN, "codec", "folder", "evaluated"])
     if seed is not None:
         if seed not in set(points["seed"]):
             raise UserError(f"{file}: {unknown('seed', seed, map(str, set(points['seed'])))}")
@@ -307,8 +308,8 @@ def p_value(
 # --- all of them ----------------------------------------------------------------------------------
 
 
-def _judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Fill ``p_adjusted`` and ``verdict`` and sort by relevance."""
+def judge(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``p_adjusted`` and ``verdict`` of the rows that have none, and sort by relevance."""
     tested = table["p"].notna()
     if tested.any():
         p = table.loc[tested, "p"].to_numpy(np.float64)
@@ -320,11 +321,11 @@ def _judge(table: pd.DataFrame) -> pd.DataFrame:
     table.loc[excluded & significant, "verdict"] = "beyond noise"
     # Distance from 0 in interval widths, which have no unit.
     width = (table["high"] - table["low"]).replace(0, np.nan)
-    order = table[["p", *_POINT, "metric"]].assign(
+    order = table[["p", *POINT, "metric"]].assign(
         rank=table["verdict"].map(VERDICTS.index),
         size=-(table["difference"].abs() / width).fillna(np.inf),
     )
-    order = order.sort_values(["rank", "p", "size", *_POINT, "metric"], kind="stable")
+    order = order.sort_values(["rank", "p", "size", *POINT, "metric"], kind="stable")
     return table.loc[order.index].reset_index(drop=True)
 
 

@@ -23,7 +23,7 @@ def comparison_text(found: ResultComparison, rows: int = 20) -> str:
         found: the comparison.
         rows: most lines of the table and of each list; 0 prints all.
     """
-    lines = [f"A: {found.a.root}", f"B: {found.b.root}", ""]
+    lines = [f"A: {found.a}", f"B: {found.b}", ""]
 
     def section(title: str, entries: Sequence[str]) -> None:
         shown = entries if rows == 0 else entries[:rows]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from icmbench.analyse.agreement import TABLE
 from icmbench.analyse.bd_table import BdComparison, bd_results
 from icmbench.analyse.claims import claim_tables
 from icmbench.analyse.compressai_json import write_curve_files
@@ -20,6 +21,7 @@ from icmbench.analyse.curves import (
     read_point_records,
 )
 from icmbench.analyse.published import published_results
+from icmbench.analyse.record import record_table
 from icmbench.analyse.tables import LABELS, class_results, curve_results, write_result_table
 from icmbench.config.claims import Claim
 from icmbench.config.summary import read_summary
@@ -65,6 +67,8 @@ def analyse_run(root: Path) -> None:
     for line in rates_against_ladder(curves):
         logger.warning(line)
     write_result_table(root / "tables/published.csv", published_results(plan, curves, method))
+    names = [plan.scale.name, *plan.run.studies]
+    write_result_table(root / TABLE, record_table(root, names))
 
 
 def rates_against_ladder(curves: pd.DataFrame) -> list[str]:

@@ -160,7 +160,7 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     _add_configuration(sub)
 
     sub = verb("compare", "compare two result sets: differences beyond noise")
-    sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale>, or its plan.json")
+    sub.add_argument("a", type=Path, metavar="A", help="<results>/<scale> or results/record/<name>")
     sub.add_argument("b", type=Path, metavar="B", help="the other; differences are B - A")
     sub.add_argument("--output", type=Path, help="write every comparison to this CSV file")
     sub.add_argument(

@@ -278,3 +278,25 @@ class Study(Strict):
         """Note the file that it was read from, and return it."""
         self._file = str(path)
         return self
+
+    def target_rate(self, variant: str, rate_index: int, rate_value: float | None) -> float | None:
+        """Return the rate (bpp) that training steers a variant's codec to, None without one.
+
+        Args:
+            variant: name; a codec that starts from another variant's keeps that one's rate.
+            rate_index: of the ladder.
+            rate_value: of the ladder at this index.
+        """
+        own = self.variants[variant]
+        weight = own.train.loss.get("bpp") if own.train else None
+        ladder = self.ladders.get(own.ladder or "")
+        if isinstance(weight, str) and ladder is not None:
+            weight = ladder.loss_weight("bpp", rate_index)
+        if isinstance(weight, RateTarget):
+            return rate_value if isinstance(weight.target, str) else weight.target
+        origin = own.codec_from
+        if not isinstance(origin, Weights) or origin.study or origin.rate != "same":
+            return None
+        if self.variants[origin.variant].codec != own.codec:
+            return None  # another part of its bitstream
+        return self.target_rate(origin.variant, rate_index, rate_value)

@@ -10,13 +10,9 @@ __all__ = ["build_report", "expected_outputs"]
 
 
 def build_report(root: Path) -> list[Path]:
-    """Write the report of a results folder and return the files written, sorted.
+    """Write the report of ``results/<scale>`` and return the files written, sorted.
 
-    Writes the pages, ``report/*.html`` with ``index.html`` as entry, with their script and style,
-    ``report/figures`` and ``report/images``. What is missing is stated on the pages.
-
-    Args:
-        root: ``results/<scale>``, which must hold ``plan.json``.
+    What is missing is stated on the pages.
 
     Raises:
         UserError: if ``plan.json`` is missing or a file is damaged.

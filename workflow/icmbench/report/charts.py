@@ -24,14 +24,12 @@ class PublishedCurve:
 
     Attributes:
         style: of the entry.
-        rates: in bits per pixel.
-        qualities: in the tables' unit.
+        points: rate in bits per pixel, and quality in the tables' unit.
         joined: whether a line joins them.
     """
 
     style: Style
-    rates: list[float]
-    qualities: list[float]
+    points: list[tuple[float, float]]
     joined: bool = True
 
 
@@ -43,17 +41,10 @@ def rate_plot(
     styles: Styles,
     published: Sequence[PublishedCurve] = (),
 ) -> Plot:
-    """Collect the plot of rate against a metric.
+    """Collect the plot of rate against the metric ``name``, with published curves beside it.
 
-    Of variants with the same encodings, one curve of image quality is drawn.
-
-    Args:
-        results: the results folder.
-        page: name of the study, or ``task-<family>``.
-        name: of the metric.
-        role: of the data set, if the page has several.
-        styles: of the variants, which may be of several studies.
-        published: curves that can be compared with the measured ones.
+    Of variants with the same encodings, one curve of image quality is drawn. Page and role: see
+    :func:`icmbench.report.outputs.figure_name`.
     """
     metric, note = find_metric(name), ""
     if is_image_quality(name):
@@ -132,7 +123,7 @@ def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:
             "hollow": True,
             "alone": not entry.joined,
         }
-        for index, (rate, quality) in enumerate(zip(entry.rates, entry.qualities, strict=True))
+        for index, (rate, quality) in enumerate(entry.points)
     ]
 
 

@@ -33,11 +33,12 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
     labels = {variant: style.label for variant, style in styles.items()}
     rows = []
     for verdict, symbol in VERDICTS.items():
-        for claim in rows_of(claims[claims["verdict"] == verdict]):
+        for index, claim in enumerate(rows_of(claims[claims["verdict"] == verdict])):
             evidence = tuple(_evidence(results, study, claim, labels))
+            place = "" if index else _place(study, verdict)
             rows.append(
                 [
-                    Cell(f"{symbol} {verdict}", "head", place=_place(study, verdict)),
+                    Cell(f"{symbol} {verdict}", "head", place=place),
                     Cell(claim.sentence, note=_reason(claim), evidence=evidence),
                     _effect(claim),
                     text(_expected(claim)),
@@ -45,14 +46,9 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
                 ]
             )
     columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
-    level = float(results.confidence.split()[0])
-    same = (100 * claims["level"] == level).all()
     scopes = dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])
-    caption = (
-        f"{summary(claims).capitalize()}. In brackets: the "
-        f"{f'{results.confidence} interval' if same else 'interval'} that decides. "
-        f"The verdicts hold for: {' '.join(scopes)}"
-    )
+    caption = f"{summary(claims).capitalize()}. In brackets: the interval that decides. "
+    caption += f"The verdicts hold for: {' '.join(scopes)}" if scopes else ""
     return Table(caption, columns, rows)
 
 

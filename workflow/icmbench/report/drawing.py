@@ -32,13 +32,11 @@ class Plot:
 
     Attributes:
         name: unique in the report; the stem of its files in ``report/figures``.
-        title: for people.
         axis: words at the vertical axis.
         series: legend entries, in order.
         on: labels of those that are drawn at first, at most ``FRAME`` curves of a study.
         rows: one for each symbol: label, study, bpp (None: a reference line), value, low and high
             in the shown unit, texts of the tooltip and the address of the operating point.
-        note: what a reader must know about it.
         training: whether it shows losses over steps instead of a metric over rates.
     """
 
@@ -137,7 +135,7 @@ def _specification(
     linear: Spec = {"type": "linear", "zero": False}
     logarithmic: Spec = {"type": "log"}
     scale = {**(linear if plot.training else logarithmic), "nice": False, "padding": 12}
-    axis = {"format": "~g", "labelOverlap": "greedy", "tickCount": 6}
+    axis = {"format": "~g", "labelOverlap": "greedy", "labelSeparation": 5, "tickCount": 6}
     title = "Step" if plot.training else "Rate (bits per pixel)"
     x = number("bpp", title, scale=scale, axis=axis)
     scale = logarithmic if plot.training and plot.positive else linear

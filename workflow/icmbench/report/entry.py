@@ -6,14 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
+from icmbench.analyse.agreement import TABLE
+from icmbench.analyse.compare import COLUMNS
+from icmbench.analyse.tables import read_result_table
+from icmbench.config.summary import PointSummary
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
 from icmbench.report.outputs import FIGURES, leading_metrics, study_page
 from icmbench.report.results import Results, is_number, rows_of
-from icmbench.report.style import Styles, interval, number
+from icmbench.report.style import Styles, interval, number, shown, shown_interval
+from icmbench.report.tables import Cell, Table, figure, text
 from icmbench.utils.files import write_bytes
 
+_MOST = 12  # differences from the record that are shown
+_KEYS = 3  # curves with a colour if nothing is compared
 _SIZE = (180, 110)
 _OTHERS = "#b4bac0"  # curves that the sentence does not name
 
@@ -31,7 +40,8 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
         first = content.comparisons[0]
         metric, anchor, variants = find_metric(first.metrics[0]), first.anchor, first.variants
     best = _best(results, study, metric, anchor, variants)
-    named = [anchor, best.variant] if best is not None else [anchor]
+    named = [name for name in (anchor, best and best.variant) if name in styles]
+    named = named or list(styles)[:_KEYS]
     drawn = {
         name: styles[name] if name in named else replace(styles[name], colour=_OTHERS)
         for name in [*variants, anchor]  # the anchor lies above the others
@@ -40,17 +50,17 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     plot = rate_plot(results, study, metric.name, None, drawn)
     name = f"{study}-leading.svg"
     write_bytes(results.root / FIGURES / name, plot.svg(_SIZE, legend=False))
-    points = [point for point in results.points(study) if point.evaluated]
-    done = sum(point.key in results.evaluations for point in points)
+    points = results.points(study)
+    shown_variants = {point.variant for point in points if point.evaluated}
     return {
         "study": study,
         "page": study_page(study),
         "title": content.title,
         "figure": name,
         "metric": metric,
-        "named": [styles[name] for name in named if name in styles],
+        "named": [styles[name] for name in named],
         "sentence": _sentence(metric, anchor, best, styles),
-        "done": f"{len({p.variant for p in points})} variants, {done} of {len(points)} points",
+        "done": f"{len(shown_variants)} variants, {_done(results, points)} points",
     }
 
 
@@ -85,15 +95,42 @@ def _sentence(metric: Metric, anchor: str, best: Any | None, styles: Styles) -> 
     return f"None gains on {base}: at equal rate, the nearest, {label}, loses {amount} {bounds}."
 
 
+def differences(results: Results) -> Table | None:
+    """Return what differs from the results of record beyond noise, the clearest first, if any."""
+    path = results.root / TABLE
+    found = read_result_table(path, COLUMNS) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    beyond = found[(found["verdict"] == "beyond noise") & found["study"].isin(results.studies)]
+    rows = []
+    for row in rows_of(beyond.head(_MOST)):
+        metric = find_metric(row.metric)
+        label = results.studies[row.study].variants[row.variant].label
+        rows.append(
+            [
+                Cell(f"{row.study}: {label}", "head", link=study_page(row.study)),
+                text(f"rate index {row.rate_index}"),
+                text(metric.heading),
+                figure(shown(metric, row.a)),
+                figure(shown(metric, row.b)),
+                figure(shown(metric, row.difference), shown_interval(metric, row.low, row.high)),
+            ]
+        )
+    columns = ["Variant", "Operating point", "Metric", "Record", "This run", "Difference"]
+    caption = f"The clearest {len(rows)} of {len(beyond)} differences beyond noise."
+    return Table(caption, columns, rows) if rows else None
+
+
 def what_ran(results: Results) -> str:
     """Return what the run has measured and what its jobs cost, in one sentence."""
-    points = [p for name in results.studies for p in results.points(name) if p.evaluated]
-    done = sum(point.key in results.evaluations for point in points)
+    points = [point for name in results.studies for point in results.points(name)]
     trained, evaluated = (
-        sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60
-        for jobs in (results.runs, results.evaluations)
+        sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60 for jobs in results.jobs
     )
     return (
-        f"{done} of {len(points)} operating points are evaluated; CPU minutes: "
+        f"{_done(results, points)} operating points are evaluated; CPU minutes: "
         f"{trained:.0f} of training and {evaluated:.0f} of evaluation."
     )
+
+
+def _done(results: Results, points: Sequence[PointSummary]) -> str:
+    evaluated = [point.key in results.evaluations for point in points if point.evaluated]
+    return f"{sum(evaluated)} of {len(evaluated)}"

@@ -6,7 +6,8 @@ import base64
 import colorsys
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,41 +25,29 @@ from icmbench.errors import CannotWrite, UserError
 from icmbench.evaluate.coded import Archives, open_decoded
 from icmbench.metrics.catalogue import find_metric, is_image_quality
 from icmbench.report.outputs import IMAGES
-from icmbench.report.results import Results
+from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import COLOURS, Style, Styles, number, shown
 from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
 EQUAL_RATE = 0.1  # a larger relative distance is stated in the title of an image
-_UNREADABLE = (OSError, ValueError, KeyError, UserError)
 
 
 @dataclass(frozen=True)
 class Box:
-    """One box: ``xywh`` in pixels of the native image, COCO category, score in [0, 1] or None."""
+    """One box: ``xywh`` in pixels of the native image, its words, score in [0, 1], 1 of truth."""
 
     xywh: tuple[float, float, float, float]
-    category: int
-    name: str
-    score: float | None = None
-
-    @property
-    def text(self) -> str:
-        """Name and score in percent, as drawn beside the box."""
-        return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}"
-
-    @property
-    def colour(self) -> str:
-        """The colour of its class."""
-        return COLOURS[self.category % len(COLOURS)]
+    text: str
+    colour: str
+    score: float
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image on the page.
+    """One image on the page, with addresses as seen from there.
 
     Attributes:
-        address: of the image, as seen from the page.
         title: of its variant; it states a rate that differs from that of the comparison.
         lines: its numbers.
         size: width and height that the boxes refer to.
@@ -79,7 +68,6 @@ class Gallery:
     """One visual comparison of a study.
 
     Attributes:
-        title: of the comparison.
         bpp: rate at which the study wants the variants to be shown.
         rate: at which they are: that of the first variant nearest to ``bpp``.
         rows: tiles by image.
@@ -96,15 +84,20 @@ class Gallery:
     boxes: bool = False
     maps: tuple[str, ...] = ()
 
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Note an unreadable file as the reason why something is not shown."""
+        try:
+            yield
+        except CannotWrite:
+            raise  # not a fault of the image
+        except (OSError, ValueError, KeyError, UserError) as error:
+            self.missing.append(f"{what} cannot be shown: {error}.")
+
 
 @dataclass(eq=False)
 class GalleryMaker:
-    """Makes the galleries of a report.
-
-    Attributes:
-        results: the results folder.
-        files: images written so far.
-    """
+    """Makes the galleries of a report; ``files`` are the images written so far."""
 
     results: Results
     files: list[Path] = field(default_factory=list)
@@ -129,35 +122,26 @@ class GalleryMaker:
             if point is None:
                 gallery.missing.append(f"{label} has no measured operating point.")
                 continue
-            try:
+            with gallery.noting(label):
                 one = _ShownPoint(self.results, point, styles[variant])
-            except _UNREADABLE as error:
-                gallery.missing.append(f"{label} cannot be shown: {error}.")
-                continue
-            if one.has_images or one.has_maps:
-                gallery.rate = gallery.rate if points else one.rate
-                points.append(one)
-            else:
-                gallery.missing.append(f"{label}: its task reads features; no image is decoded.")
-        if not points:
-            return gallery
-        try:
-            images = TestImages(self.results, points[0].point.dataset)
-        except _UNREADABLE as error:
-            gallery.missing.append(f"The original images cannot be read: {error}.")
-            return gallery
+                if one.has_images or one.has_maps:
+                    gallery.rate = gallery.rate if points else one.rate
+                    points.append(one)
+                else:
+                    gallery.missing.append(f"{label}: its task reads features.")
+        if points:
+            with gallery.noting("The original"):
+                self._fill(name, gallery, points, comparison.images)
+        return gallery
+
+    def _fill(self, name: str, gallery: Gallery, points: list[_ShownPoint], count: int) -> None:
+        images = TestImages(self.results, points[0].point.dataset)
         gallery.boxes = images.split.annotations is not None
         gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
-        for image_id in points[0].image_ids(images)[: comparison.images]:
-            try:
-                tiles = self._tiles(f"{name}-{image_id}", image_id, gallery, points, images)
-            except CannotWrite:
-                raise  # not a fault of the image
-            except _UNREADABLE as error:
-                gallery.missing.append(f"Image {image_id} cannot be shown: {error}.")
-            else:
-                gallery.rows[image_id] = tiles
-        return gallery
+        for image_id in points[0].image_ids(images)[:count]:
+            with gallery.noting(f"Image {image_id}"):
+                stem = f"{name}-{image_id}"
+                gallery.rows[image_id] = self._tiles(stem, image_id, gallery, points, images)
 
     def _tiles(
         self,
@@ -217,10 +201,7 @@ def map_colour(index: int) -> tuple[int, int, int]:
 
 
 def nearest_point(results: Results, study: str, variant: str, bpp: float) -> PointSummary | None:
-    """Return the measured operating point of a variant whose rate is nearest to ``bpp``.
-
-    The distance is that of logarithms; of equal rates the first seed is taken.
-    """
+    """Return the measured operating point whose logarithm of rate is nearest, the first seed."""
 
     def distance(point: PointSummary) -> float:
         return abs(math.log(next(iter(results.measured(point).values())).bpp / bpp))
@@ -257,15 +238,15 @@ class _ShownPoint:
         return self._style.label + (words if abs(gap) > EQUAL_RATE else "")
 
     @cached_property
-    def _records(self) -> Any:
-        """Records of single images by id, None without the table."""
+    def _records(self) -> dict[str, Any]:
+        """Records of single images by id; empty without the table."""
         if self._results.records_of(self.point) is None:
-            return None
-        return self._results.images_of(self.point).set_index("image_id")
+            return {}
+        return {row.image_id: row for row in rows_of(self._results.images_of(self.point))}
 
     def image_ids(self, images: TestImages) -> list[str]:
         """Return the ids of the evaluated images, sorted; all images without records."""
-        return images.ids() if self._records is None else sort_ids(self._records.index)
+        return sort_ids(self._records or images.places)
 
     def image(self, image_id: str, images: TestImages) -> Image.Image:
         """Return the decoded image; the original if none is decoded."""
@@ -286,17 +267,15 @@ class _ShownPoint:
     def boxes(self, image_id: str, images: TestImages) -> list[Box]:
         """Return the detections with a score of at least ``MIN_SCORE``, sure ones last."""
         found = [images.box(e) for e in self._predictions.get(image_id, []) if "bbox" in e]
-        scored = [(box.score or 0.0, box) for box in found]
-        return [box for score, box in sorted(scored, key=lambda s: s[0]) if score >= MIN_SCORE]
+        return sorted((b for b in found if b.score >= MIN_SCORE), key=lambda box: box.score)
 
     def image_lines(self, image_id: str) -> list[str]:
         """Return rate and PSNR of one image, as lines."""
-        if self._records is None or image_id not in self._records.index:
+        if (row := self._records.get(image_id)) is None:
             return []
-        row = self._records.loc[image_id]
-        lines = [f"this image: {number(row['bits'] / row['pixels'], 3)} bpp"]
-        if not math.isnan(row["psnr"]):
-            lines.append(f"this image: {shown(find_metric('psnr'), float(row['psnr']))} dB PSNR")
+        lines = [f"this image: {number(row.bits / row.pixels, 3)} bpp"]
+        if is_number(row.psnr):
+            lines.append(f"this image: {shown(find_metric('psnr'), row.psnr)} dB PSNR")
         if self._reads_features:
             lines.append("boxes on the original: no image is decoded")
         return lines
@@ -308,21 +287,15 @@ class _ShownPoint:
         """
         own = self._results.measured(self.point)
         order = [wanted, *task_entry(self._results.plan.scale, self.point.task).metrics]
-        for name in order:
-            if name in own and not is_image_quality(name):
-                metric, row = find_metric(name), own[name]
-                value = f"{shown(metric, row.value)} {metric.unit}".strip()
-                return [f"all images: {metric.title} {value} at {number(row.bpp, 3)} bpp"]
-        return []
+        found = [(find_metric(n), own[n]) for n in order if n in own and not is_image_quality(n)]
+        return [
+            f"all images: {m.title} {shown(m, r.value)} {m.unit} at {number(r.bpp, 3)} bpp"
+            for m, r in found[:1]
+        ]
 
 
 class TestImages:
-    """The test images of a data set and their ground truth.
-
-    Attributes:
-        split: of the data set.
-        places: index in the split by image id.
-        boxes: ground truth by image id.
+    """The test images of a data set, and their ground truth by image id.
 
     Raises:
         UserError: if images or ground truth are missing.
@@ -344,16 +317,15 @@ class TestImages:
         for entry in content["annotations"] if content and not dataset.center_crop else []:
             self.boxes.setdefault(str(entry["image_id"]), []).append(self.box(entry))
 
-    def ids(self) -> list[str]:
-        """Return the image ids, sorted."""
-        return sort_ids(self.places)
-
     def box(self, entry: Mapping[str, Any]) -> Box:
         """Return an annotation or a detection of COCO's format as a box."""
         x, y, width, height = entry["bbox"]
         category = entry["category_id"]
         name = self._names.get(category, f"class {category}")
-        return Box((x, y, width, height), category, name, entry.get("score"))
+        if "score" in entry:
+            name += f" {100 * entry['score']:.0f}"
+        colour = COLOURS[category % len(COLOURS)]
+        return Box((x, y, width, height), name, colour, entry.get("score", 1.0))
 
     def image(self, image_id: str) -> Image.Image:
         """Return an original image at the size that is coded."""

@@ -50,10 +50,7 @@ def task_page(family: str) -> str:
 def figure_name(page: str, metric: str, role: str | None = None) -> str:
     """Return the file name, without suffix, of the plot of rate against ``metric``.
 
-    Args:
-        page: name of the study, or ``task-<family>``.
-        metric: of the vertical axis.
-        role: of the data set, if the page has several.
+    ``page`` is a study or ``task-<family>``, ``role`` that of the data set if it has several.
     """
     return f"{page}-rate-{metric}" + (f"-{role}" if role else "")
 

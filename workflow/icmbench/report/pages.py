@@ -9,16 +9,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from icmbench.metrics.catalogue import IMAGE_QUALITY, family_title, find_metric
+from icmbench.analyse.agreement import agreement
+from icmbench.metrics.catalogue import IMAGE_QUALITY, family_title
 from icmbench.report import outputs, provenance, published, tables
 from icmbench.report.charts import leading_labels, rate_plot, training_plot
 from icmbench.report.claims import VERDICTS, study_claims, verdict_matrix
 from icmbench.report.drawing import Plot, by_study, javascript
-from icmbench.report.entry import card, what_ran
+from icmbench.report.entry import card, differences, what_ran
 from icmbench.report.gallery import MIN_SCORE, GalleryMaker, map_colour
 from icmbench.report.outputs import FIGURES, FOLDER, IMAGES
-from icmbench.report.per_class import class_table
-from icmbench.report.published_points import loss_plots, points_series
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Style, Styles, joint_styles, variant_styles
 from icmbench.utils.files import write_text
@@ -33,13 +32,9 @@ class Part:
 
     Attributes:
         id: unique on the page.
-        title: of the part.
-        plots: of the leading metrics.
-        more_plots: of the others.
+        plots: of the leading metrics; ``more_plots`` are those of the others.
         groups: entries of the legend, by study.
         on: labels of the curves that are drawn at first.
-        points: the numbers.
-        classes: table of single classes of a task, or None.
     """
 
     id: str
@@ -50,6 +45,7 @@ class Part:
     on: list[str]
     points: tables.Table
     classes: tables.Table | None = None
+    transfer: tables.Table | None = None
 
 
 def write_pages(root: Path) -> list[Path]:
@@ -81,12 +77,11 @@ def write_pages(root: Path) -> list[Path]:
     for family, metrics in outputs.task_families(results.plan).items():
         parts = _task_parts(results, family, metrics)
         write("task", outputs.task_page(family), title=family_title(family), parts=parts)
-    environments = provenance.environments(results)
-    analysis = results.plan.run.analysis
-    write("methods", outputs.METHODS, analysis=analysis, environments=environments)
+    write("methods", outputs.METHODS, environments=provenance.environments(results))
     claims, datasets = verdict_matrix(results), provenance.dataset_table(results)
+    record = {"agreement": agreement(root), "differences": differences(results)}
     ran = what_ran(results)
-    write("index", outputs.INDEX, cards=cards, ran=ran, claims=claims, datasets=datasets)
+    write("index", outputs.INDEX, cards=cards, ran=ran, claims=claims, datasets=datasets, **record)
     drawn = [path for plot in plots for path in plot.save(root)]
     files = sorted([*written, *drawn, *galleries.files])
     _remove_stale(root, set(files))
@@ -142,10 +137,10 @@ def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
         curves = [
             *published.published_points(results, name, metric, own),
             *published.published_series(theirs.drawn, metric, own),
-            *points_series(theirs.near, metric, role),
+            *published.points_series(theirs.near, metric, role),
         ]
         plots.append((metric in leading, rate_plot(results, name, metric, role, own, curves)))
-    plots += [(False, plot) for plot in loss_plots(results, name, theirs.near, styles)]
+    plots += [(False, plot) for plot in published.loss_plots(results, name, theirs.near, styles)]
     metrics = outputs.study_metrics(results.plan, name)
     return {
         "id": name,
@@ -153,13 +148,10 @@ def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
         "parts": [_part(results, name, study.title, plots, metrics, styles)],
         "claims": study_claims(results, name, styles),
         "bd": tables.bd_table(results, name, styles),
-        "complexity": tables.complexity_table(
-            results, name, [find_metric(metric) for metric in leading], styles
-        ),
+        "complexity": tables.complexity_table(results, name, leading, styles),
         "published": theirs,
         "comparable": published.comparable(results, name, theirs),
         "settings": provenance.training_tables(study, styles),
-        "implementations": provenance.study_implementations(results, name, styles),
         "weights": provenance.loaded_weights(results, name, styles),
         "cost": provenance.cost_table(results, name, styles),
         "totals": provenance.totals(results, name),
@@ -180,7 +172,9 @@ def _task_parts(results: Results, family: str, metrics: list[str]) -> list[Part]
         title = f"On {role}: {provenance.dataset_name(results.plan.datasets[role])}"
         leading = [(plot in (first or plots), plot) for plot in plots]
         part = _part(results, f"role-{role}", title, leading, metrics, styles)
-        parts.append(replace(part, classes=class_table(results, family, styles)))
+        classes = tables.class_table(results, family, styles)
+        transfer = tables.transfer_table(results, family, styles)
+        parts.append(replace(part, classes=classes, transfer=transfer))
     return parts
 
 

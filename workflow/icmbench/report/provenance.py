@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ from icmbench.config.summary import PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.jobs import Schedule
 from icmbench.report.results import Results
-from icmbench.report.style import DASH, Styles, number, plain
-from icmbench.report.tables import Cell, Table, figure, head, setting, text
-from icmbench.utils.files import read_object
+from icmbench.report.style import DASH, Styles, number, plain, signed
+from icmbench.report.tables import Cell, Table, figure, head, text
 
 _SHOWN_DIGEST = 12
 _SHOWN_MODULES = 5
@@ -59,14 +58,8 @@ def _sizes(dataset: DatasetSpec) -> str:
 
 
 def _digest(results: Results, role: str) -> str:
-    digests = {
-        str(record["dataset"]["digest"])
-        for record in [*results.runs.values(), *results.evaluations.values()]
-        if (record.get("dataset") or {}).get("role") == role
-    }
-    manifest = results.root / "data" / role / "manifest.json"
-    if not digests and manifest.is_file():
-        digests = {str(read_object(manifest, "digest")["digest"])}
+    read = [job.get("dataset") or {} for jobs in results.jobs for job in jobs.values()]
+    digests = {str(dataset["digest"]) for dataset in read if dataset.get("role") == role}
     return " and ".join(digest[:_SHOWN_DIGEST] for digest in sorted(digests)) or "not recorded"
 
 
@@ -75,8 +68,8 @@ def environments(results: Results) -> list[tuple[int, dict[str, str]]]:
 
     The most used one comes first.
     """
-    records = [*results.runs.values(), *results.evaluations.values()]
-    found = [json.dumps(e, sort_keys=True) for r in records if (e := r.get("environment"))]
+    stated = [job.get("environment") for jobs in results.jobs for job in jobs.values()]
+    found = [json.dumps(environment, sort_keys=True) for environment in stated if environment]
     return [(jobs, _facts(json.loads(words))) for words, jobs in Counter(found).most_common()]
 
 
@@ -93,18 +86,6 @@ def _facts(environment: dict[str, Any]) -> dict[str, str]:
     return facts | {n: str(v) for n, v in sorted((environment.get("versions") or {}).items())}
 
 
-def study_implementations(results: Results, study: str, styles: Styles) -> Table:
-    """Return the programs that coded each curve of a study, from the records."""
-    rows = []
-    for name, style in styles.items():
-        coded = filter(None, map(results.records_of, results.points(study, name)))
-        found = dict.fromkeys(line for records in coded for line in records.implementations)
-        if found and style.is_curve:
-            rows.append([head(style), text("\n".join(found))])
-    caption = "The programs that coded each curve, with every setting that changes bits."
-    return Table(caption, ["Variant", "Implementation"], rows)
-
-
 def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
     """Return what the networks of a study took from files of the user's, from the summaries."""
     rows: dict[tuple[str, ...], list[Cell]] = {}
@@ -114,7 +95,9 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
             for part, record in [
                 found for own in summaries if own for found in (own.get("weights") or {}).items()
             ]:
-                left = _modules(record["missing"])
+                # Of tensors that are missing, the modules that hold them.
+                left = list(dict.fromkeys(n.rpartition(".")[0] or n for n in record["missing"]))
+                more = f"of {len(left)}" if len(left) > _SHOWN_MODULES else ""
                 share = "100 %" if not left else f"{number(100 * record['share'], 2)} %"
                 rows[name, part, record["sha256"]] = [
                     head(style),
@@ -122,7 +105,7 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
                     text(Path(record["file"]).name),
                     text(record["sha256"][:_SHOWN_DIGEST]),
                     figure(share),
-                    text(", ".join(left) or DASH),
+                    text(", ".join(left[:_SHOWN_MODULES]) or DASH, more),
                 ]
     caption = (
         "Weights from files, and initial weights from other networks: the share of the network's "
@@ -132,55 +115,41 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
     return Table(caption, columns, list(rows.values()))
 
 
-def _modules(names: list[str]) -> list[str]:
-    """Return the modules that hold some tensors; of many, the first."""
-    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
-    more = len(modules) - _SHOWN_MODULES
-    return modules if more <= 0 else [*modules[:_SHOWN_MODULES], f"and {more} more"]
-
-
 # --- cost and checks ------------------------------------------------------------------------------
 
 
 def cost_table(results: Results, study: str, styles: Styles) -> Table:
-    """Return state, CPU time and bitstream checks of every operating point of a study."""
-    seed = ["Seed"] if results.many_seeds else []
-    columns = ["Operating point", "Rate setting", *seed, "Training", "Steps", "CPU s, training"]
-    columns += ["CPU s, evaluation", "Round trip", "Real against estimated bits"]
+    """Return cost, bitstream checks and programs of every variant of a study."""
     rows = []
-    for variant, style in styles.items():
-        for point in results.points(study, variant):
-            run = results.runs.get(point.key, {})
-            evaluation = results.evaluations.get(point.key, {})
-            state = run.get("status") or ("not started" if point.trained else "none")
-            rows.append(
-                [
-                    head(style),
-                    setting(point),
-                    *([text(point.seed)] if seed else []),
-                    text(state),
-                    figure(f"{run['steps_done']} of {run['steps']}" if run else DASH),
-                    figure(number(run.get("cpu_seconds"), 1)),
-                    figure(number(evaluation.get("cpu_seconds"), 1)),
-                    *(figure(check) for check in _bit_checks(results, point)),
-                ]
-            )
+    for name, style in styles.items():
+        points = results.points(study, name)
+        coded = [r for p in points if p.encoding and (r := results.records_of(p)) is not None]
+        checked, wrong = (sum(getattr(r, n) for r in coded) for n in ("checked", "wrong"))
+        excess = [100 * (r.bits / r.bits_estimated - 1) for r in coded]
+        known = [signed(end, 2, " %") for end in (min(excess), max(excess))] if excess else []
+        programs = dict.fromkeys(line for r in coded for line in r.implementations)
+        rows.append(
+            [
+                head(style),
+                *(figure(number(_cpu_seconds(jobs, points), 0)) for jobs in results.jobs),
+                figure(f"{wrong} of {checked}" if checked else DASH),
+                figure(" to ".join(dict.fromkeys(known)) or DASH),
+                text("\n".join(programs) or DASH),
+            ]
+        )
+    columns = ["Variant", "CPU s, training", "CPU s, evaluation", "Wrong after decoding"]
+    columns += ["Real against estimated bits", "Programs"]
     caption = (
-        "Cost and checks of every operating point. Round trip: images whose decoded bitstream "
+        "Cost and checks of every variant. Wrong after decoding: images whose decoded bitstream "
         "differs from the encoder's reconstruction; some programs do not report one. Real against "
-        "estimated bits: the size of the bitstreams relative to the entropy model's estimate."
+        "estimated bits: the size of the bitstreams relative to the entropy model's estimate. "
+        "Programs: what coded the curve, with every setting that changes bits."
     )
     return Table(caption, columns, rows)
 
 
-def _bit_checks(results: Results, point: PointSummary) -> tuple[str, str]:
-    records = results.records_of(point)
-    if records is None or point.encoding is None:
-        return DASH, DASH
-    percent = 100 * (records.bits / records.bits_estimated - 1)
-    difference = ("+" if percent > 0 else "") + number(percent, 2)
-    trip = f"{records.wrong} of {records.checked}" if records.checked else "not checked"
-    return trip, difference if difference == DASH else f"{difference} %"
+def _cpu_seconds(jobs: dict[str, dict[str, Any]], points: Sequence[PointSummary]) -> float:
+    return sum(jobs.get(point.key, {}).get("cpu_seconds") or 0.0 for point in points)
 
 
 def totals(results: Results, study: str) -> str:
@@ -189,10 +158,7 @@ def totals(results: Results, study: str) -> str:
     # Variants that only train the task share their encodings: each counts once.
     coded = {point.encoding: point for point in points if point.encoding is not None}
     found = [r for point in coded.values() if (r := results.records_of(point)) is not None]
-    seconds = [
-        number(sum(jobs.get(point.key, {}).get("cpu_seconds") or 0.0 for point in points), 0)
-        for jobs in (results.runs, results.evaluations)
-    ]
+    seconds = [number(_cpu_seconds(jobs, points), 0) for jobs in results.jobs]
     words = f"CPU seconds: {seconds[0]} of training, {seconds[1]} of evaluation."
     if not found:
         return f"{words} Without records of coded images, the bitstreams cannot be checked."

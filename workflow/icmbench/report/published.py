@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ import pandas as pd
 from icmbench.analyse.compressai_json import read_curve_file
 from icmbench.analyse.protocols import Beside, beside
 from icmbench.analyse.published import obstacle
+from icmbench.config import published as protocol
 from icmbench.config.study import PublishedCell, PublishedCurveFile, published_path
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.registry import CODECS
-from icmbench.report.charts import PublishedCurve
-from icmbench.report.published_points import sources
+from icmbench.report.charts import PublishedCurve, rate_plot
+from icmbench.report.drawing import Plot
 from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import (
     DASH,
@@ -35,13 +36,13 @@ from icmbench.report.style import (
 from icmbench.report.tables import Cell, Table, figure, text
 
 COMPARABLE_SCALE = "paper"
+_SHAPES = (*SHAPES, DIAMOND)
 
 
 def comparable(results: Results, study: str, part: PublishedPart) -> bool:
-    """Return whether a study was measured under the published conditions.
+    """Return whether a study was measured under the published conditions: those of scale ``paper``.
 
-    They are those of scale ``paper``. For classical codecs, which have no networks, the data set
-    alone decides.
+    For classical codecs, which have no networks, the data set alone decides.
     """
     variants = results.studies[study].variants.values()
     classical = all(CODECS[variant.codec].kind == "classical" for variant in variants)
@@ -56,35 +57,27 @@ class PublishedPart:
         groups: a table and notes for each published table or figure.
         drawn: curves that can be compared with the measured ones.
         curves: table of published and measured curves; None if none can be compared.
-        curve_notes: on the curves drawn, with their sources.
-        obstacles: why curves are not drawn, in sentences.
+        notes: on the curves drawn, with their sources, and why others are not drawn.
         near: published points that are drawn beside the measured curves.
     """
 
     groups: list[tuple[Table, list[str]]]
     drawn: list[PublishedCurveFile]
     curves: Table | None
-    curve_notes: list[str]
-    obstacles: list[str]
+    notes: list[str]
     near: list[Beside]
 
 
 def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
     """Return tables and notes of a study's published numbers and curves."""
-    drawn, obstacles = _drawn(results, study)
+    drawn, reasons = _drawn(results, study)
     notes = [f"Source of the published curves: {curve.source}" for curve in drawn]
     notes += [f"{curve.label}: {curve.note}" for curve in drawn if curve.note]
     near = beside(results.plan, results.curves, study)
     notes += sources(near)
     table = _curve_table(results, study, drawn, styles)
-    return PublishedPart(
-        groups=_groups(results, study, styles),
-        drawn=drawn,
-        curves=table if table.rows else None,
-        curve_notes=list(dict.fromkeys(notes)),
-        obstacles=obstacles,
-        near=near,
-    )
+    groups, curves = _groups(results, study, styles), table if table.rows else None
+    return PublishedPart(groups, drawn, curves, [*dict.fromkeys(notes), *reasons], near)
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -115,9 +108,8 @@ def published_points(
         if "bpp" in values and metric in values:
             colour = styles[variant].colour if variant in styles else GREY
             style = Style(f"{label} (published)", colour, hollow=True)
-            curve = points.setdefault(label, PublishedCurve(style, [], [], joined=False))
-            curve.rates.append(values["bpp"])
-            curve.qualities.append(values[metric])
+            curve = points.setdefault(label, PublishedCurve(style, [], joined=False))
+            curve.points.append((values["bpp"], values[metric]))
     return list(points.values())
 
 
@@ -141,7 +133,7 @@ def _groups(results: Results, study: str, styles: Styles) -> list[tuple[Table, l
                     text(metric.heading, f"against {against}" if against else ""),
                     figure(shown(metric, cell.value)),
                     here,
-                    Cell(at, "shared"),
+                    text(at),
                     text(cell.confidence),
                 ]
             )
@@ -199,12 +191,11 @@ def _measured(
         rows = rows[rows["rate_index"] == rate_index]
     if rows.empty:
         return figure(DASH)
-    values = rows["value"]
-    if rate_index is None:
-        return figure(f"{shown(metric, values.min())} to {shown(metric, values.max())}")
-    row = rows.iloc[0]
-    bounds = shown_interval(metric, row["low"], row["high"]) if len(rows) == 1 else ""
-    return figure(shown(metric, values.mean()), bounds)
+    values, row = rows["value"], rows.iloc[0]
+    ends = [values.min(), values.max()] if rate_index is None else [values.mean()]
+    alone = rate_index is not None and len(rows) == 1
+    bounds = shown_interval(metric, row["low"], row["high"]) if alone else ""
+    return figure(" to ".join(shown(metric, end) for end in ends), bounds)
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -217,27 +208,27 @@ def published_series(
 
     Those without a variant are grey.
     """
-    curves = []
-    alone = 0
-    shapes = (*SHAPES, DIAMOND)
+    curves: list[PublishedCurve] = []
     for entry in drawn:
-        style = styles.get(entry.variant or "")
-        if entry.variant and not style:
-            continue  # its variant is in another plot
-        if style:
-            colour, shape, dash = style.colour, style.shape, PUBLISHED_DASHES[0]
-        else:
-            colour, shape = GREY, shapes[alone % len(shapes)]
-            dash = PUBLISHED_DASHES[alone // len(shapes) % len(PUBLISHED_DASHES)]
-            alone += 1
+        if entry.variant and entry.variant not in styles:
+            continue  # it is in another plot
+        own = _style(f"{entry.label} (published)", len(curves), styles.get(entry.variant or ""))
         found = read_curve_file(published_path(entry.file)).results
         key = find_metric(metric).json_key
         if key in found:
             known = np.isfinite(found[key])
-            own = Style(f"{entry.label} (published)", colour, shape, dash, hollow=True)
-            rates, qualities = found["bpp"][known].tolist(), found[key][known].tolist()
-            curves.append(PublishedCurve(own, rates, qualities))
+            pairs = zip(found["bpp"][known].tolist(), found[key][known].tolist(), strict=True)
+            curves.append(PublishedCurve(own, list(pairs)))
     return curves
+
+
+def _style(label: str, place: int, variant: Style | None = None) -> Style:
+    """Return the style of a published curve: its variant's, or grey with a shape by its place."""
+    if variant is not None:
+        return Style(label, variant.colour, variant.shape, PUBLISHED_DASHES[0], hollow=True)
+    turn, shape = divmod(place, len(_SHAPES))
+    dash = PUBLISHED_DASHES[turn % len(PUBLISHED_DASHES)]
+    return Style(label, GREY, _SHAPES[shape], dash, hollow=True)
 
 
 def _drawn(results: Results, study: str) -> tuple[list[PublishedCurveFile], list[str]]:
@@ -271,16 +262,17 @@ def _curve_table(
         style = styles.get(entry.variant or "")
         for name in dict.fromkeys(metric for label, metric, _ in values if label == entry.label):
             own = {what: values.get((entry.label, name, what)) for what in found["what"]}
-            quality = own.get("max_quality_difference")
-            metric = find_metric(name)
+            metric, far = find_metric(name), DASH
+            if (quality := own.get("max_quality_difference")) is not None:
+                far = f"{number(quality.value * metric.factor, metric.digits + 1)} {metric.unit}"
             rows.append(
                 [
                     Cell(entry.label, "head", marker=style),
-                    Cell(style.label if style else DASH, "shared"),
+                    text(style.label if style else DASH),
                     text(metric.title),
                     _percent(own.get("bd_rate_pct")),
                     _percent(own.get("max_bpp_difference_pct"), signs=False),
-                    figure(_distance(quality.value, metric) if quality else DASH),
+                    figure(far.strip()),
                     _percent(own.get("published_bd_rate_pct")),
                     _percent(measured.get((entry.variant, name)), "bd_rate_pct"),
                 ]
@@ -301,5 +293,74 @@ def _percent(row: Any, name: str = "value", signs: bool = True) -> Cell:
     return figure(words, flags, row.flags)
 
 
-def _distance(value: float, metric: Metric) -> str:
-    return f"{number(value * metric.factor, metric.digits + 1)} {metric.unit}".strip()
+# --- published points by the same protocol --------------------------------------------------------
+
+
+def points_series(found: Iterable[Beside], metric: str, role: str | None) -> list[PublishedCurve]:
+    """Return published points of the same network as curves of a plot of ``metric``.
+
+    ``role`` is that of its data set; None if the plot has all roles.
+    """
+    own = [b for b in found if not b.drop and b.curve.metric == metric and role in (None, b.role)]
+    return [PublishedCurve(_point_style(b, n), list(b.curve.points)) for n, b in enumerate(own)]
+
+
+def loss_plots(results: Results, study: str, found: Sequence[Beside], styles: Styles) -> list[Plot]:
+    """Return a plot of the loss from original images for every metric with other networks' points.
+
+    ``found`` is what may be drawn beside the study.
+    """
+    drops: dict[str, list[Beside]] = {}
+    for b in found:
+        if b.drop:
+            drops.setdefault(b.curve.metric, []).append(b)
+    return [_loss_plot(results, study, own, styles) for own in drops.values()]
+
+
+def _loss_plot(results: Results, study: str, own: list[Beside], styles: Styles) -> Plot:
+    metric, role, reference = find_metric(own[0].curve.metric), own[0].role, own[0].reference
+    assert reference is not None
+    own = [b for b in own if b.role == role]
+    variants = {
+        key: style
+        for key, style in styles.items()
+        if style.is_curve and results.studies[style.study].variants[style.name].dataset == role
+    }
+    # Drawn as values, of published points the ones that have the published loss here.
+    points = [
+        PublishedCurve(_point_style(b, n, network=True), [(r, reference - x) for r, x in b.losses])
+        for n, b in enumerate(own)
+    ]
+    plot = rate_plot(results, study, metric.name, role, variants, points)
+    for row in plot.rows:
+        row["value"] = reference * metric.factor - row["value"]
+        row["shown"] = f"{row['value']:.{metric.digits}f}"
+        if row.get("low") is not None:
+            # Of the value; that of the loss would need the reference's resamples.
+            row |= {"low": None, "high": None, "interval": "not computed"}
+    words = f"Loss of {metric.heading} from original images"
+    name, note = f"{plot.name}-loss", f"Other networks: lower is better. {plot.note}".strip()
+    return replace(plot, name=name, title=words, axis=words, note=note)
+
+
+def sources(found: Sequence[Beside]) -> list[str]:
+    """Return a sentence on every source, and on what differs where only losses are drawn."""
+    points = protocol.published_points()
+    lines = []
+    for b in found:
+        source, network = points.sources[b.curve.source], points.protocols[b.curve.protocol].network
+        lines.append(f"Published points: {source.paper}; {source.address} ({source.licence})")
+        if b.drop and network:
+            lines.append(f"Of {network.name} only the loss of accuracy is drawn, since {b.why}.")
+        if b.curve.note:
+            lines.append(f"{b.curve.label}: {b.curve.note}")
+    return list(dict.fromkeys(lines))
+
+
+def _point_style(b: Beside, index: int, network: bool = False) -> Style:
+    points = protocol.published_points()
+    words = [str(points.sources[b.curve.source].year)]
+    own = points.protocols[b.curve.protocol].network
+    words += [own.name] if network and own is not None else []
+    words += ["est."] if b.curve.rate == "estimate" else []
+    return _style(f"{b.curve.label} ({', '.join(words)})", index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from icmbench.analyse import bd_table, published
 from icmbench.analyse.bootstrap import LEVEL
-from icmbench.analyse.tables import read_result_table
+from icmbench.analyse.claims import table as claims
+from icmbench.analyse.tables import CURVE_COLUMNS, read_result_table
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary, PointSummary, read_summary
 from icmbench.errors import missing_file
@@ -26,25 +27,12 @@ from icmbench.utils.files import read_object, reading
 #: What names an operating point in every table.
 POINT = ["study", "variant", "rate_index", "seed"]
 
-_CLAIM_COLUMNS = (
-    *("study", "claim", "form", "verdict", "effect", "low", "high", "unit", "reason"),
-    *("variant", "anchor", "metric", "quantity", "at", "notes"),
-)
 _TABLES = {
-    "curves": (*POINT, "bpp", "bpp_estimated", "metric", "value", "low", "high", "n_images"),
-    "bd": (
-        *("study", "variant", "anchor", "metric", "bd_rate_pct", "bd_accuracy_points"),
-        *("low", "high", "accuracy_low", "accuracy_high", "method", "flags"),
-        *("overlap", "accuracy_overlap", "n_resamples", "n_resamples_used"),
-        "accuracy_n_resamples_used",
-    ),
-    "published": ("study", "label", "variant", "metric", "what", "against", "value", "flags"),
-    "claims": (
-        *_CLAIM_COLUMNS,
-        *("level", "expect", "threshold", "margin", "published", "scope", "sentence", "source"),
-        *("tau", "tau_pairs", "preconditions"),
-    ),
-    "claims_parts": (*_CLAIM_COLUMNS, "side"),
+    "curves": CURVE_COLUMNS,
+    "bd": bd_table.COLUMNS,
+    "published": published.COLUMNS,
+    "claims": claims.COLUMNS,
+    "claims_parts": claims.PART_COLUMNS,
 }
 _TIMES = ["encode_s", "decode_s", "reconstruct_s"]
 _NUMBERS = ["bits", "bits_estimated", *_TIMES, "roundtrip_ok"]
@@ -60,11 +48,9 @@ class PointRecords:
 
     Attributes:
         encode_s, decode_s, reconstruct_s: mean seconds per image, NaN if nothing was timed.
-        bits: of the bitstreams.
         bits_estimated: by the entropy model; NaN unless known for every image.
         checked: images whose decoded bitstream was compared with the encoder's reconstruction.
         wrong: images where the two differ.
-        implementations: programs that coded the images, with their settings.
     """
 
     encode_s: float
@@ -153,6 +139,11 @@ class Results:
         return with_types(rows, str(path), _OF_IMAGES)
 
     @property
+    def jobs(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """What training runs and evaluations left, by key of the point."""
+        return self.runs, self.evaluations
+
+    @property
     def confidence(self) -> str:
         """The coverage of intervals, e.g. ``95 %``."""
         return f"{100 * LEVEL:g} %"
@@ -161,16 +152,6 @@ class Results:
     def many_seeds(self) -> bool:
         """Whether training runs are repeated."""
         return len(self.plan.run.seeds) > 1
-
-    @property
-    def date(self) -> str | None:
-        """When the newest run ended (or began, if it has not ended); None if none is dated."""
-        stamps = [run.get("finished") or run.get("started") for run in self.runs.values()]
-        times = [stamp for stamp in stamps if stamp]
-        if not times:
-            return None
-        newest = datetime.datetime.fromtimestamp(max(times), datetime.UTC)
-        return newest.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def name_of(row: Any) -> Name:
@@ -200,11 +181,8 @@ def load_results(root: Path) -> Results:
     # They register codecs, tasks and metrics that the plan names.
     load_modules(plan.run.modules, plan.run.command_codecs)
     missing: list[str] = []
-    wanted = [name for name in _TABLES if not name.startswith("claims")]
-    if any(study.claims for study in shown_studies(plan).values()):
-        wanted = list(_TABLES)
     tables = {
-        name: _read_table(root / f"tables/{name}.csv", columns, missing if name in wanted else [])
+        name: _read_table(root / f"tables/{name}.csv", columns, missing)
         for name, columns in _TABLES.items()
     }
     path = root / "tables/records.parquet"
@@ -215,19 +193,13 @@ def load_results(root: Path) -> Results:
     evaluated = [point for point in plan.points if point.evaluated]
     runs = _read_jobs(root, trained, "run.json")
     evaluations = _read_jobs(root, evaluated, "evaluate.json")
-    for what, points, found in (("trained", trained, runs), ("evaluated", evaluated, evaluations)):
+    done = {key for key, run in runs.items() if run.get("status") == "finished"}
+    for what, points, found in (("trained", trained, done), ("evaluated", evaluated, evaluations)):
         absent = [point.key for point in points if point.key not in found]
         if absent:
             missing.append(
                 f"{len(absent)} planned operating points are not {what} yet, first {absent[0]}."
             )
-    states = {key: run.get("status") for key, run in runs.items()}
-    unfinished = [key for key, state in states.items() if state != "finished"]
-    if unfinished:
-        missing.append(
-            f"{len(unfinished)} training runs have not finished, first {unfinished[0]} "
-            f"({states[unfinished[0]]})."
-        )
     return Results(root, plan, **tables, records=records, runs=runs, evaluations=evaluations,
                    missing=missing)  # fmt: skip
 

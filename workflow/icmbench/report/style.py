@@ -56,7 +56,6 @@ class Style:
 
     Attributes:
         label: unique on its page.
-        colour: of lines and symbols, ``#rrggbb``.
         shape: SVG path of its symbol in [-1, 1] x [-1, 1].
         dash: of its line; solid if empty.
         study: of the variant; empty for published curves.
@@ -102,11 +101,8 @@ def variant_styles(plan: PlanSummary, study: str) -> Styles:
 def joint_styles(plan: PlanSummary, variants: Iterable[tuple[str, str]]) -> Styles:
     """Return the styles of variants of several studies, by ``study/variant``.
 
-    They look as on the study's own page.
-
-    Args:
-        plan: content of ``plan.json``.
-        variants: study and name of each; studies keep this order, variants that of their study.
+    They look as on the study's own page. ``variants`` are study and name of each; studies keep this
+    order, variants that of their study.
     """
     wanted = list(variants)
     studies = dict.fromkeys(study for study, _ in wanted)

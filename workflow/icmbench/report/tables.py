@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +9,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from icmbench.config.study import Study, Weights
+from icmbench.analyse.tables import CLASS_COLUMNS, read_result_table
 from icmbench.config.summary import PointSummary
-from icmbench.jobs import RateTarget
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
 from icmbench.report.charts import point_address
-from icmbench.report.outputs import study_metrics
+from icmbench.report.outputs import families_of, study_metrics
 from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import (
     DASH,
@@ -38,19 +36,16 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: its content.
-        kind: ``head`` names the row; ``shared`` belongs to all rows of the same head; ``origin``
-            shows who chose a setting.
+        kind: ``head`` names the row; ``origin`` shows who chose a setting.
         note: smaller text beside it.
         marker: variant whose symbol precedes the text.
-        link: address that the text leads to.
         grey: whether it is a number that decides nothing.
         place: id of the cell, for links to it.
         evidence: sentences, folded.
     """
 
     text: str
-    kind: Literal["text", "number", "head", "shared", "origin"] = "text"
+    kind: Literal["text", "number", "head", "origin"] = "text"
     note: str = ""
     marker: Style | None = None
     link: str = ""
@@ -61,19 +56,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, headings, and rows of cells, the first of which is the head.
-
-    Successive rows with equal heads share it.
-    """
+    """A table: its caption, headings, and rows of cells, the first of which is the head."""
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
-
-    @property
-    def groups(self) -> list[list[list[Cell]]]:
-        """The rows, grouped by head."""
-        return [list(rows) for _, rows in itertools.groupby(self.rows, key=lambda row: row[0])]
 
 
 def head(style: Style) -> Cell:
@@ -104,30 +91,11 @@ def setting(point: PointSummary) -> Cell:
 
 def rate_cell(results: Results, point: PointSummary, bpp: float | None) -> Cell:
     """Return a measured rate; a note warns where training was to reach another one."""
-    target = rate_target(results.studies[point.study], point)
+    study = results.studies[point.study]
+    target = study.target_rate(point.variant, point.rate_index, point.rate_value)
     excess = bpp / target - 1 if bpp is not None and target else 0.0
     missed = f"misses its target of {plain(target)} by {signed(100 * excess, 0, ' %')}"
     return figure(shown(find_metric("bpp"), bpp), missed if abs(excess) > _MISSED else "")
-
-
-def rate_target(study: Study, point: PointSummary) -> float | None:
-    """Return the rate (bpp) that the codec of a point was steered to, None if it was not."""
-    variant = study.variants[point.variant]
-    while True:
-        weight = variant.train.loss.get("bpp") if variant.train else None
-        ladder = study.ladders.get(variant.ladder or "")
-        if isinstance(weight, str) and ladder is not None and ladder.pilot is not None:
-            return ladder.pilot.bpp[point.rate_index]
-        if isinstance(weight, RateTarget):
-            target = weight.target
-            return point.rate_value if isinstance(target, str) else target
-        origin = variant.codec_from
-        if not isinstance(origin, Weights) or origin.study or origin.rate != "same":
-            return None
-        earlier = study.variants[origin.variant]
-        if earlier.codec != variant.codec:
-            return None  # another part of its bitstream
-        variant = earlier
 
 
 def measured(metric: Metric, row: Any) -> Cell:
@@ -240,20 +208,14 @@ _STEPS = {"encode": "Encoding", "decode": "Decoding", "reconstruct": "Reconstruc
 
 
 def complexity_table(
-    results: Results, study: str, metrics: Sequence[Metric], styles: Styles
+    results: Results, study: str, leading: Sequence[str], styles: Styles
 ) -> Table | None:
     """Return accuracy and complexity of each variant; None if nothing is evaluated.
 
     Operating points of a variant that differ are shown as a range.
     """
-    columns = {
-        "Rate (bpp)": 3,
-        **{metric.heading: metric.digits for metric in metrics},
-        "Codec, million parameters": 2,
-        "Task network, million parameters": 2,
-        **{f"{words}, kMAC per pixel": 1 for words in (*_STEPS.values(), "Task network")},
-        **{f"{words}, ms per image": 1 for words in _STEPS.values()},
-    }
+    metrics = [find_metric(name) for name in leading]
+    digits = {"Rate (bpp)": 3} | {metric.heading: metric.digits for metric in metrics}
     found = {
         name: pd.DataFrame([_complexity(results, p, metrics) for p in points])
         for name in styles
@@ -261,20 +223,20 @@ def complexity_table(
     }
     if not found:
         return None
-    known = {column for own in found.values() for column in own if own[column].notna().any()}
+    table = pd.concat(found).dropna(axis=1, how="all").replace([math.inf, -math.inf], math.nan)
     rows = []
-    for name, own in found.items():
+    for name in found:
         cells = [head(styles[name])]
-        for column in (column for column in columns if column in known):
-            values = own[column].replace([math.inf, -math.inf], math.nan)
-            ends = [number(end, columns[column]) for end in (values.min(), values.max())]
+        for column, values in table.loc[name].items():
+            places = digits.get(str(column), 2 if "parameters" in str(column) else 1)
+            ends = [number(end, places) for end in (values.min(), values.max())]
             cells.append(figure(" to ".join(dict.fromkeys(ends))))
         rows.append(cells)
     caption = (
         "Accuracy and complexity; a range if the operating points of a variant differ. Times are "
         "means over the test images."
     )
-    return Table(caption, ["Variant", *(column for column in columns if column in known)], rows)
+    return Table(caption, ["Variant", *table.columns], rows)
 
 
 def _complexity(
@@ -295,3 +257,79 @@ def _complexity(
     for step, words in _STEPS.items():
         row[f"{words}, ms per image"] = records and 1000 * getattr(records, f"{step}_s")
     return {name: math.nan if value is None else float(value) for name, value in row.items()}
+
+
+# --- single classes -------------------------------------------------------------------------------
+
+_MOST = 20  # classes that are shown; the file has all
+
+
+def class_table(results: Results, family: str, styles: Styles) -> Table | None:
+    """Return the metric of the most frequent classes at the highest rate, or None without any.
+
+    A note gives that at the lowest rate. Seeds are averaged.
+    """
+    path = results.root / "tables" / "per_class.csv"
+    if not path.is_file():
+        return None
+    found = read_result_table(path, CLASS_COLUMNS)
+    names = ["study", "variant", "metric"]
+    own = [found[(found[names] == _names(results, family, s)).all(axis=1)] for s in styles.values()]
+    source = pd.concat(own)
+    if source.empty:
+        return None
+    by_rate = [rows.groupby(["class", "rate_index"])["value"].mean() for rows in own]
+    counts = source.groupby("class")["count"].max().sort_values(ascending=False, kind="stable")
+    rows = [
+        [Cell(str(name), "head"), figure(f"{count:,}"), *(_cell(v.get(name)) for v in by_rate)]
+        for name, count in counts.head(_MOST).items()
+    ]
+    caption = (
+        f"Single classes ({', '.join(sorted(set(source['metric'])))}, in %) at the highest rate of "
+        f"each variant, and at the lowest below it: the {min(_MOST, len(counts))} most frequent of "
+        f"{len(counts)}. tables/per_class.csv has every rate and class."
+    )
+    columns = ["Class", "Occurrences", *(style.label for style in styles.values())]
+    return Table(caption, columns, rows)
+
+
+def transfer_table(results: Results, family: str, styles: Styles) -> Table | None:
+    """Return how several networks judge the same bitstreams, or None if none are judged twice.
+
+    A cell is the leading metric at the highest rate, and at the lowest below it.
+    """
+    groups: dict[tuple[str | None, ...], dict[str, Cell]] = {}
+    for style in styles.values():
+        task = results.studies[style.study].variants[style.name].task
+        points = [p for p in results.points(style.study, style.name) if p.evaluated]
+        metric = find_metric(families_of(results.plan, task).get(family, ("psnr",))[0])
+        curve = results.curve(style.study, style.name, metric.name)
+        if curve.empty:
+            continue
+        ends = curve.groupby("rate_index")[["bpp", "value"]].mean().iloc[[-1, 0]]
+        words = [
+            shown(metric, value) + (f" at {number(bpp, 3)} bpp" if style.is_curve else "")
+            for bpp, value in ends.values
+        ]
+        group = groups.setdefault((style.study, *(p.encoding for p in points)), {"": head(style)})
+        group.setdefault(task, figure(*dict.fromkeys(words)))
+    rows = {key: own for key, own in groups.items() if len(own) > 2}
+    if not any(key[1] for key in rows):
+        return None
+    tasks = list(dict.fromkeys(task for own in rows.values() for task in own if task))
+    cells = [[own[""], *(own.get(t, figure(DASH)) for t in tasks)] for own in rows.values()]
+    caption = "The leading metric by network, at the highest rate and, below it, at the lowest."
+    return Table(caption, ["Bitstreams of", *tasks], cells)
+
+
+def _names(results: Results, family: str, style: Style) -> list[str]:
+    """Return study, variant, and the metric of single classes that the family leads with."""
+    task = results.studies[style.study].variants[style.name].task
+    leading = families_of(results.plan, task).get(family, ("",))[0]
+    # A mean over classes is of their IoU; other metrics have the same name.
+    return [style.study, style.name, leading.replace("miou", "iou")]
+
+
+def _cell(by_rate: pd.Series | None) -> Cell:
+    ends = [] if by_rate is None else [by_rate.iloc[-1], by_rate.iloc[0]]
+    return figure(*dict.fromkeys(f"{100 * value:.1f}" for value in ends)) if ends else figure(DASH)

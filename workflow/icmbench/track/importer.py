@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
 
 KEY = "run_key"
-_PARENT = "mlflow.parentRunId"
+_PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 # The number of values of a run and a digest of its content, set last: a run without it was cut off.
 _CONTENT = "icmbench.content"
 # MLflow's limits: runs of a page, values and parameters of a call, length of a data set's digest.
@@ -154,26 +154,38 @@ def _push_study(client: MlflowClient, study: StudyRuns, artifacts: str | None) -
             _log_batches(client, run_id, run.values[count:])
             client.set_tag(run_id, _CONTENT, _content(run, len(run.values)))
             changed += 1
+    images = [image for run in study.runs if (image := _image(run, ids[run.key]))]
+    _describe(client, experiment, study.note, images)
     return changed
 
 
+def _image(run: Run, run_id: str) -> str:
+    """Return the plot among the files of a run, in Markdown for MLflow's pages; empty without."""
+    names = [path.name for path in run.artefacts if path.suffix == ".svg"]
+    return "".join(f"![{name}](get-artifact?path={name}&run_uuid={run_id})" for name in names)
+
+
 def _experiment(client: MlflowClient, study: StudyRuns, artifacts: str | None) -> str:
-    """Return the identifier of a study's experiment, created and described."""
+    """Return the identifier of a study's experiment, created if it is new."""
     found = client.get_experiment_by_name(study.experiment)
-    if found is None:
-        place = artifacts and f"{artifacts}/{study.experiment}"
-        found = client.get_experiment(client.create_experiment(study.experiment, place))
+    if found is not None:
+        return str(found.experiment_id)
+    place = artifacts and f"{artifacts}/{study.experiment}"
+    return client.create_experiment(study.experiment, place)
+
+
+def _describe(client: MlflowClient, experiment: str, note: str, images: list[str]) -> None:
+    """Describe an experiment: a link to its curves, its leading plot, and its note."""
     curves = (
-        f"#/experiments/{found.experiment_id}/runs?searchFilter=tags.kind+%3D+%27variant%27"
+        f"#/experiments/{experiment}/runs?searchFilter=tags.kind+%3D+%27variant%27"
         "&compareRunsMode=CHART&workflowType=machine_learning"
     )
-    note = f"[Rate-accuracy curves]({curves})\n\n{study.note}"
-    if found.tags.get("mlflow.note.content") != note:
-        client.set_experiment_tag(found.experiment_id, "mlflow.note.content", note)
+    note = "\n\n".join([f"[Rate-accuracy curves]({curves})", *images, note])
+    if client.get_experiment(experiment).tags.get(_NOTE) != note:
+        client.set_experiment_tag(experiment, _NOTE, note)
         # Otherwise the interface asks for the kind of experiment.
         kind = "custom_model_development"
-        client.set_experiment_tag(found.experiment_id, "mlflow.experimentKind", kind)
-    return str(found.experiment_id)
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", kind)
 
 
 def _content(run: Run, count: int) -> str:
@@ -210,7 +222,9 @@ def _create(
     _log_batches(client, run_id, run.values)
     _log_data(client, run_id, run.data)
     for path in run.artefacts:
-        client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)
+        client.log_artifact(run_id, str(path))
+    if image := _image(run, run_id):
+        client.set_tag(run_id, _NOTE, image)
     if run.weights:
         _attach_model(client, created, run.weights)
         model = re.sub(r"[/:']", ".", f"{experiment_name}/{run.tags['variant']}")

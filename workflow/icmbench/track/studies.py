@@ -12,6 +12,7 @@ from icmbench.analyse.tables import read_result_table
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary
 from icmbench.errors import UserError
+from icmbench.report.outputs import FIGURES
 from icmbench.track.points import Run, Value, numbers, read_point, texts, written
 
 # MLflow's names of the columns of bd.csv; its charts have a section for each name before a slash.
@@ -114,6 +115,14 @@ def _read_study(
             artefacts=_sources(root, runs),
         )
         result.runs += [curve, *runs]
+    figure = root / FIGURES / f"{name}-leading.svg"
+    if result.runs and figure.is_file():
+        settings = texts({"study": name, "scale": plan.scale.name, "kind": "study"})
+        started = min(run.started for run in result.runs)
+        ended = written(figure)
+        leading = Run(f"{name}/leading", "Leading plot", "FINISHED", started, ended,
+                      tags=settings, artefacts=[figure])  # fmt: skip
+        result.runs.append(leading)
     return result
 
 
