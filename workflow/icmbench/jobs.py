@@ -134,6 +134,7 @@ class WeightsSpec(Strict):
         rate: of ``pretrained``: the value of the ladder that they are published for.
         own: whether it is a file of one's own, in the names of CompressAI or torchvision.
         partial: beginnings of the names that need not be in one's own file.
+        holds: beginnings of the names that an entry of the zoo has; empty: all.
         files: further files that are read for ``pretrained``.
     """
 
@@ -144,6 +145,7 @@ class WeightsSpec(Strict):
     rate: float | None = None
     own: bool = False
     partial: list[str] = Field([])
+    holds: list[str] = Field([])
     files: list[str] = Field([])
 
     @property

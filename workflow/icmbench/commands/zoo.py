@@ -21,7 +21,7 @@ _COURSE = 20  # stretches of the training whose mean loss it keeps
 
 
 def make_zoo(plan: Plan, folder: Path) -> list[Path]:
-    """Write the weights of every evaluated point's trained networks, and the catalogue.
+    """Write the networks that points trained, or the parts of them, and the catalogue.
 
     Points whose training has not finished are left out; entries that are there already stay.
 
@@ -29,24 +29,18 @@ def make_zoo(plan: Plan, folder: Path) -> list[Path]:
         The files.
     """
     entries = dict(read_zoo(folder).entries)
-    written: dict[str, ZooEntry] = {}
-    for point in plan.evaluated:
+    files = []
+    for point in plan.trained:
         for part in PARTS:
-            owner = plan.final_weights(point, part).place
-            if not isinstance(owner, Point) or not plan.weights_path(owner).is_file():
+            if not plan.trains(point, part) or not plan.weights_path(point).is_file():
                 continue
-            file = f"{_name(owner)}-{part}.safetensors"
-            if file not in written:
-                written[file] = _entry(plan, owner, part, folder, file)
-            name = entry_name(owner.study, owner.variant, owner.rate_index, part)
-            entries[name] = written[file]
+            file = f"{point.study}/{point.variant}/rate{point.rate_index}-{part}.safetensors"
+            name = entry_name(point.study, point.variant, point.rate_index, part)
+            entries[name] = _entry(plan, point, part, folder, file)
+            files.append(folder / file)
     zoo = Zoo(entries=dict(sorted(entries.items())))
     write_json(folder / CATALOGUE, zoo.model_dump(mode="json"))
-    return [folder / file for file in written]
-
-
-def _name(point: Point) -> str:
-    return f"{point.study}/{point.variant}/rate{point.rate_index}"
+    return files
 
 
 def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> ZooEntry:
@@ -60,7 +54,8 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
         network = build_task(task_spec(plan, point, origin))
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_compact(network, path)
+    holds = _trained_names(network, plan, point, part)
+    save_compact(network, path, holds)
     run = read_object(plan.run_folder(point) / "run.json")
     environment = run["environment"]
     losses = _losses(plan.run_folder(point) / "metrics.jsonl")
@@ -69,6 +64,7 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
         sha256=sha256_file(path),
         size=path.stat().st_size,
         part=part,
+        holds=holds,
         network=name,
         parameters=parameters.model_dump(mode="json"),
         steps=run["steps"],
@@ -79,6 +75,18 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
         start=dict(losses[:_START]),
         course=_course(losses),
     )
+
+
+def _trained_names(network: Any, plan: Plan, point: Point, part: Part) -> list[str]:
+    """Return the beginnings of the names of what was trained, where it is not the whole network."""
+    training = plan.variant(point).train
+    assert training is not None
+    parts = [name.partition(".")[2] for name in training.parts if name.split(".")[0] == part]
+    if "" in parts:
+        return []
+    trained = [module for name in parts for module in network.part_modules()[name]]
+    names = {id(module): f"{name}." for name, module in network.named_modules()}
+    return sorted(names[id(module)] for module in trained)
 
 
 def _losses(path: Path) -> list[tuple[str, float]]:

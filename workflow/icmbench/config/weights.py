@@ -102,6 +102,7 @@ def weights_spec(plan: Plan, origin: WeightsOrigin) -> WeightsSpec:
             of=origin.place.network,
             part=origin.part,
             sha256=origin.place.sha256,
+            holds=origin.place.holds,
         )
     if isinstance(origin.place, WeightsFile):
         user = plan.variant(origin.user)

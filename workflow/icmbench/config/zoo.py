@@ -24,6 +24,8 @@ class ZooEntry(Strict):
     Attributes:
         file: safetensors file in the zoo's folder; points may share it.
         sha256, size: of the file; size in bytes.
+        holds: beginnings of the names of its tensors, where a part of the network was trained; the
+            rest of the network begins as without weights. Empty: all.
         network: name of the codec or task.
         parameters: its size, as the scale that trained it states it.
         steps, cpu_seconds, seed: of the last training run.
@@ -37,6 +39,7 @@ class ZooEntry(Strict):
     sha256: str
     size: int
     part: Part
+    holds: list[str] = Field([])
     network: str
     parameters: dict[str, Any]
     steps: int

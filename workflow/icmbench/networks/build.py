@@ -97,6 +97,8 @@ def _loaded(
             network.loaded = load_own(network, state, path, what, weights.partial, needed)
         elif needed is not None:
             network.loaded = load_start(network, state, needed, path)
+        elif weights.holds:
+            load_start(network, state, weights.holds, path)
         else:
             load_same(network, state, path, part)
     return suit_cpu(network).to(memory_format=torch.channels_last)

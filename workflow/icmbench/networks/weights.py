@@ -34,7 +34,7 @@ _PLAIN: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)),
 ]
-_SMALL = 4096  # numbers; the bulk of a network is in larger tensors
+_SMALL = 1024  # numbers; the bulk of a network is in larger tensors
 _MASK = ".mask"  # of a convolution that sees a part of its kernel, the same part in all channels
 
 
@@ -327,16 +327,21 @@ def _compact(path: Path, sha256: str | None) -> Mapping[str, Any]:
     return state
 
 
-def save_compact(module: Any, path: Path) -> None:
+def save_compact(module: Any, path: Path, names: Sequence[str] = ()) -> None:
     """Write a network as safetensors: large tensors as float16, no tables that can be recomputed.
 
     Of a masked convolution the weights that its mask keeps are written, and the mask of one kernel.
     ``path`` is replaced atomically.
+
+    Args:
+        module: the network.
+        path: of the file.
+        names: beginnings of the names of the tensors to write; none given: all.
     """
     state = {
         name: value.half() if value.dtype == torch.float32 and value.numel() > _SMALL else value
         for name, value in module.state_dict().items()
-        if not name.endswith(_TABLES)
+        if not name.endswith(_TABLES) and name.startswith(tuple(names) or "")
     }
     for name in [name for name in state if name.endswith(_MASK)]:
         kept, weight = state[name][0, 0] > 0, name.removesuffix(_MASK) + ".weight"
