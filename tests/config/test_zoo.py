@@ -10,13 +10,16 @@ import pytest
 import torch
 import yaml
 
-from icmbench.commands.zoo import make_zoo
+from icmbench.commands.zoo import trained_names, make_zoo
 from icmbench.config.job_settings import codec_spec, train_job, write_files
 from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.config.weights import WeightsOrigin
 from icmbench.config.zoo import read_zoo
 from icmbench.data.prepare import prepare
 from icmbench.errors import UserError
+from icmbench.jobs import WeightsSpec
 from icmbench.networks.build import build_codec
+from icmbench.networks.weights import save_compact
 from icmbench.train.loop import train
 
 STUDY, MSE = "chamain2021", "hyperprior/reconstruction/mse"
@@ -126,6 +129,27 @@ def test_damaged_entry_is_refused(trained: Plan, plan: Any, workflow: Path) -> N
     with pytest.raises(UserError, match="checksum mismatch"):
         build_codec(spec)
     path.write_bytes(content)
+
+
+def test_entry_of_a_part_leaves_the_rest_as_it_begins(plan: Any, tmp_path: Path) -> None:
+    own: Plan = plan("smoke", studies=["tang2025"], variants="all")
+    point, path = Point("tang2025", "dicm/contrastive/backbone", 0, 0), tmp_path / "a.safetensors"
+    begin = codec_spec(own, point, WeightsOrigin("random", "codec", point))
+    made = build_codec(begin)
+    holds = trained_names(made, own, point, "codec")
+    save_compact(made, path, holds)
+    weights = WeightsSpec(source=str(path), of="dicm", part="codec", holds=holds)
+    loaded = build_codec(begin.model_copy(update={"weights": weights}))
+    assert holds == ["backbone."]
+    for name, value in made.backbone.named_parameters():
+        torch.testing.assert_close(
+            loaded.backbone.get_parameter(name), value, rtol=2**-11, atol=1e-6
+        )
+    name, value = max(made.encoder.named_parameters(), key=lambda own: own[1].numel())
+    assert not torch.equal(loaded.encoder.get_parameter(name), value)  # random again
+    wanted = weights.model_copy(update={"holds": ["backbone.", "elimination."]})
+    with pytest.raises(UserError, match=r"elimination\."):
+        build_codec(begin.model_copy(update={"weights": wanted}))
 
 
 def test_leading_variants_keep_what_they_start_from(plan: Any, workflow: Path) -> None:

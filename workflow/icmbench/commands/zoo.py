@@ -54,7 +54,7 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
         network = build_task(task_spec(plan, point, origin))
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    holds = _trained_names(network, plan, point, part)
+    holds = trained_names(network, plan, point, part)
     save_compact(network, path, holds)
     run = read_object(plan.run_folder(point) / "run.json")
     environment = run["environment"]
@@ -77,7 +77,7 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
     )
 
 
-def _trained_names(network: Any, plan: Plan, point: Point, part: Part) -> list[str]:
+def trained_names(network: Any, plan: Plan, point: Point, part: Part) -> list[str]:
     """Return the beginnings of the names of what was trained, where it is not the whole network."""
     training = plan.variant(point).train
     assert training is not None
