@@ -161,7 +161,7 @@ class SequentialCoder:
         self.share = share[0].permute(1, 2, 0).contiguous()
         self.layers = [(layer.weight[:, :, 0, 0].contiguous(), layer.bias) for layer in layers]
         conditional = network.gaussian_conditional
-        self.scale_bound = conditional.lower_bound_scale
+        # The lowest table is that of the bound on scales, and of all below it.
         self.scale_steps = conditional.scale_table[:-1].contiguous()
         self.tables: CodingTables = conditional.tables
 
@@ -174,7 +174,7 @@ class SequentialCoder:
         for weight, bias in self.layers:
             values = functional.linear(functional.leaky_relu(values), weight, bias)
         scales, means = values.chunk(2)
-        indices = torch.bucketize(self.scale_bound(scales), self.scale_steps)
+        indices = torch.bucketize(scales, self.scale_steps)
         return indices.tolist(), means
 
     def encode(self, y: Tensor) -> tuple[bytes, Tensor]:
