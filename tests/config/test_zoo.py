@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from icmbench.commands.zoo import trained_names, make_zoo
+from icmbench.commands.zoo import make_zoo, trained_names
 from icmbench.config.job_settings import codec_spec, train_job, write_files
 from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.config.weights import WeightsOrigin
