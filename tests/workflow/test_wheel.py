@@ -69,6 +69,19 @@ def run_workflow(folder: Path, python: Path, **more: str) -> Path:
     return Path(snakefile)
 
 
+def run_eval(folder: Path, python: Path, **more: str) -> None:
+    """Compare two codecs on an image, in one command."""
+    codecs = ("--codec", "jpeg=30,60,80", "--codec", "webp=30,60,80", "--anchor", "jpeg")
+    images = ("--images", str(folder / "images"), "--output", str(folder / "mine"))
+    (folder / "images").mkdir()
+    Image.effect_mandelbrot((64, 64), (-2.0, -1.5, 1.0, 1.5), 50).convert("RGB").save(
+        folder / "images/1.png"
+    )
+    said = call(folder, python, "icmbench", "eval", *images, *codecs, **more)
+    assert "BD-rate" in said
+    assert len((folder / "mine/own/tables/curves.csv").read_text().splitlines()) > 6
+
+
 def test_wheel_carries_every_file_of_the_workflow(wheel: Path, repository: Path) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "workflow", "Snakefile", "config.yaml", "data/[cp]*"],
@@ -89,6 +102,7 @@ def test_wheel_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
     write_json(next(site.glob("icmbench-*.dist-info")) / "direct_url.json", origin)
     python = Path(sys.executable)
     run_tools(tmp_path, python, PYTHONPATH=str(site))
+    run_eval(tmp_path, python, PYTHONPATH=str(site))
     snakefile = run_workflow(tmp_path, python, PYTHONPATH=str(site))
     assert snakefile == site / "icmbench/shipped/Snakefile"
     evaluated = next((tmp_path / "results/smoke").glob("runs/**/evaluate.json"))
@@ -110,6 +124,7 @@ def test_wheel_installs_with_all_it_needs(wheel: Path, repository: Path, tmp_pat
     subprocess.run(install, check=True)
     (tmp_path / "empty").mkdir()
     run_tools(tmp_path / "empty", python)
+    run_eval(tmp_path / "empty", python)
     assert run_workflow(tmp_path / "empty", python).is_relative_to(tmp_path / "venv")
     tracked = read_json(tmp_path / "empty/results/smoke/tracking.json")
     assert tracked["status"] == "failed" and "pip install mlflow" in tracked["problems"][0]
