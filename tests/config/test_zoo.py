@@ -11,14 +11,14 @@ import torch
 import yaml
 
 from icmbench.commands.zoo import make_zoo, trained_names
-from icmbench.config.job_settings import codec_spec, train_job, write_files
+from icmbench.config.job_settings import codec_spec, task_spec, train_job, write_files
 from icmbench.config.plan import Plan, Point, load_plan
 from icmbench.config.weights import WeightsOrigin
 from icmbench.config.zoo import read_zoo
 from icmbench.data.prepare import prepare
 from icmbench.errors import UserError
 from icmbench.jobs import WeightsSpec
-from icmbench.networks.build import build_codec
+from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import save_compact
 from icmbench.train.loop import train
 
@@ -150,6 +150,28 @@ def test_entry_of_a_part_leaves_the_rest_as_it_begins(plan: Any, tmp_path: Path)
     wanted = weights.model_copy(update={"holds": ["backbone.", "elimination."]})
     with pytest.raises(UserError, match=r"elimination\."):
         build_codec(begin.model_copy(update={"weights": wanted}))
+
+
+def test_entry_of_a_part_starts_another_task(plan: Any, tmp_path: Path) -> None:
+    own: Plan = plan("smoke", studies=["tang2025"], variants="all")
+    path = tmp_path / "a.safetensors"
+
+    def spec(variant: str, weights: WeightsSpec | None = None) -> Any:
+        point = Point("tang2025", variant, 0, 0)
+        begin = task_spec(own, point, WeightsOrigin("random", "task", point))
+        return begin if weights is None else begin.model_copy(update={"weights": weights})
+
+    made = build_task(spec("dicm/contrastive/backbone"))
+    save_compact(made, path, ["projection."])
+    weights = WeightsSpec(source=str(path), of="contrastive", part="task", holds=["projection."])
+    loaded = build_task(spec("dicm/contrastive/joint", weights))
+    for name, value in made.projection.named_parameters():
+        torch.testing.assert_close(
+            loaded.projection.get_parameter(name), value, rtol=2**-11, atol=1e-6
+        )
+    # A file of the whole network must have the key network, too.
+    with pytest.raises(UserError, match=r"'key\.backbone"):
+        build_task(spec("dicm/contrastive/joint", weights.model_copy(update={"holds": []})))
 
 
 def test_leading_variants_keep_what_they_start_from(plan: Any, workflow: Path) -> None:

@@ -92,20 +92,18 @@ def _loaded(
         path = Path(str(weights.path))
         part = "codec" if isinstance(settings, CodecSpec) else "task"
         other = weights.of not in same or weights.part != part
-        needed = _needed(settings, weights) if other else None
+        needed = _needed(settings, weights) if other else weights.holds or None
         if weights.own:
             network.loaded = load_own(network, state, path, what, weights.partial, needed)
         elif needed is not None:
             network.loaded = load_start(network, state, needed, path)
-        elif weights.holds:
-            load_start(network, state, weights.holds, path)
         else:
             load_same(network, state, path, part)
     return suit_cpu(network).to(memory_format=torch.channels_last)
 
 
 def _needed(settings: CodecSpec | TaskSpec, weights: WeightsSpec) -> Sequence[str]:
-    """Return what must load from another codec or task."""
+    """Return what must load from another codec or task, of what the file holds."""
     entry: CodecEntry | TaskEntry
     if isinstance(settings, CodecSpec):
         entry = CODECS[settings.name]
@@ -113,4 +111,5 @@ def _needed(settings: CodecSpec | TaskSpec, weights: WeightsSpec) -> Sequence[st
         entry = TASKS[settings.registered]
         if weights.part == "codec":
             return entry.starts_from_codec[str(weights.of)]
-    return entry.starts_from[str(weights.of)]
+    names, held = entry.starts_from[str(weights.of)], tuple(weights.holds)
+    return [name for name in names if name.startswith(held)] if held else names
