@@ -64,7 +64,7 @@ def test_profile_slurm_cluster_settings_reach_the_jobs(folder: Path) -> None:
 def test_profile_slurm_cuts_no_threads(folder: Path) -> None:
     said = dry_run(folder, "--profile", "workflow/profiles/slurm", config=("scale=paper",))
     trained = re.findall(r"rule train:\n(?:    .*\n)*?    threads: (\d+)", said)
-    assert trained and set(trained) == {"8"}
+    assert trained and set(trained) == {"16"}
     said = dry_run(
         folder,
         "--profile",
