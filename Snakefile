@@ -50,5 +50,5 @@ onsuccess:
     if Path(W.report).exists():
         logger.info(phase_seconds(Path(ROOT, "logs")))
         logger.info(f"Report: {W.report}")
-        if W.agreement:
-            logger.info(W.agreement)
+        if agrees := W.agreement:
+            logger.info(agrees)

@@ -84,10 +84,7 @@ def _row(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
         **{"a": means[0], "b": means[1], "difference": difference, "verdict": ""},
         **{"low": math.nan, "high": math.nan, "p": math.nan},
         **{"paired_images": False, "paired_seeds": seeds[0] == seeds[1]},
-        **{
-            f"seeds_{side}": ";".join(map(str, sorted(own)))
-            for side, own in zip("ab", seeds, strict=True)
-        },
+        **{f"seeds_{side}": ";".join(map(str, own)) for side, own in zip("ab", seeds, strict=True)},
         **{"n_images_a": images, "n_images_b": images},
     }
     if same or not math.isfinite(difference):

@@ -14,6 +14,7 @@ from icmbench.config.zoo import CATALOGUE, Zoo, ZooEntry, entry_name, read_zoo
 from icmbench.jobs import PARTS, Part
 from icmbench.networks.build import build_codec, build_task
 from icmbench.networks.weights import save_compact
+from icmbench.train.system import trained_modules
 from icmbench.utils.files import read_object, sha256_file, write_json
 
 _START = 3  # logged steps whose losses the catalogue keeps
@@ -81,12 +82,11 @@ def trained_names(network: Any, plan: Plan, point: Point, part: Part) -> list[st
     """Return the beginnings of the names of what was trained, where it is not the whole network."""
     training = plan.variant(point).train
     assert training is not None
-    parts = [name.partition(".")[2] for name in training.parts if name.split(".")[0] == part]
-    if "" in parts:
+    if part in training.parts:
         return []
-    trained = [module for name in parts for module in network.part_modules()[name]]
+    own = [name for name in training.parts if name.startswith(f"{part}.")]
     names = {id(module): f"{name}." for name, module in network.named_modules()}
-    return sorted(names[id(module)] for module in trained)
+    return sorted(names[id(module)] for module in trained_modules(network, network, own)[part])
 
 
 def _losses(path: Path) -> list[tuple[str, float]]:
