@@ -230,6 +230,16 @@ def test_mixed_quantisation_decodes_rounded_latents_at_the_rate_of_noisy_ones() 
     assert all(p.grad is not None for p in mixed.network.g_a.parameters())
 
 
+@pytest.mark.parametrize("name", ["mbt2018", "cheng2020-attn"])
+def test_mixed_quantisation_sees_latents_close_to_those_that_are_coded(name: str) -> None:
+    codec = small(name, quantisation="mixed")
+    y = 2 * torch.randn(1, codec.network_sizes[-1], 8, 8)
+    with torch.no_grad():
+        coded = codec.compress_latent(y)[1]
+        modelled = codec.model_latent(y)[0]
+    assert (modelled - coded).abs().mean() < (torch.round(y) - coded).abs().mean() / 3
+
+
 def test_bounded_lets_gradients_back_into_the_range() -> None:
     x = torch.tensor([-0.5, 0.5, 1.5], requires_grad=True)
     bounded = Bounded()(x)

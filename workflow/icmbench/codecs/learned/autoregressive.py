@@ -53,16 +53,20 @@ class Autoregressive(HyperpriorCodec):
     def model_latent(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantised latent and the bits of y and z.
 
-        As in CompressAI, quantisation here ignores the predicted means, which need the elements
-        before; coding subtracts them.
+        Coding subtracts the predicted means, which need the elements before. With ``quantisation:
+        mixed`` the latent is rounded around a first guess of them, from plainly rounded elements;
+        otherwise, as in CompressAI, quantisation here ignores them.
         """
         conditional = self.network.gaussian_conditional
         z_hat, z_bits = self.model_factorised(self.hyper_latent(y))
-        if self.rounds_while_training:
-            y_hat = rounded(y)
+        side = self.network.h_s(z_hat)
+        if self.settings.quantisation == "mixed":
+            with torch.no_grad():
+                guess = self._gaussians(rounded(y), side)[1]
+            y_hat = rounded(y - guess) + guess
         else:
             y_hat = conditional.quantize(y, "noise" if self.training else "dequantize")
-        scales, means = self._gaussians(y_hat, self.network.h_s(z_hat))
+        scales, means = self._gaussians(y_hat, side)
         _, likelihoods = conditional(y, scales, means=means)
         return y_hat, bits_of(likelihoods) + z_bits
 

@@ -20,7 +20,9 @@ class LearnedParameters(Strict):
         "noise",
         description="In training: noise adds uniform noise for rate and decoder, as in CompressAI; "
         "mixed gives the decoder rounded latents with a straight-through gradient (Minnen and "
-        "Singh, ICIP 2020), which matters at rates where most latents round to zero.",
+        "Singh, ICIP 2020), which matters at rates where most latents round to zero. A codec "
+        "with a context model rounds around a first guess of the predicted means (ours), since "
+        "coding subtracts them.",
     )
     rate: Literal["bitstream", "estimate"] = Field(
         "bitstream",
