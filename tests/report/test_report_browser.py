@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from icmbench.report import build_report
+from icmbench.utils.files import read_json, write_json
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -72,6 +75,27 @@ def test_legend_switches_a_curve_in_every_plot(built: Path, tmp_path: Path) -> N
         assert set(labels) <= {"JPEG", "JPEG, T-FT"} and "JPEG" in labels
 
 
+def test_plots_begin_with_their_own_curves(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A curve that is on in one plot alone goes off in all, and another one comes on in all."""
+    monkeypatch.setattr("icmbench.report.charts.FRAME", 1)
+    plan = read_json(root / "plan.json")
+    comparison = plan["studies"][STUDY]["comparisons"][0]
+    comparison["variants"] = comparison["variants"][:1]
+    write_json(root / "plan.json", plan)
+    build_report(root)
+    first, second = symbols(loaded(root, STUDY, tmp_path))[:2]
+    assert set(first) == {"JPEG, T-FT"} and set(second) == {"JPEG"}
+    does = """
+      for (const label of ["J-FT", "JPEG"]) {
+        document.querySelector(`[data-label="${label}"]`).click();
+      }
+    """
+    first, second = symbols(loaded(root, STUDY, tmp_path / "again", does))[:2]
+    assert set(first) == {"JPEG, T-FT", "J-FT"} and set(second) == {"J-FT"}
+
+
 def test_legend_switches_all_curves_of_a_study(built: Path, tmp_path: Path) -> None:
     document = loaded(built, "task-image-quality", tmp_path, 'all("button.all")[0].click();')
     assert {label for labels in symbols(document) for label in labels} == {"photographs2020: JPEG"}
@@ -88,6 +112,32 @@ def test_axes_become_linear_and_logarithmic(built: Path, tmp_path: Path) -> None
     scales = [re.findall(r"a (linear|log) scale", figure) for figure in (switched, other)]
     assert scales == [["linear", "log"], ["log", "linear"]]
     assert len(SYMBOL.findall(switched)) == 12
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("name", ["index", "methods", STUDY, "task-image-quality"])
+def test_nothing_overflows_the_page(built: Path, tmp_path: Path, name: str, width: int) -> None:
+    """Windows are at least 500 pixels wide, so the page is opened again in a frame."""
+    does = f"""
+      if (parent === window) {{
+        document.body.innerHTML = `<iframe src="${{location}}"></iframe>`;
+        document.querySelector("iframe").style = "border: 0; width: {width}px; height: 900px";
+        addEventListener("message", ({{ data }}) => document.body.append(data));
+        return;
+      }}
+      for (const details of all("details")) details.open = true;
+      for (const button of all("[data-format=LaTeX]")) button.click();
+      const boxes = ".table, .live, .legend, textarea"; // they scroll
+      const out = (one) => one.getBoundingClientRect().right > innerWidth + 1;
+      setTimeout(() => {{
+        const wide = all("body *").filter((one) => out(one) && !one.parentElement.closest(boxes));
+        const {{ scrollWidth, clientWidth }} = document.documentElement;
+        const found = [innerWidth, scrollWidth - clientWidth, ...wide.map((one) => one.outerHTML)];
+        parent.postMessage(`found ${{found.join("|")}} end`, "*");
+      }}, 2000);
+    """
+    found = re.search(r"found (.*?) end", loaded(built, name, tmp_path, does), re.S)
+    assert found and found[1] == f"{width}|0"
 
 
 def test_click_on_a_symbol_opens_the_operating_point(built: Path, tmp_path: Path) -> None:

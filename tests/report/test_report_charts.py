@@ -80,7 +80,7 @@ def test_at_most_eight_curves_of_a_study_are_drawn_at_first(results: Results) ->
     own = [Style(f"v{i}", "#000000", study=STUDY, name=f"v{i}") for i in range(12)]
     line = Style("pixels", "#000000", study=STUDY, name="pixels", is_curve=False)
     on = leading_labels({STUDY: study}, [*own, line])
-    # Those of the first comparison lead; lines without a rate are no curves.
+    # Those of the leading comparison come first; lines without a rate are no curves.
     assert set(on) == {"pixels", "v11", "v5", *(f"v{i}" for i in (0, 1, 2, 3, 4, 6))}
 
 

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
+from icmbench.config.claims import BdClaim, OrderClaim
 from icmbench.config.scale import Scale
-from icmbench.config.study import Study, Variant
+from icmbench.config.study import Comparison, Study, Variant
 from icmbench.config.summary import PlanSummary
 from icmbench.metrics.catalogue import IMAGE_QUALITY, METRICS, Metric
 from icmbench.registry import TASKS, TaskEntry
@@ -20,6 +22,7 @@ from icmbench.report.outputs import (
     families_of,
     family_variants,
     figures,
+    leading_comparisons,
     leading_metrics,
     pages,
     roles,
@@ -32,6 +35,7 @@ from icmbench.report.results import Results
 from icmbench.report.style import joint_styles, variant_styles
 from icmbench.report.tables import points_table
 from icmbench.utils.models import Strict
+from icmbench.utils.places import workflow_folder
 
 
 def variant(codec: str, task: str, role: str = "r", **more: Any) -> Variant:
@@ -53,6 +57,55 @@ def plan_of(**studies: dict[str, Variant]) -> PlanSummary:
     run: Any = SimpleNamespace(studies=list(named), modules=[], perceptual=[])
     scale = Scale.model_construct(name="any", tasks={})
     return PlanSummary.model_construct(run=run, scale=scale, studies=named, points=points)
+
+
+def about(variant: str, anchor: str) -> BdClaim:
+    return BdClaim(
+        form="bd",
+        variant=variant,
+        anchor=anchor,
+        metric="psnr",
+        sentence="",
+        source="",
+        expect="above",
+    )
+
+
+def test_study_is_about_the_subject_of_its_claims() -> None:
+    order = OrderClaim(form="order", variants=["d", "b"], metric="psnr", sentence="", source="")
+    one, other = (
+        Comparison(anchor="a", variants=variants, metrics=["psnr"])
+        for variants in (["b", "c"], ["d"])
+    )
+    for comparisons, claims, subject, first in (
+        ([one, other], [], "", one),
+        ([other], [], "d", other),  # nothing else is compared
+        ([one, other], [about("b", "c"), about("c", "a"), about("c", "b")], "c", one),
+        ([one, other], [about("d", "a")], "d", other),
+        ([one, other], [about("c", "a"), about("c", "b"), order], "d", other),
+        ([one], [about("a", "b"), order], "", one),  # of those compared, none
+    ):
+        named = {str(place): claim for place, claim in enumerate(claims)}
+        study = Study.model_construct(name="s", comparisons=comparisons, claims=named)
+        found, (leading, *_) = leading_comparisons(study)
+        assert (found, leading) == (subject, first)
+    assert leading_comparisons(Study.model_construct(name="s")) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        ("chamain2021", "hyperprior/faster-rcnn/j-ft"),
+        ("tang2025", "dicm/feature-probe/proposed"),
+        ("variable-rate", "variable/reconstruction/mse"),
+        ("zhang2022", "layered/face-analysis/end-to-end"),
+        ("zhu2024", "ours/adapted-mask-rcnn/joint"),
+    ],
+)
+def test_studies_are_about_what_their_papers_propose(name: str, subject: str) -> None:
+    path = workflow_folder() / f"studies/{name}.yaml"
+    study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert leading_comparisons(study)[0] == subject
 
 
 def test_pages_follow_from_the_plan() -> None:

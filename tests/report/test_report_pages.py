@@ -25,6 +25,7 @@ from icmbench.report.style import variant_styles
 from icmbench.utils.files import read_json, write_json
 
 STUDY = "somewhere2021"
+T_FT, J_FT = "jpeg/faster-rcnn/t-ft", "hyperprior/faster-rcnn/j-ft"
 PAGES = ("index", STUDY, "photographs2020", "task-detection", "task-image-quality", "methods")
 
 
@@ -125,10 +126,68 @@ def test_entry_page_names_the_largest_gain(built: Path) -> None:
     larger = bd.loc["hyperprior/faster-rcnn/j-ft"]
     assert larger["bd_accuracy_points"] > 4 and "accuracy:low-overlap" in larger["flags"]
     # A number that decides nothing leads nothing.
-    assert "JPEG, T-FT gains 4.0 points of Box mAP over JPEG" in entry.texts["studies"]
+    words = "At equal rate against JPEG, the best is JPEG, T-FT, which gains 4.0 points of Box mAP"
+    assert words in entry.texts["studies"]
     assert ("img", f"figures/{STUDY}-leading.svg") in entry.addresses
     assert "15 of 15 operating points" in entry.text  # of both studies
     assert "Box mAP over rate" not in entry.text and "PSNR over rate." in entry.text
+
+
+def claim(root: Path, variant: str) -> None:
+    """Add a claim about a variant to the plan."""
+    plan = read_json(root / "plan.json")
+    anchor = "jpeg/faster-rcnn/baseline"
+    stated = {"form": "bd", "variant": variant, "anchor": anchor, "metric": "box_map"}
+    stated |= {"sentence": "It gains.", "source": "here", "expect": "above"}
+    plan["studies"][STUDY]["claims"] = {"gains": stated}
+    write_json(root / "plan.json", plan)
+
+
+@pytest.mark.parametrize(
+    ("about", "gain", "lit", "says"),
+    [
+        (J_FT, -1.5, ["JPEG", "J-FT", "JPEG, T-FT"],
+         ["JPEG, J-FT loses 1.5 points", "the best of the others is JPEG, T-FT, which gains 4.0"]),
+        (J_FT, None, ["JPEG", "J-FT", "JPEG, T-FT"],
+         ["J-FT cannot be compared", "the best of the others is JPEG, T-FT, which gains 4.0"]),
+        (T_FT, None, ["JPEG", "JPEG, T-FT"], ["JPEG, T-FT gains 4.0 points"]),
+        (T_FT, 6.0, ["JPEG", "JPEG, T-FT", "J-FT"],
+         ["JPEG, T-FT gains 4.0 points", "the best of the others is J-FT, which gains 6.0"]),
+    ],
+)  # fmt: skip
+def test_card_shows_what_the_study_is_about(
+    root: Path, about: str, gain: float | None, lit: list[str], says: list[str]
+) -> None:
+    """Also if another variant gains more, or if its gain is not known."""
+    claim(root, about)
+    if gain is not None:
+        bd = pd.read_csv(root / "tables/bd.csv")
+        own = (bd["variant"] == J_FT) & (bd["metric"] == "box_map")
+        bd.loc[own, "bd_accuracy_points"] = gain
+        bd["flags"] = bd["flags"].astype(object).where(~own, "")
+        write_result_table(root / "tables/bd.csv", bd)
+    results = load_results(root)
+    styles = variant_styles(results.plan, STUDY)
+    found = card(results, STUDY, styles)
+    assert [style.label for style in found["named"]] == lit
+    assert all(words in found["sentence"] for words in says)
+    svg = (root / f"report/figures/{STUDY}-leading.svg").read_text()
+    for name in (T_FT, J_FT):
+        assert (styles[name].colour in svg) == (styles[name].label in lit)
+
+
+def test_each_plot_has_its_own_curves_on_at_first(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a plot of image quality, T-FT shares the curve of JPEG."""
+    monkeypatch.setattr("icmbench.report.charts.FRAME", 1)
+    claim(root, T_FT)
+    build_report(root)
+    page = page_of(root)
+    on = [plot["params"][0]["value"] for plot in page.plots]
+    assert on[:2] == [["Original images", "JPEG, T-FT"], ["JPEG"]]
+    text = (root / f"report/{STUDY}.html").read_text()
+    assert text.count('aria-pressed="true" data-label=') == 3
 
 
 def test_gain_of_a_metric_of_which_less_is_better_is_positive(

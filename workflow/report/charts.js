@@ -7,13 +7,16 @@
 
   // --- plots -------------------------------------------------------------------------------------
 
-  const plotsOf = (group) => all("figure.plot").filter(({ dataset }) => dataset.group === group);
   const isOn = (button) => button.getAttribute("aria-pressed") === "true";
-  const press = (button, on) => button.setAttribute("aria-pressed", String(on));
-  const shown = (group) =>
-    all(".legend")
-      .filter(({ dataset }) => dataset.group === group)
-      .flatMap((legend) => all("button[data-label]", legend).filter(isOn))
+  const press = (button, on) => {
+    button.setAttribute("aria-pressed", String(on));
+    button.dataset.used = "true";
+  };
+  // A curve is on where its plot draws it at first, until its button is used.
+  const shown = ({ dataset: { group }, first }) =>
+    all("button[data-label]")
+      .filter((button) => button.closest(".legend").dataset.group === group)
+      .filter((button) => (button.dataset.used ? isOn(button) : first.includes(button.dataset.label)))
       .map(({ dataset }) => dataset.label);
 
   async function draw(figure) {
@@ -35,7 +38,8 @@
         encoding[axis].scale = type === "log" ? { ...scale, type } : { ...scale, type, zero: false };
       }
     }
-    spec.params[0].value = shown(figure.dataset.group);
+    figure.first = spec.params[0].value;
+    spec.params[0].value = shown(figure);
     views.get(figure)?.finalize();
     const options = { actions: false, renderer: "svg", tooltip: { theme: "custom" } };
     try {
@@ -56,8 +60,8 @@
     if (!button.dataset.label) all("button[data-label]", part).forEach((one) => press(one, on));
     const study = part.querySelector(".all");
     if (study) press(study, all("button[data-label]", part).some(isOn));
-    for (const figure of plotsOf(group)) {
-      views.get(figure)?.signal("shown", shown(group)).runAsync();
+    for (const [figure, view] of views) {
+      if (figure.dataset.group === group) view.signal("shown", shown(figure)).runAsync();
     }
   }
 

@@ -10,7 +10,7 @@ from icmbench.config.study import Study
 from icmbench.config.summary import PointSummary
 from icmbench.metrics.catalogue import Metric, find_metric, is_image_quality
 from icmbench.report.drawing import Plot, Row
-from icmbench.report.outputs import figure_name
+from icmbench.report.outputs import figure_name, leading_comparisons
 from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import Style, Styles, shown, shown_interval
 
@@ -129,10 +129,11 @@ def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:
 
 def leading_labels(studies: dict[str, Study], series: Sequence[Style]) -> list[str]:
     """Return the labels of the curves that are drawn at first: ``FRAME`` of each study."""
-    order: dict[tuple[str, str], int] = {}  # variants of a study's first comparison come first
+    order: dict[tuple[str, str], int] = {}
     for study, content in studies.items():
-        first = [v for c in content.comparisons[:1] for v in (c.anchor, *c.variants)]
-        for name in [*first, *content.variants]:
+        subject, comparisons = leading_comparisons(content)
+        compared = [name for c in comparisons for name in (c.anchor, *c.variants)]
+        for name in [subject, *compared, *content.variants]:
             order.setdefault((study, name), len(order))
     by_study: dict[str, list[Style]] = {}
     for entry in sorted(series, key=lambda one: order.get((one.study, one.name), len(order))):

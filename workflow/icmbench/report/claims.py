@@ -84,9 +84,8 @@ def verdict_matrix(results: Results) -> Table | None:
         f"{scale}, on {data}, with {seeds} {'seed' if seeds == 1 else 'seeds'}. "
         "Each number leads to its claims."
     )
-    return Table(
-        caption, ["Study", *(f"{symbol} {verdict}" for verdict, symbol in VERDICTS.items())], rows
-    )
+    columns = ["Study", *(f"{symbol} {verdict}" for verdict, symbol in VERDICTS.items())]
+    return Table(caption, columns, rows)
 
 
 def summary(claims: pd.DataFrame) -> str:

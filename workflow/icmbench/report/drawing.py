@@ -71,11 +71,10 @@ class Plot:
         series = [entry for entry in self.series if entry.label in self.on]
         spec = _specification(self, series, size=size, legend=legend)
         if not self.rows:
-            words = {"text": "No operating point has this metric."}
-            mark = {"type": "text", "fontSize": 14, "color": "#767676"}
-            spec = {"data": {"values": [words]}, "mark": mark, "background": "white",
-                    "width": FIGURE_SIZE[0], "height": FIGURE_SIZE[1],
-                    "encoding": {"text": {"field": "text", "type": "nominal"}}}  # fmt: skip
+            words = "No operating point has this metric."
+            mark = {"type": "text", "text": words, "fontSize": 14, "color": "#767676"}
+            spec = {"data": {"values": [{}]}, "mark": mark, "background": "white",
+                    "width": FIGURE_SIZE[0], "height": FIGURE_SIZE[1]}  # fmt: skip
         return vl_convert.vegalite_to_svg(json.dumps(spec, sort_keys=True)).encode()
 
     def files(self) -> dict[str, bytes]:

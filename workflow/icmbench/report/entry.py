@@ -12,12 +12,11 @@ from icmbench.analyse.agreement import TABLE
 from icmbench.analyse.compare import COLUMNS
 from icmbench.analyse.tables import read_result_table
 from icmbench.config.summary import PointSummary
-from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
-from icmbench.report.outputs import FIGURES, leading_metrics, study_page
+from icmbench.report.outputs import FIGURES, leading_comparisons, leading_metrics, study_page
 from icmbench.report.results import Results, is_number, rows_of
-from icmbench.report.style import Styles, interval, number, shown, shown_interval
+from icmbench.report.style import Style, Styles, interval, number, shown, shown_interval
 from icmbench.report.tables import Cell, Table, figure, text
 from icmbench.utils.files import write_bytes
 
@@ -30,69 +29,76 @@ _OTHERS = "#b4bac0"  # curves that the sentence does not name
 def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     """Return what the entry page shows of a study; writes its plot to ``report/figures``.
 
-    The plot is that of the study's first comparison, or of all variants if it compares none. Its
-    anchor and the variant with the largest gain have their colours, the others are grey.
+    The plot is that of the study's leading comparison, or of all variants if it compares none. Its
+    anchor, the variant that the study is about and the best other one have their colours, the
+    others are grey.
     """
     content = results.studies[study]
     metric = find_metric([*leading_metrics(results.plan, study), *PIXEL_METRICS][0])
     anchor, variants = "", list(styles)
-    if content.comparisons:
-        first = content.comparisons[0]
-        metric, anchor, variants = find_metric(first.metrics[0]), first.anchor, first.variants
-    best = _best(results, study, metric, anchor, variants)
-    named = [name for name in (anchor, best and best.variant) if name in styles]
-    named = named or list(styles)[:_KEYS]
-    drawn = {
-        name: styles[name] if name in named else replace(styles[name], colour=_OTHERS)
-        for name in [*variants, anchor]  # the anchor lies above the others
-        if name in styles
-    }
+    subject, comparisons = leading_comparisons(content)
+    for main in comparisons[:1]:
+        metric, anchor, variants = find_metric(main.metrics[0]), main.anchor, main.variants
+    gains = _gains(results, study, metric, anchor, variants)
+    gain = {name: row.bd_accuracy_points for name, row in gains.items() if name != subject}
+    best = max(gain, key=lambda name: gain[name], default="")
+    base, others = styles.get(anchor), [styles[name] for name in (subject, best) if name in styles]
+    named = [base, *others] if base else list(styles.values())[:_KEYS]
+    drawn = {style.name: style for style in named}
+    grey = {name: replace(style, colour=_OTHERS) for name, style in styles.items()}
+    drawn |= {name: grey[name] for name in variants if name in grey and name not in drawn}
     plot = rate_plot(results, study, metric.name, None, drawn)
+    # All curves are on; of the rows, the later ones lie above the others.
+    plot = replace(plot, on=[entry.label for entry in plot.series], rows=plot.rows[::-1])
     name = f"{study}-leading.svg"
     write_bytes(results.root / FIGURES / name, plot.svg(_SIZE, legend=False))
-    points = results.points(study)
-    shown_variants = {point.variant for point in points if point.evaluated}
+    points = [point for point in results.points(study) if point.evaluated]
+    count = len({point.variant for point in points})
     return {
         "study": study,
         "page": study_page(study),
         "title": content.title,
         "figure": name,
         "metric": metric,
-        "named": [styles[name] for name in named],
-        "sentence": _sentence(metric, anchor, best, styles),
-        "done": f"{len(shown_variants)} variants, {_done(results, points)} points",
+        "named": named,
+        "sentence": _sentence(metric, base, subject, others, gains),
+        "done": f"{count} variants, {_done(results, points)} points",
     }
 
 
-def _best(
+def _gains(
     results: Results, study: str, metric: Metric, anchor: str, variants: Sequence[str]
-) -> Any | None:
-    """Return the row of ``bd.csv`` of the variant with the largest gain at equal rate, if any."""
-    rows = results.bd
-    wanted = (rows["study"] == study) & (rows["metric"] == metric.name)
-    rows = rows[wanted & (rows["anchor"] == anchor) & rows["variant"].isin(variants)]
-    weak = {f"accuracy:{flag}" for flag in WEAK_FLAGS}
-    decided = [
-        row
-        for row in rows_of(rows)
-        if is_number(row.bd_accuracy_points) and weak.isdisjoint(str(row.flags).split(";"))
-    ]
-    return max(decided, key=lambda row: row.bd_accuracy_points, default=None)
+) -> dict[str, Any]:
+    """Return the rows of ``bd.csv`` that decide a gain at equal rate, by variant."""
+    wanted = (study, metric.name, anchor)
+    return {
+        row.variant: row
+        for row in rows_of(results.bd)
+        if (row.study, row.metric, row.anchor) == wanted and row.variant in variants
+        if is_number(row.bd_accuracy_points) and not figure("", "", row.flags, "accuracy:").grey
+    }
 
 
-def _sentence(metric: Metric, anchor: str, best: Any | None, styles: Styles) -> str:
-    base = styles[anchor].label if anchor in styles else ""
-    if best is None:
-        reason = f" No curve shares enough with that of {base} to be compared." if base else ""
+def _sentence(
+    metric: Metric, base: Style | None, subject: str, others: list[Style], gains: dict[str, Any]
+) -> str:
+    """Return what the curves ``others`` gain over ``base``, the subject's first."""
+    if base is None or not gains:
+        reason = f" No curve shares enough with {base.label} to be compared." if base else ""
         return f"{metric.title} over rate.{reason}"
-    # Positive is better, also of a metric of which less is better.
-    gain, unit = best.bd_accuracy_points, metric.difference_unit
-    amount = f"{number(abs(gain), 1)} {unit} of {metric.title}".replace("  ", " ")
-    bounds = interval(best.accuracy_low, best.accuracy_high, 1)
-    label = styles[best.variant].label
-    if gain > 0:
-        return f"At equal rate, {label} gains {amount} over {base} {bounds}."
-    return f"None gains on {base}: at equal rate, the nearest, {label}, loses {amount} {bounds}."
+    words: list[str] = []
+    for style in others:
+        shown_gain = "cannot be compared"
+        if row := gains.get(style.name):
+            # Positive is better, also of a metric of which less is better.
+            gain, unit = row.bd_accuracy_points, metric.difference_unit
+            amount = f"{number(abs(gain), 1)} {unit} of {metric.title}".replace("  ", " ")
+            bounds = interval(row.accuracy_low, row.accuracy_high, 1)
+            shown_gain = f"{'loses' if gain < 0 else 'gains'} {amount} {bounds}".strip()
+        rank = "the best of the others" if words else "the best"
+        lead = style.label if style.name == subject else f"{rank} is {style.label}, which"
+        words.append(f"{lead} {shown_gain}")
+    return f"At equal rate against {base.label}, {'; '.join(words)}."
 
 
 def differences(results: Results) -> Table | None:

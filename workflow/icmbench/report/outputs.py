@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from icmbench.config.study import Study, Variant
+from icmbench.config.claims import OrderClaim, claim_variants
+from icmbench.config.study import Comparison, Study, Variant
 from icmbench.config.summary import PlanSummary
 from icmbench.config.validate import task_entry
 from icmbench.metrics.catalogue import IMAGE_QUALITY, PIXEL_METRICS, find_metric, is_image_quality
@@ -117,6 +118,20 @@ def leading_metrics(plan: PlanSummary, study: str) -> list[str]:
     if _decodes(plan, study):
         leading.append(PIXEL_METRICS[0])
     return list(dict.fromkeys(sorted(leading, key=is_image_quality)))
+
+
+def leading_comparisons(study: Study) -> tuple[str, list[Comparison]]:
+    """Return the variant that a study is about, and its comparisons, those with that variant first.
+
+    It is the variant that most claims put first in an order or, in a tie, have as their subject;
+    empty if there are several and no claim.
+    """
+    subjects = [(claim_variants(c)[0], isinstance(c, OrderClaim)) for c in study.claims.values()]
+    compared = [name for comparison in study.comparisons for name in comparison.variants]
+    counts = {v: (subjects.count((v, True)), subjects.count((v, False))) for v in compared}
+    name = max(counts, key=lambda variant: counts[variant], default="")
+    name = name if len(counts) == 1 or any(counts.get(name, ())) else ""
+    return name, sorted(study.comparisons, key=lambda comparison: name not in comparison.variants)
 
 
 # --- across studies -------------------------------------------------------------------------------

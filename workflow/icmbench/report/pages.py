@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from icmbench.analyse.agreement import agreement
 from icmbench.metrics.catalogue import IMAGE_QUALITY, family_title
 from icmbench.report import outputs, provenance, published, tables
-from icmbench.report.charts import leading_labels, rate_plot, training_plot
+from icmbench.report.charts import rate_plot, training_plot
 from icmbench.report.claims import VERDICTS, study_claims, verdict_matrix
 from icmbench.report.drawing import Plot, by_study, javascript
 from icmbench.report.entry import card, differences, what_ran
@@ -34,7 +34,7 @@ class Part:
         id: unique on the page.
         plots: of the leading metrics; ``more_plots`` are those of the others.
         groups: entries of the legend, by study.
-        on: labels of the curves that are drawn at first.
+        on: labels of the curves that a plot draws at first.
     """
 
     id: str
@@ -188,9 +188,7 @@ def _part(
 ) -> Part:
     """Return a part; ``plots`` come with whether they lead."""
     series = list({entry.label: entry for _, plot in plots for entry in plot.series}.values())
-    on = leading_labels(results.studies, series)
-    for _, plot in plots:  # none is empty at first
-        on += plot.on if not {entry.label for entry in plot.series} & set(on) else []
+    on = [label for _, plot in plots for label in plot.on]
     first, more = ([plot for leads, plot in plots if leads is which] for which in (True, False))
     points = tables.points_table(results, metrics, styles)
     return Part(name, title, first, more, by_study(series), on, points)

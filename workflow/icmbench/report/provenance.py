@@ -31,13 +31,8 @@ ORIGINS = {"published": "published", "figure": "read from a figure", "ours": "ou
 def dataset_table(results: Results) -> Table:
     """Return the data sets by role, with their digests."""
     rows = [
-        [
-            Cell(role, "head"),
-            text(dataset_name(dataset)),
-            text(_sizes(dataset)),
-            text(_digest(results, role)),
-        ]
-        for role, dataset in results.plan.datasets.items()
+        [Cell(role, "head"), *map(text, (dataset_name(data), _sizes(data), _digest(results, role)))]
+        for role, data in results.plan.datasets.items()
     ]
     columns = ["Role", "Data set", "Images", "Digest"]
     return Table("Data sets, by the role that studies use.", columns, rows)
@@ -79,8 +74,7 @@ def _facts(environment: dict[str, Any]) -> dict[str, str]:
     if environment.get("git_dirty"):
         facts["git commit"] += " with uncommitted changes"
     if sources := environment.get("sources"):
-        link = Markup('<a href="../{0}">{0}</a>').format(sources)
-        facts["changes and packages"] = link
+        facts["changes and packages"] = Markup('<a href="../{0}">{0}</a>').format(sources)
     names = ("python", "platform", "device")
     facts |= {name: str(environment[name]) for name in names if environment.get(name)}
     return facts | {n: str(v) for n, v in sorted((environment.get("versions") or {}).items())}
@@ -91,10 +85,8 @@ def loaded_weights(results: Results, study: str, styles: Styles) -> Table:
     rows: dict[tuple[str, ...], list[Cell]] = {}
     for name, style in styles.items():
         for point in results.points(study, name):
-            summaries = (results.runs.get(point.key), results.evaluations.get(point.key))
-            for part, record in [
-                found for own in summaries if own for found in (own.get("weights") or {}).items()
-            ]:
+            summaries = [jobs.get(point.key, {}).get("weights") or {} for jobs in results.jobs]
+            for part, record in (entry for own in summaries for entry in own.items()):
                 # Of tensors that are missing, the modules that hold them.
                 left = list(dict.fromkeys(n.rpartition(".")[0] or n for n in record["missing"]))
                 more = f"of {len(left)}" if len(left) > _SHOWN_MODULES else ""

@@ -310,11 +310,10 @@ def loss_plots(results: Results, study: str, found: Sequence[Beside], styles: St
 
     ``found`` is what may be drawn beside the study.
     """
-    drops: dict[str, list[Beside]] = {}
-    for b in found:
-        if b.drop:
-            drops.setdefault(b.curve.metric, []).append(b)
-    return [_loss_plot(results, study, own, styles) for own in drops.values()]
+    drops = [b for b in found if b.drop]
+    metrics = dict.fromkeys(b.curve.metric for b in drops)
+    own = [[b for b in drops if b.curve.metric == metric] for metric in metrics]
+    return [_loss_plot(results, study, of_metric, styles) for of_metric in own]
 
 
 def _loss_plot(results: Results, study: str, own: list[Beside], styles: Styles) -> Plot:

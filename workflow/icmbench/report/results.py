@@ -148,11 +148,6 @@ class Results:
         """The coverage of intervals, e.g. ``95 %``."""
         return f"{100 * LEVEL:g} %"
 
-    @property
-    def many_seeds(self) -> bool:
-        """Whether training runs are repeated."""
-        return len(self.plan.run.seeds) > 1
-
 
 def name_of(row: Any) -> Name:
     """Return what names an operating point in the tables."""
@@ -214,12 +209,8 @@ def _read_table(path: Path, columns: Sequence[str], missing: list[str]) -> pd.Da
 
 def _read_jobs(root: Path, points: Sequence[PointSummary], name: str) -> dict[str, dict[str, Any]]:
     """Return the file that a job left for each point, by key, as far as it exists."""
-    found = {}
-    for point in points:
-        folder = root / "runs" / point.key
-        if (folder / name).exists():
-            found[point.key] = read_object(folder / name)
-    return found
+    paths = {point.key: root / "runs" / point.key / name for point in points}
+    return {key: read_object(path) for key, path in paths.items() if path.exists()}
 
 
 def _read_records(path: Path) -> dict[Name, PointRecords]:

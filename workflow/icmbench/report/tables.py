@@ -108,7 +108,7 @@ def measured(metric: Metric, row: Any) -> Cell:
 def points_table(results: Results, metrics: Sequence[str], styles: Styles) -> Table:
     """Return rate and metrics of every evaluated operating point of some variants."""
     shown_metrics = [find_metric(name) for name in metrics]
-    seed = ["Seed"] if results.many_seeds else []
+    seed = ["Seed"] if len(results.plan.run.seeds) > 1 else []
     rows = []
     for style in styles.values():
         curve = f"curves/{style.study}/{style.name}.json"
@@ -152,9 +152,8 @@ def bd_table(results: Results, study: str, styles: Styles) -> Table | None:
     source = results.bd[(results.bd["study"] == study) & results.bd["variant"].isin(styles)]
     if source.empty:
         return None
-    order = {
-        name: place for place, name in enumerate([*study_metrics(results.plan, study), *styles])
-    }
+    names = [*study_metrics(results.plan, study), *styles]
+    order = {name: place for place, name in enumerate(names)}
     by = ["metric", "anchor", "variant"]
     source = source.sort_values(by, key=lambda names: names.map(order).fillna(0), kind="stable")
     rows = []
@@ -169,9 +168,7 @@ def bd_table(results: Results, study: str, styles: Styles) -> Table | None:
                 text(metric.title),
                 figure(signed(row.bd_rate_pct, 1, " %"), _bounds(row, "", 1), flags),
                 figure(gain, _bounds(row, "accuracy_", 2), flags, "accuracy:"),
-                figure(
-                    " / ".join(_percent(share) for share in (row.overlap, row.accuracy_overlap))
-                ),
+                figure(" / ".join(map(_percent, (row.overlap, row.accuracy_overlap)))),
                 text(flags.replace(";", ", ") or "none", row.method),
             ]
         )
