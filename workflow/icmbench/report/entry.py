@@ -52,8 +52,6 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     plot = replace(plot, on=[entry.label for entry in plot.series], rows=plot.rows[::-1])
     name = f"{study}-leading.svg"
     write_bytes(results.root / FIGURES / name, plot.svg(_SIZE, legend=False))
-    points = [point for point in results.points(study) if point.evaluated]
-    count = len({point.variant for point in points})
     return {
         "study": study,
         "page": study_page(study),
@@ -62,7 +60,6 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
         "metric": metric,
         "named": named,
         "sentence": _sentence(metric, base, subject, others, gains),
-        "done": f"{count} variants, {_done(results, points)} points",
     }
 
 
