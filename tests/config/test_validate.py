@@ -34,7 +34,7 @@ def files(repository: Path, tmp_path: Path) -> Any:
     return load
 
 
-@pytest.mark.parametrize("scale", ["smoke", "mini", "zoo", "paper", "paper-check"])
+@pytest.mark.parametrize("scale", ["smoke", "mini", "zoo", "zoo-photos", "paper", "paper-check"])
 def test_every_shipped_scale_is_consistent(repository: Path, scale: str) -> None:
     plan = load_plan(repository / "config.yaml", {"scale": scale})
     assert plan.trained and plan.evaluated

@@ -18,7 +18,7 @@ SIX = {"kodak", "coco2017", "voc0712", "imagenet1k", "celeba", "celebamask_hq"}
 
 def test_catalogue_describes_the_data_sets_of_the_studies() -> None:
     catalogue = load_catalogue(REAL)
-    assert set(catalogue) == {*SIX, "coco2017_500", "nips2017", "photographs"}
+    assert set(catalogue) == {*SIX, "coco2017_500", "coco2017_train", "nips2017", "photographs"}
     for entry in catalogue.values():
         names = [archive.name for archive in entry.archives]
         assert len(set(names)) == len(names)

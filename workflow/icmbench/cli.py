@@ -53,10 +53,10 @@ def _set_threads(threads: str) -> None:
         os.environ[variable] = threads
 
 
-def _configuration(arguments: argparse.Namespace, *more: str) -> RunConfig:
+def _configuration(arguments: argparse.Namespace, *defaults: str) -> RunConfig:
     from icmbench.config.load import load_given
 
-    return load_given([*arguments.config, *more])
+    return load_given([*defaults, *arguments.config])
 
 
 def _plan(arguments: argparse.Namespace) -> Result:

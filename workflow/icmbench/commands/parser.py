@@ -168,7 +168,7 @@ def _add_configuration_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument("--rows", type=_number(0), default=20, help="lines of each list; 0 prints all")
 
-    sub = verb("zoo", "add what scale zoo trained to a zoo of weights")
+    sub = verb("zoo", "add what scale zoo, or another one, trained to a zoo of weights")
     sub.add_argument("folder", type=Path, help="of the zoo; workflow/zoo is the shipped one")
     _add_configuration(sub)
 
