@@ -69,6 +69,15 @@ def test_a_changed_rate_without_seeds_counts(tmp_path: Path) -> None:
     assert verdicts(record, run) == {"bpp": "beyond noise", "top1": "identical"}
 
 
+def test_a_learned_codecs_rate_without_seeds_is_undefined(tmp_path: Path) -> None:
+    own = {"codec": "bmshj2018-hyperprior", "half": 0.05}
+    record = written(tmp_path / "record", curve([0.6], **own))
+    run = written(tmp_path / "run", curve([0.6], **own, bpp=0.51))
+    assert verdicts(record, run) == {"bpp": "undefined", "top1": "identical"}
+    several = written(tmp_path / "more/record", curve([0.6, 0.6], **own))
+    assert verdicts(several, run)["bpp"] == "beyond noise"
+
+
 def test_points_of_other_images_are_not_compared(tmp_path: Path) -> None:
     record = written(tmp_path / "record", curve([0.6]), curve([0.7], rate_index=1))
     run = written(tmp_path / "run", curve([0.1], n_images=20), curve([0.7], rate_index=1))

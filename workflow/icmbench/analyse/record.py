@@ -3,7 +3,8 @@
 The noise of images is that of the intervals, as if each side had drawn its own images, which is
 wider than a pair on the same images would give. The noise of training is the spread of the seeds,
 pooled over both sides and known if one side has several. A rate has no interval: with one seed on
-both sides any difference counts.
+both sides any difference counts, but that of a learned codec is undefined, since its training may
+differ on another machine.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from icmbench.analyse.compare import COLUMNS, POINT, RUN, ResultComparison, judg
 from icmbench.analyse.tables import CURVE_COLUMNS, read_result_table
 from icmbench.config.claims import RATE
 from icmbench.errors import missing_file
+from icmbench.plugins import load_modules
+from icmbench.registry import CODECS
 
 _FIGURES = 1e-8  # relative; the tables have ten digits
 
@@ -36,6 +39,7 @@ def compare_records(folders: Sequence[Path], root: Path) -> ResultComparison:
     Raises:
         UserError: for a table that is missing or damaged.
     """
+    load_modules([])
     theirs = pd.DataFrame(columns=CURVE_COLUMNS)
     for folder in folders:
         found = _curves(folder)
@@ -45,7 +49,10 @@ def compare_records(folders: Sequence[Path], root: Path) -> ResultComparison:
     key = [*POINT, "metric", "n_images"]
     sides = [dict(iter(_with_rates(side).groupby(key))) for side in (theirs, ours)]
     both = [name for name in sides[0] if name in sides[1]]
-    rows = [dict(zip(key, name, strict=True)) | _row(*(s[name] for s in sides)) for name in both]
+    rows = [
+        dict(zip(key, name, strict=True)) | _row(str(name[3]), *(s[name] for s in sides))
+        for name in both
+    ]
     points = pd.DataFrame([name[:3] for name in both], columns=POINT).drop_duplicates()
     return ResultComparison(
         a=folders[0],
@@ -73,7 +80,7 @@ def _with_rates(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([curves, rates])
 
 
-def _row(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
+def _row(metric: str, a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of one comparison; ``a`` and ``b`` have a row for each seed."""
     means = [float(side["value"].mean()) for side in (a, b)]
     difference = means[1] - means[0]
@@ -87,12 +94,18 @@ def _row(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
         **{f"seeds_{side}": ";".join(map(str, own)) for side, own in zip("ab", seeds, strict=True)},
         **{"n_images_a": images, "n_images_b": images},
     }
-    if same or not math.isfinite(difference):
+    unknown = metric == RATE and len(a) == len(b) == 1 and is_learned(str(a["codec"].iloc[0]))
+    if same or unknown or not math.isfinite(difference):
         return row | {"verdict": "identical" if same else "undefined"}
     errors = _errors(a, b, images)
     half = reach(errors, 1 - LEVEL)
     row |= {"low": difference - half, "high": difference + half}
     return row | {"p": two_sided_p(difference, errors)}
+
+
+def is_learned(codec: str) -> bool:
+    """Return whether a codec of a table is a learned one, as far as it is known here."""
+    return codec in CODECS and CODECS[codec].kind == "learned"
 
 
 def _errors(a: pd.DataFrame, b: pd.DataFrame, images: int) -> list[StandardError]:
