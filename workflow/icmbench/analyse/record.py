@@ -94,7 +94,7 @@ def _row(metric: str, a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
         **{f"seeds_{side}": ";".join(map(str, own)) for side, own in zip("ab", seeds, strict=True)},
         **{"n_images_a": images, "n_images_b": images},
     }
-    unknown = metric == RATE and len(a) == len(b) == 1 and is_learned(str(a["codec"].iloc[0]))
+    unknown = metric == RATE and len(a) == len(b) == 1 and _is_learned(str(a["codec"].iloc[0]))
     if same or unknown or not math.isfinite(difference):
         return row | {"verdict": "identical" if same else "undefined"}
     errors = _errors(a, b, images)
@@ -103,7 +103,7 @@ def _row(metric: str, a: pd.DataFrame, b: pd.DataFrame) -> dict[str, Any]:
     return row | {"p": two_sided_p(difference, errors)}
 
 
-def is_learned(codec: str) -> bool:
+def _is_learned(codec: str) -> bool:
     """Return whether a codec of a table is a learned one, as far as it is known here."""
     return codec in CODECS and CODECS[codec].kind == "learned"
 
