@@ -16,10 +16,9 @@ from icmbench.train.step import optimise
 
 pytestmark = [pytest.mark.zoo, pytest.mark.timeout(3600)]
 
-ENTRIES = [
-    ("hyperprior/reconstruction/mse", 3, "codec"),
-    ("uncoded/faster-rcnn/pretrained", 0, "task"),
-]
+# Losses by step. The codec ends with another training, whose losses the catalogue keeps; these are
+# of the catalogue of commit d97675f, which held the codec before that.
+CROPS = {"10": 1.22762, "20": 1.55267, "30": 1.56718}
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +30,26 @@ def zoo_plan(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan
     return plan
 
 
-@pytest.mark.parametrize(("variant", "rate", "part"), ENTRIES)
-def test_first_steps_give_the_losses_of_the_catalogue(
-    zoo_plan: Plan, repository: Path, variant: str, rate: int, part: str
+def test_first_steps_of_a_detector_give_the_losses_of_the_catalogue(
+    zoo_plan: Plan, repository: Path
 ) -> None:
-    entry = read_zoo(repository / "workflow/zoo").find("chamain2021", variant, rate, part)
+    variant = "uncoded/faster-rcnn/pretrained"
+    entry = read_zoo(repository / "workflow/zoo").find("chamain2021", variant, 0, "task")
     assert entry is not None
-    training = prepare_training(train_job(zoo_plan, Point("chamain2021", variant, rate, 0)), "test")
-    last = max(map(int, entry.start))
-    for step, batch in islice(training.batches(), last):
-        values = optimise(training, step, batch)
-        if str(step + 1) in entry.start:
-            # Another processor, or bf16, changes the last bits, which grow with every step.
-            assert float(values["loss"]) == pytest.approx(entry.start[str(step + 1)], rel=0.05)
+    check_first_steps(zoo_plan, Point("chamain2021", variant, 0, 0), entry.start)
+
+
+def test_first_steps_of_a_codec_give_the_losses_that_they_gave(zoo_plan: Plan) -> None:
+    check_first_steps(
+        zoo_plan, Point("chamain2021", "hyperprior/reconstruction/start", 3, 0), CROPS
+    )
+
+
+def check_first_steps(plan: Plan, point: Point, losses: dict[str, float]) -> None:
+    """Train until the last step in ``losses``, and compare."""
+    training = prepare_training(train_job(plan, point), "test")
+    found = {}
+    for step, batch in islice(training.batches(), max(map(int, losses))):
+        found[str(step + 1)] = float(optimise(training, step, batch)["loss"])
+    # Another processor, or bf16, changes the last bits, which grow with every step.
+    assert {step: found[step] for step in losses} == pytest.approx(losses, rel=0.05)

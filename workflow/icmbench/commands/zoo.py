@@ -24,7 +24,8 @@ _COURSE = 20  # stretches of the training whose mean loss it keeps
 def make_zoo(plan: Plan, folder: Path) -> list[Path]:
     """Write the networks that points trained, or the parts of them, and the catalogue.
 
-    Points whose training has not finished are left out; entries that are there already stay.
+    Points whose training has not finished are left out, and those of mode ``start``, from which
+    others continue; entries that are there already stay.
 
     Returns:
         The files.
@@ -32,6 +33,8 @@ def make_zoo(plan: Plan, folder: Path) -> list[Path]:
     entries = dict(read_zoo(folder).entries)
     files = []
     for point in plan.trained:
+        if plan.variant(point).mode == "start":
+            continue
         for part in PARTS:
             if not plan.trains(point, part) or not plan.weights_path(point).is_file():
                 continue
