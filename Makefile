@@ -19,7 +19,7 @@ unexport PYTHONPATH
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-results: install ## run the default configuration, about an hour
+results: install ## run the default configuration, three quarters of an hour
 	$(RUN)/snakemake --cores $(CORES)
 
 smoke: install ## run every study at toy size, ten minutes
