@@ -17,7 +17,15 @@ from icmbench.data.dataset import Split
 from icmbench.data.specs import DatasetSpec
 from icmbench.errors import UserError
 from icmbench.evaluate.classical import code_share
-from icmbench.evaluate.coded import COLUMNS, coded_fingerprint, coded_rows, read_rows, write_rows
+from icmbench.evaluate.coded import (
+    COLUMNS,
+    Archives,
+    coded_fingerprint,
+    coded_rows,
+    latents_from_bytes,
+    read_rows,
+    write_rows,
+)
 from icmbench.evaluate.curve import decode_curve, encode_curve, evaluate_curve
 from icmbench.evaluate.records import read_records
 from icmbench.jobs import ClassicalJob, CodedImages, EncodeJob
@@ -101,12 +109,31 @@ def test_every_codec_leaves_the_same_files_and_columns(
     learned, classical = Path(encode_jobs[0].output), Path(classical_job.output)
     names = {path.name for path in classical.iterdir()}
     between = {"encoded.parquet", "encode.json"}  # for the process that decodes
-    assert {path.name for path in learned.iterdir()} == names | between
+    shown = {"rate_maps.zip"}  # for the report
+    assert {path.name for path in learned.iterdir()} == names | between | shown
     for folder in (learned, classical):
         assert list(coded_rows(CodedImages(folders=[str(folder)]))) == list(COLUMNS)
         job = evaluate_job(tmp_path / folder.name, scenes, [str(folder)])
         evaluate_curve([job])
         assert len(read_records(Path(job.output) / "records.parquet")) == 4
+
+
+def test_rate_maps_are_of_the_estimated_bits(encode_jobs: list[EncodeJob]) -> None:
+    code(encode_jobs)
+    folder, first = Path(encode_jobs[0].output), times(encode_jobs)
+    data = (folder / "rate_maps.zip").read_bytes()
+    archive = Archives(folder / "rate_maps.zip")
+    for row in read_rows(folder / "encoded.parquet"):
+        stored = latents_from_bytes(archive.read(f"{row['image_id']}.npz"))
+        bits = stored["bits"].astype(float)
+        assert bits.sum() == pytest.approx(row["bits_estimated"], rel=1e-3)
+        assert bits.size * int(stored["stride"]) ** 2 == row["pixels_coded"]
+    (folder / "rate_maps.zip").unlink()  # as of an older run: nothing is coded again for it
+    code(encode_jobs)
+    assert times(encode_jobs) == first
+    shutil.rmtree(folder)
+    code(encode_jobs)
+    assert (folder / "rate_maps.zip").read_bytes() == data
 
 
 def test_another_latent_than_the_encoders_is_counted(encode_jobs: list[EncodeJob]) -> None:

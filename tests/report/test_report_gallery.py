@@ -22,7 +22,7 @@ from icmbench.config.study import Study, Variant, VisualComparison
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces
 from icmbench.data.synthetic.faces import generate_faces
-from icmbench.evaluate.coded import new_archive
+from icmbench.evaluate.coded import latents_to_bytes, new_archive
 from icmbench.report.gallery import (
     GalleryMaker,
     TestImages,
@@ -68,6 +68,35 @@ def test_tiles_show_the_numbers_of_their_point(root: Path) -> None:
     assert f"{row.psnr:.2f} dB" in j_ft.lines[1]
     assert f"{100 * accuracy.value:.1f} %" in j_ft.lines[2]
     assert f"{accuracy.bpp:.3f} bpp" in j_ft.lines[2]
+
+
+def test_rate_maps_of_an_image_share_a_scale(root: Path) -> None:
+    """They lie on the image's own grid; without the archive, as before there was one, no tile."""
+    results = load_results(root)
+    jpeg = nearest_point(results, STUDY, "jpeg/faster-rcnn/baseline", 0.5)
+    assert jpeg is not None
+    rate = next(iter(results.measured(jpeg).values())).bpp
+    j_ft = nearest_point(results, STUDY, J_FT, rate)
+    assert j_ft is not None
+    image_id = json.loads((root / "data/detection/instances_test.json").read_text())["images"][0][
+        "id"
+    ]
+    # Nine positions of 48 x 48 pixels cover more than the image of 128 x 128.
+    spent = {jpeg: np.full((3, 3), 576), j_ft: 288 * np.arange(9).reshape(3, 3)}
+    for point, bits in spent.items():
+        with new_archive(root / f"encoded/{point.encoding}/rate_maps.zip") as add:
+            stored = {"bits": bits.astype(np.float16), "stride": np.int32(48)}
+            add(f"{image_id}.npz", latents_to_bytes(stored))
+    (gallery,) = GalleryMaker(results).galleries(STUDY, variant_styles(results.plan, STUDY))
+    first, second = gallery.rows.values()
+    assert [tile.title[:4] for tile in first] == ["Orig", "JPEG", "JPEG", "J-FT", "J-FT"]
+    assert len(second) == 3
+    for place, (tile, bits) in enumerate(zip(first[2::2], spent.values(), strict=True), 1):
+        assert "rate map" in tile.lines[0] and "1.00 bits" in tile.lines[1] and not tile.boxes
+        assert tile.address == f"images/{STUDY}-0-{image_id}-rate-{place}.png"
+        drawn = np.asarray(Image.open(root / "report" / tile.address))
+        expected = np.round(255 * bits / 2304).repeat(48, 0).repeat(48, 1)[:128, :128]
+        assert np.array_equal(drawn, expected)
 
 
 def test_boxes_are_drawn_at_their_place(built: Path) -> None:

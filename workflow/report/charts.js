@@ -23,7 +23,6 @@
     const stage = figure.querySelector(".live");
     const spec = JSON.parse(figure.querySelector("script").textContent);
     stage.hidden = false;
-    figure.classList.add("is-live");
     if (spec.spec) {
       // One panel for each study: as many side by side as there is room for.
       const columns = Math.min(spec.columns, Math.max(1, Math.floor(stage.clientWidth / 300)));
@@ -46,7 +45,6 @@
       views.set(figure, (await vegaEmbed(stage, spec, options)).view);
     } catch (error) {
       stage.hidden = true;
-      figure.classList.remove("is-live");
       console.error(error);
     }
   }

@@ -433,6 +433,8 @@ def test_dicm_decodes_its_latents_at_the_estimated_rate(settings: dict[str, Any]
     with torch.no_grad():
         out = codec(tensor)
     assert float(out.bits) == pytest.approx(encoded.bits_estimated, rel=1e-4)
+    assert encoded.rate_map is not None and encoded.rate_map.shape == (8, 8)
+    assert encoded.rate_map.sum() == pytest.approx(encoded.bits_estimated, rel=1e-5)
     assert torch.allclose(out.features, codec.features(decoded), rtol=1e-3, atol=1e-4)
 
 

@@ -192,6 +192,7 @@ def test_elimination_latent_decodes_the_features_that_dicm_compresses(linear: bo
         reference, likelihoods = dicm.elimination(dicm.backbone.head(padded))
         out = codec(padded)
     assert encoded.bits_estimated == pytest.approx(float(-likelihoods.log2().sum()), rel=1e-4)
+    assert encoded.rate_map == pytest.approx(-likelihoods.log2()[0].sum(0).numpy(), rel=1e-3)
     assert float(out.bits) == pytest.approx(encoded.bits_estimated, rel=1e-4)
     assert torch.allclose(codec.features(decoded), reference, atol=1e-4)
     assert torch.allclose(out.features, reference, atol=1e-5)

@@ -173,6 +173,8 @@ def test_rate_is_the_estimate(
             encoded = codec.encode(image)
             # Each string ends with eight bytes of the range coder's state, and may have its length.
             assert encoded.bits_estimated > 300
+            assert encoded.rate_map.shape == codec.decode(encoded.data)["semantic"].shape[1:]
+            assert encoded.rate_map.sum() == pytest.approx(encoded.bits_estimated, rel=1e-5)
             overhead = 8 * (10 * strings + 2)
             assert abs(encoded.bits - encoded.bits_estimated) < overhead + 0.02 * encoded.bits
 

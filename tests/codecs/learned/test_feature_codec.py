@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from icmbench.codecs.base import CodecOutput, Latents
-from icmbench.codecs.learned.base import LearnedFeatureCodec, bits_of
+from icmbench.codecs.learned.base import LearnedFeatureCodec, bits_by_position, bits_of
 from icmbench.codecs.learned.fast_entropy import SteadyBottleneck
 
 
@@ -47,10 +47,10 @@ class Smallest(LearnedFeatureCodec):
     def analyse(self, images: Tensor) -> Tensor:
         return self.encoder(30 * images)
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, float]:
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, Tensor]:
         strings = self.prior.compress(y)
-        bits = float(bits_of(self.prior(y)[1]))
-        return strings, self.decompress_latent(strings, *y.shape[-2:]), bits
+        rate_map = bits_by_position(self.prior(y)[1])
+        return strings, self.decompress_latent(strings, *y.shape[-2:]), rate_map
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Latents:
         return {"y": self.prior.decompress(list(strings), (rows, columns))[0].numpy()}

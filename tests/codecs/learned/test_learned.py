@@ -17,7 +17,7 @@ from compressai.zoo.image import model_architectures
 from pydantic import ValidationError
 from torch import nn
 
-from icmbench.codecs.learned.base import guarded
+from icmbench.codecs.learned.base import bits_by_position, guarded
 from icmbench.codecs.learned.compressai_codec import Bounded
 from icmbench.codecs.learned.entries import (
     ChengParameters,
@@ -86,11 +86,43 @@ def test_codec_decodes_its_reconstruction_at_the_estimated_rate(
     assert np.array_equal(decoded, encoded.reconstruction)
     sides = [math.ceil(side / codec.multiple) * codec.multiple for side in (101, 70)]
     assert encoded.pixels_coded == math.prod(sides)
+    stride = codec.latent_stride
+    assert encoded.rate_map.shape == (sides[0] // stride, sides[1] // stride)
+    assert encoded.rate_map.dtype == np.float32
+    assert encoded.rate_map.sum() == pytest.approx(encoded.bits_estimated, rel=1e-5)
     # Each string ends with up to four bytes of the range coder's state, and has its length.
     overhead = 8 * (6 * codec.strings + 4)
     assert encoded.bits_estimated > 500
     # Far less than 1 % once trained; here neither scales nor densities fit the latents.
     assert abs(encoded.bits - encoded.bits_estimated) < overhead + 0.1 * encoded.bits
+
+
+def test_bits_of_side_information_are_spread_over_what_they_cover() -> None:
+    likelihoods = torch.tensor([[0.5, 0.25], [0.25, 0.125]]).reshape(1, 2, 1, 2)
+    likelihoods = likelihoods.repeat(1, 1, 4, 4)  # positions of 3 and of 5 bits
+    side = torch.tensor([2.0**-16, 2.0**-32]).reshape(1, 1, 1, 2)
+    expected = np.tile([3.0, 5.0], (4, 4)) + np.repeat([1.0, 2.0], 4)
+    assert bits_by_position(likelihoods, side).numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "m", "place"),
+    [
+        ("bmshj2018-hyperprior", 128, "chamain2021/hyperprior"),
+        ("mbt2018", 64, "zhu2024/mbt2018"),
+    ],
+)
+def test_rate_map_follows_the_content(name: str, m: int, place: str, repository: Path) -> None:
+    entry = CODECS[name]
+    codec = implementation(entry)(entry.parameters(n=16, m=m, linear_start=True))
+    weights = f"workflow/zoo/{place}/reconstruction/mse/rate2-codec.safetensors"
+    load_part(codec, repository / weights, "codec")
+    codec.prepare_coding()
+    half_noise = np.full((128, 256, 3), 128, np.uint8)
+    half_noise[:, 128:] = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    rate_map = codec.encode(half_noise).rate_map
+    assert rate_map.shape == (8, 16)
+    assert rate_map[:, 8:].sum() > 0.9 * rate_map.sum()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (65, 63), (100, 200)])
@@ -170,7 +202,7 @@ def test_sequential_decoding_is_several_times_faster_than_compressais() -> None:
 def test_estimated_rate_is_counted_and_reported(image: np.ndarray) -> None:
     codec = small("mbt2018", rate="estimate")
     encoded = codec.encode(image)
-    assert encoded.bits == int(np.ceil(encoded.bits_estimated))
+    assert encoded.bits == int(np.ceil(encoded.bits_estimated)) and encoded.rate_map is None
     assert np.array_equal(codec.decode(encoded.data), encoded.reconstruction)
     assert "estimated" in codec.implementation()
     real = small("mbt2018").encode(image)

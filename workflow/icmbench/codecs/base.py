@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from icmbench.utils.images import Latents, RgbImage, decoded_digest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -36,6 +37,8 @@ class Encoded:
             holds what the decoder knows from elsewhere.
         latent: what a learned codec's entropy decoder must return, which ``finish`` reconstructs;
             None of other codecs.
+        rate_map: estimated bits of each position of the latent, float32 [h, w], whose sum is
+            ``bits_estimated``; None where the codec does not state them.
     """
 
     data: bytes
@@ -44,6 +47,7 @@ class Encoded:
     bits_estimated: float = float("nan")
     bits_counted: int | None = None
     latent: Any = None
+    rate_map: np.ndarray | None = None
 
     @property
     def bits(self) -> int:

@@ -9,7 +9,13 @@ A folder holds all images, or a share of them if several jobs divide the work:
     decode.json        fingerprint of the content, size and operations of the codec
 
 The encoder of a learned codec also leaves ``encoded.parquet`` and ``encode.json``, for the process
-that decodes. Zip members and Parquet pages have checksums, which their readers verify.
+that decodes, and, for the report,
+
+    rate_maps.zip      <image id>.npz: ``bits`` that are estimated for each position of the latent,
+                       float16 [h, w], and ``stride``, the width of a position in pixels
+
+which has no members where the codec does not state rate maps. Zip members and Parquet pages have
+checksums, which their readers verify.
 """
 
 from __future__ import annotations
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BITSTREAMS, DECODED, LATENTS = "bitstreams.zip", "decoded.zip", "latents.zip"
+RATE_MAPS = "rate_maps.zip"
 ENCODED_ROWS, DECODED_ROWS = "encoded.parquet", "decoded.parquet"
 STATE = "decode.json"
 
@@ -98,6 +105,9 @@ class Archives:
             with reading(path):
                 archive = zipfile.ZipFile(path)
                 self._places.update(dict.fromkeys(archive.namelist(), archive))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
 
     def read(self, name: str) -> bytes:
         """Return a member, verified against its checksum."""
@@ -166,9 +176,9 @@ def decoded_archives(coded: CodedImages | None) -> list[Path]:
     return [] if coded is None else [Path(folder) / DECODED for folder in coded.folders]
 
 
-def open_decoded(folder: Path) -> Archives | None:
-    """Return the decoded images in the folder of an encoding, the newest of each; None if none."""
-    paths = sorted(folder.rglob(DECODED), key=lambda path: path.stat().st_mtime)
+def open_archives(folder: Path, name: str) -> Archives | None:
+    """Return an encoding's archives ``name``, of a member the newest; None if there are none."""
+    paths = sorted(folder.rglob(name), key=lambda path: path.stat().st_mtime)
     return Archives(*paths) if paths else None
 
 

@@ -7,12 +7,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from icmbench.data.dataset import Split
 from icmbench.errors import UserError
 from icmbench.evaluate.coded import (
     BITSTREAMS,
     ENCODED_ROWS,
+    RATE_MAPS,
     EncodedRow,
+    latents_to_bytes,
     new_archive,
     write_rows,
 )
@@ -32,7 +36,7 @@ def encode(job: EncodeJob) -> NetworkComplexity:
     """Encode every ``chunks``-th image of a split, from number ``chunk`` on.
 
     Leaves ``bitstreams.zip`` and ``encoded.parquet``: what the encoder knows of each image, the
-    digest of the latent that the decoder must find included.
+    digest of the latent that the decoder must find included. ``rate_maps.zip`` is for the report.
 
     Returns:
         the codec's parameters, and the operations of encoding per coded pixel.
@@ -50,7 +54,7 @@ def encode(job: EncodeJob) -> NetworkComplexity:
     rows: list[EncodedRow] = []
     indices = range(job.chunk, len(split), job.chunks)
     failures = Failures(job.key, len(indices))
-    with new_archive(folder / BITSTREAMS) as add:
+    with new_archive(folder / BITSTREAMS) as add, new_archive(folder / RATE_MAPS) as add_map:
         for index in progress(indices, f"{job.key}: encode"):
             identity, encoded = split.ids[index], None
             with failures.of(identity):
@@ -65,6 +69,9 @@ def encode(job: EncodeJob) -> NetworkComplexity:
             if encoded is None:
                 continue
             add(bitstream_name(identity), encoded.data)
+            if encoded.rate_map is not None:
+                bits, stride = encoded.rate_map.astype(np.float16), np.array(codec.latent_stride)
+                add_map(f"{identity}.npz", latents_to_bytes({"bits": bits, "stride": stride}))
             rows.append(
                 {
                     "image_id": str(identity),

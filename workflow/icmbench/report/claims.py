@@ -29,7 +29,6 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
     claims = results.claims[results.claims["study"] == study]
     if claims.empty:
         return None
-
     labels = {variant: style.label for variant, style in styles.items()}
     rows = []
     for verdict, symbol in VERDICTS.items():

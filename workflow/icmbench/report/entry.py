@@ -11,7 +11,6 @@ import pandas as pd
 from icmbench.analyse.agreement import TABLE
 from icmbench.analyse.compare import COLUMNS
 from icmbench.analyse.tables import read_result_table
-from icmbench.config.summary import PointSummary
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
 from icmbench.report.outputs import FIGURES, leading_comparisons, leading_metrics, study_page
@@ -125,15 +124,11 @@ def differences(results: Results) -> Table | None:
 def what_ran(results: Results) -> str:
     """Return what the run has measured and what its jobs cost, in one sentence."""
     points = [point for name in results.studies for point in results.points(name)]
+    done = [point.key in results.evaluations for point in points if point.evaluated]
     trained, evaluated = (
         sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60 for jobs in results.jobs
     )
     return (
-        f"{_done(results, points)} operating points are evaluated; CPU minutes: "
+        f"{sum(done)} of {len(done)} operating points are evaluated; CPU minutes: "
         f"{trained:.0f} of training and {evaluated:.0f} of evaluation."
     )
-
-
-def _done(results: Results, points: Sequence[PointSummary]) -> str:
-    evaluated = [point.key in results.evaluations for point in points if point.evaluated]
-    return f"{sum(evaluated)} of {len(evaluated)}"

@@ -22,7 +22,7 @@ from icmbench.config.validate import task_entry
 from icmbench.data.dataset import Split
 from icmbench.data.images import read_image
 from icmbench.errors import CannotWrite, UserError
-from icmbench.evaluate.coded import Archives, open_decoded
+from icmbench.evaluate.coded import DECODED, RATE_MAPS, Archives, latents_from_bytes, open_archives
 from icmbench.metrics.catalogue import find_metric, is_image_quality
 from icmbench.report.outputs import IMAGES
 from icmbench.report.results import Results, is_number, rows_of
@@ -30,6 +30,7 @@ from icmbench.report.style import COLOURS, Style, Styles, number, shown
 from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
+RATE_MAP = "rate map: where the codec spends bits, by its own estimate; one scale for all codecs"
 EQUAL_RATE = 0.1  # a larger relative distance is stated in the title of an image
 
 
@@ -68,6 +69,7 @@ class Gallery:
     """One visual comparison of a study.
 
     Attributes:
+        name: what the names of its image files begin with.
         bpp: rate at which the study wants the variants to be shown.
         rate: at which they are: that of the first variant nearest to ``bpp``.
         rows: tiles by image.
@@ -76,6 +78,7 @@ class Gallery:
         maps: classes that the colours of parsing maps stand for.
     """
 
+    name: str
     title: str
     bpp: float
     rate: float
@@ -104,16 +107,15 @@ class GalleryMaker:
 
     def galleries(self, study: str, styles: Styles) -> list[Gallery]:
         """Return the galleries of a study; writes every image to ``report/images``."""
-        comparisons = self.results.studies[study].visual_comparisons
         return [
             self._gallery(f"{study}-{place}", study, comparison, styles)
-            for place, comparison in enumerate(comparisons)
+            for place, comparison in enumerate(self.results.studies[study].visual_comparisons)
         ]
 
     def _gallery(
         self, name: str, study: str, comparison: VisualComparison, styles: Styles
     ) -> Gallery:
-        gallery = Gallery(comparison.title, comparison.bpp, comparison.bpp)
+        gallery = Gallery(name, comparison.title, comparison.bpp, comparison.bpp)
         points: list[_ShownPoint] = []
         for variant in comparison.variants:
             label = styles[variant].label
@@ -129,58 +131,57 @@ class GalleryMaker:
                     points.append(one)
                 else:
                     gallery.missing.append(f"{label}: its task reads features.")
-        if points:
-            with gallery.noting("The original"):
-                self._fill(name, gallery, points, comparison.images)
+        if not points:
+            return gallery
+        with gallery.noting("The original"):
+            images = TestImages(self.results, points[0].point.dataset)
+            gallery.boxes = images.split.annotations is not None
+            gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
+            for image_id in points[0].image_ids(images)[: comparison.images]:
+                with gallery.noting(f"Image {image_id}"):
+                    gallery.rows[image_id] = self._tiles(image_id, gallery, points, images)
         return gallery
 
-    def _fill(self, name: str, gallery: Gallery, points: list[_ShownPoint], count: int) -> None:
-        images = TestImages(self.results, points[0].point.dataset)
-        gallery.boxes = images.split.annotations is not None
-        gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
-        for image_id in points[0].image_ids(images)[:count]:
-            with gallery.noting(f"Image {image_id}"):
-                stem = f"{name}-{image_id}"
-                gallery.rows[image_id] = self._tiles(stem, image_id, gallery, points, images)
-
     def _tiles(
-        self,
-        stem: str,
-        image_id: str,
-        gallery: Gallery,
-        points: list[_ShownPoint],
-        images: TestImages,
+        self, image_id: str, gallery: Gallery, points: list[_ShownPoint], images: TestImages
     ) -> list[Tile]:
-        """Return the original and its true parsing map, then those of each variant."""
+        """Return the original and its true parsing map, then image and maps of each variant."""
         index, truth = images.places[image_id], images.boxes.get(image_id, [])
-        size = images.split.native_size(index)
-        original = self._saved(images.image(image_id), stem)
+        size, stem = images.split.native_size(index), f"{gallery.name}-{image_id}"
+        image = images.image(image_id)
         lines = ["24 bpp", *(["boxes: ground truth"] if truth else [])]
-        tiles = [Tile(original, "Original", lines, size, truth)]
+        tiles = [self._tile(image, stem, "Original", lines, size, truth)]
         if gallery.maps:
-            saved = self._saved(coloured_map(images.split.parsing(index)), f"{stem}-map-0")
-            tiles.append(Tile(saved, "Ground truth", ["parsing map"]))
-        for place, one in enumerate(points, 1):
+            parsing = coloured_map(images.split.parsing(index))
+            tiles.append(self._tile(parsing, f"{stem}-map-0", "Ground truth", ["parsing map"]))
+        rates = [one.rate_map(image_id, *image.size) for one in points]
+        most = max((float(bpp.max()) for bpp in rates if bpp is not None), default=0.0)
+        for place, (one, bpp) in enumerate(zip(points, rates, strict=True), 1):
             title = one.title(gallery.rate)
             if one.has_images:
-                found = one.boxes(image_id, images)
+                more = size, one.boxes(image_id, images), tiles[0].address
                 lines = [*one.image_lines(image_id), *one.point_line()]
-                saved = self._saved(one.image(image_id, images), f"{stem}-{place}")
-                tiles.append(Tile(saved, title, lines, size, found, original))
-            if (parsing := one.parsing(image_id)) is not None:
-                saved = self._saved(coloured_map(parsing), f"{stem}-map-{place}")
-                tiles.append(Tile(saved, title, ["parsing map", *one.point_line("miou")]))
+                decoded = one.image(image_id, images)
+                tiles.append(self._tile(decoded, f"{stem}-{place}", title, lines, *more))
+            if bpp is not None:
+                grey = Image.fromarray(np.uint8(np.round(255 * bpp / (most or 1.0))))
+                lines = [RATE_MAP, f"black: none, white: {number(most, 2)} bits per pixel"]
+                tiles.append(self._tile(grey, f"{stem}-rate-{place}", title, lines))
+            if (classes := one.parsing(image_id)) is not None:
+                lines = ["parsing map", *one.point_line("miou")]
+                parsing = coloured_map(classes)
+                tiles.append(self._tile(parsing, f"{stem}-map-{place}", title, lines))
         return tiles
 
-    def _saved(self, image: Image.Image, stem: str) -> str:
-        """Write an image and return its address, as seen from a page."""
+    def _tile(self, image: Image.Image, stem: str, *content: Any) -> Tile:
+        """Write an image and return its tile; ``content`` is what follows its address there."""
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) + ".png"
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         path = self.results.root / IMAGES / name
         write_bytes(path, buffer.getvalue())
         self.files.append(path)
-        return f"images/{name}"
+        return Tile(f"images/{name}", *content)
 
 
 def coloured_map(classes: np.ndarray) -> Image.Image:
@@ -217,16 +218,17 @@ class _ShownPoint:
         self.point, self._style, self._results = point, style, results
         self.rate = float(next(iter(results.measured(point).values())).bpp)
         self._decoded: Archives | None = None
+        self._rate_maps: Archives | None = None
         self._reads_features = task_entry(results.plan.scale, point.task).input_kind == "features"
-        if point.encoding is not None and not self._reads_features:
-            self._decoded = open_decoded(results.root / "encoded" / point.encoding)
-            if self._decoded is None:
+        if point.encoding is not None:
+            folder = results.root / "encoded" / point.encoding
+            self._rate_maps = open_archives(folder, RATE_MAPS)
+            self._decoded = None if self._reads_features else open_archives(folder, DECODED)
+            if self._decoded is None and not self._reads_features:
                 raise FileNotFoundError(f"the decoded images of {point.encoding} are missing")
-        self._predictions: dict[str, list[dict[str, Any]]] = {}
         predictions = results.root / "runs" / point.key / "predictions.json"
-        for entry in read_json(predictions) if predictions.is_file() else []:
-            self._predictions.setdefault(str(entry["image_id"]), []).append(entry)
-        kinds = {kind for rows in self._predictions.values() for entry in rows for kind in entry}
+        self._found = read_json(predictions) if predictions.is_file() else []
+        kinds = {kind for entry in self._found for kind in entry}
         self.has_maps = "parsing" in kinds
         # A decoded image, or boxes to be drawn on the original one.
         self.has_images = not self._reads_features or "bbox" in kinds
@@ -256,18 +258,29 @@ class _ShownPoint:
         with reading(f"{image_id}.png"):
             return Image.fromarray(read_image(io.BytesIO(data)))
 
+    def rate_map(self, image_id: str, width: int, height: int) -> np.ndarray | None:
+        """Return the bits that the codec estimates for every pixel, [height, width], or None."""
+        name = f"{image_id}.npz"
+        if self._rate_maps is None or name not in self._rate_maps:
+            return None
+        with reading(name):
+            stored = latents_from_bytes(self._rate_maps.read(name))
+        bits, stride = stored["bits"].astype(np.float32), int(stored["stride"])
+        return (bits / stride**2).repeat(stride, 0).repeat(stride, 1)[:height, :width]
+
     def parsing(self, image_id: str) -> np.ndarray | None:
         """Return the predicted class of every pixel, uint8 [H, W], or None."""
-        for entry in self._predictions.get(image_id, []):
-            if "parsing" in entry:
+        for entry in self._found:
+            if "parsing" in entry and str(entry["image_id"]) == image_id:
                 with Image.open(io.BytesIO(base64.b64decode(entry["parsing"]))) as opened:
                     return np.asarray(opened.convert("L"))
         return None
 
     def boxes(self, image_id: str, images: TestImages) -> list[Box]:
         """Return the detections with a score of at least ``MIN_SCORE``, sure ones last."""
-        found = [images.box(e) for e in self._predictions.get(image_id, []) if "bbox" in e]
-        return sorted((b for b in found if b.score >= MIN_SCORE), key=lambda box: box.score)
+        own = [e for e in self._found if "bbox" in e and str(e["image_id"]) == image_id]
+        sure = [box for box in map(images.box, own) if box.score >= MIN_SCORE]
+        return sorted(sure, key=lambda box: box.score)
 
     def image_lines(self, image_id: str) -> list[str]:
         """Return rate and PSNR of one image, as lines."""

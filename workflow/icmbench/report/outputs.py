@@ -89,8 +89,7 @@ def study_plots(plan: PlanSummary, study: str) -> list[PlotOf]:
 
     Image quality on different sets of images cannot be compared: each set has a plot.
     """
-    shown = [v for of, _, v in _evaluated(plan) if of == study and decodes_images(plan, v)]
-    found: list[str | None] = list(dict.fromkeys(variant.dataset for variant in shown))
+    found: list[str | None] = list(dict.fromkeys(v.dataset for v in _decoded(plan, study)))
     plots: list[PlotOf] = []
     for metric in study_metrics(plan, study):
         split = is_image_quality(metric) and len(found) > 1
@@ -102,7 +101,7 @@ def study_metrics(plan: PlanSummary, study: str) -> list[str]:
     """Return every metric of a study's evaluated variants, leading metrics first."""
     entries = [task_entry(plan.scale, task) for task in _tasks(plan, study)]
     every = [metric for entry in entries for metric in entry.metrics]
-    pixels = _image_quality(plan) if _decodes(plan, study) else ()
+    pixels = _image_quality(plan) if _decoded(plan, study) else ()
     return list(dict.fromkeys([*leading_metrics(plan, study), *every, *pixels]))
 
 
@@ -115,7 +114,7 @@ def leading_metrics(plan: PlanSummary, study: str) -> list[str]:
     for task in _tasks(plan, study):
         first = task_entry(plan.scale, task).metrics[:1]
         leading += [*first, *(own[0] for own in families_of(plan, task).values())]
-    if _decodes(plan, study):
+    if _decoded(plan, study):
         leading.append(PIXEL_METRICS[0])
     return list(dict.fromkeys(sorted(leading, key=is_image_quality)))
 
@@ -160,7 +159,7 @@ def task_families(plan: PlanSummary) -> dict[str, list[str]]:
         for task in _tasks(plan, study):
             for family, metrics in families_of(plan, task).items():
                 found[family] = list(dict.fromkeys([*found.get(family, []), *metrics]))
-    if any(_decodes(plan, study) for study in plan.run.studies):
+    if any(_decoded(plan, study) for study in plan.run.studies):
         found[IMAGE_QUALITY] = _image_quality(plan)
     return found
 
@@ -196,5 +195,5 @@ def _tasks(plan: PlanSummary, study: str) -> list[str]:
     return list(dict.fromkeys(v.task for of, _, v in _evaluated(plan) if of == study))
 
 
-def _decodes(plan: PlanSummary, study: str) -> bool:
-    return any(decodes_images(plan, v) for of, _, v in _evaluated(plan) if of == study)
+def _decoded(plan: PlanSummary, study: str) -> list[Variant]:
+    return [v for of, _, v in _evaluated(plan) if of == study and decodes_images(plan, v)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from icmbench.config.summary import PlanSummary
@@ -98,18 +98,17 @@ def variant_styles(plan: PlanSummary, study: str) -> Styles:
     return styles
 
 
-def joint_styles(plan: PlanSummary, variants: Iterable[tuple[str, str]]) -> Styles:
+def joint_styles(plan: PlanSummary, variants: Collection[tuple[str, str]]) -> Styles:
     """Return the styles of variants of several studies, by ``study/variant``.
 
     They look as on the study's own page. ``variants`` are study and name of each; studies keep this
     order, variants that of their study.
     """
-    wanted = list(variants)
-    studies = dict.fromkeys(study for study, _ in wanted)
+    studies = dict.fromkeys(study for study, _ in variants)
     styles: Styles = {}
     for study in studies:
         for name, style in variant_styles(plan, study).items():
-            if (study, name) in wanted:
+            if (study, name) in variants:
                 label = f"{study}: {style.label}" if len(studies) > 1 else style.label
                 styles[f"{study}/{name}"] = replace(style, label=label)
     return styles

@@ -206,10 +206,10 @@ class Dicm(LearnedFeatureCodec):
         y: Tensor = self.encoder(reference)
         return y
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, float]:
-        """Return the string of a latent, its decoded value int8 [M, h, w], and estimated bits."""
-        string, decoded, bits = self.latent.encode(y)
-        return [string], {"y": decoded}, bits
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, Tensor]:
+        """Return the string of a latent, its decoded value int8 [M, h, w], and the rate map."""
+        string, decoded, rate_map = self.latent.encode(y)
+        return [string], {"y": decoded}, rate_map
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Latents:
         """Return the latent ``y`` int8 [M, rows, columns]."""

@@ -13,7 +13,7 @@ from icmbench.codecs.base import CodecOutput, Latents
 from icmbench.codecs.dicm.codec import Dicm
 from icmbench.codecs.dicm.elimination import Elimination
 from icmbench.codecs.dicm.entries import DicmParameters
-from icmbench.codecs.learned.base import bits_of
+from icmbench.codecs.learned.base import bits_by_position
 from icmbench.errors import UserError
 
 
@@ -77,13 +77,13 @@ class EliminationLatent(Dicm):
         y: Tensor = self.reduction.encoder(self._reduced(images, False)[0])
         return y
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, float]:
-        """Return the string of a latent, its decoded value int16 [M, h, w], and estimated bits."""
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, Tensor]:
+        """Return the string of a latent, its decoded value int16 [M, h, w], and the rate map."""
         prior = self.reduction.prior
         symbols = y.round()
         strings: list[bytes] = prior.compress(symbols)
         latent = symbols[0].cpu().numpy().astype(np.int16)
-        return strings, {"y": latent}, float(bits_of(prior(symbols)[1].detach()))
+        return strings, {"y": latent}, bits_by_position(prior(symbols)[1])
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Latents:
         """Return the latent ``y`` int16 [M, rows, columns]."""

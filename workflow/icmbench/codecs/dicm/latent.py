@@ -28,7 +28,7 @@ from icmbench.codecs.dicm.gaussian import (
     log_spaced,
     quantise,
 )
-from icmbench.codecs.learned.base import bits_of
+from icmbench.codecs.learned.base import bits_by_position, bits_of
 from icmbench.networks.linear_start import Normalised, set_last
 
 # With scales below 0.02 there is nothing to code unless a mean is halfway between integers; scales
@@ -124,12 +124,12 @@ class LatentModel(nn.Module):
 
     # --- coding -------------------------------------------------------------------------------
 
-    def encode(self, y: Tensor) -> tuple[bytes, Array, float]:
+    def encode(self, y: Tensor) -> tuple[bytes, Array, Tensor]:
         """Code a latent [1, M, h, w].
 
         Returns:
-            One string of z and of each pass over y; the decoded latent, int8 [M, h, w]; the
-            estimated bits.
+            One string of z and of each pass over y; the decoded latent, int8 [M, h, w]; the rate
+            map, [h, w].
         """
         z = _symbols(quantise(self.hyper_encoder(y), False))
         symbols = _symbols(quantise(y, False))
@@ -138,15 +138,17 @@ class LatentModel(nn.Module):
         means, scales = self.hyper_prior(z_hat)
         writer = IntegerWriter(self.tables)
         writer.write(z, _array(means), _array(scales))
-        bits = bits_of(self.likelihood(z_hat, means, scales))
+        z_likelihoods = self.likelihood(z_hat, means, scales)
         side, y_hat = self.hyper_decoder(z_hat), self._values(symbols)
+        likelihoods = torch.empty_like(y_hat)
         for visible, now in self._passes(y_hat):
             means, scales = self._gaussians(side, y_hat, visible)
             chosen = now.expand_as(y_hat)
             own, means, scales = y_hat[chosen], means[chosen], scales[chosen]
             writer.write(_symbols(own), _array(means), _array(scales))
-            bits = bits + bits_of(self.likelihood(own, means, scales))
-        return writer.finish(), symbols[0].astype(np.int8), float(bits)
+            likelihoods[chosen] = self.likelihood(own, means, scales)
+        rate_map = bits_by_position(likelihoods, z_likelihoods)
+        return writer.finish(), symbols[0].astype(np.int8), rate_map
 
     def decode(self, data: bytes, height: int, width: int) -> Array:
         """Return the latent int8 [M, height, width] of its string."""

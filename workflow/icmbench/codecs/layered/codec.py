@@ -275,8 +275,8 @@ class Layered(LearnedFeatureCodec):
         y: Tensor = self.network.g_a(images)
         return y
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, float]:
-        """Return one string per layer, the layers float32 [C, h, w], and the estimated bits."""
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Latents, Tensor]:
+        """Return one string per layer, the layers float32 [C, h, w], and the rate map."""
         semantic, texture = self._split(y)
         string, context, bits = self.network.semantic.compress(semantic)
         strings, decoded = [string], {"semantic": context}

@@ -13,7 +13,7 @@ from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 
-from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.base import bits_by_position, rounded
 from icmbench.codecs.learned.fast_entropy import CodingTables, CompactGaussian, SteadyBottleneck
 from icmbench.networks.linear_start import set_densities, set_last
 
@@ -113,8 +113,8 @@ class LayerPrior(nn.Module):
         _, likelihoods = self.gaussian_conditional(y, scales, means=means, training=False)
         return _bits_of_images(likelihoods) + _bits_of_images(z_likelihoods)
 
-    def compress(self, y: Tensor, context: Tensor | None = None) -> tuple[bytes, Tensor, float]:
-        """Return the string of a latent [1, channels, h, w], its decoded value, estimated bits.
+    def compress(self, y: Tensor, context: Tensor | None = None) -> tuple[bytes, Tensor, Tensor]:
+        """Return the string of a latent [1, channels, h, w], its decoded value, the rate map.
 
         Hyper-latent and latent share one string: the range coder ends each string with about 8
         bytes, which are several percent of a small image's rate.
@@ -136,8 +136,9 @@ class LayerPrior(nn.Module):
         scales, means = self._statistics(z_symbols + medians, context)
         symbols = conditional.quantize(y, "symbols", means)
         symbols = write(symbols, conditional.build_indexes(scales), conditional.tables)
-        bits = bits_of(conditional(y, scales, means=means)[1]) + bits_of(bottleneck(z)[1])
-        return encoder.flush(), symbols + means, float(bits)
+        likelihoods = conditional(y, scales, means=means)[1]
+        rate_map = bits_by_position(likelihoods, bottleneck(z)[1])
+        return encoder.flush(), symbols + means, rate_map
 
     def decompress(
         self, string: bytes, height: int, width: int, context: Tensor | None = None

@@ -19,7 +19,7 @@ from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.base import bits_by_position, bits_of, rounded
 from icmbench.codecs.learned.entries import PLACES, LearnedParameters
 from icmbench.codecs.learned.fast_entropy import CodingTables
 from icmbench.codecs.learned.hyperprior import HyperpriorCodec
@@ -70,14 +70,14 @@ class Autoregressive(HyperpriorCodec):
         _, likelihoods = conditional(y, scales, means=means)
         return y_hat, bits_of(likelihoods) + z_bits
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
-        """Return the strings of y and z, the decoded y and the estimated bits of both."""
-        z_string, z_hat, z_bits = self.compress_hyper_latent(self.hyper_latent(y))
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, Tensor]:
+        """Return the strings of y and z, the decoded y and the rate map of both."""
+        z_string, z_hat, z_likelihoods = self.compress_hyper_latent(self.hyper_latent(y))
         side = self.network.h_s(z_hat)
         string, y_hat = SequentialCoder(self.network, side).encode(y)
         scales, means = self._gaussians(y_hat, side)
         likelihoods = self.network.gaussian_conditional(y_hat, scales, means=means)[1]
-        return [string, z_string], y_hat, float(bits_of(likelihoods)) + z_bits
+        return [string, z_string], y_hat, bits_by_position(likelihoods, z_likelihoods)
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y, one position after the other."""

@@ -132,8 +132,12 @@ class LearnedCodec(nn.Module, ABC):
         """Return the latent [1, C, h, w] of a padded image [1, 3, H, W]."""
 
     @abstractmethod
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Any, float]:
-        """Return the strings of a latent, the decoded latent, and the estimated bits."""
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Any, Tensor]:
+        """Return the strings of a latent, the decoded latent, and the rate map.
+
+        The rate map has the estimated bits of each position, [h, w], see
+        :func:`bits_by_position`; their sum is the estimated rate of the image.
+        """
 
     @abstractmethod
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Any:
@@ -162,8 +166,9 @@ class LearnedCodec(nn.Module, ABC):
             data=pack(width, height, strings),
             reconstruction=self.finish(latent, height, width) if reconstruct else None,
             pixels_coded=padded.shape[-2] * padded.shape[-1],
-            bits_estimated=bits,
+            bits_estimated=float(bits.sum()),
             latent=latent,
+            rate_map=bits.cpu().numpy(),
         )
 
     @torch.no_grad()
@@ -234,6 +239,24 @@ def bits_of(likelihoods: Tensor) -> Tensor:
     3.0
     """
     return -torch.log2(likelihoods).sum()
+
+
+def bits_by_position(likelihoods: Tensor, side: Tensor | None = None) -> Tensor:
+    """Return the information of an image's latent in bits for each position, [h, w].
+
+    Args:
+        likelihoods: of the latent [1, C, h, w].
+        side: likelihoods of side information on a coarser grid, whose bits are spread evenly over
+            the positions that they cover.
+
+    >>> bits_by_position(torch.full((1, 1, 1, 2), 0.5), torch.tensor(0.25).reshape(1, 1, 1, 1))
+    tensor([[2., 2.]])
+    """
+    bits = -torch.log2(likelihoods).sum(1, keepdim=True)
+    if side is not None:
+        spread = functional.interpolate(bits_by_position(side)[None, None], bits.shape[-2:])
+        bits = bits + spread * (side[0, 0].numel() / bits.numel())
+    return bits[0, 0]
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

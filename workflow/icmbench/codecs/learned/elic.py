@@ -13,7 +13,7 @@ import torch
 from compressai.models.sensetime import Elic2022Official
 from torch import Tensor, nn
 
-from icmbench.codecs.learned.base import bits_of
+from icmbench.codecs.learned.base import bits_by_position, bits_of
 from icmbench.codecs.learned.compressai_codec import CompressaiCodec
 from icmbench.codecs.learned.entries import ElicParameters, LearnedParameters
 from icmbench.networks.linear_start import Normalised, set_last
@@ -67,11 +67,12 @@ class Elic(CompressaiCodec):
         bits = torch.stack([bits_of(likelihoods) for likelihoods in out["likelihoods"].values()])
         return out["y_hat"], bits.sum()
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
-        """Return the strings of y's groups and z, the decoded y and the estimated bits."""
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, Tensor]:
+        """Return the strings of y's groups and z, the decoded y and the rate map."""
         out = self.network.latent_codec.compress(y)
         strings = [string[0] for string in out["strings"]]
-        return strings, out["y_hat"], float(self.model_latent(y)[1])
+        likelihoods = self.network.latent_codec(y)["likelihoods"]
+        return strings, out["y_hat"], bits_by_position(likelihoods["y"], likelihoods["z"])
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y, group by group."""

@@ -16,7 +16,7 @@ import torch
 from compressai.models.google import FactorizedPrior, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor, nn
 
-from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.base import bits_by_position, bits_of, rounded
 from icmbench.codecs.learned.compressai_codec import CompressaiCodec
 from icmbench.networks.linear_start import Normalised, set_densities, set_last
 
@@ -47,12 +47,12 @@ class Factorized(CompressaiCodec):
         """Return the quantised latent and its bits."""
         return self.model_factorised(y)
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
-        """Return the string, the decoded latent and the estimated bits."""
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, Tensor]:
+        """Return the string, the decoded latent and the rate map."""
         bottleneck = self.network.entropy_bottleneck
         strings = bottleneck.compress(y)
         y_hat, likelihoods = bottleneck(y)
-        return strings, y_hat, float(bits_of(likelihoods))
+        return strings, y_hat, bits_by_position(likelihoods)
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return the latent of the string."""
@@ -96,13 +96,13 @@ class HyperpriorCodec(CompressaiCodec):
         z: Tensor = self.network.h_a(y)
         return z
 
-    def compress_hyper_latent(self, z: Tensor) -> tuple[bytes, Tensor, float]:
-        """Return the string of z, its decoded value and its estimated bits."""
+    def compress_hyper_latent(self, z: Tensor) -> tuple[bytes, Tensor, Tensor]:
+        """Return the string of z, its decoded value and its likelihoods."""
         bottleneck = self.network.entropy_bottleneck
         string = bottleneck.compress(z)[0]
         # y must be coded with exactly the value that the decoder will have.
         z_hat = bottleneck.decompress([string], z.shape[-2:])
-        return string, z_hat, float(bits_of(bottleneck(z)[1]))
+        return string, z_hat, bottleneck(z)[1]
 
     def decompress_hyper_latent(self, string: bytes, rows: int, columns: int) -> Tensor:
         """Return the decoded z of a latent of ``rows`` x ``columns`` positions."""
@@ -142,14 +142,14 @@ class Hyperprior(HyperpriorCodec):
             y_hat = rounded(y) if means is None else rounded(y - means) + means
         return y_hat, bits_of(likelihoods) + z_bits
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
-        """Return the strings of y and z, the decoded y and the estimated bits of both."""
-        z_string, z_hat, z_bits = self.compress_hyper_latent(self.hyper_latent(y))
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, Tensor]:
+        """Return the strings of y and z, the decoded y and the rate map of both."""
+        z_string, z_hat, z_likelihoods = self.compress_hyper_latent(self.hyper_latent(y))
         scales, means = self.statistics(z_hat)
         conditional = self.network.gaussian_conditional
         string = conditional.compress(y, conditional.build_indexes(scales), means=means)[0]
         y_hat, likelihoods = conditional(y, scales, means=means)
-        return [string, z_string], y_hat, float(bits_of(likelihoods)) + z_bits
+        return [string, z_string], y_hat, bits_by_position(likelihoods, z_likelihoods)
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y."""

@@ -17,7 +17,7 @@ from compressai.zoo import image_vbr
 from torch import Tensor, nn
 
 from icmbench.codecs.base import CodecOutput
-from icmbench.codecs.learned.base import bits_of, rounded
+from icmbench.codecs.learned.base import bits_by_position, bits_of, rounded
 from icmbench.codecs.learned.compressai_codec import with_sizes
 from icmbench.codecs.learned.entries import LearnedParameters, VariableParameters
 from icmbench.codecs.learned.hyperprior import Hyperprior, MeanHyperprior
@@ -159,14 +159,13 @@ class VariableHyperprior(Hyperprior):
             with torch.no_grad():
                 self.network.entropy_bottleneck.update_variable(force=True, qs=step)
 
-    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, float]:
-        """Return the strings of y and z, the decoded y and the estimated bits of both."""
+    def compress_latent(self, y: Tensor) -> tuple[list[bytes], Tensor, Tensor]:
+        """Return the strings of y and z, the decoded y and the rate map of both."""
         bottleneck, step = self.network.entropy_bottleneck, self._hyper_step()
         arguments: dict[str, Any] = {} if step is None else {"qs": step}
         z = self.hyper_latent(y)
         z_string = bottleneck.compress(z, **arguments)[0]
         z_hat = bottleneck.decompress([z_string], z.shape[-2:], **arguments)
-        z_bits = float(bits_of(bottleneck(z, **arguments)[1]))
         scales, means = self.statistics(z_hat)
         conditional, gain = self.network.gaussian_conditional, self._gain(y)
         scaled = None if means is None else means * gain
@@ -175,7 +174,8 @@ class VariableHyperprior(Hyperprior):
         symbols = conditional.quantize(y * gain, "symbols", scaled).to(y.dtype)
         likelihoods = conditional(y * gain, scales * gain, means=scaled)[1]
         decoded = self._reconstruct(symbols, scales, means)
-        return [string, z_string], decoded, float(bits_of(likelihoods)) + z_bits
+        rate_map = bits_by_position(likelihoods, bottleneck(z, **arguments)[1])
+        return [string, z_string], decoded, rate_map
 
     def decompress_latent(self, strings: Sequence[bytes], rows: int, columns: int) -> Tensor:
         """Return y."""
