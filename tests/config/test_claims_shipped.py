@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import bjontegaard
+import pandas as pd
 import pytest
 
 from icmbench.analyse.claims.decide import claimed_side
 from icmbench.config.claim_checks import claim_faults
-from icmbench.config.claims import OrderClaim, claim_variants
+from icmbench.config.claims import DifferenceClaim, OrderClaim, PointEffect, claim_variants
 from icmbench.config.load import load_scale, load_study
 from icmbench.config.study import Study
 from icmbench.metrics.catalogue import PIXEL_METRICS
@@ -53,18 +54,68 @@ def test_claims_are_about_what_is_evaluated(
             assert study.variants[variant].evaluate, (key, variant)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper-check", "paper"])
 def test_the_context_model_is_compared_at_equal_lambda(shipped: Any, scale: str) -> None:
     study = shipped("tang2025", scale)
     claim = study.claims["context-shortens-bitstreams"]
-
-    def weight(variant: str) -> float:
-        values = study.ladders[study.variants[variant].ladder].values
-        assert values[-1] == min(values)  # of the highest rate
-        return float(values[-1])
-
+    ladders = [study.ladders[study.variants[name].ladder] for name in claim_variants(claim)]
+    # A pilot steers both codecs to one rate, whatever their lambda.
+    assert [ladder.pilot is None for ladder in ladders] == [scale in claim.scales] * 2
+    weights = [ladder.values[-1] for ladder in ladders]
+    assert weights[0] == weights[1] == min(ladders[0].values)
     assert claim.rate_index == claim.anchor_rate_index == "highest"
-    assert weight(claim.variant) == weight(claim.anchor)
+
+
+@pytest.mark.parametrize("name", ["tang2025", "zhang2022"])
+def test_networks_that_learned_nothing_support_no_claim(shipped: Any, name: str) -> None:
+    study = shipped(name, "mini")
+    for key, claim in study.claims.items():
+        if claim.expect in ("not-below", "not-above", "equal"):
+            assert claim.preconditions, key
+
+
+@pytest.mark.parametrize(("name", "least"), [("tang2025", 2), ("zhang2022", 4)])
+def test_networks_of_the_run_of_record_pass_the_preconditions(
+    shipped: Any, repository: Path, name: str, least: int
+) -> None:
+    curves = pd.read_csv(repository / "results/record/mini/curves.csv")
+    curves = curves[curves["study"] == name]
+
+    def percent(effect: PointEffect) -> float:
+        of_variant = (curves["variant"] == effect.variant) & (curves["metric"] == effect.metric)
+        return 100 * float(curves[of_variant].sort_values("bpp")["value"].iloc[-1])
+
+    passed = 0
+    for key, claim in shipped(name, "mini").preconditions.items():
+        parts = [claim.first, claim.second] if isinstance(claim, DifferenceClaim) else [claim]
+        assert all(part.rate_index in (0, "highest") for part in parts)
+        if {part.variant for part in parts} <= set(curves["variant"]):
+            first, second = (*map(percent, parts), 0.0)[:2]
+            assert first - second > claim.threshold, key
+            passed += 1
+    assert passed >= least
+
+
+@pytest.mark.parametrize("scale", ["paper-check", "paper"])
+@pytest.mark.parametrize("name", ["chamain2021", "zhu2024", "tang2025", "zhang2022"])
+def test_compared_curves_divide_their_bits_by_the_same_pixels(
+    shipped: Any, repository: Path, name: str, scale: str
+) -> None:
+    study, datasets = (
+        shipped(name, scale),
+        load_scale(repository / "workflow/scales", scale).datasets,
+    )
+    for comparison in study.comparisons:
+        roles = {study.variants[v].dataset for v in (comparison.anchor, *comparison.variants)}
+        counted = {getattr(datasets[role], "rate_pixels", "native") for role in roles}
+        assert len(counted) == 1, (comparison.anchor, roles)
+
+
+def test_a_pilots_rate_is_that_of_the_images_it_saw(shipped: Any) -> None:
+    study = shipped("tang2025", "paper")
+    rate = 0.32
+    assert study.target_rate("dicm/feature-probe/proposed", 0, rate) == 0.05
+    assert study.target_rate("dicm/feature-faster-rcnn/proposed", 0, rate) is None
 
 
 @pytest.mark.parametrize("name", ["tang2025", "zhang2022"])

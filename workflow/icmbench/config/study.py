@@ -283,7 +283,8 @@ class Study(Strict):
         """Return the rate (bpp) that training steers a variant's codec to, None without one.
 
         Args:
-            variant: name; a codec that starts from another variant's keeps that one's rate.
+            variant: name; a codec that starts from another variant's keeps that one's rate, on
+                images of the same role.
             rate_index: of the ladder.
             rate_value: of the ladder at this index.
         """
@@ -297,6 +298,7 @@ class Study(Strict):
         origin = own.codec_from
         if not isinstance(origin, Weights) or origin.study or origin.rate != "same":
             return None
-        if self.variants[origin.variant].codec != own.codec:
-            return None  # another part of its bitstream
+        source = self.variants[origin.variant]
+        if (source.codec, source.dataset) != (own.codec, own.dataset):
+            return None  # another part of its bitstream, or images with a rate of their own
         return self.target_rate(origin.variant, rate_index, rate_value)
