@@ -19,7 +19,7 @@ from PIL import Image
 from icmbench.cli import main
 from icmbench.commands.eval_summary import strings_bpp
 from icmbench.config import own_weights
-from icmbench.config.job_settings import evaluate_job
+from icmbench.config.job_settings import classical_jobs, evaluate_job
 from icmbench.config.plan import load_plan
 from icmbench.config.summary import read_summary
 
@@ -91,6 +91,8 @@ def test_perceptual_metrics_are_compared(images: Path, monkeypatch: pytest.Monke
         assert {tuple(evaluate_job(plan, point).perceptual) for point in plan.points} == {
             ("lpips", "dists")
         }
+        for job in classical_jobs(plan).values():
+            assert job.quality[-2:] == ["lpips", "dists"]
     assert evaluate(images, *JPEG) == 0
     assert "perceptual" not in written(images)[0]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from icmbench.data.specs import DatasetSpec
 from icmbench.jobs import CodecSpec, CodedImages, EncodeJob, EvaluateJob, TaskSpec, WeightsSpec
+from icmbench.metrics.catalogue import PIXEL_METRICS
 
 
 def encode_job(folder: Path, scenes: DatasetSpec, rate: int) -> EncodeJob:
@@ -25,6 +26,7 @@ def encode_job(folder: Path, scenes: DatasetSpec, rate: int) -> EncodeJob:
         chunk=0,
         chunks=1,
         decodes=["images"],
+        quality=list(PIXEL_METRICS),
         threads=1,
         gpu=0,
         modules=[],

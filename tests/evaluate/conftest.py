@@ -9,6 +9,7 @@ from coding_jobs import encode_job
 
 from icmbench.data.specs import DatasetSpec
 from icmbench.jobs import CacheSpec, ClassicalJob, ClassicalSpec, EncodeJob
+from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.plugins import load_modules
 
 
@@ -30,6 +31,7 @@ def classical_job(tmp_path: Path, scenes: DatasetSpec) -> ClassicalJob:
         split="test",
         chunk=0,
         chunks=1,
+        quality=list(PIXEL_METRICS),
         cache=CacheSpec(directory=str(tmp_path / "cache"), limit_gb=1.0),
         modules=[],
     )

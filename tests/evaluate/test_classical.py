@@ -27,7 +27,7 @@ from icmbench.utils.files import read_json
 
 
 def rows_of(*jobs: ClassicalJob) -> pd.DataFrame:
-    return coded_rows(CodedImages(folders=[job.output for job in jobs]))
+    return coded_rows(CodedImages(folders=[job.output for job in jobs]), jobs[0].quality)
 
 
 def resized(job: ClassicalJob, rate_pixels: str) -> ClassicalJob:
@@ -91,7 +91,12 @@ def test_code_share_counts_pixels_as_the_data_set_sets(
 ) -> None:
     job = resized(classical_job, counted)
     code_share(job)
-    assert set(rows_of(job)["pixels"]) == {pixels}
+    rows = rows_of(job)
+    assert set(rows["pixels"]) == {pixels}
+    split = Split(job.dataset, "test", [Path(job.output) / "decoded.zip"])
+    for found, index in zip(rows["psnr"], range(len(split)), strict=True):  # of what was coded
+        error = split.original(index).astype(float) - split.image(index)
+        assert found == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
 
 
 def test_coded_fingerprint_changes_with_pixels_and_bits(classical_job: ClassicalJob) -> None:
@@ -204,7 +209,7 @@ def test_bitstreams_decode_in_the_loader_to_the_images_that_were_kept(
     spec = classical_job.codec.model_copy(
         update={"name": codec, "rate": rate, "parameters": parameters}
     )
-    settings = {"codec": spec, "split": "train", "chunks": 2}
+    settings = {"codec": spec, "split": "train", "chunks": 2, "quality": []}
     kept, alone = [
         [
             classical_job.model_copy(

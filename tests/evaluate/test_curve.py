@@ -155,7 +155,7 @@ def test_perceptual_metrics_are_columns_where_they_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Distance:
-        def __init__(self, metrics: tuple[str, ...], device: str) -> None:
+        def __init__(self, metrics: tuple[str, ...]) -> None:
             self.metrics = metrics
 
         def __call__(self, original: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
@@ -166,10 +166,17 @@ def test_perceptual_metrics_are_columns_where_they_are_asked_for(
     plain = evaluate_job(tmp_path, scenes, [encode_jobs[0].output])
     evaluate_curve([plain])
     state = Path(plain.output) / "evaluate.json"
-    before = read_json(state)["fingerprint"]
+    first = read_json(state)["fingerprint"]
     assert not {"lpips", "dists"} & set(read_records(Path(plain.output) / "records.parquet"))
-    evaluate_curve([plain.model_copy(update={"perceptual": ["lpips"]})])
-    assert read_json(state)["fingerprint"] != before
+    asked = plain.model_copy(update={"perceptual": ["lpips"]})
+    with pytest.raises(UserError, match=r"decoded\.parquet: column 'lpips'"):
+        evaluate_curve([asked])
+    before = times(encode_jobs)
+    code([own.model_copy(update={"quality": [*own.quality, "lpips"]}) for own in encode_jobs])
+    for own, now in zip(before, times(encode_jobs), strict=True):  # decoded again, not encoded
+        assert own[::2] == now[::2] and own[1::2] != now[1::2]
+    evaluate_curve([asked])
+    assert read_json(state)["fingerprint"] != first
     records = read_records(Path(plain.output) / "records.parquet")
     assert (records["lpips"] > 0).all() and "dists" not in records
     values = evaluate_folder(Path(plain.output), resamples=2, seed=0).values
@@ -177,6 +184,25 @@ def test_perceptual_metrics_are_columns_where_they_are_asked_for(
     original = evaluate_job(tmp_path / "original", scenes, None)
     evaluate_curve([original.model_copy(update={"perceptual": ["lpips"]})])
     assert read_records(Path(original.output) / "records.parquet")["lpips"].isna().all()
+
+
+def test_points_that_read_features_have_no_image_quality(
+    encode_jobs: list[EncodeJob], scenes: DatasetSpec, tmp_path: Path
+) -> None:
+    code(encode_jobs[:1])
+    job = evaluate_job(tmp_path, scenes, [encode_jobs[0].output])
+    evaluate_curve([job.model_copy(update={"decoder": encode_jobs[0].codec})])
+    records = read_records(Path(job.output) / "records.parquet")
+    assert records["psnr"].isna().all() and (records["bits"] > 0).all()
+
+
+def test_quality_that_was_not_measured_is_an_error(
+    classical_job: ClassicalJob, scenes: DatasetSpec, tmp_path: Path
+) -> None:
+    """As in a folder that an older version left."""
+    code_share(classical_job.model_copy(update={"quality": []}))
+    with pytest.raises(UserError, match=r"decoded\.parquet: column 'psnr'"):
+        evaluate_curve([evaluate_job(tmp_path, scenes, [classical_job.output])])
 
 
 def test_original_images_take_24_bits_a_pixel(scenes: DatasetSpec, tmp_path: Path) -> None:
@@ -281,5 +307,7 @@ def test_damaged_file_is_named(
         if name in ("bitstreams.zip", "encoded.parquet"):
             (folder / "decode.json").unlink()
             decode_curve(encode_jobs[:1])
+        elif name == "decoded.zip":  # as a task reads it
+            Split(scenes, "test", [path]).image(0)
         else:
             evaluate_curve([evaluate_job(tmp_path, scenes, [str(folder)])])

@@ -1,6 +1,6 @@
 """The command line: one verb for each rule of the workflow, and tools for users.
 
-Every verb also runs without Snakemake. Each imports what it needs, so that a JPEG or report job
+Every verb also runs without Snakemake. Each imports what it needs, so that a data or report job
 does not load torch.
 """
 

@@ -379,6 +379,7 @@ class EncodeJob(Strict):
         output: folder of the share.
         chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
         decodes: what decoding leaves: images, features' latents, or both.
+        quality: image metrics of decoded images, by name.
     """
 
     key: str
@@ -389,6 +390,7 @@ class EncodeJob(Strict):
     chunk: int
     chunks: int
     decodes: list[DataKind]
+    quality: list[str]
     threads: int
     gpu: int
     modules: list[str]
@@ -408,6 +410,7 @@ class ClassicalJob(Strict):
         output: folder of the share.
         chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
         keep_images: whether decoded images are kept beside the bitstreams.
+        quality: image metrics of decoded images, by name; none where they are only trained on.
     """
 
     key: str
@@ -418,6 +421,7 @@ class ClassicalJob(Strict):
     chunk: int
     chunks: int
     keep_images: bool = True
+    quality: list[str]
     cache: CacheSpec
     modules: list[str]
     threads: int = 1

@@ -1,5 +1,5 @@
 # Classical codecs: bitstreams and decoded images of a split, or a share of it, at one quality.
-# No job here imports torch. A cluster gets several short jobs as one. Finished images of a failed job
+# Jobs here import torch for MS-SSIM and perceptual metrics alone. A cluster gets several short jobs as one. Finished images of a failed job
 # stay in the cache.
 
 

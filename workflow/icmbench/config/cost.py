@@ -35,6 +35,7 @@ class Speeds(Strict):
     train_tflops: float
     evaluate_tflops: float
     evaluate_s_per_megapixel: float
+    quality_s_per_megapixel: float
     cpu_gflops: float
     load_s_per_megapixel: float
     padding: float
@@ -218,6 +219,8 @@ class _Estimate:
             macs = sum(self._network(variant.codec).macs(megapixels, point.rate_index).values())
             macs += self._decoder_macs(point, megapixels)
             seconds = 2 * macs / (self._costs.speeds.cpu_gflops * 1e9)
+        if split == "test" and task_entry(self._plan.scale, variant.task).input_kind == "images":
+            seconds += self._costs.speeds.quality_s_per_megapixel * megapixels
         images = self._images(variant.dataset, split)
         streams_alone = split == "train" and self._decodes_in_loader(point)
         disk = self._costs.disk

@@ -28,7 +28,7 @@ class RuntimeSettings(Strict):
     memory_mb: int = Field(3000, ge=500, description="Memory of one network job, in MB.")
     runtime_min: int = Field(60, ge=1, description="Time limit of one network job, in minutes.")
     classical_mb: int = Field(
-        1000, ge=200, description="Memory of one job that codes with a classical codec, in MB."
+        1500, ge=200, description="Memory of one job that codes with a classical codec, in MB."
     )
     retries: int | None = Field(
         None,

@@ -25,6 +25,7 @@ from icmbench.evaluate.coded import (
     DECODED_ROWS,
     STATE,
     new_archive,
+    quality_meter,
     write_rows,
 )
 from icmbench.evaluate.encode import bitstream_name
@@ -33,7 +34,7 @@ from icmbench.jobs import ClassicalJob, ClassicalSpec, CodedImages
 from icmbench.registry import CODECS, implementation
 from icmbench.summaries import CodingSummary
 from icmbench.utils.files import digest_json, sha256_bytes, write_json
-from icmbench.utils.images import as_png
+from icmbench.utils.images import as_png, from_png
 from icmbench.utils.logs import progress
 from icmbench.utils.workers import worker_pool
 
@@ -55,6 +56,7 @@ def code_share(job: ClassicalJob) -> Path:
     folder = Path(job.output)
     split = Split(job.dataset, job.split, keep=False)  # each image is read once
     codec = open_codec(job.codec)
+    measure = quality_meter(job.quality)
     cache = Cache(Path(job.cache.directory), job.cache.limit_gb)
     indices = range(job.chunk, len(split), job.chunks)
     (folder / STATE).unlink(missing_ok=True)
@@ -71,12 +73,14 @@ def code_share(job: ClassicalJob) -> Path:
         for index in progress(indices, job.key):
             identity = str(split.ids[index])
             with failures.of(identity):
-                pixels, image = split.rate_pixels(index), coding.code(split.image(index))
+                pixels, original = split.rate_pixels(index), split.image(index)
+                image = coding.code(original)
+                measured = measure(original, from_png(image.png)) if job.quality else {}
                 add_bitstream(bitstream_name(identity), image.bitstream)
                 if add_image is not None:
                     add_image(f"{identity}.png", image.png)
                 row = {**image.facts, "image_id": identity, "pixels": pixels}
-                rows.append({name: row.get(name, math.nan) for name in COLUMNS})
+                rows.append({name: row.get(name, math.nan) for name in COLUMNS} | measured)
                 content.append([identity, pixels, image.facts["bitstream"], image.facts["decoded"]])
         if cache.limit_gb:
             cache.enforce_limit()

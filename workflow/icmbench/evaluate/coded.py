@@ -5,7 +5,7 @@ A folder holds all images, or a share of them if several jobs divide the work:
     bitstreams.zip     <image id>.bin, whose length is the rate
     decoded.zip        <image id>.png, if tasks read images
     latents.zip        <image id>.npz, if tasks read features
-    decoded.parquet    one row per image with ``COLUMNS``
+    decoded.parquet    one row per image with ``COLUMNS``, and the quality of images to evaluate
     decode.json        fingerprint of the content, size and operations of the codec
 
 The encoder of a learned codec also leaves ``encoded.parquet`` and ``encode.json``, for the process
@@ -30,10 +30,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from icmbench.codecs.base import Latents
-from icmbench.errors import damaged_file
+from icmbench.errors import UserError, damaged_file
 from icmbench.jobs import CodedImages
+from icmbench.metrics.catalogue import PIXEL_METRICS
+from icmbench.metrics.image_quality import quality
 from icmbench.summaries import CodingSummary
 from icmbench.utils.files import atomic_path, digest_json, reading
+from icmbench.utils.images import RgbImage
 from icmbench.utils.models import read_model
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ RATE_MAPS = "rate_maps.zip"
 ENCODED_ROWS, DECODED_ROWS = "encoded.parquet", "decoded.parquet"
 STATE = "decode.json"
 
-#: Columns of decoded.parquet, described in ``records.COLUMNS``.
+#: Columns of decoded.parquet beside those of the job's ``quality``, described in
+#: ``records.COLUMNS``.
 COLUMNS = (
     "image_id",
     "pixels",
@@ -72,6 +76,25 @@ class EncodedRow(TypedDict):
     encode_s: float
     latent: str
     implementation: str
+
+
+def quality_meter(metrics: Sequence[str]) -> Callable[[RgbImage, RgbImage], dict[str, float]]:
+    """Return a function from an original and a decoded image to their metrics by name.
+
+    Raises:
+        UserError: if the network of a perceptual metric cannot be had.
+    """
+    pixels = [name for name in metrics if name in PIXEL_METRICS]
+    distances = tuple(name for name in metrics if name not in PIXEL_METRICS)
+    if not distances:
+        return lambda original, decoded: quality(original, decoded, pixels)
+    from icmbench.networks.perceptual import open_perceptual
+
+    perceptual = open_perceptual(distances)
+    return lambda original, decoded: {
+        **quality(original, decoded, pixels),
+        **perceptual(original, decoded),
+    }
 
 
 # --- archives -------------------------------------------------------------------------------------
@@ -163,12 +186,26 @@ def read_rows(path: Path) -> Any:
 # --- what an evaluation or a training run reads ---------------------------------------------------
 
 
-def coded_rows(coded: CodedImages) -> pd.DataFrame:
-    """Return a table with one row per image and the columns ``COLUMNS``."""
+def coded_rows(coded: CodedImages, metrics: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a table with one row per image and the columns ``COLUMNS`` and ``metrics``.
+
+    Raises:
+        UserError: if a metric was not measured when the images were decoded.
+    """
     import pandas as pd
 
-    rows = [row for folder in coded.folders for row in read_rows(Path(folder) / DECODED_ROWS)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    rows = []
+    for folder in coded.folders:
+        path = Path(folder) / DECODED_ROWS
+        own = read_rows(path)
+        missing = [name for name in metrics if own and name not in own[0]]
+        if missing:
+            raise UserError(
+                f"{path}: column {missing[0]!r} is missing, as in results of older versions; run "
+                "`python -m icmbench plan`, then the job that decodes these images again"
+            )
+        rows += own
+    return pd.DataFrame(rows, columns=[*COLUMNS, *metrics])
 
 
 def decoded_archives(coded: CodedImages | None) -> list[Path]:

@@ -27,6 +27,7 @@ from icmbench.evaluate.decode import decode
 from icmbench.evaluate.encode import encode
 from icmbench.evaluate.point import evaluate
 from icmbench.jobs import EncodeJob, EvaluateJob
+from icmbench.metrics.catalogue import PERCEPTUAL_METRICS
 from icmbench.utils.environment import version
 from icmbench.utils.files import digest_json, read_object, sha256_file, write_json, writing
 
@@ -52,7 +53,8 @@ def decode_curve(jobs: list[EncodeJob]) -> Path:
             encoded = read_object(path, "fingerprint")["fingerprint"]
         except FileNotFoundError:
             raise missing_file(path, "run the job that encodes these images first") from None
-        return {**_coding_inputs(job), "encoded": encoded}
+        made_by = {n: version("torchmetrics") for n in PERCEPTUAL_METRICS if n in job.quality}
+        return {**_coding_inputs(job), "encoded": encoded, "quality": [job.quality, made_by]}
 
     archives = {"images": DECODED, "features": LATENTS}
     outputs = (DECODED_ROWS, *(archives[what] for what in jobs[0].decodes))
@@ -88,7 +90,7 @@ def _coding_inputs(job: EncodeJob) -> Inputs:
 
 def _common(job: EncodeJob | EvaluateJob) -> Inputs:
     dataset = job.dataset.model_dump(exclude={"folder", "manifest"})
-    settings = job.model_dump(exclude={"output", "dataset", "coded"})
+    settings = job.model_dump(exclude={"output", "dataset", "coded", "quality"})
     if not settings.get("perceptual"):  # results without it are those of before there was one
         settings.pop("perceptual", None)
     return {"settings": settings, "dataset": dataset, "data": data_digest(job.dataset)}

@@ -22,6 +22,7 @@ from icmbench.evaluate.coded import (
     EncodedRow,
     latents_to_bytes,
     new_archive,
+    quality_meter,
     read_rows,
     write_rows,
 )
@@ -42,10 +43,11 @@ logger = logging.getLogger(__name__)
 def decode(job: EncodeJob) -> NetworkComplexity:
     """Decode the bitstreams that :func:`icmbench.evaluate.encode.encode` left.
 
-    Leaves ``decoded.parquet`` and, as the job's ``decodes`` lists, ``decoded.zip`` (images) and
-    ``latents.zip`` (from which features are computed). An image whose latent is not the one that
-    the encoder coded is counted (``roundtrip_ok``), not hidden. Features are timed without pixels
-    (``decode_s``), pixels made from latents on top of that (``reconstruct_s``).
+    Leaves ``decoded.parquet`` and, as the job's ``decodes`` lists, ``decoded.zip`` (images, whose
+    quality is measured) and ``latents.zip`` (from which features are computed). An image whose
+    latent is not the one that the encoder coded is counted (``roundtrip_ok``), not hidden. Features
+    are timed without pixels (``decode_s``), pixels made from latents on top of that
+    (``reconstruct_s``).
 
     Returns:
         the codec's parameters, and the operations of each step per coded pixel.
@@ -54,7 +56,8 @@ def decode(job: EncodeJob) -> NetworkComplexity:
         UserError: naming the images that cannot be decoded, after the others.
     """
     folder = Path(job.output)
-    split, codec = Split(job.dataset, job.split), open_codec(job)
+    split, codec = Split(job.dataset, job.split, keep=False), open_codec(job)
+    measure = quality_meter(job.quality)
     features, images = _gives_features(job), "images" in job.decodes
     rows_of_encoder: list[EncodedRow] = read_rows(folder / ENCODED_ROWS)
     encoded = {row["image_id"]: row for row in rows_of_encoder}
@@ -62,16 +65,17 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     estimated = job.codec.parameters.get("rate") == "estimate"  # no bitstream to compare with
     rows: list[dict[str, object]] = []
     seconds = []
-    identities = split.ids[job.chunk :: job.chunks]
-    failures = Failures(job.key, len(identities))
+    indices = range(job.chunk, len(split), job.chunks)
+    failures = Failures(job.key, len(indices))
     with ExitStack() as stack:
         add = {
             what: stack.enter_context(new_archive(folder / name))
             for what, name in (("images", DECODED), ("features", LATENTS))
             if what in job.decodes
         }
-        for identity in progress(identities, f"{job.key}: decode"):
-            times: dict[str, float] = {}
+        for index in progress(indices, f"{job.key}: decode"):
+            identity = split.ids[index]
+            measured: dict[str, float] | None = None
             with failures.of(identity):
                 data = bitstreams.read(bitstream_name(identity))
                 try:
@@ -87,13 +91,14 @@ def decode(job: EncodeJob) -> NetworkComplexity:
                         f"decoding failed: {line_of(error)}; fix the codec, or delete {folder} "
                         "and encode again"
                     ) from error
-            if not times:
+                measured = measure(split.original(index), image) if images else {}
+            if measured is None:
                 continue
             if "images" in add:
                 add["images"](f"{identity}.png", as_png(image))
             if "features" in add:
                 add["features"](f"{identity}.npz", latents_to_bytes(decoded))
-            row: dict[str, object] = {**encoded[str(identity)], **times}
+            row: dict[str, object] = {**encoded[str(identity)], **times, **measured}
             expected = row.pop("latent")
             row["roundtrip_ok"] = None if estimated else codec.latent_digest(latent) == expected
             rows.append(row)
@@ -110,7 +115,7 @@ def decode(job: EncodeJob) -> NetworkComplexity:
             wrong,
             len(rows),
         )
-    data = bitstreams.read(bitstream_name(identities[0]))
+    data = bitstreams.read(bitstream_name(split.ids[job.chunk]))
     decoding = complexity_of(codec, rows_of_encoder[0]["pixels_coded"], _steps(job, codec, data))
     encoding = read_model(folder / "encode.json", CodingSummary)
     return NetworkComplexity(

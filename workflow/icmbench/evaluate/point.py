@@ -17,13 +17,10 @@ from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import save_statistics
 from icmbench.jobs import EvaluateJob
 from icmbench.metrics.catalogue import PIXEL_METRICS
-from icmbench.metrics.image_quality import quality
 from icmbench.registry import TASKS, implementation
 from icmbench.summaries import DataSummary, EvaluationSummary, NetworkComplexity
 from icmbench.utils.environment import describe_environment
 from icmbench.utils.files import sha256_file, write_json
-from icmbench.utils.images import RgbImage
-from icmbench.utils.logs import progress
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
     # Tasks that read features need no decoded image.
     images = job.coded if job.decoder is None else None
     split = Split(job.dataset, job.split, decoded_archives(images), needs=job.task.needs)
-    records = _records(job, split).join(_quality(job, split, images is not None), on="image_id")
+    records = _records(job, split)
     write_records(folder / "records.parquet", records)
 
     outcome = implementation(TASKS[job.task.registered]).evaluate(job, split)
@@ -85,7 +82,12 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
 
 def _records(job: EvaluateJob, split: Split) -> pd.DataFrame:
     """Return what coding gave for each image, and what identifies the operating point."""
-    frame = _original_rows(split) if job.coded is None else coded_rows(job.coded)
+    quality = [*PIXEL_METRICS, *job.perceptual]
+    if job.coded is not None and job.decoder is None:
+        frame = coded_rows(job.coded, quality)
+    else:  # no image is decoded
+        frame = _original_rows(split) if job.coded is None else coded_rows(job.coded)
+        frame[quality] = math.nan
     for name in ("study", "variant", "codec", "mode", "rate_index", "seed"):
         frame[name] = getattr(job, name)
     return frame.assign(task=job.task.name, dataset=job.dataset.name, split=job.split)
@@ -109,32 +111,6 @@ def _original_rows(split: Split) -> pd.DataFrame:
             "implementation": "original pixels, 24 bits each",
         }
     )
-
-
-def _quality(job: EvaluateJob, split: Split, decoded: bool) -> pd.DataFrame:
-    """Return the image metrics by image id; NaN if no image is decoded."""
-    device = "cpu"
-    if decoded and job.gpu:
-        from icmbench.utils.device import uses_cuda
-
-        device = "cuda" if uses_cuda(job) else "cpu"  # the GPU is held in any case
-    perceptual = None
-    if decoded and job.perceptual:
-        from icmbench.networks.perceptual import open_perceptual
-
-        perceptual = open_perceptual(tuple(job.perceptual), device)
-
-    def measure(original: RgbImage, image: RgbImage) -> dict[str, float]:
-        pixels = quality(original, image, device=device)
-        return pixels if perceptual is None else pixels | perceptual(original, image)
-
-    rows = [
-        measure(split.original(index), split.image(index))
-        if decoded
-        else dict.fromkeys((*PIXEL_METRICS, *job.perceptual), math.nan)
-        for index in progress(range(len(split)), f"{job.key}: image quality")
-    ]
-    return pd.DataFrame(rows, index=pd.Index(map(str, split.ids), name="image_id"))
 
 
 def _task_complexity(job: EvaluateJob, split: Split) -> NetworkComplexity | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -25,10 +24,7 @@ _YCBCR = (
 
 
 def quality(
-    original: RgbImage,
-    decoded: RgbImage,
-    metrics: Sequence[str] = PIXEL_METRICS,
-    device: str = "cpu",
+    original: RgbImage, decoded: RgbImage, metrics: Sequence[str] = PIXEL_METRICS
 ) -> dict[str, float]:
     """Return image metrics of two uint8 RGB images [H, W, 3], by name.
 
@@ -36,7 +32,6 @@ def quality(
         original: the image.
         decoded: what a codec left of it.
         metrics: names.
-        device: that computes MS-SSIM, which a CPU needs most of the time for.
 
     Raises:
         UserError: if the shapes differ.
@@ -44,7 +39,7 @@ def quality(
     functions: dict[str, Callable[[RgbImage, RgbImage], float]] = {
         "psnr": psnr,
         "psnr_ycbcr": psnr_ycbcr,
-        "ms_ssim": functools.partial(ms_ssim, device=device),
+        "ms_ssim": ms_ssim,
     }
     return {name: functions[name](original, decoded) for name in metrics}
 
@@ -102,7 +97,7 @@ def psnr_ycbcr(original: RgbImage, decoded: RgbImage) -> float:
     return total / weights if weights else math.inf
 
 
-def ms_ssim(original: RgbImage, decoded: RgbImage, device: str = "cpu") -> float:
+def ms_ssim(original: RgbImage, decoded: RgbImage) -> float:
     """Return MS-SSIM in [0, 1] of two uint8 RGB images, by pytorch-msssim.
 
     NaN if the shorter side is below 161 pixels, for which the metric is not defined.
@@ -121,8 +116,7 @@ def ms_ssim(original: RgbImage, decoded: RgbImage, device: str = "cpu") -> float
 
     from icmbench.utils.images import to_tensor
 
-    pair = (to_tensor(image).to(device) for image in (original, decoded))
-    return float(compute(*pair, data_range=1.0))
+    return float(compute(to_tensor(original), to_tensor(decoded), data_range=1.0))
 
 
 def _decibels(mean: float) -> float:

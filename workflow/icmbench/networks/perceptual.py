@@ -32,30 +32,28 @@ _MIN_SIDE = {"lpips": 31, "dists": 1}
 
 
 @cache
-def open_perceptual(metrics: tuple[str, ...], device: str) -> Perceptual:
+def open_perceptual(metrics: tuple[str, ...]) -> Perceptual:
     """Return the same :class:`Perceptual` for all points of a curve."""
-    return Perceptual(metrics, device)
+    return Perceptual(metrics)
 
 
 class Perceptual:
-    """Computes perceptual distances; the networks are loaded once.
+    """Computes perceptual distances on the CPU; the networks are loaded once.
 
     Args:
         metrics: names, of ``BACKBONES``.
-        device: that computes them.
 
     Raises:
         UserError: where a network's weights are not in torch's cache and cannot be downloaded.
     """
 
-    def __init__(self, metrics: Sequence[str], device: str = "cpu") -> None:
+    def __init__(self, metrics: Sequence[str]) -> None:
         make = {"lpips": _lpips, "dists": _dists}
-        self._device = device
         self._functions = {}
         for name in metrics:
             with published_weights(name, f", or leave {name} out of the key 'perceptual'"):
                 check_cached(BACKBONES[name])
-                self._functions[name] = make[name](device)
+                self._functions[name] = make[name]()
 
     @torch.inference_mode()
     def __call__(self, original: RgbImage, decoded: RgbImage) -> dict[str, float]:
@@ -68,7 +66,7 @@ class Perceptual:
         """
         if original.shape != decoded.shape:
             raise UserError(f"decoded image is {decoded.shape}, the original {original.shape}")
-        pair = [to_tensor(image).to(self._device) for image in (original, decoded)]
+        pair = [to_tensor(image) for image in (original, decoded)]
         side = min(original.shape[:2])
         return {
             # Rounding leaves some 1e-7 on either side of 0 for equal images.
@@ -77,8 +75,8 @@ class Perceptual:
         }
 
 
-def _lpips(device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device)
+def _lpips() -> Callable[[Tensor, Tensor], Tensor]:
+    metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
 
     def distance(original: Tensor, decoded: Tensor) -> Tensor:
         value: Tensor = metric(original, decoded)
@@ -88,7 +86,7 @@ def _lpips(device: str) -> Callable[[Tensor, Tensor], Tensor]:
     return distance
 
 
-def _dists(device: str) -> Callable[[Tensor, Tensor], Tensor]:
+def _dists() -> Callable[[Tensor, Tensor], Tensor]:
     # The metric's class loads VGG16 again for every pair of images.
-    network: Callable[[Tensor, Tensor], Tensor] = DISTSNetwork().eval().to(device)
+    network: Callable[[Tensor, Tensor], Tensor] = DISTSNetwork().eval()
     return network
