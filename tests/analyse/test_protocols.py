@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from icmbench.analyse.protocols import beside
+from icmbench.analyse.protocols import beside, set_obstacle
+from icmbench.config.job_settings import summary
+from icmbench.config.plan import load_plan
 from icmbench.config.published import PointCurve, published_points
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
@@ -16,6 +19,7 @@ from icmbench.config.summary import PlanSummary
 from icmbench.data.specs import DatasetSpec
 from icmbench.metrics.bd import bd_accuracy, bd_rate_pct
 from icmbench.plugins import load_modules
+from icmbench.report.outputs import study_plots
 
 COCO = {"source": "catalogue", "name": "coco2017",
         "splits": {"test": {"images": "val2017", "annotations": "a.json"}}}  # fmt: skip
@@ -137,3 +141,78 @@ def test_points_of_the_network_need_its_uncompressed_value(box: float, drop: boo
 )
 def test_points_of_another_set_are_not_drawn_at_all(change: dict[str, Any], images: int) -> None:
     assert found(COCO | change, {"box_map": 0.443, "mask_map": 0.395}, X101, images) == {}
+
+
+# --- study photos at scale paper ------------------------------------------------------------------
+
+CROPS = {"duan2022": "classification-crop224", "adapticmh2024": "classification-crop256"}
+ORIGINAL = {"resnet50-crop224": 0.7613, "resnet50-crop256": 0.767, "faster-rcnn-v1": 0.37}
+
+
+@pytest.fixture(scope="module")
+def paper(repository: Path) -> PlanSummary:
+    given = {"scale": "paper", "studies": ["photos", "tang2025", "classical"]}
+    return summary(load_plan(repository / "config.yaml", given, programs=False))
+
+
+def matched(plan: PlanSummary) -> dict[tuple[str, str], bool]:
+    """Return whether only losses are drawn, by source and role, with the published accuracies."""
+    variants = plan.studies["photos"].variants
+    rows = [
+        {"study": "photos", "variant": name, "value": ORIGINAL.get(variant.task, 0.3),
+         "metric": "top1" if "resnet" in variant.task else "box_map",
+         "n_images": 50000 if "resnet" in variant.task else 5000}
+        for name, variant in variants.items()
+    ]  # fmt: skip
+    near = beside(plan, pd.DataFrame(rows), "photos")
+    return {(match.curve.source, match.role): match.drop for match in near}
+
+
+def test_published_points_lie_beside_the_crop_that_they_were_measured_on(
+    paper: PlanSummary,
+) -> None:
+    coco = ("gandor2022", "detection-photographs")  # of another network
+    assert matched(paper) == {**dict.fromkeys(CROPS.items(), False), coco: True}
+    roles = {role for metric, role in study_plots(paper, "photos") if metric == "top1"}
+    assert roles == set(CROPS.values())
+
+
+def test_roles_of_scale_paper_are_those_of_a_protocol(paper: PlanSummary) -> None:
+    """The images of tang2025 are resized in another way."""
+    points, found = published_points(), {}
+    for name, protocol in points.protocols.items():
+        own = [
+            r for r, d in paper.datasets.items() if not set_obstacle(d, protocol.images, protocol)
+        ]
+        found[name] = own
+    assert "classification" in paper.datasets
+    assert found["in1k-r50v1-crop224"] == ["classification-crop224"]
+    assert found["in1k-r50v1-crop256"] == ["classification-crop256"]
+    assert found["coco-native-d2-r50fpn3x"] == ["detection-photographs"]
+    assert found["kodak-rgb"] == ["photographs"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": {}},  # the preset's, which resizes the crop to 256 and crops again
+        {"preprocessing": {"resize_size": 256, "crop_size": 224}},
+        {"weights": "IMAGENET1K_V2"},
+        {"arguments": {"norm_layer": None}},
+    ],
+)
+def test_preprocessing_is_part_of_the_protocol(paper: PlanSummary, change: dict[str, Any]) -> None:
+    tasks = dict(paper.scale.tasks)
+    tasks["resnet50-crop224"] = tasks["resnet50-crop224"] | change
+    scale = paper.scale.model_copy(update={"tasks": tasks})
+    drawn = matched(paper.model_copy(update={"scale": scale}))
+    assert [drawn[key] for key in CROPS.items()] == [True, False]
+
+
+def test_resizing_is_part_of_the_protocol(paper: PlanSummary) -> None:
+    datasets = dict(paper.datasets)
+    role = "classification-crop256"
+    settings = datasets[role].settings.model_copy(update={"resize_filter": "bicubic"})
+    datasets[role] = datasets[role].model_copy(update={"settings": settings})
+    drawn = matched(paper.model_copy(update={"datasets": datasets}))
+    assert ("duan2022", CROPS["duan2022"]) in drawn and ("adapticmh2024", role) not in drawn

@@ -10,6 +10,7 @@ from icmbench.commands.cost import cost_summary, cost_table, planned
 from icmbench.config.cost import Cost, plan_costs, read_costs
 from icmbench.config.plan import Plan
 from icmbench.errors import UserError
+from icmbench.registry import CODECS
 
 STUDY = "chamain2021"
 
@@ -68,6 +69,16 @@ def test_hours_of_training_on_several_sizes_are_those_of_the_mean_size(plan: Pla
 def test_scale_paper_stays_within_its_budget(plan: Plan, study: str, limit: float) -> None:
     own = [cost for (of, _), cost in plan_costs(plan)[0].items() if of == study]
     assert sum(own, Cost()).gpu_h < limit
+
+
+def test_no_job_codes_whole_sets_for_longer_than_six_hours(plan: Plan) -> None:
+    """Of study photos; a job of a learned codec codes its share at all rates."""
+    costs, study = plan_costs(plan)[0], plan.studies["photos"]
+    for name, variant in study.variants.items():
+        rates = plan.rates("photos", variant)
+        one_by_one = rates if CODECS[variant.codec].kind == "classical" else 1
+        assert costs["photos", name].cpu_h / plan.chunks(variant) / one_by_one < 6, name
+    assert costs["photos", "vtm-444/resnet50-crop224/baseline"].cpu_h > 100
 
 
 def test_counted_work_of_a_codec_is_what_the_table_says() -> None:

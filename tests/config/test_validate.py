@@ -92,6 +92,7 @@ VARIANT_FAULTS = [
     (variant("hevc/faster-rcnn/t-ft", ladder=None), ["ladder", "'qp'"]),
     (variant("hevc/faster-rcnn/t-ft", codec_from="random"), ["codec_from", "random"]),
     (variant("hyperprior/faster-rcnn/baseline", codec_from="random"), ["codec_from", "random"]),
+    (variant("hevc/faster-rcnn/baseline", task_from="random"), ["task_from", "random"]),
 ]  # fmt: skip
 
 

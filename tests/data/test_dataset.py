@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
 
 from icmbench.data.dataset import Split
 from icmbench.data.specs import DatasetSpec
@@ -66,6 +67,29 @@ def test_split_resizes_and_crops_to_the_coded_size(coco: Path, fetched: Any) -> 
     assert whole.image(0).shape == (40, 60, 3) and whole.size(0) == (40, 60)
     bounded = Split(fetched(coco, "toy", PLACE, short_side=80, long_side=90), "test")
     assert bounded.image(0).shape == (60, 90, 3) and bounded.rate_pixels(0) == 2400
+
+
+@pytest.mark.parametrize("size", [(60, 40), (62, 47), (40, 75)])
+def test_bilinear_resizing_and_crop_are_those_of_torchvisions_presets(
+    coco: Path, fetched: Any, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(3)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    image.save(coco / "val/1.png")
+    content = json.loads((coco / "val.json").read_text())
+    content["images"][1] |= {"width": size[0], "height": size[1]}
+    (coco / "val.json").write_text(json.dumps(content))
+    settings = {"short_side": 32, "center_crop": 28, "rate_pixels": "coded"}
+    split = Split(fetched(coco, "toy", PLACE, **settings, resize_filter="bilinear"), "test")
+    preset = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(28)])
+    assert np.array_equal(split.image(0), np.asarray(preset(image)))
+    # The filter of every data set before there was a choice; their settings stay as they were.
+    default = fetched(coco, "toy", PLACE, **settings)
+    cubic = transforms.Resize(32, transforms.InterpolationMode.BICUBIC)
+    expected = transforms.CenterCrop(28)(cubic(image))
+    assert np.array_equal(Split(default, "test").image(0), np.asarray(expected))
+    assert "resize_filter" not in default.model_dump()["settings"]
+    assert DatasetSpec.model_validate_json(split.dataset.model_dump_json()) == split.dataset
 
 
 def test_split_gives_decoded_images_of_all_shares_and_names_a_damaged_one(

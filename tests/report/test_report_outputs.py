@@ -37,6 +37,8 @@ from icmbench.report.tables import points_table
 from icmbench.utils.models import Strict
 from icmbench.utils.places import workflow_folder
 
+CROPS = {"crop224": 224, "crop256": 256}  # of roles
+
 
 def variant(codec: str, task: str, role: str = "r", **more: Any) -> Variant:
     label = f"{codec}, {task}"
@@ -56,7 +58,11 @@ def plan_of(**studies: dict[str, Variant]) -> PlanSummary:
     ]
     run: Any = SimpleNamespace(studies=list(named), modules=[], perceptual=[])
     scale = Scale.model_construct(name="any", tasks={})
-    return PlanSummary.model_construct(run=run, scale=scale, studies=named, points=points)
+    used = {v.dataset for content in named.values() for v in content.variants.values()}
+    datasets = {role: SimpleNamespace(center_crop=CROPS.get(role)) for role in used}
+    return PlanSummary.model_construct(
+        run=run, scale=scale, studies=named, points=points, datasets=datasets
+    )
 
 
 def about(variant: str, anchor: str) -> BdClaim:
@@ -144,6 +150,19 @@ def test_image_quality_has_a_plot_for_each_data_set() -> None:
     )
     plots = study_plots(plan, "s")
     assert ("psnr", "x") in plots and ("psnr", "y") in plots and ("box_map", None) in plots
+
+
+def test_crops_of_different_size_have_a_plot_each() -> None:
+    plan = plan_of(
+        s={
+            "a": variant("jpeg", "linear-probe", "crop224"),
+            "b": variant("uncoded", "linear-probe", "crop256"),
+            "c": variant("jpeg", "faster-rcnn", "x"),
+        }
+    )
+    plots = study_plots(plan, "s")
+    assert {role for metric, role in plots if metric == "top1"} == {"crop224", "crop256"}
+    assert ("box_map", None) in plots and ("psnr", "crop256") not in plots
 
 
 def test_metrics_of_a_study(results: Results) -> None:

@@ -141,11 +141,11 @@ def test_published_curves_of_other_data_are_not_drawn(results: Results) -> None:
 
 
 def test_points_of_other_networks_are_drawn_as_losses(results: Results) -> None:
-    """The measured curves of that plot are the accuracy on original images minus theirs."""
+    """The measured curves of that plot are their network's accuracy on originals minus theirs."""
     styles = variant_styles(results.plan, STUDY)
     role = next(iter(results.plan.datasets))
     (_, retina) = [c for c in protocol_points().curves if c.source == "gandor2022"]
-    same = Beside(retina, role, 0.5, drop=False)
+    same = Beside(retina, role, {"another": 0.9, "faster-rcnn": 0.5}, drop=False)
     (curve,) = points_series([same], "box_map", role)
     assert curve.points[0] == (0.2725, 0.029389)
     assert points_series([same], "box_map", "another role") == []
@@ -157,3 +157,10 @@ def test_points_of_other_networks_are_drawn_as_losses(results: Results) -> None:
     ours = [row["value"] for row in plot.rows if row["label"] == styles[J_FT].label]
     measured = results.curve(STUDY, J_FT, "box_map")["value"]
     assert ours == pytest.approx((100 * (0.5 - measured)).tolist())
+    elsewhere = dataclasses.replace(other, role="cropped", references={"another": 0.9})
+    datasets = results.plan.datasets | {"cropped": results.plan.datasets[role]}
+    plan = results.plan.model_copy(update={"datasets": datasets})
+    plots = loss_plots(dataclasses.replace(results, plan=plan), STUDY, [other, elsewhere], styles)
+    assert [plot.name.rpartition("-rate-")[2] for plot in plots] == [
+        f"box_map-{own}-loss" for own in (role, "cropped")
+    ]

@@ -27,6 +27,7 @@ from icmbench.data.prepare import prepare
 from icmbench.data.specs import DatasetSpec, FolderImages
 from icmbench.errors import UserError
 from icmbench.evaluate.point import evaluate
+from icmbench.evaluate.predict import Predictor
 from icmbench.evaluate.statistics import load_statistics
 from icmbench.jobs import EvaluateJob, TaskSpec, WeightsSpec
 from icmbench.metrics.average_precision import coco_stats
@@ -138,6 +139,13 @@ def test_classifier_of_torchvision_reads_its_published_preprocessing(dataset: Da
         task("torchvision-classifier", "random", model="resnet18", preprocessing={"crop_size": 64})
     )
     assert other.preprocessed(batch[0]).shape == (1, 3, 64, 64)
+
+
+def test_random_weights_are_the_same_for_every_variant(job: Job, dataset: DatasetSpec) -> None:
+    split = Split(dataset, "test")
+    given = job("torchvision-classifier", source="random", model="resnet18")
+    one, other = (Predictor(given, split).network.network.fc.weight for _ in range(2))
+    assert torch.equal(one, other)
 
 
 def test_published_weights_are_loaded_and_their_classes_compared(

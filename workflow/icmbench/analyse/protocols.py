@@ -17,6 +17,7 @@ from icmbench.config.published import (
 )
 from icmbench.config.study import Study, Variant, Weights
 from icmbench.config.summary import PlanSummary
+from icmbench.config.validate import task_parameters
 from icmbench.data.specs import DatasetSpec, FetchedImages
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 from icmbench.registry import CODECS
@@ -37,14 +38,14 @@ class Beside:
     Attributes:
         curve: the points.
         role: of the data set that was measured by the same protocol.
-        reference: the measured value on original images; None for image quality.
+        references: the measured values on original images by task; none for image quality.
         drop: whether only the loss of accuracy can be compared, because the network differs.
         why: what differs then, as a phrase; else empty.
     """
 
     curve: PointCurve
     role: str
-    reference: float | None
+    references: dict[str, float]
     drop: bool
     why: str = ""
 
@@ -94,13 +95,15 @@ def _matches(
         if set_obstacle(plan.datasets[role], images[measured[0]], protocol) is not None:
             continue
         if protocol.network is None:
-            yield Beside(curve, role, None, drop=False)
+            yield Beside(curve, role, {}, drop=False)
             continue
-        references = [name for name in measured if _uncoded(variants[name])]
+        references: dict[str, float] = {}
+        for name in filter(lambda name: _uncoded(variants[name]), measured):
+            value = _value(curves, study, name, curve.metric)
+            references.setdefault(variants[name].task, value)
         if references:
             why = network_obstacle(plan, curves, study, role, protocol)
-            reference = _value(curves, study, references[0], curve.metric)
-            yield Beside(curve, role, reference, drop=why is not None, why=why or "")
+            yield Beside(curve, role, references, drop=why is not None, why=why or "")
 
 
 def set_obstacle(dataset: DatasetSpec, images: int, protocol: Protocol) -> str | None:
@@ -114,6 +117,8 @@ def set_obstacle(dataset: DatasetSpec, images: int, protocol: Protocol) -> str |
         return "this run allows a subset of the data set"
     if (fetched.short_side, fetched.long_side) != (protocol.short_side, protocol.long_side):
         return "this run resized the images" if fetched.short_side else "this run did not resize"
+    if fetched.short_side and fetched.resize_filter != protocol.resize_filter:
+        return f"this run resized the images with a {fetched.resize_filter} filter"
     if fetched.center_crop != protocol.center_crop:
         return "this run cropped the images" if fetched.center_crop else "this run did not crop"
     if fetched.rate_pixels != protocol.rate_pixels:
@@ -156,10 +161,11 @@ def network_obstacle(
 def _is_network(
     plan: PlanSummary, study: Study, variant: Variant, network: ProtocolNetwork
 ) -> bool:
-    parameters = plan.scale.tasks.get(variant.task, {})
     # A scale may give a network a name of its own.
-    if parameters.get("network", variant.task) not in network.task or _trains_task(variant):
+    name = plan.scale.tasks.get(variant.task, {}).get("network", variant.task)
+    if name not in network.task or _trains_task(variant):
         return False
+    parameters = task_parameters(plan.scale, variant.task).model_dump()
     if any(parameters.get(key) != value for key, value in network.parameters.items()):
         return False
     return network.weights == "any" or _published_weights(plan, study, variant)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from icmbench.data.specs import ResizeFilter
 from icmbench.errors import unknown
 from icmbench.utils.models import Strict, read_shipped
 from icmbench.utils.places import workflow_folder
@@ -37,7 +38,8 @@ class Protocol(Strict):
 
     Attributes:
         dataset, images: name in data/catalogue.yaml, and the number of images.
-        short_side, long_side, center_crop: what is done to an image before the codec.
+        short_side, long_side, resize_filter, center_crop: what is done to an image before the
+            codec; without resizing there is no filter.
         rate_pixels: pixels that the bits are divided by.
         network: None for image quality.
         uncompressed: value on original images by metric; accuracies in [0, 1].
@@ -47,6 +49,7 @@ class Protocol(Strict):
     images: int = Field(ge=1)
     short_side: int | None = None
     long_side: int | None = None
+    resize_filter: ResizeFilter | None = None
     center_crop: int | None = None
     rate_pixels: Literal["native", "coded"]
     network: ProtocolNetwork | None = None

@@ -29,6 +29,7 @@ from icmbench.jobs import Part, RateTarget
 from icmbench.metrics.catalogue import PIXEL_METRICS
 from icmbench.registry import CODECS, TASKS, Registry, TaskEntry
 from icmbench.tasks.entries import ResnetRcnnParameters
+from icmbench.tasks.fixed.entries import PublishedParameters
 from icmbench.utils.models import Strict
 
 _BOXES = {"box_map", "mask_map"}  # what detectors are measured by
@@ -273,7 +274,7 @@ class _Check:
             self._add(
                 "codec_from", "random", "on a variant that trains nothing; name trained weights"
             )
-        elif trainable and variant.task_from == "random":
+        elif trainable and variant.task_from == "random" and not self._is_as_it_is():
             self._add(
                 "task_from", "random", "on a variant that trains nothing; name trained weights"
             )
@@ -292,6 +293,10 @@ class _Check:
                 if path is not None and not Path(path).exists():
                     problem = "does not exist; write it absolute, or relative to the working folder"
                     self.faults.add(where, key, path, problem)
+
+    def _is_as_it_is(self) -> bool:
+        """Return whether the task is a network by name, which no variant could train."""
+        return isinstance(task_parameters(self.scale, self.variant.task), PublishedParameters)
 
     def _cuts(self) -> bool:
         dataset = self.scale.datasets[self.variant.dataset]

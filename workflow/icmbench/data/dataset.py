@@ -134,8 +134,8 @@ class Split:
         height, width = image.shape[:2]
         size = resized_size(self.dataset, width, height)
         if size != (width, height):
-            resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-            image = np.asarray(resized)
+            filter_ = Image.Resampling[self.dataset.resize_filter.upper()]
+            image = np.asarray(Image.fromarray(image).resize(size, filter_))
         return self._cropped(image)
 
     def _cropped(self, image: np.ndarray) -> np.ndarray:
@@ -288,7 +288,8 @@ def resized_archive(dataset: DatasetSpec) -> Path | None:
     if not manifest.is_file():  # not fetched yet
         return None
     splits = {name: split.limit for name, split in settings.splits.items()}
-    sizes = [dataset.short_side, dataset.long_side]
+    sizes: list[int | str | None] = [dataset.short_side, dataset.long_side]
+    sizes += [dataset.resize_filter] if dataset.resize_filter != "bicubic" else []
     key = digest_json([_RESIZED_VERSION, data_digest(dataset), sizes, splits])[:16]
     return manifest.parent / ".icmbench" / "resized" / f"{dataset.name}-{key}.zip"
 

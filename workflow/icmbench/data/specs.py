@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from icmbench.data.classes import Classes
 from icmbench.errors import UserError, unknown
@@ -75,6 +75,9 @@ class ImageSplit(Strict):
     )
 
 
+ResizeFilter = Literal["bicubic", "bilinear"]
+
+
 class Photographs(Strict):
     """How images from outside are resized, and what their rates are divided by."""
 
@@ -85,6 +88,11 @@ class Photographs(Strict):
         "native pixels. Rates are recorded for both pixel counts.",
     )
     long_side: int | None = Field(None, ge=16, description="Bound on the resized long side.")
+    resize_filter: ResizeFilter = Field(
+        "bicubic",
+        description="Filter of this resizing, Pillow's, as wide as the result's pixels. "
+        "torchvision's presets resize with bilinear.",
+    )
     center_crop: int | None = Field(
         None,
         ge=16,
@@ -96,6 +104,14 @@ class Photographs(Strict):
         description="Pixels that rates are divided by. coded: those left after resizing and "
         "cropping, for studies whose images are defined to have that size.",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_default_filter(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the default filter: jobs from before there was a choice are the same."""
+        values: dict[str, Any] = handler(self)
+        if values.get("resize_filter") == "bicubic":
+            del values["resize_filter"]
+        return values
 
 
 class FetchedImages(Photographs):
@@ -219,6 +235,11 @@ class DatasetSpec(Strict):
     def long_side(self) -> int | None:
         """Bound on the resized long side, or None."""
         return self.fetched.long_side if self.fetched else None
+
+    @property
+    def resize_filter(self) -> ResizeFilter:
+        """Filter of resizing."""
+        return self.fetched.resize_filter if self.fetched else "bicubic"
 
     @property
     def rate_pixels(self) -> Literal["native", "coded"]:

@@ -37,6 +37,8 @@ class Predictor:
 
     def __init__(self, job: EvaluateJob, split: Split, compute: Compute | None = None) -> None:
         self.compute = choose_compute(job) if compute is None else compute
+        if job.task.weights.source == "random":  # the same network for every variant
+            torch.manual_seed(job.seed)
         self.network: Any = build_task(job.task).eval().to(self.compute.device)
         if not self.network.state_dict():  # another library computes, on the CPU
             self.compute = Compute(torch.device("cpu"), "fp32")

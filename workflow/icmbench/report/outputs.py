@@ -87,14 +87,23 @@ def roles(entries: list[Entry]) -> list[str]:
 def study_plots(plan: PlanSummary, study: str) -> list[PlotOf]:
     """Return the plots of a study.
 
-    Image quality on different sets of images cannot be compared: each set has a plot.
+    Image quality on different sets of images cannot be compared: each set has a plot. So has what a
+    network finds in images that are cropped in different ways.
     """
-    found: list[str | None] = list(dict.fromkeys(v.dataset for v in _decoded(plan, study)))
-    plots: list[PlotOf] = []
-    for metric in study_metrics(plan, study):
-        split = is_image_quality(metric) and len(found) > 1
-        plots += [(metric, role) for role in (found if split else [None])]
-    return plots
+    return [
+        (metric, r) for metric in study_metrics(plan, study) for r in _apart(plan, study, metric)
+    ]
+
+
+def _apart(plan: PlanSummary, study: str, metric: str) -> list[str | None]:
+    """Return the roles of a metric that have a plot each; None alone if they share one."""
+    if is_image_quality(metric):
+        found = list(dict.fromkeys(v.dataset for v in _decoded(plan, study)))
+        return [*found] if len(found) > 1 else [None]
+    own = [v for of, _, v in _evaluated(plan) if of == study]
+    measured = [v for v in own if metric in task_entry(plan.scale, v.task).metrics]
+    found = list(dict.fromkeys(v.dataset for v in measured))
+    return [*found] if len({plan.datasets[role].center_crop for role in found}) > 1 else [None]
 
 
 def study_metrics(plan: PlanSummary, study: str) -> list[str]:

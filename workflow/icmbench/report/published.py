@@ -308,31 +308,33 @@ def points_series(found: Iterable[Beside], metric: str, role: str | None) -> lis
 def loss_plots(results: Results, study: str, found: Sequence[Beside], styles: Styles) -> list[Plot]:
     """Return a plot of the loss from original images for every metric with other networks' points.
 
-    ``found`` is what may be drawn beside the study.
+    Each data set has its own. ``found`` is what may be drawn beside the study.
     """
-    drops = [b for b in found if b.drop]
-    metrics = dict.fromkeys(b.curve.metric for b in drops)
-    own = [[b for b in drops if b.curve.metric == metric] for metric in metrics]
-    return [_loss_plot(results, study, of_metric, styles) for of_metric in own]
+    groups: dict[tuple[str, str], list[Beside]] = {}
+    for b in found:
+        if b.drop:
+            groups.setdefault((b.curve.metric, b.role), []).append(b)
+    return [_loss_plot(results, study, own, styles) for own in groups.values()]
 
 
 def _loss_plot(results: Results, study: str, own: list[Beside], styles: Styles) -> Plot:
-    metric, role, reference = find_metric(own[0].curve.metric), own[0].role, own[0].reference
-    assert reference is not None
-    own = [b for b in own if b.role == role]
+    metric, role, references = find_metric(own[0].curve.metric), own[0].role, own[0].references
+    content = results.studies[study].variants
     variants = {
         key: style
         for key, style in styles.items()
-        if style.is_curve and results.studies[style.study].variants[style.name].dataset == role
+        if style.is_curve and content[style.name].dataset == role
     }
-    # Drawn as values, of published points the ones that have the published loss here.
+    # Every network loses from its own value; one without original images from the first.
+    first = next(iter(references.values()))
+    by_label = {s.label: references.get(content[s.name].task, first) for s in variants.values()}
     points = [
-        PublishedCurve(_point_style(b, n, network=True), [(r, reference - x) for r, x in b.losses])
+        PublishedCurve(_point_style(b, n, network=True), [(r, -x) for r, x in b.losses])
         for n, b in enumerate(own)
     ]
     plot = rate_plot(results, study, metric.name, role, variants, points)
     for row in plot.rows:
-        row["value"] = reference * metric.factor - row["value"]
+        row["value"] = by_label.get(row["label"], 0.0) * metric.factor - row["value"]
         row["shown"] = f"{row['value']:.{metric.digits}f}"
         if row.get("low") is not None:
             # Of the value; that of the loss would need the reference's resamples.
