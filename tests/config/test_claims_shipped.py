@@ -74,6 +74,19 @@ def test_networks_that_learned_nothing_support_no_claim(shipped: Any, name: str)
             assert claim.preconditions, key
 
 
+def test_an_order_on_photographs_needs_a_codec_that_is_competent_there(
+    shipped: Any, repository: Path
+) -> None:
+    study = shipped("zhu2024", "mini")
+    claim = study.claims["order-by-psnr"]
+    stated = [study.preconditions[name] for name in claim.preconditions]
+    (own,) = [c for c in stated if set(claim_variants(c)) <= set(claim.variants)]
+    bd = pd.read_csv(repository / "results/record/mini/bd.csv")
+    row = bd[(bd["variant"] == own.variant) & (bd["anchor"] == own.anchor)].iloc[0]
+    # Codecs of scale mini are trained on scenes.
+    assert row["metric"] == own.metric and row["bd_rate_pct"] > own.margin
+
+
 @pytest.mark.parametrize(("name", "least"), [("tang2025", 2), ("zhang2022", 4)])
 def test_networks_of_the_run_of_record_pass_the_preconditions(
     shipped: Any, repository: Path, name: str, least: int

@@ -9,6 +9,7 @@ import pytest
 
 from icmbench.codecs.learned.entries import published_quality
 from icmbench.config.job_settings import codec_spec, train_job, write_files
+from icmbench.config.load import load_study
 from icmbench.config.plan import Point, load_plan
 from icmbench.config.validate import codec_parameters
 from icmbench.registry import CODECS
@@ -40,6 +41,16 @@ def test_every_study_makes_a_plan(make: Any, scale: str, studies: list[str]) -> 
     plan = make(scale, studies)
     write_files(plan)
     assert plan.evaluated
+
+
+def test_a_default_run_shows_every_comparison_of_images(make: Any) -> None:
+    studies = ["chamain2021", "zhu2024", "tang2025", "zhang2022"]
+    plan = make("mini", studies)
+    for name in studies:
+        stated = load_study(WORKFLOW / "studies", name, plan.scale).visual_comparisons
+        shown = plan.studies[name].visual_comparisons
+        assert [comparison.title for comparison in shown] == [one.title for one in stated] != []
+        assert all(len(comparison.variants) > 1 for comparison in shown)
 
 
 def test_published_weights_are_those_of_the_ladder(make: Any) -> None:

@@ -70,6 +70,14 @@ def trained(plan: Any, workflow: Path) -> Plan:
     return own
 
 
+def test_shipped_zoo_is_within_its_size_and_is_what_the_catalogue_lists(repository: Path) -> None:
+    folder = repository / "workflow/zoo"
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) <= 30 * 2**20  # docs/zoo.md
+    listed = {folder / entry.file: entry.size for entry in read_zoo(folder).entries.values()}
+    assert listed == {path: size for path, size in sizes.items() if path.suffix == ".safetensors"}
+
+
 def test_scale_without_a_zoo_names_the_missing_entry(plan: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="zoo has no codec of this variant at rate index 0"):
         plan("small", zoo=str(tmp_path))

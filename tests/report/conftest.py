@@ -31,7 +31,7 @@ from icmbench.data.synthetic.scenes import generate
 from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import MeanStatistics, save_statistics
 from icmbench.plugins import load_modules
-from icmbench.report import build_report
+from icmbench.report.pages import build_report
 from icmbench.report.results import Results, load_results
 from icmbench.utils.files import read_json, write_bytes, write_json, write_text
 
@@ -283,8 +283,9 @@ def root(made_results: Path, tmp_path: Path) -> Path:
 BUILD = """
 import sys
 from pathlib import Path
-from icmbench.report import build_report, expected_outputs
+import icmbench.report.outputs
 before = list(sys.modules)
+from icmbench.report.pages import build_report
 root = Path(sys.argv[1])
 build_report(root)
 (root / "modules").write_text(" ".join(before) + "\\n" + " ".join(sys.modules))

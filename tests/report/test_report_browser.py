@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from icmbench.report import build_report
+from icmbench.report.pages import build_report
 from icmbench.utils.files import read_json, write_json
 
 CHROMIUM = next(

@@ -25,7 +25,7 @@ from icmbench.data.synthetic.faces import generate_faces
 from icmbench.evaluate.coded import latents_to_bytes, new_archive
 from icmbench.report.gallery import (
     GalleryMaker,
-    TestImages,
+    SplitImages,
     coloured_map,
     map_colour,
     nearest_point,
@@ -137,8 +137,8 @@ def test_images_of_a_fetched_data_set(results: Results, tmp_path: Path) -> None:
     datasets = {"plain": dataset("plain", None), "marked": dataset("marked", "instances.json")}
     plan = results.plan.model_copy(update={"datasets": datasets})
     changed = dataclasses.replace(results, plan=plan)
-    assert sort_ids(TestImages(changed, "plain").places) == ["000007", "kodim01"]
-    images = TestImages(changed, "marked")
+    assert sort_ids(SplitImages(changed, "plain").places) == ["000007", "kodim01"]
+    images = SplitImages(changed, "marked")
     assert list(images.places) == ["7"] and images.split.native_size(0) == (400, 200)
     (box,) = images.boxes["7"]
     assert (box.text, box.xywh) == ("cat", (100, 50, 40, 20))

@@ -18,8 +18,9 @@ from icmbench.analyse.tables import write_result_table
 from icmbench.config.summary import read_summary
 from icmbench.errors import UserError
 from icmbench.metrics.catalogue import METRICS
-from icmbench.report import build_report, expected_outputs
-from icmbench.report.entry import card
+from icmbench.report.entry import card, what_ran
+from icmbench.report.outputs import expected_outputs
+from icmbench.report.pages import build_report
 from icmbench.report.results import load_results
 from icmbench.report.style import variant_styles
 from icmbench.utils.files import read_json, write_json
@@ -77,6 +78,16 @@ def test_page_needs_no_network_and_its_links_resolve(built: Path, name: str) -> 
 def test_rows_of_tables_fill_their_columns(built: Path, name: str) -> None:
     for header, *rows in page_of(built, name).tables:
         assert {len(row) for row in rows} <= {len(header)}
+
+
+def test_entry_page_states_the_seconds_of_every_phase(root: Path) -> None:
+    assert what_ran(load_results(root)).endswith("CPU seconds: 0 (no logs).")
+    for name, seconds in {"train/a": 70, "classical/b": 30}.items():
+        path = root / f"logs/{name}.log"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"took 100.0 s, {seconds}.0 CPU s, 100 MB\n")
+    ran = what_ran(load_results(root))
+    assert ran.endswith("are evaluated. CPU seconds: 100 (classical 30, train 70).")
 
 
 def test_entry_page_shows_what_differs_from_the_record(root: Path) -> None:
@@ -238,13 +249,19 @@ def test_published_numbers_are_drawn_only_under_published_conditions(
 ) -> None:
     paper = make_folder("paper", [0])
     build_report(paper)
-    for root, name, label in (
-        (paper, STUDY, "J-FT (published)"),
-        (comparable, "photographs2020", "ELIC (published)"),
+    for root, name, label, task in (
+        (paper, STUDY, "J-FT (published)", "task-detection"),
+        (comparable, "photographs2020", "ELIC (published)", "task-image-quality"),
     ):
         svg = f"report/figures/{name}-rate-{'box_map' if name == STUDY else 'psnr'}.svg"
         assert label in (root / svg).read_text()
         assert label not in (built / svg).read_text()
+        # Also across studies, in the panel of its own.
+        plot, before = (page_of(folder, task).plots[0] for folder in (root, built))
+        label = label if name == STUDY else f"{name}: {label}"
+        assert {row["study"] for row in plot["data"]["values"] if row["label"] == label} == {name}
+        assert label in plot["params"][0]["value"]
+        assert label not in {row["label"] for row in before["data"]["values"]}
 
 
 def test_missing_files_are_listed_on_the_pages(root: Path) -> None:

@@ -6,11 +6,13 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from icmbench.config.study import Study
+from icmbench.config.study import Study, Weights
+from icmbench.config.summary import PlanSummary
 from icmbench.jobs import RateTarget
 from icmbench.report.provenance import (
     cost_table,
@@ -19,7 +21,7 @@ from icmbench.report.provenance import (
     training_tables,
 )
 from icmbench.report.results import Results, load_results
-from icmbench.report.style import interval, number, plain, signed, variant_styles
+from icmbench.report.style import Style, interval, number, plain, signed, variant_styles
 from icmbench.report.tables import Table, bd_table, complexity_table, points_table, transfer_table
 
 STUDY, PHOTOGRAPHS = "somewhere2021", "photographs2020"
@@ -172,9 +174,44 @@ def test_cost_checks_and_programs(results: Results) -> None:
     assert "1 of 48 coded images" in totals(results, STUDY)
 
 
-def test_training_tables_show_settings_and_origins(results: Results) -> None:
+def with_study(plan: PlanSummary, study: Study, **scale: Any) -> PlanSummary:
+    return plan.model_copy(
+        update={
+            "studies": {**plan.studies, study.name: study},
+            "scale": plan.scale.model_copy(update=scale),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "linear", "words"),
+    [
+        ("zoo", True, f"the zoo ({STUDY}/base), with a linear start"),
+        ("published", False, f"published weights ({STUDY}/base), without a linear start"),
+    ],
+)
+def test_learned_codecs_show_what_they_began_with(
+    results: Results, pretrained: str, linear: bool, words: str
+) -> None:
+    """Also if they are not trained, and where another variant trained their weights."""
     study = results.studies[STUDY]
-    tables = training_tables(study, variant_styles(results.plan, STUDY))
+    base = study.variants[J_FT].model_copy(update={"codec_from": "pretrained", "train": None})
+    own = study.variants[J_FT].model_copy(update={"codec_from": Weights(variant="base")})
+    variants = {**study.variants, "base": base, J_FT: own}
+    codecs = {"bmshj2018-hyperprior": {"linear_start": linear}}
+    changed = study.model_copy(update={"variants": variants})
+    plan = with_study(results.plan, changed, pretrained=pretrained, codecs=codecs)
+    styles = variant_styles(results.plan, STUDY)
+    styles["base"] = Style("Base", "#000000", study=STUDY, name="base")
+    runs = {row[0].text: row for row in training_tables(plan, STUDY, styles)[-1].rows}
+    began = "codec: bmshj2018-hyperprior, began with "
+    assert began + words in runs["J-FT"][1].text
+    assert began + words.replace(f" ({STUDY}/base)", "") in runs["Base"][1].text
+    assert runs["Base"][2].text == "not trained" and "JPEG" not in runs
+
+
+def test_training_tables_show_settings_and_origins(results: Results) -> None:
+    tables = training_tables(results.plan, STUDY, variant_styles(results.plan, STUDY))
     cells = [(row[0].text, cell) for table in tables for row in table.rows for cell in row]
     assert {name: cell.text for name, cell in cells if cell.kind == "origin"} == {
         "beta": "ours",
@@ -189,6 +226,7 @@ def test_training_tables_show_settings_and_origins(results: Results) -> None:
     (j_ft,) = (text for name, text in found if name == "J-FT" and "loss" in text)
     assert "parts: codec, task" in j_ft and "bpp ($beta)" in j_ft
     assert "codec_from: random" in j_ft
+    assert "bmshj2018-hyperprior, began with random weights, without a linear start" in j_ft
     assert "task_from: variant (uncoded/faster-rcnn/pretrained), rate (0)" in j_ft
 
 
@@ -197,7 +235,8 @@ def test_a_steered_loss_term_is_explained(results: Results) -> None:
     training = content["variants"][J_FT]["train"]
     training["loss"]["bpp"] = RateTarget(target="$beta", start=4.0, gain=0.01).model_dump()
     content["schedules"]["short"].update(crop=224, crop_area=[0.2, 1.0])
-    tables = training_tables(Study.model_validate(content), variant_styles(results.plan, STUDY))
+    plan = with_study(results.plan, Study.model_validate(content))
+    tables = training_tables(plan, STUDY, variant_styles(results.plan, STUDY))
     words = " ".join(text for table in tables for row in texts(table) for text in row)
     for part in ("target ($beta)", "start (4)", "gain (0.01)", "crop: 224", "crop_area: 0.2, 1"):
         assert part in words

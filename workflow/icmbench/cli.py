@@ -251,7 +251,7 @@ def _analyse(arguments: argparse.Namespace) -> Result:
 
 
 def _report(arguments: argparse.Namespace) -> Result:
-    from icmbench.report import build_report
+    from icmbench.report.pages import build_report
 
     build_report(_root(arguments))
     return _root(arguments) / "report" / "index.html"

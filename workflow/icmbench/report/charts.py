@@ -46,11 +46,17 @@ def rate_plot(
     Of variants with the same encodings, one curve of image quality is drawn. Page and role: see
     :func:`icmbench.report.outputs.figure_name`.
     """
-    metric, note = find_metric(name), ""
+    metric, notes = find_metric(name), []
+    if any(entry.joined for entry in published):
+        notes.append("Thin dashed lines with hollow symbols are published curves.")
+    if metric.description:
+        notes.append(f"{metric.description}.")
+    if metric.better == "lower":
+        notes.append("Lower is better.")
     if is_image_quality(name):
         groups = _sharing(results, styles)
         same = [" = ".join(styles[key].label for key in keys) for keys in groups if len(keys) > 1]
-        note = f"The same bitstreams, drawn once: {'; '.join(same)}." if same else ""
+        notes += [f"The same bitstreams, drawn once: {'; '.join(same)}."] if same else []
         styles = {keys[0]: styles[keys[0]] for keys in groups}
     series, rows = [], []
     for style in styles.values():
@@ -62,17 +68,10 @@ def rate_plot(
     title = metric.title
     if role:  # a role may promise photographs where a scale draws scenes
         title += f", {role}{'' if results.plan.datasets[role].fetched else ' (generated)'}"
-    if metric.better == "lower":
-        note = f"Lower is better. {note}".strip()
-    if metric.description:
-        note = f"{metric.description}. {note}".strip()
-    if any(entry.joined for entry in published):
-        note = f"Thin dashed lines with hollow symbols are published curves. {note}".strip()
     on = leading_labels(results.studies, series)
-    # Published curves come first, and so lie below the measured ones.
-    return Plot(
-        figure_name(page, name, role), title, metric.heading, series, on, [*theirs, *rows], note
-    )
+    rows = [*theirs, *rows]  # published curves lie below the measured ones
+    name, note = figure_name(page, name, role), " ".join(notes)
+    return Plot(name, title, metric.heading, series, on, rows, note)
 
 
 def _measured(results: Results, metric: Metric, style: Style) -> list[Row]:
@@ -128,18 +127,18 @@ def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:
 
 
 def leading_labels(studies: dict[str, Study], series: Sequence[Style]) -> list[str]:
-    """Return the labels of the curves that are drawn at first: ``FRAME`` of each study."""
+    """Return the labels that are drawn at first: ``FRAME`` curves of each study, and published."""
     order: dict[tuple[str, str], int] = {}
     for study, content in studies.items():
         subject, comparisons = leading_comparisons(content)
         compared = [name for c in comparisons for name in (c.anchor, *c.variants)]
         for name in [subject, *compared, *content.variants]:
             order.setdefault((study, name), len(order))
-    by_study: dict[str, list[Style]] = {}
+    groups: dict[tuple[str, bool], list[Style]] = {}
     for entry in sorted(series, key=lambda one: order.get((one.study, one.name), len(order))):
-        by_study.setdefault(entry.study, []).append(entry)
+        groups.setdefault((entry.study, entry.hollow), []).append(entry)
     on = []
-    for entries in by_study.values():
+    for entries in groups.values():
         on += [entry.label for entry in entries if not entry.is_curve]
         on += [entry.label for entry in entries if entry.is_curve][:FRAME]
     return on

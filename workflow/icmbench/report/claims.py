@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pandas as pd
-
 from icmbench.config.claims import claim_variants
 from icmbench.metrics.catalogue import find_metric
 from icmbench.report.outputs import study_page
@@ -46,7 +44,9 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
             )
     columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
     scopes = dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])
-    caption = f"{summary(claims).capitalize()}. In brackets: the interval that decides. "
+    counts = claims["verdict"].value_counts()
+    caption = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    caption += ". In brackets: the interval that decides. "
     caption += f"The verdicts hold for: {' '.join(scopes)}" if scopes else ""
     return Table(caption, columns, rows)
 
@@ -85,12 +85,6 @@ def verdict_matrix(results: Results) -> Table | None:
     )
     columns = ["Study", *(f"{symbol} {verdict}" for verdict, symbol in VERDICTS.items())]
     return Table(caption, columns, rows)
-
-
-def summary(claims: pd.DataFrame) -> str:
-    """Return how many claims have which verdict, e.g. ``2 supported, 1 inconclusive``."""
-    counts = claims["verdict"].value_counts()
-    return ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
 
 
 def _reason(row: Any) -> str:

@@ -215,5 +215,4 @@ _CONFIG: Spec = {
 @cache
 def javascript() -> str:
     """Return Vega, Vega-Lite and Vega-Embed (BSD-3-Clause) as one script for all pages."""
-    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return script
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

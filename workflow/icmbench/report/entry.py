@@ -18,6 +18,7 @@ from icmbench.report.results import Results, is_number, rows_of
 from icmbench.report.style import Style, Styles, interval, number, shown, shown_interval
 from icmbench.report.tables import Cell, Table, figure, text
 from icmbench.utils.files import write_bytes
+from icmbench.utils.job_stats import phase_seconds
 
 _MOST = 12  # differences from the record that are shown
 _KEYS = 3  # curves with a colour if nothing is compared
@@ -49,13 +50,11 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     plot = rate_plot(results, study, metric.name, None, drawn)
     # All curves are on; of the rows, the later ones lie above the others.
     plot = replace(plot, on=[entry.label for entry in plot.series], rows=plot.rows[::-1])
-    name = f"{study}-leading.svg"
-    write_bytes(results.root / FIGURES / name, plot.svg(_SIZE, legend=False))
+    write_bytes(results.root / FIGURES / f"{study}-leading.svg", plot.svg(_SIZE, legend=False))
     return {
         "study": study,
         "page": study_page(study),
         "title": content.title,
-        "figure": name,
         "metric": metric,
         "named": named,
         "sentence": _sentence(metric, base, subject, others, gains),
@@ -122,13 +121,8 @@ def differences(results: Results) -> Table | None:
 
 
 def what_ran(results: Results) -> str:
-    """Return what the run has measured and what its jobs cost, in one sentence."""
+    """Return what the run has measured, and the CPU seconds of its jobs by phase."""
     points = [point for name in results.studies for point in results.points(name)]
     done = [point.key in results.evaluations for point in points if point.evaluated]
-    trained, evaluated = (
-        sum(job.get("cpu_seconds") or 0 for job in jobs.values()) / 60 for jobs in results.jobs
-    )
-    return (
-        f"{sum(done)} of {len(done)} operating points are evaluated; CPU minutes: "
-        f"{trained:.0f} of training and {evaluated:.0f} of evaluation."
-    )
+    cost = phase_seconds(results.root / "logs")
+    return f"{sum(done)} of {len(done)} operating points are evaluated. {cost}."

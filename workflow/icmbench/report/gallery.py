@@ -6,7 +6,7 @@ import base64
 import colorsys
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,12 +36,11 @@ EQUAL_RATE = 0.1  # a larger relative distance is stated in the title of an imag
 
 @dataclass(frozen=True)
 class Box:
-    """One box: ``xywh`` in pixels of the native image, its words, score in [0, 1], 1 of truth."""
+    """One box: ``xywh`` in pixels of the native image, and its words."""
 
     xywh: tuple[float, float, float, float]
     text: str
     colour: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class GalleryMaker:
         if not points:
             return gallery
         with gallery.noting("The original"):
-            images = TestImages(self.results, points[0].point.dataset)
+            images = SplitImages(self.results, points[0].point.dataset)
             gallery.boxes = images.split.annotations is not None
             gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
             for image_id in points[0].image_ids(images)[: comparison.images]:
@@ -143,7 +142,7 @@ class GalleryMaker:
         return gallery
 
     def _tiles(
-        self, image_id: str, gallery: Gallery, points: list[_ShownPoint], images: TestImages
+        self, image_id: str, gallery: Gallery, points: list[_ShownPoint], images: SplitImages
     ) -> list[Tile]:
         """Return the original and its true parsing map, then image and maps of each variant."""
         index, truth = images.places[image_id], images.boxes.get(image_id, [])
@@ -203,12 +202,9 @@ def map_colour(index: int) -> tuple[int, int, int]:
 
 def nearest_point(results: Results, study: str, variant: str, bpp: float) -> PointSummary | None:
     """Return the measured operating point whose logarithm of rate is nearest, the first seed."""
-
-    def distance(point: PointSummary) -> float:
-        return abs(math.log(next(iter(results.measured(point).values())).bpp / bpp))
-
-    points = [point for point in results.points(study, variant) if results.measured(point)]
-    return min(points, key=distance, default=None)
+    points = results.points(study, variant)
+    found = [(abs(math.log(rate / bpp)), p) for p in points if (rate := results.rate(p))]
+    return min(found, key=lambda one: one[0], default=(0.0, None))[1]
 
 
 class _ShownPoint:
@@ -216,7 +212,7 @@ class _ShownPoint:
 
     def __init__(self, results: Results, point: PointSummary, style: Style) -> None:
         self.point, self._style, self._results = point, style, results
-        self.rate = float(next(iter(results.measured(point).values())).bpp)
+        self.rate = results.rate(point) or 0.0
         self._decoded: Archives | None = None
         self._rate_maps: Archives | None = None
         self._reads_features = task_entry(results.plan.scale, point.task).input_kind == "features"
@@ -246,11 +242,11 @@ class _ShownPoint:
             return {}
         return {row.image_id: row for row in rows_of(self._results.images_of(self.point))}
 
-    def image_ids(self, images: TestImages) -> list[str]:
+    def image_ids(self, images: SplitImages) -> list[str]:
         """Return the ids of the evaluated images, sorted; all images without records."""
         return sort_ids(self._records or images.places)
 
-    def image(self, image_id: str, images: TestImages) -> Image.Image:
+    def image(self, image_id: str, images: SplitImages) -> Image.Image:
         """Return the decoded image; the original if none is decoded."""
         if self._decoded is None:
             return images.image(image_id)
@@ -276,11 +272,11 @@ class _ShownPoint:
                     return np.asarray(opened.convert("L"))
         return None
 
-    def boxes(self, image_id: str, images: TestImages) -> list[Box]:
+    def boxes(self, image_id: str, images: SplitImages) -> list[Box]:
         """Return the detections with a score of at least ``MIN_SCORE``, sure ones last."""
         own = [e for e in self._found if "bbox" in e and str(e["image_id"]) == image_id]
-        sure = [box for box in map(images.box, own) if box.score >= MIN_SCORE]
-        return sorted(sure, key=lambda box: box.score)
+        sure = [entry for entry in own if entry["score"] >= MIN_SCORE]
+        return [images.box(entry) for entry in sorted(sure, key=lambda entry: entry["score"])]
 
     def image_lines(self, image_id: str) -> list[str]:
         """Return rate and PSNR of one image, as lines."""
@@ -307,14 +303,12 @@ class _ShownPoint:
         ]
 
 
-class TestImages:
+class SplitImages:
     """The test images of a data set, and their ground truth by image id.
 
     Raises:
         UserError: if images or ground truth are missing.
     """
-
-    __test__ = False  # not a class of tests
 
     def __init__(self, results: Results, role: str) -> None:
         dataset = results.plan.datasets[role]
@@ -338,7 +332,7 @@ class TestImages:
         if "score" in entry:
             name += f" {100 * entry['score']:.0f}"
         colour = COLOURS[category % len(COLOURS)]
-        return Box((x, y, width, height), name, colour, entry.get("score", 1.0))
+        return Box((x, y, width, height), name, colour)
 
     def image(self, image_id: str) -> Image.Image:
         """Return an original image at the size that is coded."""
@@ -353,7 +347,6 @@ class TestImages:
             return ()
 
 
-def sort_ids(ids: Iterable[str]) -> list[str]:
+def sort_ids(ids: Collection[str]) -> list[str]:
     """Return image ids sorted, as numbers if all are numbers."""
-    names = [str(name) for name in ids]
-    return sorted(names, key=int) if all(name.isdigit() for name in names) else sorted(names)
+    return sorted(ids, key=int) if all(name.isdigit() for name in ids) else sorted(ids)

@@ -71,11 +71,6 @@ def figures(plan: PlanSummary) -> list[str]:
     ]
 
 
-def shown_studies(plan: PlanSummary) -> dict[str, Study]:
-    """Return the studies of the configuration, without those that only serve their weights."""
-    return {name: plan.studies[name] for name in plan.run.studies}
-
-
 def roles(entries: list[Entry]) -> list[str]:
     """Return the data set roles of variants, sorted."""
     return sorted({variant.dataset for _, _, variant in entries})
@@ -194,8 +189,8 @@ def decodes_images(plan: PlanSummary, variant: Variant) -> bool:
 def _evaluated(plan: PlanSummary) -> list[Entry]:
     return [
         (study, name, variant)
-        for study, content in shown_studies(plan).items()
-        for name, variant in content.variants.items()
+        for study in plan.run.studies  # the others only serve their weights
+        for name, variant in plan.studies[study].variants.items()
         if variant.evaluate
     ]
 

@@ -18,6 +18,7 @@ from icmbench.report.drawing import Plot, by_study, javascript
 from icmbench.report.entry import card, differences, what_ran
 from icmbench.report.gallery import MIN_SCORE, GalleryMaker, map_colour
 from icmbench.report.outputs import FIGURES, FOLDER, IMAGES
+from icmbench.report.published import Parts, published_curves
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Style, Styles, joint_styles, variant_styles
 from icmbench.utils.files import write_text
@@ -48,8 +49,14 @@ class Part:
     transfer: tables.Table | None = None
 
 
-def write_pages(root: Path) -> list[Path]:
-    """Write the report of ``results/<scale>``; see :func:`icmbench.report.build_report`."""
+def build_report(root: Path) -> list[Path]:
+    """Write the report of ``results/<scale>`` and return the files written, sorted.
+
+    What is missing is stated on the pages.
+
+    Raises:
+        UserError: if ``plan.json`` is missing or a file is damaged.
+    """
     results = load_results(root)
     galleries = GalleryMaker(results)
     templates = _templates(results)
@@ -66,16 +73,18 @@ def write_pages(root: Path) -> list[Path]:
             plots.extend((*part.plots, *part.more_plots))
 
     cards = []
-    for name in results.studies:
-        styles = variant_styles(results.plan, name)
+    by_name = {name: variant_styles(results.plan, name) for name in results.studies}
+    theirs = {name: published.published_part(results, name, own) for name, own in by_name.items()}
+    for name, styles in by_name.items():
         losses = training_plot(results, name, styles)
         plots += [losses] if losses.rows else []
-        own = _study(results, name, styles) | {"galleries": galleries.galleries(name, styles)}
+        own = _study(results, name, styles, theirs)
+        own["galleries"] = galleries.galleries(name, styles)
         write("study", outputs.study_page(name), losses=losses, **own)
         cards.append(card(results, name, styles))
         written.append(root / FIGURES / f"{name}-leading.svg")
     for family, metrics in outputs.task_families(results.plan).items():
-        parts = _task_parts(results, family, metrics)
+        parts = _task_parts(results, family, metrics, theirs)
         write("task", outputs.task_page(family), title=family_title(family), parts=parts)
     write("methods", outputs.METHODS, environments=provenance.environments(results))
     claims, datasets = verdict_matrix(results), provenance.dataset_table(results)
@@ -126,21 +135,17 @@ def _templates(results: Results) -> Environment:
     return environment
 
 
-def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
+def _study(results: Results, name: str, styles: Styles, theirs: Parts) -> dict[str, Any]:
     """Return the content of a study's page, by its name in the template."""
     study = results.studies[name]
     leading = outputs.leading_metrics(results.plan, name)
-    theirs = published.published_part(results, name, styles)
     plots: list[tuple[bool, Plot]] = []
     for metric, role in outputs.study_plots(results.plan, name):
         own = {v: s for v, s in styles.items() if role in (None, study.variants[v].dataset)}
-        curves = [
-            *published.published_points(results, name, metric, own),
-            *published.published_series(theirs.drawn, metric, own),
-            *published.points_series(theirs.near, metric, role),
-        ]
+        curves = published_curves(results, theirs, metric, role, own)
         plots.append((metric in leading, rate_plot(results, name, metric, role, own, curves)))
-    plots += [(False, plot) for plot in published.loss_plots(results, name, theirs.near, styles)]
+    near = theirs[name].near
+    plots += [(False, plot) for plot in published.loss_plots(results, name, near, styles)]
     metrics = outputs.study_metrics(results.plan, name)
     return {
         "id": name,
@@ -149,16 +154,16 @@ def _study(results: Results, name: str, styles: Styles) -> dict[str, Any]:
         "claims": study_claims(results, name, styles),
         "bd": tables.bd_table(results, name, styles),
         "complexity": tables.complexity_table(results, name, leading, styles),
-        "published": theirs,
-        "comparable": published.comparable(results, name, theirs),
-        "settings": provenance.training_tables(study, styles),
+        "published": theirs[name],
+        "comparable": published.comparable(results, name, theirs[name]),
+        "settings": provenance.training_tables(results.plan, name, styles),
         "weights": provenance.loaded_weights(results, name, styles),
         "cost": provenance.cost_table(results, name, styles),
         "totals": provenance.totals(results, name),
     }
 
 
-def _task_parts(results: Results, family: str, metrics: list[str]) -> list[Part]:
+def _task_parts(results: Results, family: str, metrics: list[str], theirs: Parts) -> list[Part]:
     """Return all variants that a family of metrics evaluates, on each data set."""
     page = outputs.task_page(family).removesuffix(".html")
     variants = outputs.family_variants(results.plan, family)
@@ -166,7 +171,8 @@ def _task_parts(results: Results, family: str, metrics: list[str]) -> list[Part]
     for role in outputs.roles(variants):
         own = [(study, name) for study, name, variant in variants if variant.dataset == role]
         styles = joint_styles(results.plan, own)
-        plots = [rate_plot(results, page, metric, role, styles) for metric in metrics]
+        curves = {m: published_curves(results, theirs, m, role, styles) for m in metrics}
+        plots = [rate_plot(results, page, m, role, styles, curves[m]) for m in metrics]
         # MS-SSIM is not defined for small images: then it has no plot.
         first = [plot for plot in plots if plot.rows][: 2 if family == IMAGE_QUALITY else 1]
         title = f"On {role}: {provenance.dataset_name(results.plan.datasets[role])}"

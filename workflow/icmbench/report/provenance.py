@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from icmbench.config.study import Ladder, Study, Training
-from icmbench.config.summary import PointSummary
+from icmbench.config.study import Ladder, Study, Training, Variant, Weights
+from icmbench.config.summary import PlanSummary, PointSummary
+from icmbench.config.validate import codec_parameters, takes_from_zoo
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces, EmbeddedScenes
 from icmbench.jobs import Schedule
+from icmbench.registry import CODECS
 from icmbench.report.results import Results
 from icmbench.report.style import DASH, Styles, number, plain, signed
 from icmbench.report.tables import Cell, Table, figure, head, text
@@ -163,39 +165,56 @@ def totals(results: Results, study: str) -> str:
 # --- training settings ----------------------------------------------------------------------------
 
 
-def training_tables(study: Study, styles: Styles) -> list[Table]:
-    """Return the tables of rate settings, schedules and training runs of a study.
+def training_tables(plan: PlanSummary, name: str, styles: Styles) -> list[Table]:
+    """Return the tables of rate settings, schedules, training runs and learned codecs of a study.
 
     Settings have the names that they have in the study's file.
     """
+    study = plan.studies[name]
     ladders = [_settings(Cell(name, "head"), entry) for name, entry in study.ladders.items()]
     schedules = [_settings(Cell(name, "head"), entry) for name, entry in study.schedules.items()]
     runs = []
-    for name, style in styles.items():
-        variant = study.variants[name]
-        if variant.train is not None:
-            starts = variant.model_dump(include={"codec_from", "task_from"}, exclude_none=True)
-            runs.append(_settings(head(style), variant.train, starts, variant.note))
+    for style in styles.values():
+        variant = study.variants[style.name]
+        starts = variant.model_dump(include={"codec_from", "task_from"}, exclude_none=True)
+        if CODECS[variant.codec].kind == "learned":
+            starts["codec"] = _start(plan, study, variant)
+        elif variant.train is None:
+            continue
+        runs.append(_settings(head(style), variant.train, variant.note, **starts))
     tables = {
         "Rate settings: one operating point per value.": ladders,
         "Schedules: length, optimisers and learning rates.": schedules,
         "Training runs: the parts that are trained (the others stay frozen), the terms of the loss "
-        "with their weights ($ names a rate setting), and where the weights start from.": runs,
+        "with their weights ($ names a rate setting), and where the weights start from; of learned "
+        "codecs also where the first of them come from. A linear start is ours: principal "
+        "components beside the codec's own transforms.": runs,
     }
     columns = ["Name", "Settings", "Origin", "Note"]
     return [Table(caption, columns, rows) for caption, rows in tables.items() if rows]
 
 
+def _start(plan: PlanSummary, study: Study, variant: Variant) -> str:
+    """Return what a learned codec began with, through however many training runs."""
+    codec, via = variant.codec, ""
+    while isinstance(source := variant.codec_from, Weights):
+        study = plan.studies[source.study or study.name]
+        variant, via = study.variants[source.variant], f" ({study.name}/{source.variant})"
+    zoo = takes_from_zoo(plan.scale, variant, "codec")
+    words = {"random": "random weights", "pretrained": "the zoo" if zoo else "published weights"}
+    began = words.get(str(source or "pretrained"), "a file of weights")
+    linear = getattr(codec_parameters(plan.scale, codec), "linear_start", False)
+    return f"{codec}, began with {began}{via}, with{'' if linear else 'out'} a linear start"
+
+
 def _settings(
-    first: Cell,
-    entry: Ladder | Schedule | Training,
-    more: Mapping[str, Any] | None = None,
-    note: str = "",
+    first: Cell, entry: Ladder | Schedule | Training | None, note: str = "", **more: Any
 ) -> list[Cell]:
-    settings = entry.model_dump(exclude={"origin", "note"}, exclude_none=True) | dict(more or {})
-    words = "\n".join(f"{key}: {_words(value)}" for key, value in settings.items())
-    notes = " ".join(filter(None, (entry.note, note)))
-    return [first, text(words), Cell(ORIGINS[entry.origin], "origin"), text(notes)]
+    settings = entry.model_dump(exclude={"origin", "note"}, exclude_none=True) if entry else {}
+    words = "\n".join(f"{key}: {_words(value)}" for key, value in (settings | more).items())
+    notes = " ".join(filter(None, (entry.note if entry else "", note)))
+    origin = Cell(ORIGINS[entry.origin], "origin") if entry else text("not trained")
+    return [first, text(words), origin, text(notes)]
 
 
 def _words(value: Any) -> str:

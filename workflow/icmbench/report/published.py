@@ -68,6 +68,9 @@ class PublishedPart:
     near: list[Beside]
 
 
+Parts = dict[str, PublishedPart]  # by study
+
+
 def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
     """Return tables and notes of a study's published numbers and curves."""
     drawn, reasons = _drawn(results, study)
@@ -78,6 +81,28 @@ def published_part(results: Results, study: str, styles: Styles) -> PublishedPar
     table = _curve_table(results, study, drawn, styles)
     groups, curves = _groups(results, study, styles), table if table.rows else None
     return PublishedPart(groups, drawn, curves, [*dict.fromkeys(notes), *reasons], near)
+
+
+def published_curves(
+    results: Results, parts: Parts, metric: str, role: str | None, styles: Styles
+) -> list[PublishedCurve]:
+    """Return what was published of ``metric`` by the protocol of the studies of a plot.
+
+    ``role`` is that of the plot's data set; None if it has all roles.
+    """
+    studies = dict.fromkeys(style.study for style in styles.values())
+    found = []
+    for study in studies:
+        own = {style.name: style for style in styles.values() if style.study == study}
+        curves = [
+            *published_points(results, study, metric, own),
+            *published_series(parts[study].drawn, metric, own),
+            *points_series(parts[study].near, metric, role),
+        ]
+        for curve in curves:
+            label = f"{study}: {curve.style.label}" if len(studies) > 1 else curve.style.label
+            found.append(replace(curve, style=replace(curve.style, label=label, study=study)))
+    return found
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -105,8 +130,9 @@ def published_points(
     points: dict[str, PublishedCurve] = {}
     for (_, label, variant), cells in _rows(results, study).items():
         values = {cell.metric: cell.value for cell in reversed(cells)}
-        if "bpp" in values and metric in values:
-            colour = styles[variant].colour if variant in styles else GREY
+        here = not variant or variant in styles  # else it is in another plot
+        if here and {"bpp", metric} <= values.keys():
+            colour = styles[variant].colour if variant else GREY
             style = Style(f"{label} (published)", colour, hollow=True)
             curve = points.setdefault(label, PublishedCurve(style, [], joined=False))
             curve.points.append((values["bpp"], values[metric]))

@@ -21,7 +21,6 @@ from icmbench.config.summary import PlanSummary, PointSummary, read_summary
 from icmbench.errors import missing_file
 from icmbench.evaluate.records import with_types
 from icmbench.plugins import load_modules
-from icmbench.report.outputs import shown_studies
 from icmbench.utils.files import read_object, reading
 
 #: What names an operating point in every table.
@@ -92,7 +91,7 @@ class Results:
     @cached_property
     def studies(self) -> dict[str, Study]:
         """The studies that the report shows, in the order of the configuration."""
-        return shown_studies(self.plan)
+        return {name: self.plan.studies[name] for name in self.plan.run.studies}
 
     def points(self, study: str, variant: str | None = None) -> list[PointSummary]:
         """Return the operating points of a study, or of one variant, in the plan's order."""
@@ -125,6 +124,10 @@ class Results:
         for row in rows_of(self.curves):
             found.setdefault(name_of(row), {})[str(row.metric)] = row
         return found
+
+    def rate(self, point: PointSummary) -> float | None:
+        """Return the measured rate of an operating point, in bits per pixel, or None."""
+        return next((float(row.bpp) for row in self.measured(point).values()), None)
 
     def records_of(self, point: PointSummary) -> PointRecords | None:
         """Return the summed records of an operating point, or None."""

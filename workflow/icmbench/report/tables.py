@@ -82,16 +82,9 @@ def figure(words: str, note: str = "", flags: str = "", side: str = "") -> Cell:
     return Cell(words, "number", note=note, grey=not weak.isdisjoint(str(flags).split(";")))
 
 
-def setting(point: PointSummary) -> Cell:
-    """Return the rate setting of an operating point, e.g. ``lambda 0.013``."""
-    if point.rate_parameter is None:
-        return text(DASH)
-    return text(f"{point.rate_parameter} {plain(point.rate_value)}")
-
-
-def rate_cell(results: Results, point: PointSummary, bpp: float | None) -> Cell:
+def rate_cell(results: Results, point: PointSummary) -> Cell:
     """Return a measured rate; a note warns where training was to reach another one."""
-    study = results.studies[point.study]
+    study, bpp = results.studies[point.study], results.rate(point)
     target = study.target_rate(point.variant, point.rate_index, point.rate_value)
     excess = bpp / target - 1 if bpp is not None and target else 0.0
     missed = f"misses its target of {plain(target)} by {signed(100 * excess, 0, ' %')}"
@@ -117,10 +110,10 @@ def points_table(results: Results, metrics: Sequence[str], styles: Styles) -> Ta
             if not point.evaluated:
                 continue
             values = results.measured(point)
-            rate = next((row.bpp for row in values.values()), None)
-            own = replace(setting(point), link=point_address(point))
+            words = f"{point.rate_parameter} {plain(point.rate_value)}"
+            own = Cell(words if point.rate_parameter else DASH, link=point_address(point))
             cells = [replace(head(style), link=link), own, *([text(point.seed)] if seed else [])]
-            cells.append(rate_cell(results, point, rate))
+            cells.append(rate_cell(results, point))
             cells += [measured(metric, values.get(metric.name)) for metric in shown_metrics]
             rows.append(cells)
     columns = ["Variant", "Rate setting", *seed, "Rate (bpp)", *(m.heading for m in shown_metrics)]
@@ -172,8 +165,7 @@ def bd_table(results: Results, study: str, styles: Styles) -> Table | None:
                 text(flags.replace(";", ", ") or "none", row.method),
             ]
         )
-    columns = ["Variant", "Anchor", "Metric", "BD-rate", "BD-accuracy", "Shared"]
-    columns += ["Flags, method"]
+    columns = ["Variant", "Anchor", "Metric", "BD-rate", "BD-accuracy", "Shared", "Flags, method"]
     images = sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"]))
     resamples = sorted(set(source["n_resamples"].dropna()))
     caption = (
@@ -244,7 +236,7 @@ def _complexity(
     parameters, macs = stated.get("parameters") or {}, stated.get("macs_per_pixel") or {}
     own = results.measured(point)
     records = results.records_of(point) if point.encoding is not None else None
-    row = {"Rate (bpp)": next((one.bpp for one in own.values()), None)}
+    row: dict[str, Any] = {"Rate (bpp)": results.rate(point)}
     row |= {m.heading: own[m.name].value * m.factor if m.name in own else None for m in metrics}
     for part, words in (("codec", "Codec"), ("task", "Task network")):
         count = parameters.get(part)

@@ -37,5 +37,5 @@ def phase_seconds(logs: Path) -> str:
         found = _CPU_SECONDS.findall(path.read_text(encoding="utf-8", errors="replace"))
         if found:
             phases[name] = phases.get(name, 0.0) + float(found[-1])
-    shares = ", ".join(f"{name} {seconds:,.0f}" for name, seconds in phases.items())
+    shares = ", ".join(f"{name} {seconds:,.0f}" for name, seconds in phases.items()) or "no logs"
     return f"CPU seconds: {sum(phases.values()):,.0f} ({shares})"
