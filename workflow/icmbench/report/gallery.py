@@ -162,7 +162,9 @@ class GalleryMaker:
                 lines = [*one.image_lines(image_id), *one.point_line()]
                 decoded = one.image(image_id, images)
                 tiles.append(self._tile(decoded, f"{stem}-{place}", title, lines, *more))
-            if bpp is not None:
+            # Variants with the same bitstreams have one map.
+            before = {other.point.encoding for other in points[: place - 1]}
+            if bpp is not None and one.point.encoding not in before:
                 grey = Image.fromarray(np.uint8(np.round(255 * bpp / (most or 1.0))))
                 lines = [RATE_MAP, f"black: none, white: {number(most, 2)} bits per pixel"]
                 tiles.append(self._tile(grey, f"{stem}-rate-{place}", title, lines))
