@@ -1,6 +1,6 @@
 # Classical codecs: bitstreams and decoded images of a split, or a share of it, at one quality.
-# Jobs here import torch for MS-SSIM and perceptual metrics alone. A cluster gets several short jobs as one. Finished images of a failed job
-# stay in the cache.
+# Jobs here import torch for MS-SSIM and perceptual metrics alone. A cluster gets several short
+# jobs as one. Finished images of a failed job stay in the cache.
 
 
 rule code_classical:
