@@ -57,8 +57,8 @@ def decode(job: EncodeJob) -> NetworkComplexity:
     """
     folder = Path(job.output)
     split, codec = Split(job.dataset, job.split, keep=False), open_codec(job)
-    measure = quality_meter(job.quality)
     features, images = _gives_features(job), "images" in job.decodes
+    measure = quality_meter(job.quality if images else [])
     rows_of_encoder: list[EncodedRow] = read_rows(folder / ENCODED_ROWS)
     encoded = {row["image_id"]: row for row in rows_of_encoder}
     bitstreams = Archives(folder / BITSTREAMS)
