@@ -92,10 +92,12 @@ class LinearAnalysis(nn.Module):
     """A linear transform of blocks beside an analysis transform.
 
     Args:
-        own: the network's transform, [B, inputs, H, W] to [B, outputs, H / stride, W / stride].
+        own: the network's transform, [B, inputs, H, W] to [B, outputs, H / stride, W / stride];
+            None leaves the linear transform alone.
         inputs: channels of the input.
         outputs: channels of the latent; at most ``inputs * stride ** 2``.
         stride: side of the blocks.
+        hidden: channels inside the refinements.
 
     Attributes:
         fitted: a buffer, whether :func:`fit` was called; later training runs do not fit again.
@@ -103,7 +105,14 @@ class LinearAnalysis(nn.Module):
 
     fitted: Tensor
 
-    def __init__(self, own: nn.Module, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(
+        self,
+        own: nn.Module | None,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        hidden: int = _HIDDEN,
+    ) -> None:
         super().__init__()
         if outputs > inputs * stride**2:
             raise UserError(
@@ -112,23 +121,32 @@ class LinearAnalysis(nn.Module):
             )
         self.own = own
         self.linear = nn.Conv2d(inputs, outputs, stride, stride)
-        self.refine = nn.Sequential(Refinement(outputs, _HIDDEN), Refinement(outputs, _HIDDEN))
+        self.refine = nn.Sequential(Refinement(outputs, hidden), Refinement(outputs, hidden))
         self.gain = Gain(outputs)
         self.register_buffer("fitted", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the latent."""
-        y: Tensor = self.gain(self.refine(self.linear(x)) + self.own(x))
-        return y
+        y = self.refine(self.linear(x))
+        if self.own is not None:
+            y = y + self.own(x)
+        return self.gain(y)
 
 
 class LinearSynthesis(nn.Module):
     """The inverse of :class:`LinearAnalysis` beside a synthesis transform; arguments as there."""
 
-    def __init__(self, own: nn.Module, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(
+        self,
+        own: nn.Module | None,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        hidden: int = _HIDDEN,
+    ) -> None:
         super().__init__()
         self.own = own
-        self.refine = nn.Sequential(Refinement(outputs, _HIDDEN), Refinement(outputs, _HIDDEN))
+        self.refine = nn.Sequential(Refinement(outputs, hidden), Refinement(outputs, hidden))
         self.linear = nn.ConvTranspose2d(outputs, inputs, stride, stride)
         # Removes what is left of the blocks' borders.
         self.deblock = nn.Sequential(Refinement(inputs, _DEBLOCK), Refinement(inputs, _DEBLOCK))
@@ -137,8 +155,11 @@ class LinearSynthesis(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """Return the decoded input."""
         scaled = self.gain(y)
-        x: Tensor = self.deblock(self.linear(self.refine(scaled)) + self.own(scaled))
-        return x
+        x = self.linear(self.refine(scaled))
+        if self.own is not None:
+            x = x + self.own(scaled)
+        decoded: Tensor = self.deblock(x)
+        return decoded
 
 
 class Normalised(nn.Module):
@@ -196,7 +217,8 @@ def fit(
     analysis.gain.set(1 / step)
     synthesis.gain.set(step)
     for own in (analysis.own, synthesis.own):
-        set_last(own, share=SHARE, keep=keep)
+        if own is not None:
+            set_last(own, share=SHARE, keep=keep)
     return widths / step
 
 

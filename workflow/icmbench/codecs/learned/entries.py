@@ -74,6 +74,22 @@ class ElicParameters(LearnedParameters):
         return self
 
 
+class BlockParameters(LearnedParameters):
+    """Size of a codec of blocks, which begins as a transform coder."""
+
+    n: int = Field(32, ge=8, description="Channels of the hyper-latent (N).")
+    m: int = Field(
+        96, ge=8, le=192, description="Channels of the latent (M), of the 192 numbers of a block."
+    )
+    hidden: int = Field(64, ge=8, description="Channels inside the refinements of the latent.")
+    quantisation: Literal["noise", "mixed"] = Field(
+        "mixed", description="In training; see bmshj2018-hyperprior."
+    )
+    linear_start: Literal[True] = Field(
+        True, description="Its transforms begin as principal components."
+    )
+
+
 class VariableParameters(LearnedParameters):
     """Size of a codec of variable rate; it trains with rounded latents, as CompressAI does."""
 
@@ -167,6 +183,7 @@ _register(
     qualities=6,
 )
 _register("elic2022", "elic:Elic", ElicParameters, qualities=0)
+_register("block-hyperprior", "blocks:BlockHyperprior", BlockParameters, qualities=0)
 
 
 def _register_variable(name: str, implementation: str) -> None:
