@@ -39,7 +39,11 @@ LEARNED = [
     if CODECS[name].kind == "learned" and CODECS[name].outputs == ("images",)
 ]
 # CompressAI has a network for each quality; tests/codecs/learned/test_variable.py has the others.
-BY_QUALITY = [name for name in LEARNED if CODECS[name].published_rates and name != "elic2022"]
+BY_QUALITY = [
+    name
+    for name in LEARNED
+    if CODECS[name].published_rates and CODECS[name].has_pretrained(CODECS[name].parameters())
+]
 SEQUENTIAL = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 
 

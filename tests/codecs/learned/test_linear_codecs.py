@@ -51,9 +51,10 @@ def test_codec_with_linear_start_is_a_transform_coder(name: str) -> None:
         errors.append((difference**2).mean() / image.astype(float).var())
         bits.append(8 * len(encoded.data) / image[..., 0].size)
     # 24 of 768 components hold more than four fifths of the variance. Images coded as noise, or
-    # Gaussians of the wrong width, would take several bits per pixel.
+    # Gaussians of the wrong width, would take several bits per pixel. Smaller blocks have four
+    # times the components.
     assert np.mean(errors) < 0.2
-    assert np.mean(bits) < 0.6
+    assert np.mean(bits) < (0.9 if codec.latent_stride == 8 else 0.6)
 
 
 def test_entropy_model_begins_anew_behind_the_transforms_of_another_codec(tmp_path: Path) -> None:
