@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -40,6 +40,11 @@ LEARNED = [
 ]
 # CompressAI has a network for each quality; tests/codecs/learned/test_variable.py has the others.
 BY_QUALITY = [name for name in LEARNED if CODECS[name].published_rates and name != "elic2022"]
+QUANTISED = [
+    (name, way)
+    for name in LEARNED
+    for way in get_args(CODECS[name].parameters.model_fields["quantisation"].annotation)
+]
 SEQUENTIAL = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 
 
@@ -216,8 +221,7 @@ def test_guarded_strings_end_with_zeros_for_every_symbol() -> None:
 # --- training -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LEARNED)
-@pytest.mark.parametrize("quantisation", ["noise", "mixed"])
+@pytest.mark.parametrize(("name", "quantisation"), QUANTISED)
 def test_every_part_learns(name: str, quantisation: str) -> None:
     codec = small(name, quantisation=quantisation)
     codec.train()
