@@ -80,6 +80,32 @@ FORMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def test_claims_at_a_rate_that_misses_its_target_are_flagged(better: list[PointFiles]) -> None:
+    """Those of a point, not those of curves, which compare at measured rates."""
+    claims = TypeAdapter(dict[str, Claim]).validate_python(
+        {name: STATEMENT | claim for name, claim in FORMS.items()}
+    )
+    evaluated = [(point, evaluate(point.folder, 200, 0)) for point in better]
+    rate = {(point.variant, point.rate_index): run.rates["bpp"] for point, run in evaluated}
+    targets = {
+        ("study", "new", 1): rate["new", 1] / 0.91,
+        ("study", "new", 2): rate["new", 2] / 1.2,
+        ("study", "old", 2): rate["old", 2] / 0.8,
+        ("other", "new", 0): 1.0,
+    }
+    tables = claim_tables(evaluated, {"study": claims}, targets=targets)
+    notes = tables.claims.set_index("claim")["notes"]
+    flags = [
+        f"missed-rate:{name} {rate[name, 2]:.3g} {targets['study', name, 2]:g}"
+        for name in ("new", "old")
+    ]
+    assert notes["point"].split(";") == flags
+    assert notes["each-point"].split(";") == flags
+    assert not any("missed-rate" in notes[name] for name in set(FORMS) - {"point", "each-point"})
+    parts = tables.parts[tables.parts["claim"] == "each-point"]
+    assert ["missed-rate" in own for own in parts["notes"]] == [False, False, True, False]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_claims_decide_a_known_effect_and_its_reversal(better: list[PointFiles], form: str) -> None:
     """The difference is 5 points on every image, so it is 5 in every resample."""

@@ -153,6 +153,8 @@ def test_unknown_scale_and_study_list_the_known_ones(
     [
         ({"runtime": {"threds": 2}}, ["runtime.threds", "'threads'"]),
         ({"codecs": {"bmshj2018-hyperprior": {"q": 1}}}, ["codecs.bmshj2018-hyperprior", "'q'"]),
+        ({"codecs": {"elic2022": {"quantisation": "noise"}}},
+         ["codecs.elic2022", "quantisation", "'noise'", "mixed"]),
         ({"codecs": {"vtm9": {}}}, ["codecs", "'vtm9'"]),
         ({"chunks": {"photograph": {"jpeg": 2}}}, ["chunks", "'photograph'", "photographs"]),
         ({"chunks": {"photographs": {"vtm444": 2}}}, ["chunks.photographs", "'vtm444'", "vtm-444"]),

@@ -22,6 +22,7 @@ from icmbench.analyse.run import analyse_run
 from icmbench.analyse.tables import LABELS
 from icmbench.config.job_settings import summary, write_files
 from icmbench.config.plan import Plan
+from icmbench.config.published import Protocol, published_points
 from icmbench.config.run import AnalysisSettings, RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
@@ -317,6 +318,25 @@ def comparable(made_results: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     analyse_run(root)
     build_report(root)
     return root
+
+
+@pytest.fixture
+def theirs(comparable: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make a protocol ``theirs`` known: that of the comparable results, with some changes."""
+    curves = load_results(comparable).curve("somewhere2021", "uncoded/faster-rcnn/pretrained")
+    measured = curves.set_index("metric")["value"]["box_map"]
+    network = {"name": "theirs", "task": ["faster-rcnn"], "weights": "any"}
+
+    def make(above: float = 0.0, **changes: Any) -> None:
+        given = {"dataset": "kodak", "images": IMAGES, "rate_pixels": "native", "network": network}
+        given |= {"uncompressed": {"box_map": measured + above}} | changes
+        if isinstance(changes.get("network"), dict):
+            given["network"] = network | changes["network"]
+        protocols = {"theirs": Protocol.model_validate(given)}
+        points = published_points().model_copy(update={"protocols": protocols})
+        monkeypatch.setattr("icmbench.config.published.published_points", lambda: points)
+
+    return make
 
 
 @pytest.fixture

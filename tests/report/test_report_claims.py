@@ -110,6 +110,17 @@ def test_claims_table_shows_verdict_effect_and_condition(stated: Path) -> None:
     assert matrix.rows[0][1].link == f"{STUDY}.html#{STUDY}-supported"
 
 
+def test_missed_rates_are_beside_the_claim(stated: Path) -> None:
+    """In words, with the target, wherever the verdict is."""
+    results = load_results(stated)
+    rows = results.claims["claim"] == "helps"
+    results.claims.loc[rows, "notes"] = f"missed-rate:{NEW} 0.0642 0.048"
+    table = study_claims(results, STUDY, variant_styles(results.plan, STUDY))
+    assert table is not None
+    (cell,) = [row[1] for row in table.rows if row[1].text == CLAIMS["helps"]["sentence"]]
+    assert all(word in cell.note for word in ("JPEG, T-FT", "0.0642 bpp", "0.048"))
+
+
 def test_claims_are_on_the_study_page_and_counted_on_the_entry_page(stated: Path) -> None:
     study, entry = (ParsedPage(stated / f"report/{name}.html") for name in (STUDY, "index"))
     for claim in CLAIMS.values():

@@ -245,12 +245,16 @@ def test_curves_excluded_by_the_configuration_are_listed(root: Path) -> None:
 
 
 def test_published_numbers_are_drawn_only_under_published_conditions(
-    built: Path, comparable: Path, make_folder: Callable[..., Path]
+    built: Path, comparable: Path, theirs: Callable[..., None], tmp_path: Path
 ) -> None:
-    paper = make_folder("paper", [0])
-    build_report(paper)
+    named = Path(shutil.copytree(comparable, tmp_path / "named"))
+    plan = read_json(named / "plan.json")
+    plan["studies"][STUDY]["published_protocol"] = "theirs"
+    write_json(named / "plan.json", plan)
+    theirs()
+    build_report(named)
     for root, name, label, task in (
-        (paper, STUDY, "J-FT (published)", "task-detection"),
+        (named, STUDY, "J-FT (published)", "task-detection"),
         (comparable, "photographs2020", "ELIC (published)", "task-image-quality"),
     ):
         svg = f"report/figures/{name}-rate-{'box_map' if name == STUDY else 'psnr'}.svg"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,9 +13,6 @@ import pytest
 from icmbench.analyse.protocols import Beside
 from icmbench.config.published import published_points as protocol_points
 from icmbench.config.study import PublishedCell
-from icmbench.report.published import (
-    comparable as is_comparable,
-)
 from icmbench.report.published import (
     loss_plots,
     points_series,
@@ -76,19 +74,42 @@ def test_published_bd_is_compared_with_the_same_anchor(results: Results) -> None
     assert shown == [f"{measured:.2f}", DASH]  # the second pair was not compared
 
 
-def test_published_points_are_drawn_under_published_conditions(
-    results: Results, make_folder: Callable[..., Path]
+def test_published_points_are_drawn_by_the_protocol_of_the_run(
+    comparable: Path, results: Results, theirs: Callable[..., None]
 ) -> None:
-    styles = variant_styles(results.plan, STUDY)
-    part = published_part(results, STUDY, styles)
-    assert not is_comparable(results, STUDY, part)
-    assert published_points(results, STUDY, "box_map", styles) == []
-    paper = load_results(make_folder("paper", [0]))
-    assert is_comparable(paper, STUDY, part)
-    (curve,) = published_points(paper, STUDY, "box_map", styles)
-    assert (curve.points, curve.joined) == ([(0.5, 0.341)], False)
-    assert curve.style.colour == styles[J_FT].colour
-    assert published_points(paper, STUDY, "psnr", styles) == []
+    """The set, its images and preprocessing, the network and its value on original images."""
+    own = load_results(comparable)
+    styles = variant_styles(own.plan, STUDY)
+
+    def drawn(run: Results, protocol: str | None = "theirs") -> bool:
+        study = run.plan.studies[STUDY].model_copy(update={"published_protocol": protocol})
+        plan = run.plan.model_copy(update={"studies": {**run.plan.studies, STUDY: study}})
+        named = dataclasses.replace(run, plan=plan)
+        curves = published_points(named, STUDY, "box_map", styles)
+        assert published_points(named, STUDY, "psnr", styles) == []
+        assert published_part(named, STUDY, styles).comparable == bool(curves)
+        for curve in curves:
+            assert (curve.points, curve.joined) == ([(0.5, 0.341)], False)
+            assert curve.style.colour == styles[J_FT].colour
+        return bool(curves)
+
+    theirs()
+    assert drawn(own)
+    assert not drawn(own, None)
+    assert not drawn(results)  # generated scenes
+    theirs(above=0.0019)
+    assert drawn(own)
+    others: list[dict[str, Any]] = [
+        {"above": 0.0021},
+        {"images": 7},
+        {"short_side": 256},
+        {"dataset": "coco2017"},
+        {"network": {"task": ["mask-rcnn"]}},
+        {"network": {"weights": "published"}},  # the task was trained here
+    ]
+    for changes in others:
+        theirs(**changes)
+        assert not drawn(own), changes
 
 
 def test_published_curves_have_the_colour_of_their_variant(comparable: Path) -> None:
@@ -118,8 +139,8 @@ def test_measured_curves_are_compared_with_published_ones(comparable: Path) -> N
     assert psnr[3].lstrip(f"+{MINUS}") == f"{abs(value):.1f} %"
     assert psnr[4:] == [DASH] * 4  # 2 points against 19, and no anchor
     assert part.notes[1:] == ["JPEG then: Another program."]
-    # Classical codecs on the published data set are measured under the published conditions.
-    assert is_comparable(results, PHOTOGRAPHS, part)
+    # Everything that is published was measured on the same images.
+    assert part.comparable
 
 
 def test_published_gains_are_compared_with_measured_ones(comparable: Path) -> None:

@@ -19,6 +19,7 @@ from icmbench.report.provenance import (
     loaded_weights,
     totals,
     training_tables,
+    training_warnings,
 )
 from icmbench.report.results import Results, load_results
 from icmbench.report.style import Style, interval, number, plain, signed, variant_styles
@@ -77,6 +78,19 @@ def test_rates_far_from_their_target_have_a_warning(results: Results) -> None:
     assert set(notes) == {f"{rates[1]:.4f}", f"{rates[3]:.4f}"}
     assert "12 %" in notes[f"{rates[1]:.4f}"]
     assert f"{MINUS}20 %" in notes[f"{rates[3]:.4f}"]
+
+
+def test_warnings_of_training_runs_are_at_their_points(results: Results) -> None:
+    key = f"{STUDY}/{J_FT}/rate2-seed0"
+    runs = {**results.runs, key: {**results.runs[key], "warnings": ["The adversary is nominal."]}}
+    changed = dataclasses.replace(results, runs=runs)
+    styles = variant_styles(results.plan, STUDY)
+    table = points_table(changed, ["box_map"], styles)
+    warned = [row[1].text for row in table.rows if row[1].note]
+    assert warned == ["beta 0.3"]
+    (line,) = training_warnings(changed, STUDY, styles)
+    assert line.startswith("J-FT, beta 0.3: ") and "nominal" in line
+    assert training_warnings(results, STUDY, styles) == []
 
 
 def test_bd_table_values_and_flags(results: Results) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,17 +17,27 @@ from torch import nn
 from torchvision.models import resnet50
 
 from icmbench.codecs.base import Features
+from icmbench.codecs.layered.codec import Layered
+from icmbench.codecs.layered.entries import LayeredParameters
+from icmbench.codecs.learned.base import pad_to_multiple
 from icmbench.data.dataset import Split
 from icmbench.data.readers.faces import open_faces
 from icmbench.data.specs import DatasetSpec, EmbeddedFaces
 from icmbench.data.synthetic.face_look import ATTRIBUTES, PARSING
 from icmbench.data.synthetic.faces import generate_faces
 from icmbench.errors import UserError
-from icmbench.tasks.entries import FaceOnFeaturesParameters, FaceParameters
+from icmbench.networks.weights import load_start
+from icmbench.registry import TASKS
+from icmbench.tasks.entries import (
+    FaceOnFeaturesParameters,
+    FaceOnUnquantisedParameters,
+    FaceParameters,
+)
 from icmbench.tasks.faces.analysis import (
     FaceOnFeatures,
     FaceOnImages,
     FaceOnRearranged,
+    FaceOnUnquantised,
     analyse_faces,
 )
 from icmbench.tasks.faces.networks import ImageStem, Trunk, copy_resnet
@@ -129,6 +140,31 @@ def test_rearranged_images_are_read_as_latents_of_their_blocks() -> None:
     assert torch.allclose(found["attributes"], expected["attributes"])
     odd = task.predict([image[:, :30, :41]])[0]
     assert odd["parsing"].shape == (30, 41)
+
+
+def test_unquantised_latents_are_the_codecs_before_rounding() -> None:
+    """Under bf16 too, and the codec's analysis is not trained with the task."""
+    sizes = {"widths": [4, 4, 8, 8, 8], "semantic": 2, "texture": 4, "linear_start": True}
+    codec = Layered(LayeredParameters.model_validate(sizes)).eval()
+    codec.initialise(["analysis", "synthesis", "entropy"], [torch.rand(8, 3, 64, 64)], {})
+    parameters = FaceOnUnquantisedParameters.model_validate({**SMALL, "layered": sizes})
+    task = FaceOnUnquantised(parameters).eval()
+    needed = TASKS["face-analysis-on-unquantised"].starts_from_codec["layered"]
+    load_start(task, codec.state_dict(), needed, Path(__file__))
+    image = torch.rand(3, 60, 50)
+    with torch.no_grad():
+        latents = codec.analyse(pad_to_multiple(image[None], codec.multiple))
+    on_features = on_latents(feature_channels=6).eval()
+    own = {n: v for n, v in task.state_dict().items() if not n.startswith("network.")}
+    on_features.load_state_dict(own)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = task.predict([image])
+        (expected,) = on_features.predict(Features(latents, [(60, 50)], (64, 64)))
+    assert torch.equal(found["parsing"], expected["parsing"])
+    assert torch.equal(found["attributes"], expected["attributes"])
+    parts = [module for modules in task.part_modules().values() for module in modules]
+    trained = {id(p) for module in parts for p in module.parameters()}
+    assert trained.isdisjoint(map(id, task.network.parameters()))
 
 
 def test_face_losses_are_cross_entropies_without_the_padding() -> None:

@@ -57,6 +57,7 @@ class TrainingSummary(_Summary):
         wall_seconds, cpu_seconds: over all processes that resumed it.
         weights: what codec and task began with, if that is of the user's or of another network.
         weights_sha256: of ``weights.pt``, once it has finished.
+        warnings: what is wrong with a finished run, in sentences.
         error: why it failed.
     """
 
@@ -76,6 +77,7 @@ class TrainingSummary(_Summary):
     cpu_seconds: float
     weights: dict[str, LoadedWeights] = Field(default_factory=dict)
     weights_sha256: str | None = None
+    warnings: list[str] = Field(default_factory=list)
     error: str | None = None
 
 

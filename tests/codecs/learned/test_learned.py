@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -43,6 +43,11 @@ BY_QUALITY = [
     name
     for name in LEARNED
     if CODECS[name].published_rates and CODECS[name].has_pretrained(CODECS[name].parameters())
+]
+QUANTISED = [
+    (name, way)
+    for name in LEARNED
+    for way in get_args(CODECS[name].parameters.model_fields["quantisation"].annotation)
 ]
 SEQUENTIAL = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 
@@ -220,8 +225,7 @@ def test_guarded_strings_end_with_zeros_for_every_symbol() -> None:
 # --- training -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LEARNED)
-@pytest.mark.parametrize("quantisation", ["noise", "mixed"])
+@pytest.mark.parametrize(("name", "quantisation"), QUANTISED)
 def test_every_part_learns(name: str, quantisation: str) -> None:
     codec = small(name, quantisation=quantisation)
     codec.train()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from compressai.models.vbr import MeanScaleHyperpriorVbr, ScaleHyperpriorVbr
+from pydantic import ValidationError
 from torch import nn
 
 from icmbench.codecs.bitstream import unpack_image
@@ -105,6 +106,18 @@ def test_training_draws_gains_and_weighs_the_error_by_their_square() -> None:
             assert all(gradient is not None for gradient in gradients)
     assert codec.network.Gain.grad is None
     assert codec.auxiliary_loss() > 0
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_training_decodes_rounded_latents(name: str) -> None:
+    """Noise makes the rate alone; so no other quantisation can be chosen."""
+    codec = pair(name, False, 1.0)[1].train()
+    codec.network.Gain[:] = 1.0  # the same in every step
+    first, second = (codec(to_tensor(make_scene(np.random.default_rng(3), 64).image)) for _ in "ab")
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.bits, second.bits)
+    with pytest.raises(ValidationError, match="quantisation"):
+        VariableParameters.model_validate({"quantisation": "noise"})
 
 
 @pytest.mark.parametrize("variable_hyper", [True, False])

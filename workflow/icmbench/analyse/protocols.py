@@ -163,12 +163,14 @@ def _is_network(
 ) -> bool:
     # A scale may give a network a name of its own.
     name = plan.scale.tasks.get(variant.task, {}).get("network", variant.task)
-    if name not in network.task or _trains_task(variant):
+    if name not in network.task:
         return False
     parameters = task_parameters(plan.scale, variant.task).model_dump()
     if any(parameters.get(key) != value for key, value in network.parameters.items()):
         return False
-    return network.weights == "any" or _published_weights(plan, study, variant)
+    if network.weights == "any":
+        return True
+    return not _trains_task(variant) and _published_weights(plan, study, variant)
 
 
 def _published_weights(plan: PlanSummary, study: Study, variant: Variant) -> bool:

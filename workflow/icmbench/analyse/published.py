@@ -72,6 +72,23 @@ def obstacle(
         protocol = Protocol(
             dataset=published.dataset, images=published.images, rate_pixels="native"
         )
+    return protocol_obstacle(plan, curves, study, protocol, published.variant)
+
+
+def protocol_obstacle(
+    plan: PlanSummary,
+    curves: pd.DataFrame,
+    study: str,
+    protocol: Protocol,
+    variant: str | None = None,
+) -> str | None:
+    """Return why no coded variant was measured by a protocol; None if one was.
+
+    Args:
+        plan, curves, study: as of :func:`obstacle`.
+        protocol: of published numbers.
+        variant: the only one to look at; None for all of the study.
+    """
     own = curves[curves["study"] == study]
     images = dict(zip(own["variant"], own["n_images"], strict=True))
     found = "its variant was not measured"
@@ -80,7 +97,7 @@ def obstacle(
             point.study == study
             and point.variant in images
             and point.encoding is not None
-            and published.variant in (None, point.variant)
+            and variant in (None, point.variant)
         ):
             dataset = plan.datasets[point.dataset]
             reason = set_obstacle(dataset, images[point.variant], protocol)

@@ -23,6 +23,7 @@ from icmbench.analyse.curves import (
 from icmbench.analyse.published import published_results
 from icmbench.analyse.record import record_table
 from icmbench.analyse.tables import LABELS, class_results, curve_results, write_result_table
+from icmbench.analyse.targets import Targets, target_rates
 from icmbench.config.claims import Claim
 from icmbench.config.summary import read_summary
 from icmbench.errors import UserError
@@ -62,6 +63,7 @@ def analyse_run(root: Path) -> None:
         claims={name: plan.studies[name].claims for name in plan.run.studies},
         preconditions={name: plan.studies[name].preconditions for name in plan.run.studies},
         scale=plan.run.scale,
+        targets=target_rates(plan),
     )
     curves = pd.read_csv(root / "tables/curves.csv")
     for line in rates_against_ladder(curves):
@@ -104,6 +106,7 @@ def analyse(
     claims: Mapping[str, Mapping[str, Claim]] | None = None,
     preconditions: Mapping[str, Mapping[str, Claim]] | None = None,
     scale: str | None = None,
+    targets: Targets | None = None,
 ) -> None:
     """Write the tables and curves of a set of operating points.
 
@@ -122,6 +125,7 @@ def analyse(
         claims: by study and name; None writes no tables of claims.
         preconditions: that claims name, by study and name.
         scale: of the run, for claims that hold at some scales only.
+        targets: rates that training steered codecs to.
 
     Raises:
         UserError: for no points, or files that do not fit together.
@@ -138,7 +142,11 @@ def analyse(
     write_curve_files(Path(out_dir) / "curves", evaluated)
     if claims is not None:
         decided = claim_tables(
-            evaluated, claims, preconditions, method=method, seed=seed, scale=scale
+            *(evaluated, claims, preconditions),
+            method=method,
+            seed=seed,
+            scale=scale,
+            targets=targets,
         )
         write_result_table(tables / "claims.csv", decided.claims)
         write_result_table(tables / "claims_parts.csv", decided.parts)

@@ -267,6 +267,8 @@ def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
     if parameters.get("feature_channels", 0) is None and codec.feature_channels is not None:
         own = codec_parameters(plan.scale, codec.name)
         parameters["feature_channels"] = codec.feature_channels(own)
+    if parameters.get("layered", 0) is None:
+        parameters["layered"] = codec_parameters(plan.scale, "layered").model_dump()
     return TaskSpec(
         name=name,
         network=task_entry(plan.scale, name).name,

@@ -254,6 +254,11 @@ class Study(Strict):
     comparisons: list[Comparison] = Field([])
     visual_comparisons: list[VisualComparison] = Field([])
     published: list[PublishedCell] = Field([])
+    published_protocol: str | None = Field(
+        None,
+        description="Name in published/points.yaml of what must agree before numbers of "
+        "``published`` are drawn; null shows them in tables only.",
+    )
     published_curves: list[PublishedCurveFile] = Field(
         [],
         description="Curves drawn beside the measured ones where both are of the same whole data "

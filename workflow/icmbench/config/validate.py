@@ -202,6 +202,10 @@ def _check_references(run: RunConfig, scale: Scale, study: Study, faults: _Fault
             group, label, _, metric, _ = quoted
             faults.add(where, f"published.{index}", metric, f"of {label!r} in {group!r} is a "
                        "duplicate; state each number once")  # fmt: skip
+    protocols = published_points().protocols
+    if study.published_protocol is not None and study.published_protocol not in protocols:
+        key = "published_protocol"
+        faults.unknown(where, key, study.published_protocol, "protocol", protocols)
     labels = [curve.label for curve in study.published_curves]
     for index, curve in enumerate(study.published_curves):
         key = f"published_curves.{index}"
@@ -209,7 +213,6 @@ def _check_references(run: RunConfig, scale: Scale, study: Study, faults: _Fault
             faults.unknown(where, f"{key}.variant", curve.variant, "evaluated variant", evaluated)
         if labels.count(curve.label) > 1:
             faults.add(where, f"{key}.label", curve.label, "names two curves; rename one")
-        protocols = published_points().protocols
         if curve.protocol is not None and curve.protocol not in protocols:
             faults.unknown(where, f"{key}.protocol", curve.protocol, "protocol", protocols)
         path = published_path(curve.file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from icmbench.analyse.claims.measure import MISSED
 from icmbench.config.claims import claim_variants
 from icmbench.metrics.catalogue import find_metric
 from icmbench.report.outputs import study_page
@@ -36,7 +37,7 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
             rows.append(
                 [
                     Cell(f"{symbol} {verdict}", "head", place=place),
-                    Cell(claim.sentence, note=_reason(claim), evidence=evidence),
+                    Cell(claim.sentence, note=_reason(claim, labels), evidence=evidence),
                     _effect(claim),
                     text(_expected(claim)),
                     figure(_amount(claim.published, claim)),
@@ -87,11 +88,22 @@ def verdict_matrix(results: Results) -> Table | None:
     return Table(caption, columns, rows)
 
 
-def _reason(row: Any) -> str:
-    """Return what explains a verdict, besides the effect."""
+def _reason(row: Any, labels: Mapping[str, str]) -> str:
+    """Return what explains a verdict, besides the effect, and what a reader must know of it."""
     pairs = getattr(row, "tau_pairs", 0)  # only of an order
     tau = f"Kendall's \N{GREEK SMALL LETTER TAU} {number(row.tau, 2)} of {pairs} pairs"
-    return "; ".join(filter(None, (tau if pairs else "", row.reason)))
+    rates = [
+        flag.partition(":")[2].rsplit(" ", 2) for flag in _flags(row) if flag.startswith(MISSED)
+    ]
+    missing = [
+        f"{labels.get(variant, variant)} has {bpp} bpp, where training was to reach {target}"
+        for variant, bpp, target in rates
+    ]
+    return "; ".join(filter(None, (tau if pairs else "", row.reason, *missing)))
+
+
+def _flags(row: Any) -> list[str]:
+    return [flag for flag in str(row.notes).split(";") if flag]
 
 
 def _evidence(results: Results, study: str, claim: Any, labels: Mapping[str, str]) -> Iterator[str]:
@@ -114,7 +126,7 @@ def _evidence(results: Results, study: str, claim: Any, labels: Mapping[str, str
 
 def _remarks(row: Any) -> str:
     """Return the meaning of the flags of a BD metric."""
-    flags = [flag.split(":")[0] for flag in str(row.notes).split(";") if flag]
+    flags = [flag.split(":")[0] for flag in _flags(row)]
     return "; ".join(dict.fromkeys(FLAGS.get(flag, flag) for flag in flags))
 
 

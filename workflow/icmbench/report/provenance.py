@@ -194,6 +194,18 @@ def training_tables(plan: PlanSummary, name: str, styles: Styles) -> list[Table]
     return [Table(caption, columns, rows) for caption, rows in tables.items() if rows]
 
 
+def training_warnings(results: Results, study: str, styles: Styles) -> list[str]:
+    """Return what the training runs of a study warn of, each with its operating point."""
+    seeds = len(results.plan.run.seeds) > 1
+    return [
+        f"{style.label}{f', {p.rate_parameter} {plain(p.rate_value)}' if p.rate_parameter else ''}"
+        f"{f', seed {p.seed}' if seeds else ''}: {line}"
+        for name, style in styles.items()
+        for p in results.points(study, name)
+        for line in results.warnings(p)
+    ]
+
+
 def _start(plan: PlanSummary, study: Study, variant: Variant) -> str:
     """Return what a learned codec began with, through however many training runs."""
     codec, via = variant.codec, ""

@@ -12,11 +12,10 @@ import pandas as pd
 
 from icmbench.analyse.compressai_json import read_curve_file
 from icmbench.analyse.protocols import Beside, beside
-from icmbench.analyse.published import obstacle
+from icmbench.analyse.published import obstacle, protocol_obstacle
 from icmbench.config import published as protocol
 from icmbench.config.study import PublishedCell, PublishedCurveFile, published_path
 from icmbench.metrics.catalogue import Metric, find_metric
-from icmbench.registry import CODECS
 from icmbench.report.charts import PublishedCurve, rate_plot
 from icmbench.report.drawing import Plot
 from icmbench.report.results import Results, is_number, rows_of
@@ -35,18 +34,7 @@ from icmbench.report.style import (
 )
 from icmbench.report.tables import Cell, Table, figure, text
 
-COMPARABLE_SCALE = "paper"
 _SHAPES = (*SHAPES, DIAMOND)
-
-
-def comparable(results: Results, study: str, part: PublishedPart) -> bool:
-    """Return whether a study was measured under the published conditions: those of scale ``paper``.
-
-    For classical codecs, which have no networks, the data set alone decides.
-    """
-    variants = results.studies[study].variants.values()
-    classical = all(CODECS[variant.codec].kind == "classical" for variant in variants)
-    return results.plan.scale.name == COMPARABLE_SCALE or (classical and part.curves is not None)
 
 
 @dataclass(frozen=True)
@@ -59,6 +47,7 @@ class PublishedPart:
         curves: table of published and measured curves; None if none can be compared.
         notes: on the curves drawn, with their sources, and why others are not drawn.
         near: published points that are drawn beside the measured curves.
+        comparable: whether everything that the paper publishes was measured by its protocol.
     """
 
     groups: list[tuple[Table, list[str]]]
@@ -66,6 +55,7 @@ class PublishedPart:
     curves: Table | None
     notes: list[str]
     near: list[Beside]
+    comparable: bool
 
 
 Parts = dict[str, PublishedPart]  # by study
@@ -74,13 +64,17 @@ Parts = dict[str, PublishedPart]  # by study
 def published_part(results: Results, study: str, styles: Styles) -> PublishedPart:
     """Return tables and notes of a study's published numbers and curves."""
     drawn, reasons = _drawn(results, study)
+    if (reason := _obstacle(results, study)) is not None:
+        reasons.append(f"Published numbers are in the tables alone: {reason}.")
     notes = [f"Source of the published curves: {curve.source}" for curve in drawn]
     notes += [f"{curve.label}: {curve.note}" for curve in drawn if curve.note]
     near = beside(results.plan, results.curves, study)
     notes += sources(near)
     table = _curve_table(results, study, drawn, styles)
     groups, curves = _groups(results, study, styles), table if table.rows else None
-    return PublishedPart(groups, drawn, curves, [*dict.fromkeys(notes), *reasons], near)
+    return PublishedPart(
+        groups, drawn, curves, [*dict.fromkeys(notes), *reasons], near, not reasons
+    )
 
 
 def published_curves(
@@ -123,20 +117,35 @@ def published_points(
 ) -> list[PublishedCurve]:
     """Return single published points that have both a rate and ``metric``, for a plot.
 
-    They are drawn only if measured under the published conditions.
+    They are drawn only where this run has their protocol.
     """
-    if results.plan.scale.name != COMPARABLE_SCALE:
-        return []
     points: dict[str, PublishedCurve] = {}
     for (_, label, variant), cells in _rows(results, study).items():
         values = {cell.metric: cell.value for cell in reversed(cells)}
         here = not variant or variant in styles  # else it is in another plot
-        if here and {"bpp", metric} <= values.keys():
+        if not (here and {"bpp", metric} <= values.keys()):
+            continue
+        if _obstacle(results, study, variant) is None:
             colour = styles[variant].colour if variant else GREY
             style = Style(f"{label} (published)", colour, hollow=True)
             curve = points.setdefault(label, PublishedCurve(style, [], joined=False))
             curve.points.append((values["bpp"], values[metric]))
     return list(points.values())
+
+
+def _obstacle(results: Results, study: str, variant: str = "") -> str | None:
+    """Return why a study's published numbers are not of this run's protocol; None if they are.
+
+    ``variant`` is the one that they belong to; empty for any of the study.
+    """
+    content = results.studies[study]
+    if not content.published:
+        return None
+    if content.published_protocol is None:
+        return "the protocol that they were measured by is not published"
+    own = protocol.published_points().protocols[content.published_protocol]
+    reason = protocol_obstacle(results.plan, results.curves, study, own, variant or None)
+    return None if reason is None else f"they are of {own.dataset}, and {reason}"
 
 
 def _groups(results: Results, study: str, styles: Styles) -> list[tuple[Table, list[str]]]:

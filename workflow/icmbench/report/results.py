@@ -16,6 +16,7 @@ from icmbench.analyse import bd_table, published
 from icmbench.analyse.bootstrap import LEVEL
 from icmbench.analyse.claims import table as claims
 from icmbench.analyse.tables import CURVE_COLUMNS, read_result_table
+from icmbench.analyse.targets import Targets, target_rates
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary, PointSummary, read_summary
 from icmbench.errors import missing_file
@@ -140,6 +141,15 @@ class Results:
         with reading(path, "run the analysis again"):
             rows = pd.read_parquet(path, columns=_OF_IMAGES, filters=wanted)
         return with_types(rows, str(path), _OF_IMAGES)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """Rates that training steered codecs to, by study, variant and rate index."""
+        return target_rates(self.plan)
+
+    def warnings(self, point: PointSummary) -> list[str]:
+        """Return what the training run of an operating point warns of."""
+        return list(self.runs.get(point.key, {}).get("warnings", ()))
 
     @property
     def jobs(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from icmbench.analyse.tables import CLASS_COLUMNS, read_result_table
+from icmbench.analyse.targets import missed
 from icmbench.config.summary import PointSummary
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
@@ -27,8 +28,6 @@ from icmbench.report.style import (
     shown_interval,
     signed,
 )
-
-_MISSED = 0.1  # of a target; a rate further from it gets a warning
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,11 @@ def figure(words: str, note: str = "", flags: str = "", side: str = "") -> Cell:
 
 def rate_cell(results: Results, point: PointSummary) -> Cell:
     """Return a measured rate; a note warns where training was to reach another one."""
-    study, bpp = results.studies[point.study], results.rate(point)
-    target = study.target_rate(point.variant, point.rate_index, point.rate_value)
-    excess = bpp / target - 1 if bpp is not None and target else 0.0
-    missed = f"misses its target of {plain(target)} by {signed(100 * excess, 0, ' %')}"
-    return figure(shown(find_metric("bpp"), bpp), missed if abs(excess) > _MISSED else "")
+    bpp = results.rate(point)
+    target = results.targets.get((point.study, point.variant, point.rate_index))
+    excess = missed(bpp, target) if bpp is not None else 0.0
+    words = f"misses its target of {plain(target)} by {signed(100 * excess, 0, ' %')}"
+    return figure(shown(find_metric("bpp"), bpp), words if excess else "")
 
 
 def measured(metric: Metric, row: Any) -> Cell:
@@ -111,7 +110,8 @@ def points_table(results: Results, metrics: Sequence[str], styles: Styles) -> Ta
                 continue
             values = results.measured(point)
             words = f"{point.rate_parameter} {plain(point.rate_value)}"
-            own = Cell(words if point.rate_parameter else DASH, link=point_address(point))
+            setting, warned = words if point.rate_parameter else DASH, results.warnings(point)
+            own = Cell(setting, note=" ".join(warned), link=point_address(point))
             cells = [replace(head(style), link=link), own, *([text(point.seed)] if seed else [])]
             cells.append(rate_cell(results, point))
             cells += [measured(metric, values.get(metric.name)) for metric in shown_metrics]
@@ -137,6 +137,7 @@ FLAGS = {
     "cubic-non-monotone": "the cubic is not monotone in the common range",
     "duplicate-rates": "points of equal rate were averaged",
     "non-finite": "points left out because the metric is not finite",
+    "missed-rate": "a rate misses the target of its training run by more than 10 %",
 }
 
 

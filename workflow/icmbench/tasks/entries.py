@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
+from icmbench.codecs.layered.entries import LayeredParameters
 from icmbench.metrics.catalogue import family_metrics
 from icmbench.registry import TASKS, DataKind, NoParameters, TaskEntry
 from icmbench.utils.models import Strict
@@ -369,6 +370,14 @@ class FaceOnFeaturesParameters(FaceParameters):
     )
 
 
+class FaceOnUnquantisedParameters(FaceParameters):
+    """The same on latents of the layered codec before they are rounded."""
+
+    layered: LayeredParameters | None = Field(
+        None, description="Size of the codec whose analysis it has; null means the scale's."
+    )
+
+
 _ATTRIBUTES = family_metrics("face-attributes")
 _PARSING = family_metrics("semantic-segmentation")
 
@@ -376,11 +385,12 @@ _PARSING = family_metrics("semantic-segmentation")
 def _faces(
     name: str, loss_terms: tuple[str, ...], metrics: tuple[str, ...], **defaults: int
 ) -> None:
-    """Register an analysis of faces on images, on latents, and on rearranged images."""
+    """Register an analysis of faces on images, on latents, and the controls of the latter."""
     for read, parameters, implementation in (
         ("images", FaceParameters, "FaceOnImages"),
         ("features", FaceOnFeaturesParameters, "FaceOnFeatures"),
         ("rearranged", FaceParameters, "FaceOnRearranged"),
+        ("unquantised", FaceOnUnquantisedParameters, "FaceOnUnquantised"),
     ):
         input_kind = "features" if read == "features" else "images"
         TASKS.register(
@@ -393,6 +403,7 @@ def _faces(
                 loss_terms=("task", *loss_terms),
                 metrics=metrics,
                 input_kind=cast("DataKind", input_kind),
+                starts_from_codec={"layered": ("network.g_a.",)} if read == "unquantised" else {},
                 defaults=defaults,
                 pretrained=(lambda p: p.backbone == "resnet50") if read == "images" else None,
             )

@@ -19,6 +19,7 @@ from icmbench.train.checkpoint import (
     save_weights,
 )
 from icmbench.train.lock import TakenOver, TrainingLock
+from icmbench.train.outcome import warnings_of
 from icmbench.train.progress import Progress
 from icmbench.train.setup import Training, fingerprint_of, prepare, reach_rate
 from icmbench.train.signals import Interrupted, StopSignal
@@ -130,6 +131,10 @@ def _finish(training: Training) -> None:
     trained = {part.split(".")[0] for part in job.parts}
     codec = system.codec if "codec" in trained else None
     task = system.task if "task" in trained else None
+    metrics, steps = training.folder / "metrics.jsonl", job.schedule.steps
+    warnings = warnings_of(metrics, steps, system.steering)
+    for line in warnings:
+        logger.warning("%s: %s", job.key, line)
     if codec is not None:
         reach_rate(job, system, training.split)
         codec.prepare_coding()
@@ -140,8 +145,9 @@ def _finish(training: Training) -> None:
     save_weights(weights, codec, task, meta)
     training.run.end(
         "finished",
-        steps_done=job.schedule.steps,
+        steps_done=steps,
         final=training.final,
+        warnings=warnings,
         weights_sha256=sha256_file(weights),
         **training.clock.totals(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from icmbench.jobs import RateTarget, TrainJob
 from icmbench.train.checkpoint import steered_weights
 
 RANGE = 100.0  # the weight stays within this factor of its start
+_CLOSE = 1e-3  # of logarithms: float32, and the mean of a pilot
 
 
 class Steering(nn.Module):
@@ -41,6 +43,12 @@ class Steering(nn.Module):
     def weight(self) -> Tensor:
         """The weight, a scalar."""
         return self.log_weight.exp()
+
+    @property
+    def bound(self) -> Literal["", "lowest", "highest"]:
+        """The end of its range that the weight is at, empty if it is inside."""
+        low, high = (abs(float(self.log_weight) - end) < _CLOSE for end in self.bounds)
+        return "lowest" if low else "highest" if high else ""
 
     @torch.no_grad()
     def follow_step(self, factor: float) -> None:

@@ -25,11 +25,16 @@ from icmbench.analyse.curves import (
     curve_of,
     seed_noise,
 )
+from icmbench.analyse.targets import Targets, missed
 from icmbench.config.claims import RATE, AtRateEffect, BdEffect, CountEffect, PointEffect
 from icmbench.metrics.bd import Method, prepare_curve, weak_flags, weakness
 from icmbench.metrics.catalogue import find_metric
 from icmbench.registry import CODECS
 from icmbench.utils.files import read_object
+
+#: Flag of a point whose rate misses the target of its training run by more than 10 %, followed by
+#: variant, rate and target in bits per pixel.
+MISSED = "missed-rate"
 
 SampledEffect = BdEffect | AtRateEffect | PointEffect
 
@@ -68,7 +73,12 @@ class StudyPoints:
     """The evaluated operating points of one study, with the numbers measured on them."""
 
     def __init__(
-        self, study: str, points: Iterable[EvaluatedPoint], method: Method, seed: int
+        self,
+        study: str,
+        points: Iterable[EvaluatedPoint],
+        method: Method,
+        seed: int,
+        targets: Targets | None = None,
     ) -> None:
         """Keep the points.
 
@@ -77,8 +87,9 @@ class StudyPoints:
             points: evaluated operating points, of this and other studies.
             method: of BD metrics over a whole curve.
             seed: of the draws of training seeds.
+            targets: rates that training steered codecs to.
         """
-        self.study, self.method, self.seed = study, method, seed
+        self.study, self.method, self.seed, self.targets = study, method, seed, targets or {}
         self.variants = {
             variant: own for (of, variant), own in by_variant(points).items() if of == study
         }
@@ -178,8 +189,9 @@ class StudyPoints:
         index = self._rate_index(spec.variant, spec.rate_index)
         value = self._at_index(spec.variant, index, spec.metric)
         at = f"rate index {index} ({self._at_index(spec.variant, index, RATE)[0]:.3g} bpp)"
+        notes = self._missed(spec.variant, index)
         if spec.anchor is None:
-            return Measurement(*value, at)
+            return Measurement(*value, at, notes)
         if spec.anchor_rate_index is not None:
             other = self._rate_index(spec.anchor, spec.anchor_rate_index)
         else:
@@ -187,7 +199,15 @@ class StudyPoints:
             other = theirs[0] if len(theirs) == 1 else index
         if other != index:
             at += f" against rate index {other}"
-        return Measurement(*subtract(value, self._at_index(spec.anchor, other, spec.metric)), at)
+        notes = tuple(dict.fromkeys((*notes, *self._missed(spec.anchor, other))))
+        difference = subtract(value, self._at_index(spec.anchor, other, spec.metric))
+        return Measurement(*difference, at, notes)
+
+    def _missed(self, variant: str, index: int) -> tuple[str, ...]:
+        """Return a flag if the rate of a point misses the one that its training was to reach."""
+        target = self.targets.get((self.study, variant, index))
+        bpp = self._at_index(variant, index, RATE)[0]
+        return (f"{MISSED}:{variant} {bpp:.3g} {target:g}",) if missed(bpp, target) else ()
 
     # --- points -----------------------------------------------------------------------------------
 

@@ -15,15 +15,17 @@ import pandas as pd
 
 from icmbench.analyse.claims.decide import WORST, decide
 from icmbench.analyse.claims.effects import Effect, effects_of
-from icmbench.analyse.claims.measure import Basis, StudyPoints
+from icmbench.analyse.claims.measure import MISSED, Basis, StudyPoints
 from icmbench.analyse.curves import EvaluatedPoint
+from icmbench.analyse.targets import Targets
 from icmbench.config.claims import Claim, Expect, OrderClaim
 from icmbench.metrics.bd import Method
 from icmbench.metrics.catalogue import find_metric
 
 #: One row for each comparison. quantity: see :class:`~icmbench.analyse.claims.effects.Effect`;
 #: at: place on the curve. effect, low, high: in ``unit``; a difference is variant minus anchor.
-#: reason: why it is not decided or was not run. notes: flags of the BD metric.
+#: reason: why it is not decided or was not run. notes: flags of the BD metric, and of rates that
+#: miss their target (:data:`~icmbench.analyse.claims.measure.MISSED`).
 PART_COLUMNS = [
     "study",
     "claim",
@@ -44,7 +46,8 @@ PART_COLUMNS = [
     "notes",
 ]
 
-#: One row for each claim: the numbers are those of its worst part. level: coverage of the
+#: One row for each claim: the numbers are those of its worst part; notes have the missed rates of
+#: all of them. level: coverage of the
 #: interval. expect, threshold, margin: as in the study file, for an order those of each pair.
 #: published: the paper's own effect, NaN without one. n_supported: parts out of n_parts.
 #: tau: Kendall's tau of an order over tau_pairs pairs (:func:`kendall_tau`). preconditions: each
@@ -98,6 +101,7 @@ def claim_tables(
     method: Method = "pchip",
     seed: int = 0,
     scale: str | None = None,
+    targets: Targets | None = None,
 ) -> ClaimTables:
     """Decide every claim.
 
@@ -108,11 +112,13 @@ def claim_tables(
         method: of BD metrics over whole curves; single rates are always interpolated by PCHIP.
         seed: of the draws of training seeds.
         scale: of the run; a claim about other scales was not run.
+        targets: rates that training steered codecs to; a claim on a point that misses its own has
+            a flag.
     """
     rows: list[dict[str, object]] = []
     parts: list[dict[str, object]] = []
     for study in sorted(claims):
-        own = StudyPoints(study, points, method, seed)
+        own = StudyPoints(study, points, method, seed, targets)
         stated = (preconditions or {}).get(study, {})
         conditions = {name: _decide_claim(one, own, scale)[0] for name, one in stated.items()}
         for name, claim in sorted(claims[study].items()):
@@ -152,7 +158,9 @@ def _decide_claim(
     parts = [effect for effect in effects if not effect.side]
     # The worst verdict, and of these the effect that is least inside the claimed side.
     worst = min(parts, key=lambda part: (WORST.index(part.verdict), part.slack))
+    missing = (note for effect in effects for note in effect.notes if note.startswith(MISSED))
     row = _numbers(worst) | {
+        "notes": ";".join(dict.fromkeys((*worst.notes, *missing))),
         "level": claim.level,
         "expect": expect,
         "threshold": claim.threshold,

@@ -59,10 +59,15 @@ class ChengParameters(LearnedParameters):
 
 
 class ElicParameters(LearnedParameters):
-    """Size of ELIC; its quantisation in training is always the mixed one."""
+    """Size of ELIC."""
 
     n: int = Field(192, ge=8, description="Channels of the transforms (N).")
     m: int = Field(320, ge=8, description="Channels of the latent (M).")
+    quantisation: Literal["mixed"] = Field(
+        "mixed",
+        description="In training, as in CompressAI: noise for the rate, rounded latents with a "
+        "straight-through gradient for everything that reads them. It cannot be changed.",
+    )
     groups: list[int] = Field(
         [16, 16, 32, 64, 192], min_length=2, description="Channels of each group; their sum is M."
     )
@@ -91,8 +96,14 @@ class BlockParameters(LearnedParameters):
 
 
 class VariableParameters(LearnedParameters):
-    """Size of a codec of variable rate; it trains with rounded latents, as CompressAI does."""
+    """Size of a codec of variable rate."""
 
+    quantisation: Literal["mixed"] = Field(
+        "mixed",
+        description="In training, as in CompressAI: noise for the rate, rounded latents with a "
+        "straight-through gradient for the synthesis. Entropy parameters come from a hyper-latent "
+        "with noise, or from a rounded one without ``variable_hyper``. It cannot be changed.",
+    )
     variable_hyper: bool = Field(
         True,
         description="The quantisation step of the hyper-latent follows from the gain, as in "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icmbench.codecs.base import Features
+from icmbench.codecs.layered.codec import Layered, LayeredNetwork
 from icmbench.data.dataset import Split
 from icmbench.data.readers.faces import open_faces
 from icmbench.errors import UserError
@@ -25,7 +26,11 @@ from icmbench.jobs import EvaluateJob
 from icmbench.metrics.segmentation import confusion_matrix
 from icmbench.networks.padding import stack_padded
 from icmbench.tasks.base import Outcome
-from icmbench.tasks.entries import FaceOnFeaturesParameters, FaceParameters
+from icmbench.tasks.entries import (
+    FaceOnFeaturesParameters,
+    FaceOnUnquantisedParameters,
+    FaceParameters,
+)
 from icmbench.tasks.faces.networks import (
     AttributeNetwork,
     ImageStem,
@@ -168,6 +173,30 @@ class FaceOnRearranged(FaceAnalysis[LatentStem, list[Tensor]]):
         sizes = [(image.shape[-2], image.shape[-1]) for image in inputs]
         images = stack_padded(inputs, self.stem.stride)
         return self.stem(functional.pixel_unshuffle(images, self.stem.stride)), sizes
+
+
+class FaceOnUnquantised(FaceAnalysis[LatentStem, list[Tensor]]):
+    """Reads images [3, H, W] in [0, 1] as latents of the layered codec before rounding: a control.
+
+    The codec's analysis belongs to the network and is not trained: its weights are those of a
+    codec. It computes in float32, so that nothing but rounding is left out.
+    """
+
+    input_kind = "images"
+
+    def __init__(self, parameters: FaceOnUnquantisedParameters, pretrained: bool = False) -> None:
+        assert parameters.layered is not None  # the plan has the scale's
+        sizes = parameters.layered
+        super().__init__(parameters, LatentStem(parameters, sizes.semantic + sizes.texture))
+        # Under the codec's names.
+        self.network = nn.ModuleDict({"g_a": LayeredNetwork(sizes).g_a})
+
+    def _read(self, inputs: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+        sizes = [(image.shape[-2], image.shape[-1]) for image in inputs]
+        images = stack_padded(inputs, Layered.multiple)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            latents = self.network["g_a"](images)
+        return self.stem(latents), sizes
 
 
 def _stack_maps(maps: list[Tensor], size: Sequence[int]) -> Tensor:
