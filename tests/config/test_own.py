@@ -97,6 +97,29 @@ def test_files_of_a_task_are_inputs_of_its_evaluation(load: Any, tmp_path: Path)
     inputs = Workflow(plan).evaluate_inputs(type("Wildcards", (), {"curve": "twice/first"}))
     assert file in inputs
     assert job(plan, "first").task.weights.source is None
+    # Studies may ask for a network's published weights: those in a file of one's own, then.
+    assert job(load("pretrained", tasks={"first": own, "second": own}), "first").task == (
+        job(plan, "first").task
+    )
+    with pytest.raises(UserError, match=r"first.task_from': 'random' but the task has no weights"):
+        load("random", tasks={"first": own, "second": own})
+
+
+def test_a_network_of_a_shipped_study_is_replaced_in_the_configuration(
+    repository: Path, tmp_path: Path
+) -> None:
+    """As docs/own-networks.md shows it."""
+    page = (repository / "docs/own-networks.md").read_text()
+    example = page.split("## In a shipped study")[1].split("```yaml")[1].split("```")[0]
+    own = yaml.safe_load(example)
+    plan = load_plan(
+        repository / "config.yaml", {"results": str(tmp_path), "studies": ["photos"], **own}
+    )
+    point = Point("photos", "jpeg/efficientnet/baseline", 0, 0)
+    spec = evaluate_job(plan, point).task
+    assert spec.registered == "module" and spec.weights.source is None
+    assert spec.metrics[0] == "top1" and not spec.starts_pretrained
+    assert not plan.unavailable  # weights of timm's are not needed
 
 
 FAULTS: list[tuple[dict[str, Any], list[str]]] = [

@@ -16,6 +16,7 @@ import timm
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.models import ResNet18_Weights, get_model
@@ -190,6 +191,23 @@ def test_classifier_of_timm_reads_its_published_preprocessing(dataset: DatasetSp
     inputs = torch.stack([preset(transforms.to_pil_image(image)) for image in batch])
     assert inputs.shape[-2:] == (160, 160)
     assert torch.allclose(ours.predict(batch), theirs(inputs), atol=1e-4)
+
+
+def test_weights_in_the_cache_of_the_hub_are_read_without_asking_it(
+    dataset: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "test_efficientnet.r160_in1k"
+    theirs = timm.create_model(name, pretrained=False)
+    repository = tmp_path / f"models--timm--{name}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("abc")
+    (repository / "snapshots/abc").mkdir(parents=True)
+    save_file(theirs.state_dict(), repository / "snapshots/abc/model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", pytest.fail)
+    ours = build_task(task("timm-classifier", "pretrained", model=name))
+    own = ours.network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in theirs.state_dict().items())
 
 
 @pytest.mark.parametrize(

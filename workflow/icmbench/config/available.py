@@ -1,7 +1,7 @@
-"""What can be had of the data sets and published weights that a run needs.
+"""What can be had of the data sets and published weights that a run needs, before any job.
 
-Only for scales that set ``leave_out_missing``, and before any job. What is not on this machine is
-asked for at its address, once.
+For scales that set ``leave_out_missing``: what is not on this machine is asked for at its address,
+once. For studies that set ``local_weights``: weights on this machine alone.
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ from urllib.parse import urlsplit
 
 import requests
 
-from icmbench.codecs.learned.entries import LearnedParameters, published_quality
+from icmbench.codecs.learned.entries import (
+    LearnedParameters,
+    VariableParameters,
+    published_quality,
+)
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study, Variant
-from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.config.validate import codec_parameters, takes_from_zoo, task_parameters
 from icmbench.data.catalogue import catalogue_path, load_catalogue
 from icmbench.data.specs import FetchedImages
+from icmbench.networks.pretrained import hub_is_used, hub_weights
 from icmbench.registry import CODECS
 from icmbench.tasks.fixed.entries import TimmClassifierParameters, TorchvisionParameters
 
@@ -49,7 +54,7 @@ def obtainable(dataset: FetchedImages, run: RunConfig) -> bool:
 
 
 def missing(studies: dict[str, Study], scale: Scale, run: RunConfig) -> dict[str, list[str]]:
-    """Return the curves that cannot be had, as ``<study>/<variant>``, by what they lack.
+    """Return the curves to leave out, as ``<study>/<variant>``, by what they lack, in a phrase.
 
     Args:
         studies: those of the run.
@@ -59,32 +64,57 @@ def missing(studies: dict[str, Study], scale: Scale, run: RunConfig) -> dict[str
     found: dict[str, list[str]] = {}
     for study in studies.values():
         for name, variant in study.variants.items():
-            if (lack := next(_lacks(study, variant, scale, run), None)) is not None:
+            if scale.leave_out_missing:
+                lack = next(_not_to_be_had(study, variant, scale, run), None)
+            elif study.local_weights:
+                lack = next(_not_local(study, variant, scale), None)
+            else:
+                break
+            if lack is not None:
                 found.setdefault(lack, []).append(f"{study.name}/{name}")
     return found
 
 
-def _lacks(study: Study, variant: Variant, scale: Scale, run: RunConfig) -> Iterator[str]:
+def _not_to_be_had(study: Study, variant: Variant, scale: Scale, run: RunConfig) -> Iterator[str]:
     dataset = scale.datasets.get(variant.dataset)
     if isinstance(dataset, FetchedImages) and not obtainable(dataset, run):
-        yield f"data set {dataset.name!r}"
+        yield f"not to be had: data set {dataset.name!r}"
     for what, url in _weights(study, variant, scale):
         # Libraries keep what they downloaded in torch's folder, or in that of Hugging Face.
         if not _cached(url) and not answers(url):
-            yield f"weights of {what}"
+            yield f"not to be had: weights of {what}"
+
+
+def _not_local(study: Study, variant: Variant, scale: Scale) -> Iterator[str]:
+    task = task_parameters(scale, variant.task)
+    if isinstance(task, TimmClassifierParameters) and not hub_is_used():
+        # Only timm knows its addresses, and importing it takes seconds.
+        yield f"not on this machine: weights of {task.model}"
+        return
+    for what, url in _weights(study, variant, scale):
+        if not _cached(url):
+            yield f"not on this machine: weights of {what}"
 
 
 def _weights(study: Study, variant: Variant, scale: Scale) -> Iterator[tuple[str, str]]:
     """Yield name and address of each file of published weights."""
-    if variant.codec_from == "pretrained" and variant.ladder is not None:
-        codec = codec_parameters(scale, variant.codec)
-        if isinstance(codec, LearnedParameters) and CODECS[variant.codec].published_rates:
-            from compressai.zoo.image import model_urls
+    published = variant.codec_from == "pretrained" and not takes_from_zoo(scale, variant, "codec")
+    codec = codec_parameters(scale, variant.codec) if published else None
+    if isinstance(codec, VariableParameters):
+        from compressai.zoo.image_vbr import model_urls as variable_urls
 
-            urls = model_urls.get(variant.codec, {}).get(codec.metric, {})
-            for value in study.ladders[variant.ladder].values:
-                if (url := urls.get(published_quality(codec, value))) is not None:
-                    yield variant.codec, url
+        yield variant.codec, variable_urls[variant.codec][codec.metric]
+    elif (
+        isinstance(codec, LearnedParameters)
+        and CODECS[variant.codec].published_rates
+        and variant.ladder is not None
+    ):
+        from compressai.zoo.image import model_urls
+
+        urls = model_urls.get(variant.codec, {}).get(codec.metric, {})
+        for value in study.ladders[variant.ladder].values:
+            if (url := urls.get(published_quality(codec, value))) is not None:
+                yield variant.codec, url
     task = task_parameters(scale, variant.task)
     if isinstance(task, TorchvisionParameters):
         from torchvision.models import get_model_weights
@@ -101,11 +131,8 @@ def _weights(study: Study, variant: Variant, scale: Scale) -> Iterator[tuple[str
 def _cached(url: str) -> bool:
     parts = urlsplit(url)
     if parts.netloc == "huggingface.co":
-        from huggingface_hub import try_to_load_from_cache
-
         owner, name = parts.path.split("/")[1:3]
-        weights = try_to_load_from_cache(f"{owner}/{name}", "model.safetensors")
-        return isinstance(weights, str)
+        return hub_weights(f"{owner}/{name}") is not None
     home = os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")
     return (Path(home) / "hub" / "checkpoints" / Path(parts.path).name).is_file()
 

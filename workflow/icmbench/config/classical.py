@@ -7,11 +7,24 @@ import shlex
 from collections.abc import Mapping
 
 from icmbench.config.run import RunConfig
+from icmbench.config.scale import Scale
 from icmbench.config.selection import without
 from icmbench.config.study import Ladder, Study, Variant, Weights
 from icmbench.errors import UserError, unknown
 from icmbench.registry import CODECS, CodecEntry
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
+
+
+def with_found(run: RunConfig, scale: Scale) -> RunConfig:
+    """Return the run with the scale's ``classical_where_found`` whose programs are found."""
+    settings = run.program_lines()
+    found = [
+        name
+        for name in scale.classical_where_found
+        if name in CODECS and all(find_program(own, settings) for own in CODECS[name].programs)
+    ]
+    codecs = list(dict.fromkeys([*run.classical_codecs, *found]))
+    return run.model_copy(update={"classical_codecs": codecs})
 
 
 def choose_classical(study: Study, run: RunConfig) -> Study:
@@ -45,34 +58,40 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
     return without(study.model_copy(update={"variants": variants}), left)
 
 
-def left_out(studies: dict[str, Study], run: RunConfig) -> list[str]:
-    """Return a line for each study that loses curves as the run does not name their codecs.
+def left_out(studies: dict[str, Study], run: RunConfig, scale: Scale) -> list[str]:
+    """Return lines for each study that loses curves as the run does not have their codecs.
 
     Args:
         studies: as in their files, before :func:`choose_classical`.
-        run: the top level configuration.
+        run: the top level configuration, after :func:`with_found`.
+        scale: which codecs it takes where they are found.
     """
     lines = []
     for study in studies.values():
         codecs = {name: v.codec for name, v in study.variants.items() if v.evaluate}
         classical = {c for c in codecs.values() if CODECS[c].kind == "classical"}
-        absent = sorted(classical - set(run.classical_codecs))
-        if not absent:
-            continue
-        lost = [c for c in study.comparisons if codecs.get(c.anchor) in absent]
-        total = len(study.comparisons)
-        without = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
-        lines.append(
-            f"study {study.name!r}: curves of {', '.join(absent)} are left out, which key "
-            f"'classical_codecs' does not name{without}; see `python -m icmbench codecs`"
-        )
+        absent = classical - set(run.classical_codecs)
+        missing = absent & set(scale.classical_where_found)
+        for own, why in (
+            (missing, "whose programs are not found"),
+            (absent - missing, "which key 'classical_codecs' does not name"),
+        ):
+            if not own:
+                continue
+            lost = [c for c in study.comparisons if codecs.get(c.anchor) in own]
+            total = len(study.comparisons)
+            without = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
+            lines.append(
+                f"study {study.name!r}: curves of {', '.join(sorted(own))} are left out, "
+                f"{why}{without}; see `python -m icmbench codecs`"
+            )
     return lines
 
 
-def unused(studies: dict[str, Study], run: RunConfig) -> list[str]:
+def unused(studies: dict[str, Study], run: RunConfig, scale: Scale) -> list[str]:
     """Return a line for the classical codecs that the run names and no variant uses."""
     used = {variant.codec for study in studies.values() for variant in study.variants.values()}
-    idle = sorted(set(run.classical_codecs) - used)
+    idle = sorted(set(run.classical_codecs) - used - set(scale.classical_where_found))
     if not idle:
         return []
     return [f"{run.where('classical_codecs')}: no variant of this run uses {', '.join(idle)}"]

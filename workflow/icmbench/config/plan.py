@@ -31,7 +31,13 @@ from typing import Any, Literal
 
 from icmbench.config import selection
 from icmbench.config.available import is_local, missing, obtainable
-from icmbench.config.classical import choose_classical, find_programs, left_out, unused
+from icmbench.config.classical import (
+    choose_classical,
+    find_programs,
+    left_out,
+    unused,
+    with_found,
+)
 from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
@@ -112,15 +118,14 @@ class Plan:
         self.zoo = read_zoo(Path(run.zoo)) if scale.pretrained == "zoo" else Zoo()
         check_all(run, scale, studies, self.zoo)
         self.scale = scale
-        self.left_out = [*notes, *selection.left_out(studies, run), *left_out(studies, run)]
+        self.left_out = [*notes, *selection.left_out(studies, run)]
+        self.left_out += left_out(studies, run, scale)
         leading = choose_leading(studies, run)
-        self.unused = unused(leading, run)
+        self.unused = unused(leading, run, scale)
         chosen = {name: choose_classical(study, run) for name, study in leading.items()}
-        if unavailable is None and scale.leave_out_missing:
+        if unavailable is None:
             lacking = missing(chosen, scale, run)
-            self.left_out += [
-                f"not to be had: {w}; without {', '.join(c)}" for w, c in lacking.items()
-            ]
+            self.left_out += [f"{w}; without {', '.join(c)}" for w, c in lacking.items()]
             unavailable = [curve for curves in lacking.values() for curve in curves]
         self.unavailable = unavailable or []
         chosen = choose_available(chosen, self.unavailable)
@@ -207,9 +212,10 @@ class Plan:
             return WeightsOrigin(neighbour, part, point)
         variant = self.variant(point)
         source = variant.codec_from if part == "codec" else variant.task_from
-        if source is None and part == "task":
+        if part == "task" and source in (None, "pretrained"):
             entry = task_entry(self.scale, variant.task)
-            source = "pretrained" if entry.one_size and entry.trainable else None
+            if entry.one_size:  # a network of the user's has its own weights in any case
+                source = "pretrained" if entry.trainable else None
         if source == "pretrained" and takes_from_zoo(self.scale, variant, part):
             return WeightsOrigin(
                 self.zoo.find(point.study, point.variant, point.rate_index, part), part, point
@@ -413,7 +419,9 @@ def load_plan(
         written = _written(scale, run)
         scale = scale.model_copy(update={"datasets": written.scale.datasets})
         unavailable = written.unavailable
+        run = run.model_copy(update={"classical_codecs": written.run.classical_codecs})
     else:
+        run = with_found(run, scale)
         given, scale = scale.datasets, with_available_data(scale, run)
         if scale.leave_out_missing:
             replaced = [role for role in given if scale.datasets[role] != given[role]]

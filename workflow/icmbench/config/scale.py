@@ -71,6 +71,11 @@ class Scale(Strict):
         description="Leave out the curves whose data set or published weights are neither on this "
         "machine nor at their address, and name them, in place of failing.",
     )
+    classical_where_found: list[str] = Field(
+        [],
+        description="Classical codecs that run, beside ``classical_codecs`` of config.yaml, where "
+        "their programs are found; a run without them names what it leaves out.",
+    )
     datasets: dict[str, Dataset] = Field(
         description="Data set of each role that studies name, e.g. detection, photographs."
     )

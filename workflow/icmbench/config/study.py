@@ -251,6 +251,11 @@ class Study(Strict):
     leading: list[str] | None = Field(
         None, description="Variants of a run with ``variants: leading``; null means all."
     )
+    local_weights: bool = Field(
+        False,
+        description="Leave out the curves whose published weights are not on this machine, and "
+        "name them, in place of a download.",
+    )
     comparisons: list[Comparison] = Field([])
     visual_comparisons: list[VisualComparison] = Field([])
     published: list[PublishedCell] = Field([])

@@ -149,6 +149,10 @@ def _check_scale(scale: Scale, faults: _Faults) -> None:
                 key = section if network is None else f"tasks.{name}.network"
                 faults.unknown(where, key, network or name, registry.what, registry.names())
     codecs = [name for name in CODECS.names() if CODECS[name].kind != "none"]
+    classical = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    for name in scale.classical_where_found:
+        if name not in classical:
+            faults.unknown(where, "classical_where_found", name, "classical codec", classical)
     for role, counts in scale.chunks.items():
         if role not in scale.datasets:
             faults.unknown(where, "chunks", role, "data set role", scale.datasets)
@@ -341,7 +345,9 @@ class _Check:
 
     def _check_source(self, part: str, source: Any, needed: bool, what: Part) -> None:
         if not needed:
-            if source is not None:
+            # A class or a file of the user's has weights of its own, which this means, too.
+            own = what == "task" and self.task.one_size
+            if source is not None and not (own and source == "pretrained"):
                 self._add(part, source, f"but the {what} has no weights; set it to null")
             return
         if source is None and what == "task" and self.task.one_size:

@@ -74,6 +74,21 @@ def cache_path(url: str) -> Path:
     return Path(hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
+def hub_is_used() -> bool:
+    """Return whether Hugging Face has a cache on this machine."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).is_dir()
+
+
+def hub_weights(repository: str) -> Path | None:
+    """Return the weights of a repository of Hugging Face's in its cache; None if there are none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, "model.safetensors")
+    return Path(found) if isinstance(found, str) else None
+
+
 def check_cached(url: str) -> None:
     """Check the file that torch's cache has for an address of published weights, if any.
 

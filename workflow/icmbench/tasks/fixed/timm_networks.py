@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
+from timm.models import get_pretrained_cfg
 from torch import Tensor
 
 from icmbench.data.classes import class_names
 from icmbench.errors import UserError, unknown
+from icmbench.networks.pretrained import hub_weights
 from icmbench.tasks.fixed.answers import Classifies, Fixed
 from icmbench.tasks.fixed.entries import TimmClassifierParameters
 from icmbench.utils.images import to_image
@@ -52,7 +55,14 @@ class Classifier(Classifies, Fixed):
     def _build(self, published: bool) -> Any:
         own = {} if published else {"num_classes": len(class_names(self._given.classes))}
         settings: dict[str, Any] = {**own, **self._given.arguments}
+        if published and (file := self._cached()) is not None:
+            # Without asking the hub whether it has a newer file.
+            settings.setdefault("pretrained_cfg_overlay", {"file": str(file)})
         return timm.create_model(self._given.model, pretrained=published, **settings)
+
+    def _cached(self) -> Path | None:
+        config = get_pretrained_cfg(self._given.model)
+        return hub_weights(config.hf_hub_id) if config and config.hf_hub_id else None
 
     def preset(self) -> Any:
         """Return timm's published preprocessing, with the settings of the parameters."""
