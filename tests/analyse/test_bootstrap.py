@@ -13,6 +13,7 @@ from icmbench.analyse.bootstrap import (
     seed_draws,
     seed_interval,
     standard_errors,
+    subtract,
     two_sided_p,
 )
 
@@ -64,6 +65,23 @@ def test_seed_draws_vary_as_means_do() -> None:
         assert samples.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
     alone = np.random.default_rng(0).normal(size=50)
     assert np.array_equal(mean_over_seeds([alone], "s/v", 0), alone)
+
+
+def test_difference_of_equal_sums_is_zero_whatever_their_order() -> None:
+    """The reference: sums of fractions of one denominator, which are exact."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 21, size=(300, 2000))
+    values, permuted = counts / 20, rng.permuted(counts, axis=0) / 20
+    one, other = (np.array([sum(column) for column in v.T]) / 300 for v in (values, permuted))
+    assert (one != other).any()
+    value, samples = subtract((one[0], one), (other[0], other))
+    assert value == 0 and not samples.any()
+    counts[0] += 1  # one answer of 6,000 more, in one image
+    more = np.array([sum(column) for column in (counts / 20).T]) / 300
+    assert subtract((more[0], more), (one[0], one))[1] == pytest.approx(1 / 6000)
+    infinite = np.array([np.inf, np.inf, -np.inf])
+    _, samples = subtract((0.0, infinite), (0.0, np.array([1.0, np.inf, 0.0])))
+    np.testing.assert_array_equal(samples, [np.inf, np.nan, -np.inf])
 
 
 def noise_of(values: np.ndarray, variant: str = "v") -> SeedNoise:

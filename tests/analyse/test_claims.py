@@ -58,6 +58,17 @@ def better(make_curve: Any) -> list[PointFiles]:
     return make_curve("old") + make_curve("new", gain=0.05)
 
 
+def test_an_exact_tie_is_0(make_point: Any) -> None:
+    """Both means are 0.2, which the sums of 0.1 and 0.3 miss by their last bits."""
+    old = make_point("old", 0, 100, [0.2] * IMAGES)
+    new = make_point("new", 0, 100, [0.1, 0.3] * (IMAGES // 2))
+    means = [evaluate(point.folder, 200, 0).values["accuracy"] for point in (old, new)]
+    assert means[0] != means[1] and means == pytest.approx([0.2, 0.2])
+    tie = {"form": "point", "variant": "new", "anchor": "old", "metric": "accuracy"}
+    row = one([old, new], **tie, rate_index=0, expect="not-below")
+    assert row["effect"] == 0 and row["low"] < 0 < row["high"]
+
+
 def swapped(points: list[PointFiles]) -> list[PointFiles]:
     """Give each of the two variants the results of the other."""
     other = {"old": "new", "new": "old"}

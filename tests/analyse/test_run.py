@@ -225,6 +225,24 @@ def test_analyse_uses_one_folder_for_two_studies(tmp_path: Path, make_curve: Any
     assert (tmp_path / "out/curves/second/jpeg/x.json").is_file()
 
 
+def test_analyse_of_one_folder_for_every_seed_equals_that_of_copies(
+    tmp_path: Path, make_curve: Any
+) -> None:
+    test = [
+        p for seed in (0, 1, 2) for p in make_curve("test", 0.8, 0.01, seed=seed, noise=2 + seed)
+    ]
+    copies = [p for seed in (0, 1, 2) for p in make_curve("anchor", seed=seed)]
+    first = {point.rate_index: point.folder for point in copies if point.seed == 0}
+    shared = [dataclasses.replace(point, folder=first[point.rate_index]) for point in copies]
+    for name, anchor in (("copies", copies), ("shared", shared)):
+        run(tmp_path / name, anchor + test)
+    tables = sorted(path.name for path in (tmp_path / "copies/tables").iterdir())
+    assert {"bd.csv", "curves.csv", "records.parquet"} <= set(tables)
+    for name in tables:
+        one, other = (tmp_path / side / "tables" / name for side in ("copies", "shared"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
 def test_analyse_refuses_different_images(tmp_path: Path, make_point: Any, make_curve: Any) -> None:
     other = make_point("test", 0, 100, 0.5)
     renamed = pd.read_parquet(other.folder / "records.parquet")

@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from icmbench.config.job_settings import (
     coded_images,
     coded_states,
     encode_curves,
+    evaluate_curve,
+    evaluate_job,
     summary,
     train_job,
     write_files,
 )
 from icmbench.config.plan import Plan, Point, load_plan
+from icmbench.config.study import Study
 from icmbench.errors import UserError
-from icmbench.jobs import RateTarget, TrainJob, read_job
+from icmbench.jobs import EvaluateJob, RateTarget, TrainJob, read_job
 
 STUDY, J_FT = "chamain2021", "hyperprior/faster-rcnn/j-ft"
 
@@ -87,6 +91,53 @@ def test_encode_key_is_shared_by_baseline_and_task_fine_tuning(smoke_plan: Plan)
         for mode in ("baseline", "t-ft")
     }
     assert keys == {f"detection-test/{STUDY}/hyperprior/reconstruction/mse/rate1-seed0"}
+
+
+def test_results_that_no_seed_changes_are_evaluated_once(
+    configuration: dict[str, Any], repository: Path
+) -> None:
+    """The reference: settings of two evaluations that agree but for the seed and its folder."""
+    settings = {**configuration, "studies": ["chamain2021", "tang2025", "classical"]}
+    plan = load_plan(repository / "config.yaml", {**settings, "seeds": [0, 1, 2]})
+
+    def work(job: EvaluateJob) -> str:
+        own = job.model_dump_json(exclude={"key", "seed", "output"})
+        assert '"source":"random"' not in own
+        return own
+
+    made = {
+        job.output: work(job)
+        for curve in plan.evaluation_curves
+        for job in evaluate_curve(plan, curve).jobs
+    }
+    wanted = {point.key: work(evaluate_job(plan, point)) for point in plan.evaluated}
+    assert len(made) == len({(p.study, p.variant, wanted[p.key]) for p in plan.evaluated})
+    assert len(plan.evaluated) / 3 < len(made) < len(plan.evaluated)
+    points = [point for point in summary(plan).points if point.evaluated]
+    assert {point.key: made[point.folder] for point in points} == wanted
+    assert {str(point.inside(plan.root)) for point in points} == set(made)
+    alone = load_plan(repository / "config.yaml", {**settings, "seeds": [1]})
+    assert {Path(p.folder) for p in summary(alone).points} == {
+        alone.root / "runs" / point.key for point in alone.points
+    }
+
+
+def test_a_network_that_is_left_at_random_differs_between_seeds(repository: Path) -> None:
+    study = """
+name: own
+title: t
+reference: {authors: a, venue: v, year: 2020}
+summary: s
+variants:
+  uncoded/faster-rcnn/none:
+    {label: l, codec: uncoded, task: faster-rcnn, mode: none, dataset: detection,
+     task_from: random}
+"""
+    own = Study.model_validate(yaml.safe_load(study))
+    plan = load_plan(repository / "config.yaml", {"scale": "smoke", "seeds": [0, 1]})
+    plan.studies["own"] = own
+    point = Point("own", "uncoded/faster-rcnn/none", 0, 1)
+    assert plan.result_point(point) == point
 
 
 def test_a_pilot_steers_the_rate_of_training(

@@ -144,7 +144,7 @@ def make_results(results: Path, scale_name: str = "tiny", seeds: list[int] | Non
         }
     truth = read_json(plan.root / "data/detection/instances_test.json")["annotations"]
     for point in summary(plan).points:
-        folder = plan.root / "runs" / point.key
+        folder = point.inside(plan.root)
         if point.trained:
             write_json(folder / "run.json", RUN | {"key": point.key})
         bits, psnr = encode(plan.root, point, originals)

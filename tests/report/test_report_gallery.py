@@ -186,11 +186,11 @@ def face_results(root: Path) -> Results:
     for name, (codec, task, metric, prediction) in coded.items():
         variants[name] = Variant(label=name, codec=codec, task=task, mode="m", dataset="faces")
         labels: dict[str, Any] = {"study": "faces", "variant": name, "rate_index": 0, "seed": 0}
-        own = {"codec": codec, "task": task, "dataset": "faces", "key": f"faces/{name}"}
+        folder = root / f"runs/faces/{name}/rate0-seed0"
+        own = {"codec": codec, "task": task, "dataset": "faces", "folder": str(folder)}
         points.append(PointSummary.model_construct(**labels, **own, evaluated=True, encoding=name))
         numbers = {"bpp": 1.0, "value": 0.5, "low": 0.4, "high": 0.6}
         curves.append({**labels, "metric": metric, **numbers})
-        folder = root / "runs/faces" / name
         folder.mkdir(parents=True)
         predictions = [{"image_id": identity, **prediction} for identity in ids]
         (folder / "predictions.json").write_text(json.dumps(predictions))

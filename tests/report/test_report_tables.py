@@ -298,6 +298,17 @@ def test_results_of_several_seeds_have_a_seed_column(make_folder: Callable[..., 
     assert {row[place] for row in texts(table)} == {"0", "1"}
 
 
+def test_seeds_that_change_nothing_lead_to_one_evaluation(make_folder: Callable[..., Path]) -> None:
+    results = load_results(make_folder("tiny", [0, 1]))
+    styles = variant_styles(results.plan, PHOTOGRAPHS)
+    rows = points_table(results, ["psnr"], styles).rows
+    assert not results.missing
+    files = [(row[1].link, row[2].text) for row in rows]
+    folder = f"../runs/{PHOTOGRAPHS}/jpeg/reconstruction/baseline"
+    assert files == [(f"{folder}/rate{i}-seed0/", str(s)) for s in (0, 1) for i in (0, 1)]
+    assert texts(cost_table(results, PHOTOGRAPHS, styles))[0][2] == "5"  # of two points, not four
+
+
 def test_networks_that_judge_the_same_bitstreams_are_compared(results: Results) -> None:
     styles = variant_styles(results.plan, STUDY)
     joint = {f"{STUDY}/{name}": style for name, style in styles.items()}

@@ -73,9 +73,10 @@ def _plan(arguments: argparse.Namespace) -> Result:
     for line in plan.left_out + plan.unused:
         logger.info(line)
     encodings = len(encode_jobs(plan)) + len(classical_jobs(plan))
+    evaluations = sum(map(len, plan.evaluation_curves.values()))
     return (
         f"{plan.root / 'plan.json'}: {len(plan.points)} operating points, {len(plan.trained)} "
-        f"training runs, {encodings} encodings, {len(plan.evaluated)} evaluations"
+        f"training runs, {encodings} encodings, {evaluations} evaluations"
     )
 
 

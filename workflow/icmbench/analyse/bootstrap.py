@@ -28,12 +28,22 @@ Resampled = tuple[float, Floats]
 StandardError = tuple[float, float]
 
 LEVEL = 0.95
+_ROUNDING = 1e-12  # relative; a mean of 50,000 images that differs in one answer differs by 2e-5
 
 
 def subtract(one: Resampled, other: Resampled) -> Resampled:
-    """Return a difference; that of two equal infinite values is NaN: undefined."""
+    """Return a difference; that of two equal infinite values is NaN: undefined.
+
+    Means of fractions that are equal may differ in their last bits: what rounding leaves is 0.
+    """
+
+    def minus(a: float | Floats, b: float | Floats) -> Floats:
+        difference = np.subtract(a, b)
+        largest = np.maximum(np.abs(a), np.abs(b))
+        return np.where(np.abs(difference) < _ROUNDING * largest, 0.0, difference)
+
     with np.errstate(invalid="ignore"):
-        return one[0] - other[0], one[1] - other[1]
+        return float(minus(one[0], other[0])), minus(one[1], other[1])
 
 
 @lru_cache(maxsize=8)

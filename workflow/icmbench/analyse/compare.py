@@ -182,7 +182,7 @@ def open_results(path: Path, seed: int | None = None) -> ResultSet:
         for point in plan.points
         if point.evaluated
         # The plan's own folder is relative to the checkout that ran it; results may have moved.
-        for folder in [root / "runs" / point.key]
+        for folder in [point.inside(root)]
     ]
     points = pd.DataFrame(rows, columns=[*RUN, "codec", "folder", "evaluated"])
     if seed is not None:

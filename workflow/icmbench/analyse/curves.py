@@ -17,7 +17,7 @@ from icmbench.config.claims import RATE
 from icmbench.errors import UserError
 from icmbench.evaluate.records import bits_per_pixel, read_records
 from icmbench.evaluate.statistics import MeanStatistics, Statistics, load_statistics
-from icmbench.metrics.catalogue import PERCEPTUAL_METRICS, PIXEL_METRICS, find_metric
+from icmbench.metrics.catalogue import PERCEPTUAL_METRICS, find_metric, quality_metrics
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _statistics(folder: Path, records: pd.DataFrame) -> list[tuple[Path, Statist
     given = {name for _, statistics in found for name in statistics.metrics()}
     columns = {
         name: records[name].to_numpy(np.float64)
-        for name in (*PIXEL_METRICS, *PERCEPTUAL_METRICS)
+        for name in quality_metrics(PERCEPTUAL_METRICS)
         if name in records and name not in given and _is_given(records, name)
     }
     if columns:

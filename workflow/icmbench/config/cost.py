@@ -150,7 +150,7 @@ class _Estimate:
         cost = Cost()
         if variant.train is not None:
             cost += self._training(point)
-        if variant.evaluate:
+        if variant.evaluate and self._plan.result_point(point) == point:
             cost += self._evaluation(point)
         splits: list[Literal["train", "test"]] = ["test"] if variant.evaluate else []
         splits += ["train"] if self._plan.trains_on_decoded(point) else []

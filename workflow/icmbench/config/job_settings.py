@@ -32,7 +32,7 @@ from icmbench.jobs import (
     TrainJob,
     TrainRuntime,
 )
-from icmbench.metrics.catalogue import PIXEL_METRICS
+from icmbench.metrics.catalogue import quality_metrics
 from icmbench.registry import CODECS
 from icmbench.utils.files import write_text
 from icmbench.utils.models import Strict
@@ -120,7 +120,7 @@ def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
                     chunk=chunk,
                     chunks=len(shares),
                     decodes=[],
-                    quality=[*PIXEL_METRICS, *plan.run.perceptual],
+                    quality=quality_metrics(plan.run.perceptual),
                     threads=runtime.threads,
                     gpu=runtime.gpu,
                     modules=plan.run.modules,
@@ -165,7 +165,7 @@ def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
                     chunk=chunk,
                     chunks=len(shares),
                     keep_images=split != "train" or not plan.scale.runtime.decode_in_loader,
-                    quality=[*PIXEL_METRICS, *plan.run.perceptual] if split == "test" else [],
+                    quality=quality_metrics(plan.run.perceptual) if split == "test" else [],
                     cache=cache,
                     modules=plan.run.modules,
                 )

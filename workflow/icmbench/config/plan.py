@@ -9,7 +9,8 @@ made from it by the functions of ``config.job_settings``.
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
     <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>[/<share>].json
     <results>/<scale>/data/<role>/                   generated data sets
-    <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point
+    <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point;
+                                                     seeds that change nothing share the first's
     <results>/<scale>/encoded/<role>-<split>/<codec key>/   bitstreams and decoded images
 
 One job trains one operating point, but codes or evaluates a whole curve: starting a process costs
@@ -25,6 +26,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +52,7 @@ from icmbench.config.weights import Point, WeightsOrigin, weights_key
 from icmbench.config.zoo import Zoo, read_zoo
 from icmbench.data.specs import Dataset, DatasetSpec, FetchedImages, FolderImages
 from icmbench.errors import UserError
-from icmbench.jobs import Part, Schedule
+from icmbench.jobs import PARTS, Part, Schedule
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.places import here_or_shipped, workflow_folder
@@ -178,11 +180,21 @@ class Plan:
 
     @cached_property
     def evaluation_curves(self) -> dict[str, list[Point]]:
-        """Evaluated points by ``<study>/<variant>``."""
+        """The points that jobs evaluate, by ``<study>/<variant>``, see :meth:`result_point`."""
         curves: dict[str, list[Point]] = {}
-        for point in self.evaluated:
+        for point in dict.fromkeys(map(self.result_point, self.evaluated)):
             curves.setdefault(f"{point.study}/{point.variant}", []).append(point)
         return curves
+
+    def result_point(self, point: Point) -> Point:
+        """Return the point of the first seed if seeds change nothing, else the point itself.
+
+        They change nothing where neither network is trained in this run or left at random.
+        """
+        origins = [self.final_weights(point, part).place for part in PARTS]
+        if any(isinstance(place, Point) or place == "random" for place in origins):
+            return point
+        return replace(point, seed=self.run.seeds[0])
 
     def chunks(self, variant: Variant) -> int:
         """Return how many jobs share the images of a codec's operating point."""
@@ -271,8 +283,8 @@ class Plan:
     # --- paths --------------------------------------------------------------------------------
 
     def run_folder(self, point: Point) -> Path:
-        """Return the folder of a point."""
-        return self.root / "runs" / point.key
+        """Return the folder of a point, which seeds that change nothing share."""
+        return self.root / "runs" / self.result_point(point).key
 
     def weights_path(self, point: Point) -> Path:
         """Return the path of the weights that the point trains."""

@@ -23,7 +23,7 @@ class PointSummary(PointSpec):
         label: name of its variant in the report.
         codec, task: names of the registry.
         dataset: role of the data set.
-        folder: of weights, logs and records.
+        folder: of weights, logs and records; seeds that change nothing share it.
         trained: whether it trains something.
         evaluated: whether it is on a curve.
         encoding: key of the encoding that it reads, or None for original images.
@@ -37,6 +37,10 @@ class PointSummary(PointSpec):
     trained: bool
     evaluated: bool
     encoding: str | None
+
+    def inside(self, root: Path) -> Path:
+        """Return the folder below ``root``, the ``<results>/<scale>`` that may have moved."""
+        return root / "runs" / self.study / self.variant / Path(self.folder).name
 
 
 class PlanSummary(Strict):

@@ -26,7 +26,7 @@ from icmbench.config.zoo import Zoo
 from icmbench.data.specs import FolderImages
 from icmbench.errors import UserError, unknown
 from icmbench.jobs import Part, RateTarget
-from icmbench.metrics.catalogue import PIXEL_METRICS
+from icmbench.metrics.catalogue import quality_metrics
 from icmbench.registry import CODECS, TASKS, Registry, TaskEntry
 from icmbench.tasks.entries import ResnetRcnnParameters
 from icmbench.tasks.fixed.entries import PublishedParameters
@@ -226,7 +226,7 @@ def _check_references(run: RunConfig, scale: Scale, study: Study, faults: _Fault
 
 def _metrics(run: RunConfig, scale: Scale, variant: Variant) -> tuple[str, ...]:
     own = task_entry(scale, variant.task).metrics if is_task(scale, variant.task) else ()
-    return (*own, *PIXEL_METRICS, *run.perceptual)
+    return (*own, *quality_metrics(run.perceptual))
 
 
 class _Check:

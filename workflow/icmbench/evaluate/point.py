@@ -16,7 +16,7 @@ from icmbench.evaluate.complexity import complexity_of, point_complexity
 from icmbench.evaluate.records import write_records
 from icmbench.evaluate.statistics import save_statistics
 from icmbench.jobs import EvaluateJob
-from icmbench.metrics.catalogue import PIXEL_METRICS
+from icmbench.metrics.catalogue import quality_metrics
 from icmbench.registry import TASKS, implementation
 from icmbench.summaries import DataSummary, EvaluationSummary, NetworkComplexity
 from icmbench.utils.environment import describe_environment
@@ -82,7 +82,7 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
 
 def _records(job: EvaluateJob, split: Split) -> pd.DataFrame:
     """Return what coding gave for each image, and what identifies the operating point."""
-    quality = [*PIXEL_METRICS, *job.perceptual]
+    quality = quality_metrics(job.perceptual)
     if job.coded is not None and job.decoder is None:
         frame = coded_rows(job.coded, quality)
     else:  # no image is decoded

@@ -7,6 +7,7 @@ unit. Nothing heavy is imported.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
@@ -156,9 +157,14 @@ PERCEPTUAL_METRICS = ("lpips", "dists")
 PIXEL_METRICS = tuple(n for n in family_metrics(IMAGE_QUALITY) if n not in PERCEPTUAL_METRICS)
 
 
+def quality_metrics(perceptual: Iterable[str]) -> list[str]:
+    """Return what decoded images are measured by, with the perceptual metrics that a run names."""
+    return [*PIXEL_METRICS, *perceptual]
+
+
 def is_image_quality(name: str) -> bool:
     """Return whether a metric compares a decoded image with the original, whatever the task."""
-    return name in PIXEL_METRICS or name in PERCEPTUAL_METRICS
+    return name in quality_metrics(PERCEPTUAL_METRICS)
 
 
 def find_metric(name: str) -> Metric:

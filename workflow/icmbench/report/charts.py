@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from icmbench.config.study import Study
 from icmbench.config.summary import PointSummary
@@ -104,7 +105,7 @@ def _measured(results: Results, metric: Metric, style: Style) -> list[Row]:
 
 def point_address(point: PointSummary) -> str:
     """Return where the files of an operating point are, as seen from a page."""
-    return f"../runs/{point.key}/"
+    return f"{point.inside(Path('..'))}/"
 
 
 def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:

@@ -224,7 +224,7 @@ class _ShownPoint:
             self._decoded = None if self._reads_features else open_archives(folder, DECODED)
             if self._decoded is None and not self._reads_features:
                 raise FileNotFoundError(f"the decoded images of {point.encoding} are missing")
-        predictions = results.root / "runs" / point.key / "predictions.json"
+        predictions = point.inside(results.root) / "predictions.json"
         self._found = read_json(predictions) if predictions.is_file() else []
         kinds = {kind for entry in self._found for kind in entry}
         self.has_maps = "parsing" in kinds

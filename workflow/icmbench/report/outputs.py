@@ -6,7 +6,13 @@ from icmbench.config.claims import OrderClaim, claim_variants
 from icmbench.config.study import Comparison, Study, Variant
 from icmbench.config.summary import PlanSummary
 from icmbench.config.validate import task_entry
-from icmbench.metrics.catalogue import IMAGE_QUALITY, PIXEL_METRICS, find_metric, is_image_quality
+from icmbench.metrics.catalogue import (
+    IMAGE_QUALITY,
+    PIXEL_METRICS,
+    find_metric,
+    is_image_quality,
+    quality_metrics,
+)
 from icmbench.registry import CODECS
 
 FOLDER = "report"
@@ -105,7 +111,7 @@ def study_metrics(plan: PlanSummary, study: str) -> list[str]:
     """Return every metric of a study's evaluated variants, leading metrics first."""
     entries = [task_entry(plan.scale, task) for task in _tasks(plan, study)]
     every = [metric for entry in entries for metric in entry.metrics]
-    pixels = _image_quality(plan) if _decoded(plan, study) else ()
+    pixels = quality_metrics(plan.run.perceptual) if _decoded(plan, study) else ()
     return list(dict.fromkeys([*leading_metrics(plan, study), *every, *pixels]))
 
 
@@ -164,13 +170,8 @@ def task_families(plan: PlanSummary) -> dict[str, list[str]]:
             for family, metrics in families_of(plan, task).items():
                 found[family] = list(dict.fromkeys([*found.get(family, []), *metrics]))
     if any(_decoded(plan, study) for study in plan.run.studies):
-        found[IMAGE_QUALITY] = _image_quality(plan)
+        found[IMAGE_QUALITY] = quality_metrics(plan.run.perceptual)
     return found
-
-
-def _image_quality(plan: PlanSummary) -> list[str]:
-    """Return the metrics that every decoded image of a run has."""
-    return [*PIXEL_METRICS, *plan.run.perceptual]
 
 
 def family_variants(plan: PlanSummary, family: str) -> list[Entry]:

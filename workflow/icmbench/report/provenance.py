@@ -143,7 +143,8 @@ def cost_table(results: Results, study: str, styles: Styles) -> Table:
 
 
 def _cpu_seconds(jobs: dict[str, dict[str, Any]], points: Sequence[PointSummary]) -> float:
-    return sum(jobs.get(point.key, {}).get("cpu_seconds") or 0.0 for point in points)
+    keys = {point.folder: point.key for point in points}.values()  # shared folders count once
+    return sum(jobs.get(key, {}).get("cpu_seconds") or 0.0 for key in keys)
 
 
 def totals(results: Results, study: str) -> str:

@@ -222,7 +222,7 @@ def _read_table(path: Path, columns: Sequence[str], missing: list[str]) -> pd.Da
 
 def _read_jobs(root: Path, points: Sequence[PointSummary], name: str) -> dict[str, dict[str, Any]]:
     """Return the file that a job left for each point, by key, as far as it exists."""
-    paths = {point.key: root / "runs" / point.key / name for point in points}
+    paths = {point.key: point.inside(root) / name for point in points}
     return {key: read_object(path) for key, path in paths.items() if path.exists()}
 
 

@@ -99,7 +99,7 @@ def read_point(
     Raises:
         UserError: naming the file that cannot be read.
     """
-    folder = root / "runs" / point.key
+    folder = point.inside(root)
     records = [path for path in (folder / "run.json", folder / "evaluate.json") if path.is_file()]
     training = _read(folder / "run.json", TrainingSummary) if point.trained else None
     evaluation = _read(folder / "evaluate.json", EvaluationSummary) if point.evaluated else None
