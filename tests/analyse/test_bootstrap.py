@@ -108,6 +108,15 @@ def test_seed_interval_is_students() -> None:
                          percent=True)[0] > -100  # fmt: skip
 
 
+def test_equal_seeds_add_no_error() -> None:
+    samples = np.random.default_rng(0).normal(0.7, 0.01, 1000)
+    # Its variance is 1e-32 or so, not 0.
+    constant = np.full(1000, 0.1)
+    assert constant.var(ddof=1) > 0
+    noise = [SeedNoise("a", 3, constant)]
+    assert standard_errors(samples, 300, noise) == [(samples.std(ddof=1), 299)]
+
+
 def test_standard_errors_add_images_and_seeds() -> None:
     a, b = noise_of(np.array([0.0, 2.0]), "a"), noise_of(np.array([0.0, 2.0]), "b")
     images = np.random.default_rng(0).normal(0, 3, 2000)

@@ -12,7 +12,7 @@ import pytest
 from icmbench.analyse.protocols import beside, set_obstacle
 from icmbench.config.job_settings import summary
 from icmbench.config.plan import load_plan
-from icmbench.config.published import PointCurve, published_points
+from icmbench.config.published import PointCurve, PublishedPoints, published_points
 from icmbench.config.scale import Scale
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary
@@ -141,6 +141,79 @@ def test_points_of_the_network_need_its_uncompressed_value(box: float, drop: boo
 )
 def test_points_of_another_set_are_not_drawn_at_all(change: dict[str, Any], images: int) -> None:
     assert found(COCO | change, {"box_map": 0.443, "mask_map": 0.395}, X101, images) == {}
+
+
+# --- one's own images and networks ----------------------------------------------------------------
+
+FOLDER = {"source": "folder", "images": "/val"}
+INVENTED = PublishedPoints.model_validate(
+    {
+        "protocols": {
+            "mine": {"dataset": "somewhere", "images": 6, "rate_pixels": "native",
+                     "network": {"name": "N"}, "uncompressed": {"box_map": 0.4}},
+            "other": {"dataset": "somewhere", "images": 6, "rate_pixels": "native",
+                      "network": {"name": "N"}, "uncompressed": {"box_map": 0.4}},
+            "plain": {"dataset": "somewhere", "images": 6, "rate_pixels": "native"},
+        },
+        "sources": {"s": {"paper": "P", "address": "a", "licence": "none", "year": 2000}},
+        "curves": [
+            {"label": "X", "source": "s", "protocol": name, "metric": metric, "rate": "real",
+             "points": [[0.1, 0.2]]}
+            for name, metric in (("mine", "box_map"), ("other", "box_map"), ("plain", "psnr"))
+        ],
+    }
+)  # fmt: skip
+
+
+def own_run(
+    box: float = 0.4,
+    images: int = 6,
+    protocol: str | None = "mine",
+    network: str = "module",
+    dataset: dict[str, Any] = FOLDER,
+) -> dict[str, bool]:
+    """Return whether curves are drawn as losses, by protocol, for a user's images and network."""
+    load_modules([])
+    role = {"role": "somewhere", "folder": "", "manifest": "", "settings": dataset}
+    tasks = {"mine": {"network": network, "weights": "/w.pth"}}
+    plan = PlanSummary.model_construct(
+        studies={"own": study_of("mine", "box_map").model_copy(update={"protocol": protocol})},
+        datasets={"images": DatasetSpec.model_validate(role)},
+        scale=Scale.model_validate({"name": "s", "description": "", "tasks": tasks,
+                                    "datasets": {"images": dataset}}),
+    )  # fmt: skip
+    rows = [
+        {"study": "own", "variant": variant, "metric": metric, "value": value, "n_images": images}
+        for variant in (ORIGINALS, JPEG)
+        for metric, value in (("box_map", box), ("psnr", 30.0))
+    ]
+    matches = beside(plan, pd.DataFrame(rows), "own", INVENTED)
+    return {match.curve.protocol: match.drop for match in matches}
+
+
+def test_points_of_a_stated_protocol_are_drawn() -> None:
+    assert own_run() == own_run(box=0.402) == {"mine": False}
+    assert own_run(protocol="plain") == {"plain": False}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": None},  # nobody said whose images they are
+        {"images": 5},
+        {"dataset": FOLDER | {"short_side": 800}},
+        {"dataset": FOLDER | {"rate_pixels": "coded"}},
+        {"dataset": {"source": "embedded-scenes", "train": 1, "val": 1, "test": 6}},
+    ],
+)
+def test_a_stated_protocol_needs_the_same_images(change: dict[str, Any]) -> None:
+    assert own_run(**change) == {}
+
+
+@pytest.mark.parametrize("change", [{"box": 0.3979}, {"box": 0.41}, {"network": "faster-rcnn"}])
+def test_a_stated_protocol_needs_the_network_and_its_value(change: dict[str, Any]) -> None:
+    """A network that the package knows is not another one because the user says so."""
+    assert own_run(**change) == {"mine": True}
 
 
 # --- study photos at scale paper ------------------------------------------------------------------

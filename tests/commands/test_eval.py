@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import chdir
@@ -114,6 +115,33 @@ def test_several_tasks_judge_one_bitstream(images: Path) -> None:
     assert len(jpeg) == 8 and len(set(jpeg)) == 4
 
 
+def test_published_points_are_those_of_a_stated_protocol(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kodak = ("--published", "kodak-rgb")
+    assert evaluate(images, *JPEG, *kodak) == 1
+    assert "4 of its 24 images" in capsys.readouterr().err
+    for number in range(20):
+        shutil.copy(images / "a.png", images / f"{number}.png")
+    assert evaluate(images, *JPEG, *kodak) == 0
+    config, study = written(images)
+    assert study["protocol"] == "kodak-rgb"
+    assert config["datasets"]["images"]["rate_pixels"] == "native"
+    # What a protocol does to images before the codec is done.
+    assert evaluate(images, *JPEG, "--published", "in1k-r50v1-crop224") == 1
+    assert "24 of its 50000 images" in capsys.readouterr().err
+    assert written(images)[0]["datasets"]["images"]["center_crop"] == 224
+
+
+def test_published_points_need_their_metric(
+    images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("icmbench.commands.eval.set_obstacle", lambda *_, **__: None)
+    assert evaluate(images, *JPEG, "--published", "in1k-r50v1-crop224") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "top1" in line and "--task" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -127,6 +155,7 @@ def test_several_tasks_judge_one_bitstream(images: Path) -> None:
         (["--codec", "bmshj2018-hyperprior=pretrained:9"], "9"),
         ([*JPEG, "--anchor", "webp"], "webp"),
         ([*JPEG, "--perceptual", "lpips,vmaf"], "--perceptual"),
+        ([*JPEG, "--published", "kodak"], "kodak-rgb"),
         ([*JPEG, "--task", "torchvision:resnet17"], "resnet18"),
         ([*JPEG, "--task", "nothing"], "nothing"),
         ([*JPEG, "--task", "a:B", "--task-output", "map"], "--task-classes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -12,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from icmbench.config.study import Comparison
-from icmbench.report.charts import PublishedCurve, leading_labels, rate_plot, training_plot
+from icmbench.report.charts import leading_labels, panels_of, rate_plot, training_plot
 from icmbench.report.outputs import FORMATS
 from icmbench.report.published import published_part, published_series
 from icmbench.report.results import Results, load_results
@@ -69,19 +70,56 @@ def test_published_curves_are_drawn_below_and_unlike_measured_ones(comparable: P
     symbols = plot.live["layer"][-1]["encoding"]
     fills = symbols["fill"]["scale"]["range"]
     assert fills == [plot.series[0].colour, "transparent", "transparent"]
-    alone = [PublishedCurve(Style("x", "#000000", hollow=True), [(1.0, 30.0), (2.0, 31.0)], False)]
-    svg = rate_plot(results, PHOTOGRAPHS, "psnr", None, {}, alone).svg().decode()
-    assert 'aria-roledescription="point"' in svg and "line mark" not in svg
 
 
-def test_at_most_eight_curves_of_a_study_are_drawn_at_first(results: Results) -> None:
-    compared = Comparison(anchor="v11", variants=["v5"], metrics=["box_map"])
-    study = results.studies[STUDY].model_copy(update={"comparisons": [compared]})
+def test_at_most_eight_curves_of_a_panel_are_drawn_at_first(results: Results) -> None:
+    compared = Comparison(anchor="v11", variants=["v5", "v7"], metrics=["box_map"])
     own = [Style(f"v{i}", "#000000", study=STUDY, name=f"v{i}") for i in range(12)]
     line = Style("pixels", "#000000", study=STUDY, name="pixels", is_curve=False)
-    on = leading_labels({STUDY: study}, [*own, line])
+    plain = "jpeg/faster-rcnn/baseline"  # any content
+
+    def on(
+        codecs: list[str], gains: dict[str, float], tasks: str = "x" * 12
+    ) -> tuple[set[str], dict[str, list[str]]]:
+        study = results.studies[STUDY]
+        variants = {
+            style.name: study.variants[plain].model_copy(update={"codec": codec, "task": task})
+            for style, codec, task in zip(
+                [*own, line], [*codecs, "uncoded"], f"{tasks}x", strict=True
+            )
+        }
+        update = {"comparisons": comparisons, "variants": variants}
+        studies = results.plan.studies | {STUDY: study.model_copy(update=update)}
+        bd = [
+            {"study": STUDY, "metric": "box_map", "anchor": "v11", "variant": name, "flags": "",
+             "bd_accuracy_points": gain}
+            for name, gain in gains.items()
+        ]  # fmt: skip
+        plan = results.plan.model_copy(update={"studies": studies})
+        changed = dataclasses.replace(results, plan=plan, bd=pd.DataFrame(bd))
+        panels = panels_of(changed.studies, [*own, line])
+        return set(leading_labels(changed, [*own, line], panels)), panels
+
+    comparisons = [compared]
     # Those of the leading comparison come first; lines without a rate are no curves.
-    assert set(on) == {"pixels", "v11", "v5", *(f"v{i}" for i in (0, 1, 2, 3, 4, 6))}
+    every = [f"codec{i}" for i in range(12)]
+    shown, panels = on(every, {"v5": -1.0})
+    assert shown == {"pixels", "v11", "v5", "v7", *(f"v{i}" for i in (0, 1, 2, 3, 4))}
+    assert panels["v3"] == panels["pixels"] == [""]
+    # Of more than eight of a comparison, those that gain most.
+    comparisons = [compared.model_copy(update={"variants": [f"v{i}" for i in range(11)]})]
+    shown, _ = on(every, {f"v{i}": float(i) for i in range(11)})
+    assert shown == {"pixels", "v11", *(f"v{i}" for i in range(4, 11))}
+    # Where codecs have several curves, each codec has a panel, with the anchor.
+    shown, panels = on(["a", "a", "b", "b"] * 3, {})
+    assert len(shown) == 13
+    assert panels["v0"] == ["a"] and panels["v2"] == ["b"]
+    assert panels["v11"] == panels["pixels"] == ["a", "b"]
+    # Where several networks judge all codecs, each network has a panel of its own.
+    comparisons.append(Comparison(anchor="v0", variants=["v1"], metrics=["box_map"]))
+    shown, panels = on(["a", "a", "b", "b"] * 3, {}, "yyyyyyxxxxxx")
+    assert len(shown) == 13
+    assert panels["v0"] == panels["v2"] == ["y"] and panels["v11"] == panels["pixels"] == ["x"]
 
 
 def test_figure_of_several_studies_has_a_panel_for_each(results: Results) -> None:

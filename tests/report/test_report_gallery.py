@@ -71,7 +71,7 @@ def test_tiles_show_the_numbers_of_their_point(root: Path) -> None:
 
 
 def test_rate_maps_of_an_image_share_a_scale(root: Path) -> None:
-    """They lie on the image's own grid; without the archive, as before there was one, no tile."""
+    """They lie on the image's own grid; without the archive, as before there was one, none."""
     results = load_results(root)
     jpeg = nearest_point(results, STUDY, "jpeg/faster-rcnn/baseline", 0.5)
     assert jpeg is not None
@@ -89,12 +89,12 @@ def test_rate_maps_of_an_image_share_a_scale(root: Path) -> None:
             add(f"{image_id}.npz", latents_to_bytes(stored))
     (gallery,) = GalleryMaker(results).galleries(STUDY, variant_styles(results.plan, STUDY))
     first, second = gallery.rows.values()
-    assert [tile.title[:4] for tile in first] == ["Orig", "JPEG", "JPEG", "J-FT", "J-FT"]
-    assert len(second) == 3
-    for place, (tile, bits) in enumerate(zip(first[2::2], spent.values(), strict=True), 1):
-        assert "rate map" in tile.lines[0] and "1.00 bits" in tile.lines[1] and not tile.boxes
-        assert tile.address == f"images/{STUDY}-0-{image_id}-rate-{place}.png"
-        drawn = np.asarray(Image.open(root / "report" / tile.address))
+    assert [tile.title[:4] for tile in first] == ["Orig", "JPEG", "J-FT"]
+    assert "1.00 bpp" in first[0].lines[-1] and "bpp" not in second[0].lines[-1]
+    assert [tile.rates for tile in second] == [""] * 3
+    for place, (tile, bits) in enumerate(zip(first[1:], spent.values(), strict=True), 1):
+        assert tile.rates == f"images/{STUDY}-0-{image_id}-rate-{place}.png"
+        drawn = np.asarray(Image.open(root / "report" / tile.rates))
         expected = np.round(255 * bits / 2304).repeat(48, 0).repeat(48, 1)[:128, :128]
         assert np.array_equal(drawn, expected)
 

@@ -20,12 +20,11 @@ from icmbench.report.charts import rate_plot
 from icmbench.report.outputs import (
     expected_outputs,
     families_of,
-    family_variants,
+    family_roles,
     figures,
     leading_comparisons,
     leading_metrics,
     pages,
-    roles,
     study_metrics,
     study_page,
     study_plots,
@@ -138,7 +137,7 @@ def test_pages_follow_from_the_plan() -> None:
     metrics = ("miou", "fwiou", "pixel_accuracy")
     assert parsing == [f"task-semantic-segmentation-rate-{metric}-faces" for metric in metrics]
     # Features are not images, so they have no PSNR.
-    assert roles(family_variants(plan, IMAGE_QUALITY)) == ["r"]
+    assert family_roles(plan, IMAGE_QUALITY) == ["r"]
     assert leading_metrics(plan, "task-of") == ["attribute_accuracy", "miou"]
     assert ("psnr", None) not in study_plots(plan, "task-of")
     assert leading_metrics(plan, "methods") == ["box_map", "mask_map", "top1", "psnr"]

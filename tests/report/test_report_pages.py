@@ -137,7 +137,7 @@ def test_entry_page_names_the_largest_gain(built: Path) -> None:
     larger = bd.loc["hyperprior/faster-rcnn/j-ft"]
     assert larger["bd_accuracy_points"] > 4 and "accuracy:low-overlap" in larger["flags"]
     # A number that decides nothing leads nothing.
-    words = "At equal rate against JPEG, the best is JPEG, T-FT, which gains 4.0 points of Box mAP"
+    words = "At equal rate against “JPEG”, the best is “JPEG, T-FT”, which gains 4.0 points of Box"
     assert words in entry.texts["studies"]
     assert ("img", f"figures/{STUDY}-leading.svg") in entry.addresses
     assert "15 of 15 operating points" in entry.text  # of both studies
@@ -158,12 +158,12 @@ def claim(root: Path, variant: str) -> None:
     ("about", "gain", "lit", "says"),
     [
         (J_FT, -1.5, ["JPEG", "J-FT", "JPEG, T-FT"],
-         ["JPEG, J-FT loses 1.5 points", "the best of the others is JPEG, T-FT, which gains 4.0"]),
+         ["“JPEG”, “J-FT” loses 1.5 points of Box mAP", "others is “JPEG, T-FT”, which gains 4.0"]),
         (J_FT, None, ["JPEG", "J-FT", "JPEG, T-FT"],
-         ["J-FT cannot be compared", "the best of the others is JPEG, T-FT, which gains 4.0"]),
-        (T_FT, None, ["JPEG", "JPEG, T-FT"], ["JPEG, T-FT gains 4.0 points"]),
+         ["“J-FT” cannot be compared", "the best of the others is “JPEG, T-FT”, which gains 4.0"]),
+        (T_FT, None, ["JPEG", "JPEG, T-FT"], ["“JPEG, T-FT” gains 4.0 points"]),
         (T_FT, 6.0, ["JPEG", "JPEG, T-FT", "J-FT"],
-         ["JPEG, T-FT gains 4.0 points", "the best of the others is J-FT, which gains 6.0"]),
+         ["“JPEG, T-FT” gains 4.0 points", "the best of the others is “J-FT”, which gains 6.0"]),
     ],
 )  # fmt: skip
 def test_card_shows_what_the_study_is_about(
@@ -224,7 +224,7 @@ def test_pages_show_provenance_and_escape_texts(built: Path) -> None:
         "9.9.9",
         "feedc0ffeefe",
         "6 test images (40 resamples)",
-        "1 of 48 coded images",
+        "47 of 48 coded images",
     ):
         assert words in text, words
 

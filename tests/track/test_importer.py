@@ -34,6 +34,12 @@ def test_sync_makes_points_children_of_their_variant(finished: Finished) -> None
     assert finished[1].client.get_experiment_by_name("icmbench/toy2020/smoke") is not None
 
 
+def test_charts_begin_with_the_leading_variants_and_original_images(finished: Finished) -> None:
+    variants = [r.data.tags for r in finished[1].runs().values() if "order" in r.data.tags]
+    found = [tags["codec"] for tags in sorted(variants, key=lambda tags: tags["order"])]
+    assert found == ["bmshj2018-hyperprior", "uncoded", "jpeg"]
+
+
 def test_sync_of_a_finished_run_is_complete(finished: Finished) -> None:
     """An operating point that is neither trained nor evaluated has no files to wait for."""
     results, stored = finished
@@ -78,9 +84,13 @@ def test_sync_stores_settings_results_curves_data_and_files(finished: Finished) 
     assert params["schedule.steps"] == "100"
     assert params["loss.bpp"] == params["rate_value"] == "0.01"
     assert params["parts"] == "codec"
+    # MLflow's scatter plot of compared runs begins with these two.
+    assert min(params) == "Bits per pixel" and params["Bits per pixel"] == "0.25"
+    assert min(run.data.metrics) == "Box mAP in percent"
     expected = {
         "bpp": 0.25,
         "box_map": 0.4,
+        "Box mAP in percent": 40,
         "interval/box_map_low": 0.39,
         "psnr": 30.0,
         "n_images": 2,

@@ -135,10 +135,11 @@ def standard_errors(
     total = _variance(samples)
     parts = [(min(_variance(part.samples), total), part.seeds - 1) for part in noise]
     of_seeds = sum(part for part, _ in parts)
-    if of_seeds == 0:
-        return [(math.sqrt(total), images - 1)]
     if math.isinf(of_seeds):
         return [(math.inf, 1)]
+    # Equal seeds leave what rounding makes of the variance of a constant.
+    if of_seeds <= _ROUNDING * total:
+        return [(math.sqrt(total), images - 1)]
     freedom = 1 / sum((part / of_seeds) ** 2 / own for part, own in parts)
     return [(math.sqrt(max(0.0, total - of_seeds)), images - 1), (math.sqrt(of_seeds), freedom)]
 

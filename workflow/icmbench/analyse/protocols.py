@@ -15,12 +15,12 @@ from icmbench.config.published import (
     PublishedPoints,
     published_points,
 )
-from icmbench.config.study import Study, Variant, Weights
+from icmbench.config.study import Study, Variant, Weights, WeightsFile
 from icmbench.config.summary import PlanSummary
 from icmbench.config.validate import task_parameters
-from icmbench.data.specs import DatasetSpec, FetchedImages
+from icmbench.data.specs import DatasetSpec, FetchedImages, FolderImages
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
-from icmbench.registry import CODECS
+from icmbench.registry import CODECS, TASKS
 
 #: Largest difference of two uncompressed values, in the tables' unit.
 TOLERANCE = 0.003
@@ -64,7 +64,8 @@ def beside(
 
     The set of images, what is done to them before the codec and the pixels that bits are divided by
     must be the same. With the same network and an uncompressed value that agrees within 0.3 points
-    (0.2 of average precision) the values are compared, else their losses.
+    (0.2 of average precision) the values are compared, else their losses. Of a user's images and
+    networks a study states the protocol that they are of.
 
     Args:
         plan: content of ``plan.json``.
@@ -75,8 +76,6 @@ def beside(
     published = published or published_points()
     found = []
     for curve in published.curves:
-        if curve.metric in PIXEL_METRICS and study != _QUALITY_STUDY:
-            continue
         protocol = published.protocols[curve.protocol]
         matches = list(_matches(plan, curves, study, curve, protocol))
         # The comparison of values, if one of the roles allows it.
@@ -87,12 +86,15 @@ def beside(
 def _matches(
     plan: PlanSummary, curves: pd.DataFrame, study: str, curve: PointCurve, protocol: Protocol
 ) -> Iterator[Beside]:
+    stated = plan.studies[study].protocol == curve.protocol
+    if curve.metric in PIXEL_METRICS and study != _QUALITY_STUDY and not stated:
+        return
     own = curves[(curves["study"] == study) & (curves["metric"] == curve.metric)]
     images = dict(zip(own["variant"], own["n_images"], strict=True))
     variants = plan.studies[study].variants
     for role in dict.fromkeys(variants[name].dataset for name in images if name in variants):
         measured = [n for n in images if n in variants and variants[n].dataset == role]
-        if set_obstacle(plan.datasets[role], images[measured[0]], protocol) is not None:
+        if set_obstacle(plan.datasets[role], images[measured[0]], protocol, stated) is not None:
             continue
         if protocol.network is None:
             yield Beside(curve, role, {}, drop=False)
@@ -102,18 +104,25 @@ def _matches(
             value = _value(curves, study, name, curve.metric)
             references.setdefault(variants[name].task, value)
         if references:
-            why = network_obstacle(plan, curves, study, role, protocol)
+            why = network_obstacle(plan, curves, study, role, protocol, stated)
             yield Beside(curve, role, references, drop=why is not None, why=why or "")
 
 
-def set_obstacle(dataset: DatasetSpec, images: int, protocol: Protocol) -> str | None:
-    """Return why a data set is not the protocol's, as a sentence's end; None if it is."""
+def set_obstacle(
+    dataset: DatasetSpec, images: int, protocol: Protocol, stated: bool = False
+) -> str | None:
+    """Return why a data set is not the protocol's, as a sentence's end; None if it is.
+
+    ``stated``: whether the user has stated that a folder holds the images of the protocol.
+    """
     fetched = dataset.fetched
-    if not isinstance(fetched, FetchedImages):
+    if fetched is None:
         return "this run measured generated scenes"
-    if fetched.name != protocol.dataset:
+    if isinstance(fetched, FolderImages) and not stated:
+        return "this run measured images of a folder"
+    if isinstance(fetched, FetchedImages) and fetched.name != protocol.dataset:
         return f"this run measured {fetched.name}"
-    if fetched.allow_subset:
+    if isinstance(fetched, FetchedImages) and fetched.allow_subset:
         return "this run allows a subset of the data set"
     if (fetched.short_side, fetched.long_side) != (protocol.short_side, protocol.long_side):
         return "this run resized the images" if fetched.short_side else "this run did not resize"
@@ -129,9 +138,17 @@ def set_obstacle(dataset: DatasetSpec, images: int, protocol: Protocol) -> str |
 
 
 def network_obstacle(
-    plan: PlanSummary, curves: pd.DataFrame, study: str, role: str, protocol: Protocol
+    plan: PlanSummary,
+    curves: pd.DataFrame,
+    study: str,
+    role: str,
+    protocol: Protocol,
+    stated: bool = False,
 ) -> str | None:
-    """Return why no task network on original images is the protocol's; None if one is."""
+    """Return why no task network on original images is the protocol's; None if one is.
+
+    ``stated``: whether the user has stated that networks and weights of their own are.
+    """
     network = protocol.network
     if network is None:
         return None
@@ -140,7 +157,7 @@ def network_obstacle(
     for name, variant in content.variants.items():
         if not (_uncoded(variant) and variant.evaluate and variant.dataset == role):
             continue
-        if not _is_network(plan, content, variant, network):
+        if not _is_network(plan, content, variant, network, stated):
             continue
         differences = {
             metric: _value(curves, study, name, metric) - value
@@ -159,16 +176,18 @@ def network_obstacle(
 
 
 def _is_network(
-    plan: PlanSummary, study: Study, variant: Variant, network: ProtocolNetwork
+    plan: PlanSummary, study: Study, variant: Variant, network: ProtocolNetwork, stated: bool
 ) -> bool:
     # A scale may give a network a name of its own.
     name = plan.scale.tasks.get(variant.task, {}).get("network", variant.task)
+    if stated and TASKS[name].files:  # a user's code or file, of which nothing else is known
+        return True
     if name not in network.task:
         return False
     parameters = task_parameters(plan.scale, variant.task).model_dump()
     if any(parameters.get(key) != value for key, value in network.parameters.items()):
         return False
-    if network.weights == "any":
+    if network.weights == "any" or (stated and isinstance(variant.task_from, WeightsFile)):
         return True
     return not _trains_task(variant) and _published_weights(plan, study, variant)
 

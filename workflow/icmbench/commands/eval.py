@@ -19,7 +19,9 @@ from typing import Any
 
 import yaml
 
+from icmbench.analyse.protocols import set_obstacle
 from icmbench.commands.eval_study import (
+    ROLE,
     STUDY,
     Codec,
     Task,
@@ -28,17 +30,21 @@ from icmbench.commands.eval_study import (
     read_tasks,
     study,
 )
-from icmbench.config.job_settings import data_job
+from icmbench.config.job_settings import data_job, summary
 from icmbench.config.load import combine, load_scale, merge, read_yaml
 from icmbench.config.own_weights import check_weights
 from icmbench.config.plan import Plan, load_plan
+from icmbench.config.published import published_points
 from icmbench.config.resources import check_resources
 from icmbench.config.run import Layer
 from icmbench.config.scale import Scale
 from icmbench.config.validate import is_task, task_entry
 from icmbench.data.checks import check_role
+from icmbench.data.index import open_index
+from icmbench.data.specs import Photographs
 from icmbench.errors import UserError, missing_file, unknown
 from icmbench.plugins import load_modules
+from icmbench.report.outputs import study_metrics
 from icmbench.utils.files import write_text
 from icmbench.utils.places import snakefile, workflow_folder
 
@@ -62,7 +68,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
         layers.append(Layer("--perceptual", {"perceptual": arguments.perceptual.split(",")}))
     run = combine(layers)
     load_modules(run.modules, run.command_codecs, run.where)
-    images = _images(arguments)
+    images = _images(arguments) | _before_codec(arguments.published)
     labelled = any(key in images for key in ("annotations", "maps", "layout"))
     codecs = read_codecs(arguments.codec)
     anchor = _anchor(codecs, arguments.anchor)
@@ -72,6 +78,7 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
     for over in [*(layer.values for layer in layers), own]:
         values = merge(values, over)
     content = study(codecs, tasks, anchor, _metrics(values, tasks), run.perceptual)
+    content |= {"protocol": arguments.published} if arguments.published else {}
 
     folder: Path = arguments.output.absolute()
     _write(folder / _CONFIG, values)
@@ -82,6 +89,8 @@ def evaluate_own(arguments: argparse.Namespace) -> Path | None:
         check_weights(plan)
         for role in plan.roles:
             _check_images(plan, role)
+        if arguments.published:
+            _check_protocol(plan, arguments.published)
     if arguments.no_run:
         return None
     pace = ["--max-jobs-per-timespan", _PACE]
@@ -119,6 +128,16 @@ def _images(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.limit is not None:
         images["limit"] = arguments.limit
     return images
+
+
+def _before_codec(name: str | None) -> dict[str, Any]:
+    """Return what a protocol does to images before the codec, as settings of the data set."""
+    if name is None:
+        return {}
+    points = published_points()
+    if name not in (known := {curve.protocol for curve in points.curves}):
+        raise UserError(f"--published: {unknown('protocol', name, known)}")
+    return points.protocols[name].model_dump(include={*Photographs.model_fields}, exclude_none=True)
 
 
 def _anchor(codecs: Sequence[Codec], name: str | None) -> Codec:
@@ -188,6 +207,22 @@ def _check_images(plan: Plan, role: str) -> None:
         check_network(network)
     for own in job.checks:
         check_role(own.dataset, own.needs)
+
+
+def _check_protocol(plan: Plan, name: str) -> None:
+    """Check what is known before the run: the images, and that the metric is measured."""
+    protocol = published_points().protocols[name]
+    dataset = plan.dataset(ROLE)
+    count = len(open_index(dataset, "test").ids)
+    if (why := set_obstacle(dataset, count, protocol, stated=True)) is not None:
+        raise UserError(f"--published {name!r}: {why}; give what the protocol has, or drop it")
+    wanted = {curve.metric for curve in published_points().curves if curve.protocol == name}
+    if wanted.isdisjoint(study_metrics(summary(plan), STUDY)):
+        network = protocol.network.name if protocol.network else ""
+        raise UserError(
+            f"--published {name!r}: its points are of {', '.join(wanted)}, which is not measured; "
+            f"give labels and, with --task, {network}"
+        )
 
 
 # --- the run --------------------------------------------------------------------------------------

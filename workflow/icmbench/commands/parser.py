@@ -83,6 +83,11 @@ def _add_eval(verb: AddVerb) -> None:
     sub.add_argument(
         "--perceptual", metavar="NAMES", help="also measure lpips, dists or lpips,dists"
     )
+    sub.add_argument(
+        "--published",
+        metavar="PROTOCOL",
+        help="images and network are those of this protocol, whose published points are drawn",
+    )
     sub.add_argument("--output", type=Path, required=True, help="folder of everything it makes")
     sub.add_argument(
         "--config",

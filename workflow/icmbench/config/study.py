@@ -269,6 +269,11 @@ class Study(Strict):
         description="Curves drawn beside the measured ones where both are of the same whole data "
         "set.",
     )
+    protocol: str | None = Field(
+        None,
+        description="Name in published/points.yaml of the protocol that images and networks of "
+        "one's own are of. Its points are drawn beside the curves if all else agrees.",
+    )
     claims: dict[str, Claim] = Field(
         {}, description="Statements of the paper as tests over the curves; see the forms below."
     )

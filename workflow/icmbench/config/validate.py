@@ -207,9 +207,9 @@ def _check_references(run: RunConfig, scale: Scale, study: Study, faults: _Fault
             faults.add(where, f"published.{index}", metric, f"of {label!r} in {group!r} is a "
                        "duplicate; state each number once")  # fmt: skip
     protocols = published_points().protocols
-    if study.published_protocol is not None and study.published_protocol not in protocols:
-        key = "published_protocol"
-        faults.unknown(where, key, study.published_protocol, "protocol", protocols)
+    for key in ("published_protocol", "protocol"):
+        if (name := getattr(study, key)) is not None and name not in protocols:
+            faults.unknown(where, key, name, "protocol", protocols)
     labels = [curve.label for curve in study.published_curves]
     for index, curve in enumerate(study.published_curves):
         key = f"published_curves.{index}"

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from typing import NamedTuple
 
 from icmbench.config.study import Study
-from icmbench.config.summary import PointSummary
 from icmbench.metrics.catalogue import Metric, find_metric, is_image_quality
-from icmbench.report.drawing import Plot, Row
+from icmbench.report.drawing import Plot, Row, by_study
 from icmbench.report.outputs import figure_name, leading_comparisons
-from icmbench.report.results import Results, is_number, rows_of
+from icmbench.report.results import Results, is_number, point_address, rows_of
 from icmbench.report.style import Style, Styles, shown, shown_interval
+from icmbench.report.tables import leading_gains
 
 FRAME = 8  # curves in one frame; the others are one click away
 TRAINING_STEPS = 100  # of a training run that are drawn
 
 
-@dataclass(frozen=True)
-class PublishedCurve:
-    """Published points of one legend entry.
-
-    Attributes:
-        style: of the entry.
-        points: rate in bits per pixel, and quality in the tables' unit.
-        joined: whether a line joins them.
-    """
+class PublishedCurve(NamedTuple):
+    """Published points of a legend entry: rate in bits per pixel, quality in the tables' unit."""
 
     style: Style
     points: list[tuple[float, float]]
-    joined: bool = True
 
 
 def rate_plot(
@@ -48,7 +41,7 @@ def rate_plot(
     :func:`icmbench.report.outputs.figure_name`.
     """
     metric, notes = find_metric(name), []
-    if any(entry.joined for entry in published):
+    if published:
         notes.append("Thin dashed lines with hollow symbols are published curves.")
     if metric.description:
         notes.append(f"{metric.description}.")
@@ -69,10 +62,13 @@ def rate_plot(
     title = metric.title
     if role:  # a role may promise photographs where a scale draws scenes
         title += f", {role}{'' if results.plan.datasets[role].fetched else ' (generated)'}"
-    on = leading_labels(results.studies, series)
+    panels = panels_of(results.studies, series)
+    shared = [e.label for e in series if e.name and e.is_curve and len(panels[e.label]) > 1]
+    notes += [f"Panels of single codecs all have “{label}”, for comparison." for label in shared]
+    on = leading_labels(results, series, panels)
     rows = [*theirs, *rows]  # published curves lie below the measured ones
     name, note = figure_name(page, name, role), " ".join(notes)
-    return Plot(name, title, metric.heading, series, on, rows, note)
+    return Plot(name, title, metric.heading, series, on, rows, note, panels=panels)
 
 
 def _measured(results: Results, metric: Metric, style: Style) -> list[Row]:
@@ -103,17 +99,11 @@ def _measured(results: Results, metric: Metric, style: Style) -> list[Row]:
     return rows
 
 
-def point_address(point: PointSummary) -> str:
-    """Return where the files of an operating point are, as seen from a page."""
-    return f"{point.inside(Path('..'))}/"
-
-
 def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:
     return [
         {
             "label": entry.style.label,
             "study": entry.style.study,
-            # Points that no line joins are curves of their own.
             "rate_index": index,
             "bpp": rate,
             "value": quality * metric.factor,
@@ -121,27 +111,64 @@ def _published(metric: Metric, entry: PublishedCurve) -> list[Row]:
             "interval": "not published",
             "setting": "published",
             "hollow": True,
-            "alone": not entry.joined,
         }
         for index, (rate, quality) in enumerate(entry.points)
     ]
 
 
-def leading_labels(studies: dict[str, Study], series: Sequence[Style]) -> list[str]:
-    """Return the labels that are drawn at first: ``FRAME`` curves of each study, and published."""
+def panels_of(studies: dict[str, Study], series: Sequence[Style]) -> dict[str, list[str]]:
+    """Return the titles of the panels that each curve is in, by label.
+
+    A study has a panel. One of more than ``FRAME`` curves has a panel for each task network if each
+    has an anchor, else for each codec if codecs have two curves or more; then the anchor of the
+    leading comparison and what has no codec are in all panels.
+    """
+    panels: dict[str, list[str]] = {}
+    for title, entries in by_study(series).items():
+        own = {e.label: studies[e.study].variants[e.name] for e in entries if e.name}
+        curves = [entry.label for entry in entries if entry.label in own and entry.is_curve]
+        compared = leading_comparisons(studies[entries[0].study])[1] if own else []
+        bases, tasks = [c.anchor for c in compared], {own[label].task for label in curves}
+        apart = 1 < len(tasks) == len({own[e.label].task for e in entries if e.name in bases})
+        parts = {
+            label: f"{title}: {variant.task if apart else variant.codec}".removeprefix(": ")
+            for label, variant in own.items()
+            if apart or label in curves
+        }
+        every = list(dict.fromkeys(parts.values()))
+        if len(curves) <= FRAME or len(curves) < 2 * len(every):
+            parts, every = {}, [title]
+        for entry in entries:
+            alone = entry.label in parts and (apart or entry.name not in bases[:1])
+            panels[entry.label] = [parts[entry.label]] if alone else every
+    return panels
+
+
+def leading_labels(
+    results: Results, series: Sequence[Style], panels: dict[str, list[str]]
+) -> list[str]:
+    """Return the labels that are drawn at first: ``FRAME`` curves of a panel, and published ones.
+
+    The variant that a study is about comes first, then those that gain most over the anchor.
+    """
     order: dict[tuple[str, str], int] = {}
-    for study, content in studies.items():
+    for study, content in results.studies.items():
         subject, comparisons = leading_comparisons(content)
-        compared = [name for c in comparisons for name in (c.anchor, *c.variants)]
-        for name in [subject, *compared, *content.variants]:
+        gains = leading_gains(results, study)
+        compared = [name for c in comparisons for name in c.variants]
+        compared.sort(key=lambda name: -gains[name].bd_accuracy_points if name in gains else 0.0)
+        for name in [subject, *(c.anchor for c in comparisons), *compared, *content.variants]:
             order.setdefault((study, name), len(order))
-    groups: dict[tuple[str, bool], list[Style]] = {}
-    for entry in sorted(series, key=lambda one: order.get((one.study, one.name), len(order))):
-        groups.setdefault((entry.study, entry.hollow), []).append(entry)
-    on = []
-    for entries in groups.values():
-        on += [entry.label for entry in entries if not entry.is_curve]
-        on += [entry.label for entry in entries if entry.is_curve][:FRAME]
+    on: list[str] = []
+    drawn: Counter[tuple[str, bool]] = Counter()
+    for entry in sorted(
+        series, key=lambda one: (one.is_curve, order.get((one.study, one.name), len(order)))
+    ):
+        inside = [(title, entry.hollow) for title in panels.get(entry.label, [entry.study])]
+        if entry.is_curve and any(drawn[place] >= FRAME for place in inside):
+            continue
+        on.append(entry.label)
+        drawn.update(inside if entry.is_curve else [])
     return on
 
 
@@ -158,9 +185,8 @@ def _sharing(results: Results, styles: Styles) -> list[list[str]]:
 
 def training_plot(results: Results, study: str, styles: Styles) -> Plot:
     """Collect the losses of the training runs of a study over their steps."""
-    rows, series = [], []
+    rows: list[Row] = []
     for name, style in styles.items():
-        own: list[Row] = []
         for point in results.points(study, name):
             path = results.root / "runs" / point.key / "metrics.jsonl"
             if not point.trained or not path.is_file():
@@ -168,7 +194,7 @@ def training_plot(results: Results, study: str, styles: Styles) -> Plot:
             entries = [json.loads(line) for line in path.read_text().splitlines()]
             losses = {e["step"]: e["values"].get("loss") for e in entries if e["split"] == "train"}
             steps = [step for step, loss in losses.items() if is_number(loss)]
-            own += [
+            rows += [
                 {
                     "label": style.label,
                     "rate_index": f"{point.rate_index}, seed {point.seed}",
@@ -178,8 +204,8 @@ def training_plot(results: Results, study: str, styles: Styles) -> Plot:
                 }
                 for step in steps[:: len(steps) // TRAINING_STEPS + 1]
             ]
-        rows += own
-        series += [replace(style, is_curve=True)] if own else []
-    on = leading_labels(results.studies, series)
+    trained = {row["label"] for row in rows}
+    series = [replace(s, is_curve=True) for s in styles.values() if s.label in trained]
+    on = leading_labels(results, series, {})
     return Plot(f"{study}-training", "Loss of the training runs", "Loss", series, on, rows,
                 training=True)  # fmt: skip

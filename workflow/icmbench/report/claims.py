@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,11 +45,13 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
                 ]
             )
     columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
-    scopes = dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"])
+    scopes = " ".join(dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"]))
+    # The data first, then what is the same for all.
+    stated = sorted(dict.fromkeys(re.split(r"(?<=\.) ", scopes)), key=lambda s: s[:4] == "The ")
     counts = claims["verdict"].value_counts()
     caption = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
     caption += ". In brackets: the interval that decides. "
-    caption += f"The verdicts hold for: {' '.join(scopes)}" if scopes else ""
+    caption += f"The verdicts hold for: {' '.join(stated)}" if scopes else ""
     return Table(caption, columns, rows)
 
 
@@ -61,7 +64,7 @@ def verdict_matrix(results: Results) -> Table | None:
 
     Its caption is what kind of statement the verdicts are.
     """
-    rows, drawn = [], set()
+    rows, data = [], set()
     for name, study in results.studies.items():
         counts = results.claims.loc[results.claims["study"] == name, "verdict"].value_counts()
         if counts.empty:
@@ -73,15 +76,14 @@ def verdict_matrix(results: Results) -> Table | None:
         rows.append(row)
         used = {variant for claim in study.claims.values() for variant in claim_variants(claim)}
         roles = {study.variants[variant].dataset for variant in used & set(study.variants)}
-        drawn |= {results.plan.datasets[role].fetched is None for role in roles}
+        fetched = [results.plan.datasets[role].fetched for role in roles]
+        data |= {"photographs" if own else "drawn scenes" for own in fetched}
     if not rows:
         return None
-    kinds = {True: "drawn scenes", False: "photographs"}
-    data = " and ".join(words for kind, words in kinds.items() if kind in drawn)
     scale, seeds = results.plan.scale.name, len(results.plan.run.seeds)
     caption = (
         "What the papers claim, and how many of the claims hold here: at scale "
-        f"{scale}, on {data}, with {seeds} {'seed' if seeds == 1 else 'seeds'}. "
+        f"{scale}, on {' and '.join(sorted(data))}, with {seeds} seed{'' if seeds == 1 else 's'}. "
         "Each number leads to its claims."
     )
     columns = ["Study", *(f"{symbol} {verdict}" for verdict, symbol in VERDICTS.items())]
@@ -157,11 +159,9 @@ def _expected(row: Any) -> str:
     if row.expect == "equal":
         return f"within {plain(row.margin)}{unit} of {plain(row.threshold)}"
     words, sign = {
-        "above": ("above", 1),
-        "not-above": ("at most", 1),
-        "below": ("below", -1),
-        "not-below": ("at least", -1),
-    }[row.expect]
+        "above": ("above", 1), "not-above": ("at most", 1),
+        "below": ("below", -1), "not-below": ("at least", -1),
+    }[row.expect]  # fmt: skip
     bound = number(row.threshold + sign * row.margin, 6).rstrip("0").rstrip(".")
     return f"{words} {bound}{unit}"
 

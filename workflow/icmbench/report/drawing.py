@@ -30,24 +30,20 @@ Row = dict[str, Any]
 class Plot:
     """One plot on a page.
 
-    Attributes:
-        name: unique in the report; the stem of its files in ``report/figures``.
-        axis: words at the vertical axis.
-        series: legend entries, in order.
-        on: labels of those that are drawn at first, at most ``FRAME`` curves of a study.
-        rows: one for each symbol: label, study, bpp (None: a reference line), value, low and high
-            in the shown unit, texts of the tooltip and the address of the operating point.
-        training: whether it shows losses over steps instead of a metric over rates.
+    A row is a symbol: label, study, bpp (None: a reference line), value, low and high in the shown
+    unit, texts of the tooltip and the address of the operating point.
     """
 
-    name: str
+    name: str  # unique in the report; the stem of its files in ``report/figures``
     title: str
-    axis: str
-    series: list[Style] = field(default_factory=list)
-    on: list[str] = field(default_factory=list)
+    axis: str  # words at the vertical axis
+    series: list[Style] = field(default_factory=list)  # legend entries, in order
+    on: list[str] = field(default_factory=list)  # labels of those that are drawn at first
     rows: list[Row] = field(default_factory=list)
     note: str = ""
-    training: bool = False
+    training: bool = False  # whether it shows losses over steps instead of a metric over rates
+    # Titles of the panels that a curve is in, by label; without, all share one.
+    panels: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -115,11 +111,17 @@ def _specification(
     """Return the Vega-Lite specification of a plot with some of its curves.
 
     On a page curves are switched by the signal ``SHOWN``, the legend is one of buttons, and
-    charts.js sets the width. Plots of several studies have a panel for each.
+    charts.js sets the width.
     """
     labels = [entry.label for entry in series]
-    studies = list(by_study(plot.series))
-    rows = [row for row in plot.rows if row["label"] in labels]
+    inside = {entry.label: plot.panels.get(entry.label, [""]) for entry in plot.series}
+    titles = list(dict.fromkeys(title for own in inside.values() for title in own))
+    rows = [
+        row | {"panel": title}
+        for row in plot.rows
+        if row["label"] in labels
+        for title in inside[row["label"]]
+    ]
 
     def look(values: Sequence[Any], key: bool = True) -> Spec:
         drawn = {"title": None, "orient": "right", "labelLimit": 320, "symbolLimit": 0}
@@ -153,7 +155,7 @@ def _specification(
         "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
         "encoding": places | ends,
     }
-    grouped = ["label", "study", "rate_index", "hollow", "alone"]
+    grouped = ["label", "panel", "rate_index", "hollow"]
     means = [{"op": "mean", "field": name, "as": name} for name in ("bpp", "value")]
     joined = {
         "strokeDash": look([list(entry.dash or (1, 0)) for entry in series], key=False),
@@ -161,7 +163,7 @@ def _specification(
         "order": number("bpp" if plot.training else "rate_index"),
     }
     line: Spec = {
-        "transform": [{"filter": "isValid(datum.bpp) && !datum.alone"}],
+        "transform": [{"filter": "isValid(datum.bpp)"}],
         "mark": "line",
         "encoding": places | joined,
     }
@@ -180,7 +182,7 @@ def _specification(
         "mark": {"type": "point", "strokeWidth": 1.5, "opacity": 1},
         "encoding": places | looks | ({"href": {"field": "href"}} if page else {}),
     }
-    many = len(studies) > 1
+    many = len(titles) > 1
     width, height = size or (PANEL_SIZE if many else FIGURE_SIZE)
     layers = [reference] if any(row["bpp"] is None for row in rows) else []
     bounded = any(row.get("low") is not None for row in rows)
@@ -198,8 +200,8 @@ def _specification(
     if not many:
         return spec | panel
     header = {"title": None, "labelFontSize": 13, "labelFontWeight": "bold"}
-    facet = {"field": "study", "type": "nominal", "sort": studies, "header": header}
-    return spec | {"facet": facet, "columns": min(COLUMNS, len(studies)), "spec": panel}
+    facet = {"field": "panel", "type": "nominal", "sort": titles, "header": header}
+    return spec | {"facet": facet, "columns": min(COLUMNS, len(titles)), "spec": panel}
 
 
 _LINES = {"gridColor": "#e3e3e3", "domainColor": "#888888", "tickColor": "#888888"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +13,9 @@ from icmbench.analyse.tables import read_result_table
 from icmbench.metrics.catalogue import PIXEL_METRICS, Metric, find_metric
 from icmbench.report.charts import rate_plot
 from icmbench.report.outputs import FIGURES, leading_comparisons, leading_metrics, study_page
-from icmbench.report.results import Results, is_number, rows_of
+from icmbench.report.results import Results, rows_of
 from icmbench.report.style import Style, Styles, interval, number, shown, shown_interval
-from icmbench.report.tables import Cell, Table, figure, text
+from icmbench.report.tables import Cell, Table, figure, leading_gains, text
 from icmbench.utils.files import write_bytes
 from icmbench.utils.job_stats import phase_seconds
 
@@ -39,7 +38,7 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     subject, comparisons = leading_comparisons(content)
     for main in comparisons[:1]:
         metric, anchor, variants = find_metric(main.metrics[0]), main.anchor, main.variants
-    gains = _gains(results, study, metric, anchor, variants)
+    gains = leading_gains(results, study)
     gain = {name: row.bd_accuracy_points for name, row in gains.items() if name != subject}
     best = max(gain, key=lambda name: gain[name], default="")
     base, others = styles.get(anchor), [styles[name] for name in (subject, best) if name in styles]
@@ -49,7 +48,8 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     drawn |= {name: grey[name] for name in variants if name in grey and name not in drawn}
     plot = rate_plot(results, study, metric.name, None, drawn)
     # All curves are on; of the rows, the later ones lie above the others.
-    plot = replace(plot, on=[entry.label for entry in plot.series], rows=plot.rows[::-1])
+    on = [entry.label for entry in plot.series]
+    plot = replace(plot, axis=metric.title, on=on, rows=plot.rows[::-1], panels={})
     write_bytes(results.root / FIGURES / f"{study}-leading.svg", plot.svg(_SIZE, legend=False))
     return {
         "study": study,
@@ -61,25 +61,12 @@ def card(results: Results, study: str, styles: Styles) -> dict[str, Any]:
     }
 
 
-def _gains(
-    results: Results, study: str, metric: Metric, anchor: str, variants: Sequence[str]
-) -> dict[str, Any]:
-    """Return the rows of ``bd.csv`` that decide a gain at equal rate, by variant."""
-    wanted = (study, metric.name, anchor)
-    return {
-        row.variant: row
-        for row in rows_of(results.bd)
-        if (row.study, row.metric, row.anchor) == wanted and row.variant in variants
-        if is_number(row.bd_accuracy_points) and not figure("", "", row.flags, "accuracy:").grey
-    }
-
-
 def _sentence(
     metric: Metric, base: Style | None, subject: str, others: list[Style], gains: dict[str, Any]
 ) -> str:
     """Return what the curves ``others`` gain over ``base``, the subject's first."""
     if base is None or not gains:
-        reason = f" No curve shares enough with {base.label} to be compared." if base else ""
+        reason = f" No curve shares enough with “{base.label}” to be compared." if base else ""
         return f"{metric.title} over rate.{reason}"
     words: list[str] = []
     for style in others:
@@ -87,13 +74,13 @@ def _sentence(
         if row := gains.get(style.name):
             # Positive is better, also of a metric of which less is better.
             gain, unit = row.bd_accuracy_points, metric.difference_unit
-            amount = f"{number(abs(gain), 1)} {unit} of {metric.title}".replace("  ", " ")
+            amount = f"{number(abs(gain), 1)} {unit}".strip() + f" of {metric.title}" * (not words)
             bounds = interval(row.accuracy_low, row.accuracy_high, 1)
             shown_gain = f"{'loses' if gain < 0 else 'gains'} {amount} {bounds}".strip()
         rank = "the best of the others" if words else "the best"
-        lead = style.label if style.name == subject else f"{rank} is {style.label}, which"
+        lead = f"“{style.label}”" if style.name == subject else f"{rank} is “{style.label}”, which"
         words.append(f"{lead} {shown_gain}")
-    return f"At equal rate against {base.label}, {'; '.join(words)}."
+    return f"At equal rate against “{base.label}”, {'; '.join(words)}."
 
 
 def differences(results: Results) -> Table | None:

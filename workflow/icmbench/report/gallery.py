@@ -30,7 +30,6 @@ from icmbench.report.style import COLOURS, Style, Styles, number, shown
 from icmbench.utils.files import read_json, reading, write_bytes
 
 MIN_SCORE = 0.5
-RATE_MAP = "rate map: where the codec spends bits, by its own estimate; one scale for all codecs"
 EQUAL_RATE = 0.1  # a larger relative distance is stated in the title of an image
 
 
@@ -45,46 +44,29 @@ class Box:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image on the page, with addresses as seen from there.
-
-    Attributes:
-        title: of its variant; it states a rate that differs from that of the comparison.
-        lines: its numbers.
-        size: width and height that the boxes refer to.
-        boxes: drawn above the image, sure ones last.
-        original: address of the image that it differs from; empty without one.
-    """
+    """One image on the page, with addresses as seen from there; empty ones are missing."""
 
     address: str
-    title: str
-    lines: list[str]
-    size: tuple[int, int] = (1, 1)
-    boxes: list[Box] = field(default_factory=list)
-    original: str = ""
+    title: str  # of its variant; it states a rate that differs from that of the comparison
+    lines: list[str]  # its numbers
+    size: tuple[int, int] = (1, 1)  # width and height that the boxes refer to
+    boxes: list[Box] = field(default_factory=list)  # drawn above the image, sure ones last
+    original: str = ""  # address of the image that it differs from
+    rates: str = ""  # address of the codec's rate map
 
 
 @dataclass
 class Gallery:
-    """One visual comparison of a study.
+    """One visual comparison of a study."""
 
-    Attributes:
-        name: what the names of its image files begin with.
-        bpp: rate at which the study wants the variants to be shown.
-        rate: at which they are: that of the first variant nearest to ``bpp``.
-        rows: tiles by image.
-        missing: what cannot be shown, in sentences.
-        boxes: whether the images have objects to be detected.
-        maps: classes that the colours of parsing maps stand for.
-    """
-
-    name: str
+    name: str  # what the names of its image files begin with
     title: str
-    bpp: float
-    rate: float
-    rows: dict[str, list[Tile]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    boxes: bool = False
-    maps: tuple[str, ...] = ()
+    bpp: float  # rate at which the study wants the variants to be shown
+    rate: float  # at which they are: that of the first variant nearest to ``bpp``
+    rows: dict[str, list[Tile]] = field(default_factory=dict)  # by image
+    missing: list[str] = field(default_factory=list)  # what cannot be shown, in sentences
+    boxes: bool = False  # whether objects are detected
+    maps: tuple[str, ...] = ()  # classes that the colours of parsing maps stand for
 
     @contextmanager
     def noting(self, what: str) -> Iterator[None]:
@@ -134,7 +116,7 @@ class GalleryMaker:
             return gallery
         with gallery.noting("The original"):
             images = SplitImages(self.results, points[0].point.dataset)
-            gallery.boxes = images.split.annotations is not None
+            gallery.boxes = any(one.has_boxes for one in points)
             gallery.maps = images.parsing_names if any(one.has_maps for one in points) else ()
             for image_id in points[0].image_ids(images)[: comparison.images]:
                 with gallery.noting(f"Image {image_id}"):
@@ -144,45 +126,45 @@ class GalleryMaker:
     def _tiles(
         self, image_id: str, gallery: Gallery, points: list[_ShownPoint], images: SplitImages
     ) -> list[Tile]:
-        """Return the original and its true parsing map, then image and maps of each variant."""
-        index, truth = images.places[image_id], images.boxes.get(image_id, [])
+        """Return the original and its true parsing map, then image and map of each variant."""
+        index = images.places[image_id]
+        truth = images.boxes.get(image_id, []) if gallery.boxes else []
         size, stem = images.split.native_size(index), f"{gallery.name}-{image_id}"
         image = images.image(image_id)
         lines = ["24 bpp", *(["boxes: ground truth"] if truth else [])]
-        tiles = [self._tile(image, stem, "Original", lines, size, truth)]
+        tiles = [Tile(self._write(image, stem), "Original", lines, size, truth)]
         if gallery.maps:
             parsing = coloured_map(images.split.parsing(index))
-            tiles.append(self._tile(parsing, f"{stem}-map-0", "Ground truth", ["parsing map"]))
+            address = self._write(parsing, f"{stem}-map-0")
+            tiles.append(Tile(address, "Ground truth", ["parsing map"]))
         rates = [one.rate_map(image_id, *image.size) for one in points]
         most = max((float(bpp.max()) for bpp in rates if bpp is not None), default=0.0)
+        lines += [f"rate maps: white is {number(most, 2)} bpp"] if most else []
         for place, (one, bpp) in enumerate(zip(points, rates, strict=True), 1):
             title = one.title(gallery.rate)
             if one.has_images:
-                more = size, one.boxes(image_id, images), tiles[0].address
+                more: list[Any] = [size, one.boxes(image_id, images), tiles[0].address]
+                if bpp is not None:
+                    grey = Image.fromarray(np.uint8(np.round(255 * bpp / (most or 1.0))))
+                    more.append(self._write(grey, f"{stem}-rate-{place}"))
                 lines = [*one.image_lines(image_id), *one.point_line()]
                 decoded = one.image(image_id, images)
-                tiles.append(self._tile(decoded, f"{stem}-{place}", title, lines, *more))
-            # Variants with the same bitstreams have one map.
-            before = {other.point.encoding for other in points[: place - 1]}
-            if bpp is not None and one.point.encoding not in before:
-                grey = Image.fromarray(np.uint8(np.round(255 * bpp / (most or 1.0))))
-                lines = [RATE_MAP, f"black: none, white: {number(most, 2)} bits per pixel"]
-                tiles.append(self._tile(grey, f"{stem}-rate-{place}", title, lines))
+                tiles.append(Tile(self._write(decoded, f"{stem}-{place}"), title, lines, *more))
             if (classes := one.parsing(image_id)) is not None:
                 lines = ["parsing map", *one.point_line("miou")]
                 parsing = coloured_map(classes)
-                tiles.append(self._tile(parsing, f"{stem}-map-{place}", title, lines))
+                tiles.append(Tile(self._write(parsing, f"{stem}-map-{place}"), title, lines))
         return tiles
 
-    def _tile(self, image: Image.Image, stem: str, *content: Any) -> Tile:
-        """Write an image and return its tile; ``content`` is what follows its address there."""
+    def _write(self, image: Image.Image, stem: str) -> str:
+        """Write an image and return its address."""
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) + ".png"
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         path = self.results.root / IMAGES / name
         write_bytes(path, buffer.getvalue())
         self.files.append(path)
-        return Tile(f"images/{name}", *content)
+        return f"images/{name}"
 
 
 def coloured_map(classes: np.ndarray) -> Image.Image:
@@ -227,9 +209,9 @@ class _ShownPoint:
         predictions = point.inside(results.root) / "predictions.json"
         self._found = read_json(predictions) if predictions.is_file() else []
         kinds = {kind for entry in self._found for kind in entry}
-        self.has_maps = "parsing" in kinds
+        self.has_maps, self.has_boxes = "parsing" in kinds, "bbox" in kinds
         # A decoded image, or boxes to be drawn on the original one.
-        self.has_images = not self._reads_features or "bbox" in kinds
+        self.has_images = not self._reads_features or self.has_boxes
 
     def title(self, rate: float) -> str:
         """Return the variant's label, and how far its rate is from ``rate`` if it is far."""

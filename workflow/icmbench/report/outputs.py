@@ -72,14 +72,14 @@ def figures(plan: PlanSummary) -> list[str]:
     return found + [
         figure_name(task_page(family).removesuffix(".html"), metric, role)
         for family, metrics in task_families(plan).items()
-        for role in roles(family_variants(plan, family))
+        for role in family_roles(plan, family)
         for metric in metrics
     ]
 
 
-def roles(entries: list[Entry]) -> list[str]:
-    """Return the data set roles of variants, sorted."""
-    return sorted({variant.dataset for _, _, variant in entries})
+def family_roles(plan: PlanSummary, family: str) -> list[str]:
+    """Return the data set roles of the variants that a family of metrics evaluates, sorted."""
+    return sorted({variant.dataset for _, _, variant in family_variants(plan, family)})
 
 
 # --- one study ------------------------------------------------------------------------------------

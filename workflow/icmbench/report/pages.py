@@ -19,7 +19,7 @@ from icmbench.report.entry import card, differences, what_ran
 from icmbench.report.gallery import MIN_SCORE, GalleryMaker, map_colour
 from icmbench.report.outputs import FIGURES, FOLDER, IMAGES
 from icmbench.report.published import Parts, published_curves
-from icmbench.report.results import Results, load_results
+from icmbench.report.results import CONFIDENCE, Results, load_results
 from icmbench.report.style import Style, Styles, joint_styles, variant_styles
 from icmbench.utils.files import write_text
 from icmbench.utils.places import workflow_folder
@@ -29,21 +29,14 @@ ASSETS = workflow_folder() / "report"
 
 @dataclass(frozen=True)
 class Part:
-    """Plots and numbers of variants: of one study, or of several on one data set.
+    """Plots and numbers of variants: of one study, or of several on one data set."""
 
-    Attributes:
-        id: unique on the page.
-        plots: of the leading metrics; ``more_plots`` are those of the others.
-        groups: entries of the legend, by study.
-        on: labels of the curves that a plot draws at first.
-    """
-
-    id: str
+    id: str  # unique on the page
     title: str
-    plots: list[Plot]
+    plots: list[Plot]  # of the leading metrics; ``more_plots`` are those of the others
     more_plots: list[Plot]
-    groups: dict[str, list[Style]]
-    on: list[str]
+    groups: dict[str, list[Style]]  # entries of the legend, by study
+    on: list[str]  # labels of the curves that a plot draws at first
     points: tables.Table
     classes: tables.Table | None = None
     transfer: tables.Table | None = None
@@ -85,7 +78,8 @@ def build_report(root: Path) -> list[Path]:
         written.append(root / FIGURES / f"{name}-leading.svg")
     for family, metrics in outputs.task_families(results.plan).items():
         parts = _task_parts(results, family, metrics, theirs)
-        write("task", outputs.task_page(family), title=family_title(family), parts=parts)
+        title, lines = family_title(family), family != IMAGE_QUALITY
+        write("task", outputs.task_page(family), title=title, parts=parts, lines=lines)
     write("methods", outputs.METHODS, environments=provenance.environments(results))
     claims, datasets = verdict_matrix(results), provenance.dataset_table(results)
     record = {"agreement": agreement(root), "differences": differences(results)}
@@ -114,10 +108,7 @@ def _templates(results: Results) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "map_colour": lambda index: "#{:02x}{:02x}{:02x}".format(*map_colour(index)),
-        "without": lambda label, study: label.removeprefix(f"{study}: "),
-    }
+    environment.filters["map_colour"] = map_colour
     families = outputs.task_families(results.plan)
     environment.globals |= {
         "results": results,
@@ -128,6 +119,7 @@ def _templates(results: Results) -> Environment:
             "Tasks": {family_title(name): outputs.task_page(name) for name in families},
             "More": {"Methods": outputs.METHODS},
         },
+        "confidence": CONFIDENCE,
         "min_score": MIN_SCORE,
         "flags": tables.FLAGS,
         "verdicts": VERDICTS,
@@ -169,14 +161,14 @@ def _task_parts(results: Results, family: str, metrics: list[str], theirs: Parts
     page = outputs.task_page(family).removesuffix(".html")
     variants = outputs.family_variants(results.plan, family)
     parts = []
-    for role in outputs.roles(variants):
+    for role in outputs.family_roles(results.plan, family):
         own = [(study, name) for study, name, variant in variants if variant.dataset == role]
         styles = joint_styles(results.plan, own)
         curves = {m: published_curves(results, theirs, m, role, styles) for m in metrics}
         plots = [rate_plot(results, page, m, role, styles, curves[m]) for m in metrics]
         # MS-SSIM is not defined for small images: then it has no plot.
         first = [plot for plot in plots if plot.rows][: 2 if family == IMAGE_QUALITY else 1]
-        title = f"On {role}: {provenance.dataset_name(results.plan.datasets[role])}"
+        title = f"Images of role {role}: {provenance.dataset_name(results.plan.datasets[role])}"
         leading = [(plot in (first or plots), plot) for plot in plots]
         part = _part(results, f"role-{role}", title, leading, metrics, styles)
         classes = tables.class_table(results, family, styles)

@@ -23,9 +23,6 @@ from icmbench.report.tables import Cell, Table, figure, head, text
 _SHOWN_DIGEST = 12
 _SHOWN_MODULES = 5
 
-#: Words for who chose a setting; the template gives each its own badge.
-ORIGINS = {"published": "published", "figure": "read from a figure", "ours": "ours"}
-
 
 # --- data and programs ----------------------------------------------------------------------------
 
@@ -158,9 +155,8 @@ def totals(results: Results, study: str) -> str:
     if not found:
         return f"{words} Without records of coded images, the bitstreams cannot be checked."
     wrong, checked = (sum(getattr(r, n) for r in found) for n in ("wrong", "checked"))
-    return (
-        f"{words} {wrong} of {checked} coded images do not decode to the encoder's reconstruction."
-    )
+    words += f" {checked - wrong} of {checked} coded images decode"
+    return f"{words} to the encoder's own reconstruction."
 
 
 # --- training settings ----------------------------------------------------------------------------
@@ -226,7 +222,8 @@ def _settings(
     settings = entry.model_dump(exclude={"origin", "note"}, exclude_none=True) if entry else {}
     words = "\n".join(f"{key}: {_words(value)}" for key, value in (settings | more).items())
     notes = " ".join(filter(None, (entry.note if entry else "", note)))
-    origin = Cell(ORIGINS[entry.origin], "origin") if entry else text("not trained")
+    chosen = entry.origin.replace("figure", "read from a figure") if entry else ""
+    origin = Cell(chosen, "origin") if entry else text("not trained")
     return [first, text(words), origin, text(notes)]
 
 

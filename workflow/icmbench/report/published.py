@@ -39,23 +39,14 @@ _SHAPES = (*SHAPES, DIAMOND)
 
 @dataclass(frozen=True)
 class PublishedPart:
-    """A study's published numbers.
+    """A study's published numbers."""
 
-    Attributes:
-        groups: a table and notes for each published table or figure.
-        drawn: curves that can be compared with the measured ones.
-        curves: table of published and measured curves; None if none can be compared.
-        notes: on the curves drawn, with their sources, and why others are not drawn.
-        near: published points that are drawn beside the measured curves.
-        comparable: whether everything that the paper publishes was measured by its protocol.
-    """
-
-    groups: list[tuple[Table, list[str]]]
-    drawn: list[PublishedCurveFile]
-    curves: Table | None
-    notes: list[str]
-    near: list[Beside]
-    comparable: bool
+    groups: list[tuple[Table, list[str]]]  # a table and notes for each published table or figure
+    drawn: list[PublishedCurveFile]  # what can be compared with measured curves
+    curves: Table | None  # published and measured curves; None if none can be compared
+    notes: list[str]  # on the curves drawn, with their sources, and why others are not drawn
+    near: list[Beside]  # published points that are drawn beside the measured curves
+    comparable: bool  # whether all that the paper publishes was measured by its protocol
 
 
 Parts = dict[str, PublishedPart]  # by study
@@ -95,7 +86,7 @@ def published_curves(
         ]
         for curve in curves:
             label = f"{study}: {curve.style.label}" if len(studies) > 1 else curve.style.label
-            found.append(replace(curve, style=replace(curve.style, label=label, study=study)))
+            found.append(curve._replace(style=replace(curve.style, label=label, study=study)))
     return found
 
 
@@ -128,7 +119,7 @@ def published_points(
         if _obstacle(results, study, variant) is None:
             colour = styles[variant].colour if variant else GREY
             style = Style(f"{label} (published)", colour, hollow=True)
-            curve = points.setdefault(label, PublishedCurve(style, [], joined=False))
+            curve = points.setdefault(label, PublishedCurve(style, []))
             curve.points.append((values["bpp"], values[metric]))
     return list(points.values())
 

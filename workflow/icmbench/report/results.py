@@ -24,6 +24,8 @@ from icmbench.evaluate.records import with_types
 from icmbench.plugins import load_modules
 from icmbench.utils.files import read_object, reading
 
+CONFIDENCE = f"{100 * LEVEL:g} %"  # of intervals
+
 #: What names an operating point in every table.
 POINT = ["study", "variant", "rate_index", "seed"]
 
@@ -44,50 +46,33 @@ Name = tuple[str, str, int, int]
 
 @dataclass(frozen=True)
 class PointRecords:
-    """The records of one operating point, summed over its images.
+    """The records of one operating point, summed over its images."""
 
-    Attributes:
-        encode_s, decode_s, reconstruct_s: mean seconds per image, NaN if nothing was timed.
-        bits_estimated: by the entropy model; NaN unless known for every image.
-        checked: images whose decoded bitstream was compared with the encoder's reconstruction.
-        wrong: images where the two differ.
-    """
-
-    encode_s: float
+    encode_s: float  # mean seconds per image, NaN if nothing was timed
     decode_s: float
     reconstruct_s: float
     bits: float
-    bits_estimated: float
-    checked: int
-    wrong: int
+    bits_estimated: float  # by the entropy model; NaN unless known for every image
+    checked: int  # images whose decoded bitstream was compared with the encoder's reconstruction
+    wrong: int  # images where the two differ
     implementations: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The files of ``results/<scale>``.
+    """The files of ``results/<scale>``."""
 
-    Attributes:
-        root: ``results/<scale>``.
-        plan: content of ``plan.json``.
-        curves, bd, published, claims, claims_parts: ``tables/<name>.csv``; empty if missing.
-        records: sums over ``tables/records.parquet``, by operating point.
-        runs: ``run.json`` of trained points, by key.
-        evaluations: ``evaluate.json`` of evaluated points, by key.
-        missing: what the report cannot show, in sentences.
-    """
-
-    root: Path
+    root: Path  # ``results/<scale>``
     plan: PlanSummary
-    curves: pd.DataFrame
+    curves: pd.DataFrame  # this and the next ones: ``tables/<name>.csv``; empty if missing
     bd: pd.DataFrame
     published: pd.DataFrame
     claims: pd.DataFrame
     claims_parts: pd.DataFrame
-    records: dict[Name, PointRecords]
-    runs: dict[str, dict[str, Any]]
-    evaluations: dict[str, dict[str, Any]]
-    missing: list[str]
+    records: dict[Name, PointRecords]  # sums over ``tables/records.parquet``, by operating point
+    runs: dict[str, dict[str, Any]]  # ``run.json`` of trained points, by key
+    evaluations: dict[str, dict[str, Any]]  # ``evaluate.json`` of evaluated points, by key
+    missing: list[str]  # what the report cannot show, in sentences
 
     @cached_property
     def studies(self) -> dict[str, Study]:
@@ -156,11 +141,6 @@ class Results:
         """What training runs and evaluations left, by key of the point."""
         return self.runs, self.evaluations
 
-    @property
-    def confidence(self) -> str:
-        """The coverage of intervals, e.g. ``95 %``."""
-        return f"{100 * LEVEL:g} %"
-
 
 def name_of(row: Any) -> Name:
     """Return what names an operating point in the tables."""
@@ -175,6 +155,11 @@ def rows_of(table: pd.DataFrame) -> Iterator[Any]:
 def is_number(value: object) -> bool:
     """Return whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def point_address(point: PointSummary) -> str:
+    """Return where the files of an operating point are, as seen from a page."""
+    return f"{point.inside(Path('..'))}/"
 
 
 def load_results(root: Path) -> Results:

@@ -17,16 +17,9 @@ DASH = "\N{EN DASH}"  # stands for a number that is missing
 # four follow Okabe and Ito; the others are chosen for distance under protanopia, deuteranopia and
 # tritanopia (Machado et al., 2009), and the shapes repeat the information of the colours.
 COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#00946B",
-    "#CC77AA",
-    "#7733FF",
-    "#995544",
-    "#998844",
-    "#FF4477",
+    "#0072B2", "#D55E00", "#00946B", "#CC77AA", "#7733FF", "#995544", "#998844", "#FF4477",
     "#FF22DD",
-)
+)  # fmt: skip
 # SVG paths in [-1, 1] x [-1, 1]; the diamond is left to published numbers.
 SHAPES = (
     "M-.9,0A.9,.9 0 1,1 .9,0A.9,.9 0 1,1 -.9,0Z",
@@ -52,26 +45,16 @@ PUBLISHED_DASHES: tuple[Dash, ...] = ((3, 3), (1, 3))
 
 @dataclass(frozen=True)
 class Style:
-    """How a variant or a published curve is shown.
+    """How a variant or a published curve is shown."""
 
-    Attributes:
-        label: unique on its page.
-        shape: SVG path of its symbol in [-1, 1] x [-1, 1].
-        dash: of its line; solid if empty.
-        study: of the variant; empty for published curves.
-        name: key of the variant in its study.
-        is_curve: whether it has rates of its own; original pixels are a reference line instead.
-        hollow: whether it is published: small outlined symbols and a thin line.
-    """
-
-    label: str
+    label: str  # unique on its page
     colour: str
-    shape: str = DIAMOND
-    dash: Dash = ()
-    study: str = ""
-    name: str = ""
-    is_curve: bool = True
-    hollow: bool = False
+    shape: str = DIAMOND  # SVG path of its symbol in [-1, 1] x [-1, 1]
+    dash: Dash = ()  # of its line; solid if empty
+    study: str = ""  # of the variant; empty for published curves
+    name: str = ""  # key of the variant in its study
+    is_curve: bool = True  # whether it has rates; original pixels are a reference line instead
+    hollow: bool = False  # whether it is published: small outlined symbols and a thin line
 
 
 #: Styles of variants by name, or by ``study/name`` if they are of several studies.

@@ -14,9 +14,8 @@ from icmbench.analyse.targets import missed
 from icmbench.config.summary import PointSummary
 from icmbench.metrics.bd import WEAK_FLAGS
 from icmbench.metrics.catalogue import Metric, find_metric
-from icmbench.report.charts import point_address
-from icmbench.report.outputs import families_of, study_metrics
-from icmbench.report.results import Results, is_number, rows_of
+from icmbench.report.outputs import families_of, leading_comparisons, study_metrics
+from icmbench.report.results import CONFIDENCE, Results, is_number, point_address, rows_of
 from icmbench.report.style import (
     DASH,
     Style,
@@ -32,25 +31,17 @@ from icmbench.report.style import (
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
-
-    Attributes:
-        kind: ``head`` names the row; ``origin`` shows who chose a setting.
-        note: smaller text beside it.
-        marker: variant whose symbol precedes the text.
-        grey: whether it is a number that decides nothing.
-        place: id of the cell, for links to it.
-        evidence: sentences, folded.
-    """
+    """One cell."""
 
     text: str
+    # ``head`` names the row; ``origin`` shows who chose a setting.
     kind: Literal["text", "number", "head", "origin"] = "text"
-    note: str = ""
-    marker: Style | None = None
+    note: str = ""  # smaller text beside it
+    marker: Style | None = None  # variant whose symbol precedes the text
     link: str = ""
-    grey: bool = False
-    place: str = ""
-    evidence: tuple[str, ...] = ()
+    grey: bool = False  # whether it is a number that decides nothing
+    place: str = ""  # id of the cell, for links to it
+    evidence: tuple[str, ...] = ()  # sentences, folded
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ def points_table(results: Results, metrics: Sequence[str], styles: Styles) -> Ta
             rows.append(cells)
     columns = ["Variant", "Rate setting", *seed, "Rate (bpp)", *(m.heading for m in shown_metrics)]
     caption = (
-        f"Every operating point, with the {results.confidence} interval in brackets. A variant "
+        f"Every operating point, with the {CONFIDENCE} interval in brackets. A variant "
         "leads to its curve as CompressAI's JSON, a rate setting to the files of its point."
     )
     return Table(caption, columns, rows)
@@ -170,11 +161,26 @@ def bd_table(results: Results, study: str, styles: Styles) -> Table | None:
     images = sorted(set(results.curves.loc[results.curves["study"] == study, "n_images"]))
     resamples = sorted(set(source["n_resamples"].dropna()))
     caption = (
-        f"Each variant against its anchor. In brackets: {results.confidence} percentile bootstrap "
+        f"Each variant against its anchor. In brackets: {CONFIDENCE} percentile bootstrap "
         f"over {' or '.join(map(str, images))} test images "
         f"({' or '.join(map(str, resamples))} resamples), the same for both curves."
     )
     return Table(caption, columns, rows)
+
+
+def leading_gains(results: Results, study: str) -> dict[str, Any]:
+    """Return the rows of ``bd.csv`` that decide a gain at equal rate, by variant.
+
+    They are of the leading comparison of a study, in its first metric.
+    """
+    return {
+        row.variant: row
+        for main in leading_comparisons(results.studies[study])[1][:1]
+        for row in rows_of(results.bd)
+        if (row.study, row.metric, row.anchor) == (study, main.metrics[0], main.anchor)
+        if row.variant in main.variants and is_number(row.bd_accuracy_points)
+        if not figure("", "", row.flags, "accuracy:").grey
+    }
 
 
 def _bounds(row: Any, side: str, digits: int) -> str:

@@ -178,7 +178,7 @@ def _describe(client: MlflowClient, experiment: str, note: str, images: list[str
     """Describe an experiment: a link to its curves, its leading plot, and its note."""
     curves = (
         f"#/experiments/{experiment}/runs?searchFilter=tags.kind+%3D+%27variant%27"
-        "&compareRunsMode=CHART&workflowType=machine_learning"
+        "&orderByKey=tags.%60order%60&orderByAsc=true&compareRunsMode=CHART&workflowType=machine_learning"
     )
     note = "\n\n".join([f"[Rate-accuracy curves]({curves})", *images, note])
     if client.get_experiment(experiment).tags.get(_NOTE) != note:

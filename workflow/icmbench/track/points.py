@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 
 from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.jobs import EvaluateCurve, read_job
+from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 from icmbench.summaries import EvaluationSummary, RunStatus, TrainingSummary
 from icmbench.utils.environment import JobEnvironment
 from icmbench.utils.models import read_model
@@ -31,6 +33,9 @@ _STATUS: dict[RunStatus, Status] = {
 }
 # Paths on this machine, and what tags hold already.
 _NO_PARAMETERS = frozenset({"key", "output", "folder", "manifest", "modules"})
+#: MLflow's scatter plot of compared runs begins with the first parameter and the first metric by
+#: name, capitals before small letters: these, and :func:`_leading`.
+RATE = "Bits per pixel"
 
 
 class Value(NamedTuple):
@@ -123,6 +128,9 @@ def read_point(
         tags |= training.model_dump(include={"fingerprint", "error", "weights_sha256"})
     if weights:
         tags["weights_path"] = weights.relative_to(root.parent).as_posix()
+    results = _results(point, training, evaluation, curves)
+    parameters = _parameters(root, point, training)
+    results = _leading(parameters.get("task.metrics", ""), results) | results
     run = Run(
         key=point.key,
         name=f"{name}, rate {point.rate_index}, seed {point.seed}",
@@ -130,10 +138,10 @@ def read_point(
         started=started,
         ended=ended,
         parent=parent,
-        parameters=_parameters(root, point, training),
+        parameters=parameters | texts({RATE: results.get("bpp")}),
         tags=texts(tags),
         values=[
-            *numbers(_results(point, training, evaluation, curves), ended or started),
+            *numbers(results, ended or started),
             *(_training_log(folder / "metrics.jsonl") if training else ()),
         ],
         data=list(_data(plan, training, evaluation)),
@@ -197,6 +205,14 @@ def _results(
         values["cost/train_wall_seconds"] = training.wall_seconds
         values["cost/train_cpu_seconds"] = training.cpu_seconds
     return values
+
+
+def _leading(metrics: str, results: dict[str, object]) -> dict[str, float]:
+    """Return the first of a task's metrics by title and unit, e.g. ``Box mAP in percent``."""
+    metric = find_metric(metrics.split(",")[0] or PIXEL_METRICS[0])
+    unit = f" in {metric.unit.replace('%', 'percent')}" if metric.unit else ""
+    name, value = re.sub(r"[^\w.\- ]+", "", metric.title + unit), results.get(metric.name)
+    return {name: value * metric.factor} if isinstance(value, int | float) else {}
 
 
 def _environment(environment: JobEnvironment) -> dict[str, str | None]:

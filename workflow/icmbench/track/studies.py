@@ -12,7 +12,7 @@ from icmbench.analyse.tables import read_result_table
 from icmbench.config.study import Study
 from icmbench.config.summary import PlanSummary
 from icmbench.errors import UserError
-from icmbench.report.outputs import FIGURES
+from icmbench.report.outputs import FIGURES, leading_comparisons
 from icmbench.track.points import Run, Value, numbers, read_point, texts, written
 
 # MLflow's names of the columns of bd.csv; its charts have a section for each name before a slash.
@@ -82,7 +82,7 @@ def _read_study(
     # An operating point that only names the weights of another run leaves no files.
     planned = [p for p in plan.points if p.study == name and (p.trained or p.evaluated)]
     uncoded = {point.variant for point in planned if point.encoding is None}
-    averages = _average_curves(curves, uncoded)
+    averages, order = _average_curves(curves, uncoded), _leading_first(study, uncoded)
     for variant in dict.fromkeys(point.variant for point in planned):
         own = [point for point in planned if point.variant == variant]
         key, shown = f"{name}/{variant}/curve", _shown_name(study, variant)
@@ -107,7 +107,11 @@ def _read_study(
             started=min(run.started for run in runs),
             ended=max(run.ended or run.started for run in runs) if complete else None,
             parameters=texts(settings),
-            tags=texts({**settings, "kind": "variant", "points": f"{len(runs)}/{len(own)}"}),
+            tags=texts(
+                settings
+                | {"kind": "variant", "points": f"{len(runs)}/{len(own)}"}
+                | {"order": f"{order.index(variant):03}"}
+            ),
             values=[
                 *_bd_values(bd[bd["variant"] == variant]),
                 *_curve_values(averages[averages["variant"] == variant]),
@@ -124,6 +128,14 @@ def _read_study(
                       tags=settings, artefacts=[figure])  # fmt: skip
         result.runs.append(leading)
     return result
+
+
+def _leading_first(study: Study, uncoded: set[str]) -> list[str]:
+    """Return the variants, leading ones and original images first: charts begin with ten runs."""
+    subject, comparisons = leading_comparisons(study)
+    original = [name for name in study.variants if name in uncoded][:1]
+    compared = [name for c in comparisons for name in (c.anchor, *c.variants)]
+    return list(dict.fromkeys([subject, *original, *compared, *study.variants]))
 
 
 def _sources(root: Path, runs: list[Run]) -> list[Path]:
