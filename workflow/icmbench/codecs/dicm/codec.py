@@ -100,6 +100,7 @@ class Dicm(LearnedFeatureCodec):
             samples = (self._reduced(image, eliminate)[0] for image in images)
             self.latent.set_widths(fit_bounded(self.encoder, self.decoder, samples, step))
             # The decoder's last block has a skip connection around its last convolution.
+            assert self.decoder.own is not None
             set_last(list(self.decoder.own.children())[LAST_UP], share=SHARE)
 
     def _step(self, loss: Mapping[str, float], rate: str, distortion: str) -> float:
