@@ -1,4 +1,4 @@
-"""A small codec of 8 x 8 blocks for trainings of minutes (ours).
+"""A small codec of 8 x 8 blocks, trained in minutes (ours).
 
 Its entropy model is the mean and scale hyperprior of Minnen, Ballé, Toderici, "Joint autoregressive
 and hierarchical priors for learned image compression", NeurIPS 2018. Its transforms are the linear
