@@ -102,12 +102,12 @@ def test_claims_table_shows_verdict_effect_and_condition(stated: Path) -> None:
     assert "Preconditions: saturated: contradicted" in " ".join(evidence["given"])
     # One claim has another level than the rest, so the caption cannot name one.
     assert "In brackets: the interval that decides" in table.caption
-    counts = {"supported": 3, "contradicted": 1, "inconclusive": 1, "not decided": 1, "not run": 1}
+    counts = {"supported": 2, "contradicted": 1, "inconclusive": 2, "not decided": 1, "not run": 1}
     words = ", ".join(f"{n} {word}" for word, n in counts.items())
     assert table.caption.startswith(words)
     matrix = verdict_matrix(results)
     assert matrix is not None
-    assert [cell.text for cell in matrix.rows[0]] == [STUDY, "3", "1", "1", "1", "1"]
+    assert [cell.text for cell in matrix.rows[0]] == [STUDY, "2", "1", "2", "1", "1"]
     assert matrix.rows[0][1].link == f"{STUDY}.html#{STUDY}-supported"
 
 
