@@ -24,14 +24,22 @@ from icmbench.registry import TASKS
 from icmbench.tasks.yolox import Yolox
 
 
-@pytest.fixture(scope="module")
-def record() -> Path:
-    return Path(__file__).parents[2] / "results/record/photos"
+RECORD = Path(__file__).parents[2] / "results/record/photos"
+
+
+@pytest.fixture(scope="module", params=["", "mirror"])
+def record(request: pytest.FixtureRequest) -> Path:
+    """The 66 photographs of the repository, and the sets of which a mirror had a part."""
+    return RECORD / request.param
 
 
 @pytest.fixture(scope="module")
 def curves(record: Path) -> Any:
     """Return a function that gives rates and qualities of a curve."""
+    return curves_of(record)
+
+
+def curves_of(record: Path) -> Any:
     table = pd.read_csv(record / "curves.csv").sort_values("rate_index")
 
     def curve(variant: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +55,7 @@ def in_shown_unit(metric: str, difference: float) -> float:
 
 def test_bd_of_record_follows_from_its_curves(record: Path, curves: Any) -> None:
     rows = pd.read_csv(record / "bd.csv").to_dict("records")
-    assert len(rows) == 35
+    assert len(rows) == {"photos": 41, "mirror": 61}[record.name]
     for row in rows:
         if row["metric"] == "ms_ssim":
             continue  # compared in another form, see docs/methods.md
@@ -70,37 +78,57 @@ def test_bd_of_record_agrees_with_another_implementation(record: Path, curves: A
         )
         assert other == pytest.approx(row["bd_rate_pct"], abs=0.01)
         compared += 1
-    assert compared == 15
+    assert compared == {"photos": 18, "mirror": 27}[record.name]
 
 
 def test_curves_in_compressai_shape_are_those_of_the_table(record: Path, curves: Any) -> None:
     files = sorted((record / "json").glob("*.json"))
-    assert len(files) == 7
+    assert len(files) == {"photos": 9, "mirror": 18}[record.name]
     for path in files:
         content = json.loads(path.read_text())
-        rates, values = curves(content["name"], "box_map")
-        assert content["results"]["box-map"] == pytest.approx(values, rel=1e-9)
+        metric = "top1" if "efficientnet" in content["name"] else "box_map"
+        rates, values = curves(content["name"], metric)
+        assert content["results"][metric.replace("_", "-")] == pytest.approx(values, rel=1e-9)
         if not content["name"].startswith("uncoded"):
             assert content["results"]["bpp"] == pytest.approx(rates, rel=1e-9)
 
 
 @pytest.mark.slow
 def test_two_points_of_record_are_measured_again(
-    repository: Path, tmp_path: Path, curves: Any, monkeypatch: pytest.MonkeyPatch
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
-    given = {"scale": "mini", "studies": ["photos"], "results": str(tmp_path)}
+    folder = repository / "data/photographs/coco"
+    measure_again(repository, tmp_path, folder, folder / "instances.json", RECORD)
+
+
+@pytest.mark.slow
+@pytest.mark.mirror
+def test_two_points_of_the_mirror_are_measured_again(
+    repository: Path, tmp_path: Path, mirror: Path
+) -> None:
+    coco = mirror / "coco2017"
+    truth = coco / "instances_val2017.json"
+    measure_again(repository, tmp_path, coco / "val2017", truth, RECORD / "mirror")
+
+
+def measure_again(
+    repository: Path, results: Path, folder: Path, annotations: Path, record: Path
+) -> None:
+    """Code, decode and judge the images of a folder, and compare with a record."""
+    given = {"scale": "mini", "studies": ["photos"], "results": str(results)}
     plan = load_plan(repository / "config.yaml", given)
     task = Yolox(TASKS["yolox-nano"].parameters())
     task.load_pretrained()
-    folder = repository / "data/photographs/coco"
-    truth = json.loads((folder / "instances.json").read_text())
+    truth = json.loads(annotations.read_text())
+    images = [entry for entry in truth["images"] if (folder / entry["file_name"]).is_file()]
     categories = sorted(entry["id"] for entry in truth["categories"])
+    curves = curves_of(record)
     for variant in ("jpeg/yolox-nano/baseline", "avif-420/yolox-nano/baseline"):
         codec = open_codec(classical_spec(plan, Point("photos", variant, 1, 0)))
         bits = pixels = 0
         found: list[Any] = []
-        for entry in truth["images"]:
+        for entry in images:
             image = np.array(Image.open(folder / entry["file_name"]).convert("RGB"))
             data = codec.encode(image).data
             bits, pixels = bits + 8 * len(data), pixels + image.shape[0] * image.shape[1]
@@ -120,7 +148,7 @@ def test_two_points_of_record_are_measured_again(
                 }
                 for box, label, score in answers
             ]
-        ids = [entry["id"] for entry in truth["images"]]
+        ids = [entry["id"] for entry in images]
         matches = match_detections(truth, found, "bbox", ids)
         accuracy = AveragePrecisionStatistics(matches).metrics()["box_map"]
         rates, values = curves(variant, "box_map")

@@ -51,8 +51,11 @@ def test_every_start_of_the_studies_fits(
         torch.save({own.weights.part: source.state_dict()}, tmp_path / "w.pt")
         network = build(own, source=str(tmp_path / "w.pt"))
         shares[name, other_name] = network.loaded.share if network.loaded else 1.0
+    # A reader of latents before they are rounded has a codec's analysis beside a network of its own.
+    alone = {own: share for (own, _), share in shares.items() if own.endswith("-unquantised")}
+    assert all(0 < share < 0.25 for share in alone.values())
     # The rest are masks, a context model, a pyramid, heads and classifiers, which begin anew.
-    assert min(shares.values()) > 0.25
+    assert min(share for (own, _), share in shares.items() if own not in alone) > 0.25
     assert shares["bmshj2018-factorized", "bmshj2018-hyperprior"] == 1
 
 
