@@ -23,7 +23,6 @@ from icmbench.metrics.bd import bd_accuracy, bd_rate_pct
 from icmbench.registry import TASKS
 from icmbench.tasks.yolox import Yolox
 
-
 RECORD = Path(__file__).parents[2] / "results/record/photos"
 
 

@@ -51,7 +51,7 @@ def test_every_start_of_the_studies_fits(
         torch.save({own.weights.part: source.state_dict()}, tmp_path / "w.pt")
         network = build(own, source=str(tmp_path / "w.pt"))
         shares[name, other_name] = network.loaded.share if network.loaded else 1.0
-    # A reader of latents before they are rounded has a codec's analysis beside a network of its own.
+    # A reader of unrounded latents has a codec's analysis beside a network of its own.
     alone = {own: share for (own, _), share in shares.items() if own.endswith("-unquantised")}
     assert all(0 < share < 0.25 for share in alone.values())
     # The rest are masks, a context model, a pyramid, heads and classifiers, which begin anew.
