@@ -88,7 +88,35 @@ class Refinement(nn.Module):
         return x + added
 
 
-class LinearAnalysis(nn.Module):
+class _LinearPath(nn.Module):
+    """A linear transform of blocks, beside a network's own transform or alone."""
+
+    def __init__(
+        self,
+        own: nn.Module | None,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        hidden: int = _HIDDEN,
+    ) -> None:
+        super().__init__()
+        self.own = own
+        self.build(inputs, outputs, stride, hidden)
+
+    def build(self, inputs: int, outputs: int, stride: int, hidden: int) -> None:
+        """Make the modules, in the order in which they take random numbers."""
+        raise NotImplementedError
+
+    def with_own(self, linear: Tensor, x: Tensor) -> Tensor:
+        """Return the linear path's output plus that of the network's own transform of ``x``."""
+        return linear if self.own is None else linear + self.own(x)
+
+
+def _refinements(channels: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(Refinement(channels, hidden), Refinement(channels, hidden))
+
+
+class LinearAnalysis(_LinearPath):
     """A linear transform of blocks beside an analysis transform.
 
     Args:
@@ -105,61 +133,40 @@ class LinearAnalysis(nn.Module):
 
     fitted: Tensor
 
-    def __init__(
-        self,
-        own: nn.Module | None,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        hidden: int = _HIDDEN,
-    ) -> None:
-        super().__init__()
+    def build(self, inputs: int, outputs: int, stride: int, hidden: int) -> None:
+        """Make the modules, in the order in which they take random numbers."""
         if outputs > inputs * stride**2:
             raise UserError(
                 f"linear start: a latent of {outputs} channels is more than the {inputs} x "
                 f"{stride} x {stride} numbers of a block; use fewer channels"
             )
-        self.own = own
         self.linear = nn.Conv2d(inputs, outputs, stride, stride)
-        self.refine = nn.Sequential(Refinement(outputs, hidden), Refinement(outputs, hidden))
+        self.refine = _refinements(outputs, hidden)
         self.gain = Gain(outputs)
         self.register_buffer("fitted", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the latent."""
-        y = self.refine(self.linear(x))
-        if self.own is not None:
-            y = y + self.own(x)
-        return self.gain(y)
+        y: Tensor = self.gain(self.with_own(self.refine(self.linear(x)), x))
+        return y
 
 
-class LinearSynthesis(nn.Module):
+class LinearSynthesis(_LinearPath):
     """The inverse of :class:`LinearAnalysis` beside a synthesis transform; arguments as there."""
 
-    def __init__(
-        self,
-        own: nn.Module | None,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        hidden: int = _HIDDEN,
-    ) -> None:
-        super().__init__()
-        self.own = own
-        self.refine = nn.Sequential(Refinement(outputs, hidden), Refinement(outputs, hidden))
+    def build(self, inputs: int, outputs: int, stride: int, hidden: int) -> None:
+        """Make the modules, in the order in which they take random numbers."""
+        self.refine = _refinements(outputs, hidden)
         self.linear = nn.ConvTranspose2d(outputs, inputs, stride, stride)
         # Removes what is left of the blocks' borders.
-        self.deblock = nn.Sequential(Refinement(inputs, _DEBLOCK), Refinement(inputs, _DEBLOCK))
+        self.deblock = _refinements(inputs, _DEBLOCK)
         self.gain = Gain(outputs)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the decoded input."""
         scaled = self.gain(y)
-        x = self.linear(self.refine(scaled))
-        if self.own is not None:
-            x = x + self.own(scaled)
-        decoded: Tensor = self.deblock(x)
-        return decoded
+        x: Tensor = self.deblock(self.with_own(self.linear(self.refine(scaled)), scaled))
+        return x
 
 
 class Normalised(nn.Module):
