@@ -101,7 +101,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> DatasetSpec:
 def smoke_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The plan of the smoke scale, with results under a temporary folder."""
     monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
-    overrides = {"scale": "smoke", "results": str(tmp_path / "results")}
+    overrides = {"scale": "smoke", "variants": "all", "results": str(tmp_path / "results")}
     return load_plan(REPOSITORY / "config.yaml", overrides)
 
 
@@ -110,7 +110,8 @@ def training_plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """The plan of the smoke scale, for jobs whose output is elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ICMBENCH_MIRROR", raising=False)
-        overrides = {"scale": "smoke", "results": str(tmp_path_factory.mktemp("plan"))}
+        results = str(tmp_path_factory.mktemp("plan"))
+        overrides = {"scale": "smoke", "variants": "all", "results": results}
         return load_plan(REPOSITORY / "config.yaml", overrides)
 
 

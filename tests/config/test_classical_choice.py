@@ -32,6 +32,7 @@ def make(tmp_path: Path, repository: Path) -> Any:
     def plan(**overrides: Any) -> Plan:
         base = {
             "scale": "smoke",
+            "variants": "all",
             "results": str(tmp_path / "results"),
             "studies": ["classical"],
         }

@@ -26,7 +26,7 @@ def test_hours_are_those_computed_by_hand(plan: Plan) -> None:
     assert not missing
     megapixels = 800 * 800 * 1.41 / 1e6
     codec, detector = megapixels * 87.1e9, 171e9
-    images = 4 * 55000 * 8 * speeds.padding
+    images = 4 * 53000 * 8 * speeds.padding
     hours = {"j-ft": 3 * codec + 3 * detector, "c-ft": 3 * codec + 2 * detector,
              "t-ft": codec + 3 * detector}  # fmt: skip
     for mode, macs in hours.items():
@@ -51,7 +51,7 @@ def test_faces_are_read_in_the_size_that_they_are_resized_to_once(plan: Plan) ->
 
 
 def test_decoding_in_the_loader_may_be_what_training_waits_for(plan: Plan) -> None:
-    pixels = 800 * 800 * 1.41 / 1e6 * 4 * 55000 * 8
+    pixels = 800 * 800 * 1.41 / 1e6 * 4 * 53000 * 8
     vvc = plan_costs(plan)[0][STUDY, "vvenc/faster-rcnn/t-ft"]
     assert vvc.train_gpu_h == pytest.approx(0.17 * pixels / 14 / 3600)
 

@@ -18,7 +18,8 @@ import sys
 from icmbench.config.plan_lock import write_plan
 from icmbench.config.plan import load_plan
 from pathlib import Path
-write_plan(load_plan(Path(sys.argv[1]), {"scale": "smoke", "results": sys.argv[2]}))
+run = {"scale": "smoke", "variants": "all", "results": sys.argv[2]}
+write_plan(load_plan(Path(sys.argv[1]), run))
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -28,7 +29,9 @@ def test_write_plan_refuses_other_settings_while_a_run_holds_the_lock(
     smoke_plan: Plan, repository: Path, tmp_path: Path
 ) -> None:
     config, results = repository / "config.yaml", tmp_path / "results"
-    other = load_plan(config, {"scale": "smoke", "results": str(results), "seeds": [1]})
+    other = load_plan(
+        config, {"scale": "smoke", "variants": "all", "results": str(results), "seeds": [1]}
+    )
     owner = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(config), str(results)],
         cwd=repository,

@@ -28,6 +28,8 @@ def make(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> A
 
     def plan(scale: str, studies: list[str]) -> Any:
         overrides = {"scale": scale, "studies": studies, "results": str(tmp_path)}
+        if scale == "smoke":
+            overrides["variants"] = "all"
         return load_plan(repository / "config.yaml", overrides)
 
     return plan

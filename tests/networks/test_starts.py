@@ -42,7 +42,9 @@ def test_every_start_of_the_studies_fits(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ICMBENCH_MIRROR", raising=False)
-    plan = load_plan(repository / "config.yaml", {"scale": "smoke", "results": str(tmp_path)})
+    plan = load_plan(
+        repository / "config.yaml", {"scale": "smoke", "variants": "all", "results": str(tmp_path)}
+    )
     pairs = starts(plan)
     assert len(pairs) > 5
     shares = {}
@@ -71,7 +73,9 @@ def test_weights_of_another_size_are_refused(
     repository: Path, tmp_path: Path, pair: tuple[str, str], size: dict[str, int], tensor: str
 ) -> None:
     """Counters of batch norm, and layers that do not depend on the size, fit any file."""
-    plan = load_plan(repository / "config.yaml", {"scale": "smoke", "results": str(tmp_path)})
+    plan = load_plan(
+        repository / "config.yaml", {"scale": "smoke", "variants": "all", "results": str(tmp_path)}
+    )
     own, other = starts(plan)[pair]
     larger = other.model_copy(update={"parameters": {**other.parameters, **size}})
     source = build(larger, source="random", of=None)

@@ -21,7 +21,8 @@ from icmbench.config.plan import Point, load_plan
 def run(*arguments):
     assert main(list(map(str, arguments))) == 0, arguments
 
-plan = load_plan("config.yaml", {"scale": "smoke", "studies": ["tang2025", "zhang2022"]})
+plan = load_plan("config.yaml", {"scale": "smoke", "studies": ["tang2025", "zhang2022"],
+                                  "variants": "all"})
 write_files(plan)
 for role in plan.roles:
     run("data", plan.job_path("data", role))

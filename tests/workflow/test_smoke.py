@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BIN = Path(sys.executable).parent
 # zhu2024 has a test of its own below, for the part of it that differs from the others.
-STUDIES = ["studies=[chamain2021,classical]"]
+STUDIES = ["studies=[chamain2021,classical]", "variants=all"]
 
 
 def snakemake(

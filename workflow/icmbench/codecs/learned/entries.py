@@ -144,6 +144,7 @@ def _register(
     parameters: type[LearnedParameters] = LearnedParameters,
     starts_from: Mapping[str, tuple[str, ...]] | None = None,
     qualities: int = 8,
+    **defaults: str,
 ) -> None:
     CODECS.register(
         CodecEntry(
@@ -156,6 +157,7 @@ def _register(
             loss_terms=("bpp", "mse"),
             pretrained=lambda _: qualities > 0,
             published_rates=lambda own: published_rates(own, qualities),
+            defaults=defaults,
         )
     )
 
@@ -165,6 +167,13 @@ _TRANSFORMS = ("network.g_a.", "network.g_s.")
 _GDN = dict.fromkeys(("bmshj2018-hyperprior", "mbt2018-mean", "mbt2018"), _TRANSFORMS)
 _register("bmshj2018-factorized", "hyperprior:Factorized", starts_from=_GDN)
 _register("bmshj2018-hyperprior", "hyperprior:Hyperprior", starts_from=_GDN)
+_register(
+    "bmshj2018-hyperprior-noise",
+    "hyperprior:Hyperprior",
+    starts_from={"bmshj2018-hyperprior": ("network.",)},
+    qualities=0,
+    quantisation="noise",
+)
 _register("mbt2018-mean", "hyperprior:MeanHyperprior", starts_from=_GDN)
 _register("mbt2018", "autoregressive:Autoregressive", starts_from=_GDN)
 _register("cheng2020-anchor", "autoregressive:ChengAnchor", ChengParameters, qualities=6)
