@@ -22,7 +22,7 @@ help:
 results: install ## run the default configuration, three quarters of an hour
 	$(RUN)/snakemake --cores $(CORES)
 
-smoke: install ## run every study at toy size, ten minutes
+smoke: install ## run every study at toy size, some minutes
 	$(RUN)/snakemake --cores $(CORES) --config scale=smoke
 
 photos: install ## published networks and codecs on photographs of COCO, what can be had of them
