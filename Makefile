@@ -1,6 +1,6 @@
 # make results: install everything and run the default configuration.
 # make test:    install everything, then linters, type checker and the default tests (others run when
-#               named: pytest -m conda, faults, install, slurm).
+#               named: pytest -m conda, faults, install, slurm, zoo).
 # Both install uv if it is missing.
 
 PYTHON ?= 3.11
@@ -22,7 +22,7 @@ help:
 results: install ## run the default configuration, three quarters of an hour
 	$(RUN)/snakemake --cores $(CORES)
 
-smoke: install ## run every study at toy size, some minutes
+smoke: install ## run the default studies at toy size, some minutes
 	$(RUN)/snakemake --cores $(CORES) --config scale=smoke
 
 photos: install ## published networks and codecs on photographs of COCO, what can be had of them

@@ -75,6 +75,7 @@ class Source:
                 "images": "val",
                 "url": f"{server.address}/val/",
                 "count": COUNT,
+                "bytes": 1,
             },
             "mirrored_as": "whole",
             "layout": [{"path": "val/*.jpg", "count": COUNT}, {"path": "val.json"}],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,15 @@ def test_docs_links_lead_to_pages(page: Path) -> None:
         if not target.exists() or (fragment and fragment not in anchors(target)):
             broken.append(link)
     assert not broken
+
+
+def test_the_image_has_the_data_and_results_of_the_repository() -> None:
+    """Docker ignores the two folders but for what ``.dockerignore`` takes back."""
+    call = ["git", "ls-files", "data", "results"]
+    done = subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    rules = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    kept = [rule[1:] for rule in rules if rule.startswith("!")]
+    tracked = {"/".join(path.split("/")[:2]) for path in done.stdout.splitlines()}
+    assert tracked and not [path for path in tracked if not any(fnmatch(path, k) for k in kept)]

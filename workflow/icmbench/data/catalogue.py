@@ -85,6 +85,7 @@ class Chosen(Strict):
     images: RelativePath = Field(description="folder of the images, inside the data set")
     url: Address = Field(description="what the file name is put behind")
     count: PositiveInt = Field(description="number of images")
+    bytes: PositiveInt = Field(description="about how many bytes they have")
 
 
 class LayoutItem(Strict):
@@ -192,14 +193,17 @@ def human_bytes(count: float) -> str:
 def list_catalogue(catalogue: Path) -> str:
     """Return a table of the data sets: name, version, size, licence, account, files to place.
 
-    The size is that of the archives; ``>=`` marks a sum in which some sizes are not known.
+    The size is that of the archives and of images fetched one by one; ``>=`` marks a sum in which
+    some sizes are not known.
     """
     rows = [
         ("name", "version", "download", "licence", "account", "what to place, in the data folder")
     ]
     for name, entry in load_catalogue(catalogue).items():
         sizes = [archive.bytes or 0 for archive in entry.archives]
-        size = (">= " if 0 in sizes else "") + human_bytes(sum(sizes)) if any(sizes) else "unknown"
+        sizes += [entry.chosen.bytes] if entry.chosen else []
+        known = (">= " if 0 in sizes else "") + human_bytes(sum(sizes))
+        size = "none" if entry.files else known if any(sizes) else "unknown"
         account = "needed" if entry.account.needed else "no"
         held = "nothing (in the repository)" if entry.files else "nothing (fetched)"
         by_hand = [f"{DOWNLOADS}/{name}/{file.name}" for file in entry.archives if not file.url]
