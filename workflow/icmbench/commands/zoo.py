@@ -36,7 +36,7 @@ def make_zoo(plan: Plan, folder: Path) -> list[Path]:
         if plan.variant(point).mode == "start":
             continue
         for part in PARTS:
-            if not plan.trains(point, part) or not plan.weights_path(point).is_file():
+            if not plan.variant(point).trains(part) or not plan.weights_path(point).is_file():
                 continue
             file = f"{point.study}/{point.variant}/rate{point.rate_index}-{part}.safetensors"
             name = entry_name(point.study, point.variant, point.rate_index, part)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.selection import without
-from icmbench.config.study import Ladder, Study, Variant, Weights
+from icmbench.config.study import Ladder, Study, Variant
 from icmbench.errors import UserError, unknown
 from icmbench.registry import CODECS, CodecEntry
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
@@ -43,8 +43,8 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
         else:
             left.add(name)
     for name, variant in variants.items():
-        for source in (variant.codec_from, variant.task_from):
-            if isinstance(source, Weights) and source.variant in left and source.study is None:
+        for source in variant.from_variants():
+            if source.variant in left and source.study is None:
                 raise UserError(
                     f"{run.where('classical_codecs')} leaves out variant {source.variant!r} of "
                     f"study {study.name!r}, from which {name!r} starts; add its codec to the list"
@@ -80,10 +80,10 @@ def left_out(studies: dict[str, Study], run: RunConfig, scale: Scale) -> list[st
                 continue
             lost = [c for c in study.comparisons if codecs.get(c.anchor) in own]
             total = len(study.comparisons)
-            without = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
+            more = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
             lines.append(
                 f"study {study.name!r}: curves of {', '.join(sorted(own))} are left out, "
-                f"{why}{without}; see `python -m icmbench codecs`"
+                f"{why}{more}; see `python -m icmbench codecs`"
             )
     return lines
 

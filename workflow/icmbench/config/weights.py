@@ -78,9 +78,9 @@ def weights_key(plan: Plan, point: Point) -> str:
     if entry.published_rates is None:
         rate = origin.user.rate_index if entry.rate_parameter is None else 0
         return f"pretrained/{entry.name}/rate{rate}"
-    assert user.ladder is not None  # checked before
-    parameter = plan.studies[origin.user.study].ladders[user.ladder].parameter
-    return f"pretrained/{entry.name}/{parameter}-{plan.rate_value(origin.user):g}"
+    ladder = plan.ladder(origin.user)
+    assert ladder is not None  # checked before
+    return f"pretrained/{entry.name}/{ladder.parameter}-{plan.rate_value(origin.user):g}"
 
 
 def weights_file(plan: Plan, origin: WeightsOrigin) -> Path:
