@@ -113,7 +113,7 @@ def _stand_in(variant: Variant, run: RunConfig) -> Variant:
 
 def check_choice(run: RunConfig) -> list[str]:
     """Return the faults of the keys ``classical_codecs`` and ``substitutes``, one line each."""
-    known = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    known = [entry.name for entry in CODECS if entry.kind == "classical"]
     faults = [
         f"{run.where(key)}: {unknown('classical codec', name, known)}"
         for key, names in (
