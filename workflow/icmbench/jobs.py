@@ -197,22 +197,17 @@ class TaskSpec(Strict):
 
     Attributes:
         name: as the study calls it.
-        network: its name in the registry; empty: the same.
+        network: its name in the registry.
         files: that its parameters name.
     """
 
     name: str
-    network: str = ""
+    network: str
     parameters: dict[str, JsonValue]
     weights: WeightsSpec
     starts_pretrained: bool
     metrics: list[str]
-    files: list[str] = Field(default_factory=list)
-
-    @property
-    def registered(self) -> str:
-        """Its name in the registry."""
-        return self.network or self.name
+    files: list[str] = Field([])
 
     @property
     def needs(self) -> Needs:
@@ -309,7 +304,7 @@ class DataJob(DatasetSpec):
 
     mirror: str | None
     checks: list[RoleCheck]
-    networks: list[TaskSpec] = Field(default_factory=list)
+    networks: list[TaskSpec] = Field([])
     modules: list[str]
     threads: int = 1
 
