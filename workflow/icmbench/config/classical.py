@@ -124,19 +124,21 @@ def check_choice(run: RunConfig) -> list[str]:
         if name not in known
     ]
     for name, other in run.substitutes.items():
-        if name in known and other in known:
-            wanted, has = (CODECS[part].rate_parameter for part in (name, other))
-            lower, theirs = (CODECS[part].lower_rate for part in (name, other))
-            if wanted == has and None not in (lower, theirs) and lower != theirs:
-                faults.append(
-                    f"{run.where(f'substitutes.{name}')}: lower rates of {name!r} have {lower} "
-                    f"{wanted!r}, those of {other!r} {theirs}; choose another substitute"
-                )
-            if wanted != has:
-                faults.append(
-                    f"{run.where(f'substitutes.{name}')}: {other!r} takes {has!r}, but ladders "
-                    f"of {name!r} give {wanted!r}; choose another substitute"
-                )
+        if name not in known or other not in known:
+            continue
+        where = run.where(f"substitutes.{name}")
+        wanted, has = (CODECS[codec].rate_parameter for codec in (name, other))
+        lower, theirs = (CODECS[codec].lower_rate for codec in (name, other))
+        if wanted != has:
+            faults.append(
+                f"{where}: {other!r} takes {has!r}, but ladders of {name!r} give {wanted!r}; "
+                "choose another substitute"
+            )
+        elif None not in (lower, theirs) and lower != theirs:
+            faults.append(
+                f"{where}: lower rates of {name!r} have {lower} {wanted!r}, those of {other!r} "
+                f"{theirs}; choose another substitute"
+            )
     return faults
 
 

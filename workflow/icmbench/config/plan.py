@@ -18,7 +18,7 @@ more than the work of a small point. Finished points of a curve are skipped when
 Classical codecs, whose encoders may take minutes an image, have one or several jobs per point.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
-the point that trained it, or ``classical/<name>/<parameter>-<value>``.
+the point that trained it, or begins with ``classical``, ``pretrained``, ``zoo`` or ``file``.
 """
 
 from __future__ import annotations
@@ -64,20 +64,17 @@ def share_roles(study: Study, scale: Scale) -> Study:
     What one study coded is then there for the others. The name is the scale's first. Labels contain
     ``{images}`` where the scale decides what the images are.
     """
-
-    def kind(variant: Variant) -> str:
-        return scale.datasets[variant.dataset].source
-
     first: dict[str, str] = {}
     for role, dataset in scale.datasets.items():
         same = (r for r in first.values() if scale.datasets[r] == dataset)
         alike = (r for r in same if scale.chunks.get(r) == scale.chunks.get(role))
         first[role] = next(alike, role)
+    images = {role: _IMAGES[dataset.source] for role, dataset in scale.datasets.items()}
     variants = {
         name: variant.model_copy(
             update={
                 "dataset": first[variant.dataset],
-                "label": variant.label.replace("{images}", _IMAGES[kind(variant)]),
+                "label": variant.label.replace("{images}", images[variant.dataset]),
             }
         )
         for name, variant in study.variants.items()

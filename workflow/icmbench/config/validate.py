@@ -36,19 +36,21 @@ _BOXES = {"box_map", "mask_map"}  # what detectors are measured by
 
 
 def codec_parameters(scale: Scale, name: str) -> Strict:
-    """Return the typed parameters of codec ``name`` at a scale."""
+    """Return the typed parameters of a codec at a scale, or the settings of a command."""
     where = f"workflow/scales/{scale.name}.yaml, section 'codecs.{name}'"
     entry = CODECS[name]
     found = check(entry.parameters, {**entry.defaults, **scale.codecs.get(name, {})}, where)
     return entry.command or found
 
 
-def task_entry(scale: Scale, name: str) -> TaskEntry:
-    """Return the entry of a task, or of the network that a scale gives this name.
+def task_network(scale: Scale, name: str) -> str:
+    """Return the name in the registry of a task, or of the network that a scale names so."""
+    return str(scale.tasks.get(name, {}).get("network", name))
 
-    Its metrics are those that follow from its parameters.
-    """
-    entry = TASKS[scale.tasks.get(name, {}).get("network", name)]
+
+def task_entry(scale: Scale, name: str) -> TaskEntry:
+    """Return the entry of a task; its metrics are those that follow from its parameters."""
+    entry = TASKS[task_network(scale, name)]
     if entry.metrics_for is None:
         return entry
     return replace(entry, metrics=entry.metrics_for(task_parameters(scale, name)))
@@ -56,14 +58,14 @@ def task_entry(scale: Scale, name: str) -> TaskEntry:
 
 def is_task(scale: Scale, name: str) -> bool:
     """Return whether a task of this name is registered, or given by the scale."""
-    return scale.tasks.get(name, {}).get("network", name) in TASKS
+    return task_network(scale, name) in TASKS
 
 
 def task_parameters(scale: Scale, name: str) -> Strict:
     """Return the typed parameters of task ``name`` at a scale."""
     where = f"workflow/scales/{scale.name}.yaml or config.yaml, section 'tasks.{name}'"
     given = {key: value for key, value in scale.tasks.get(name, {}).items() if key != "network"}
-    entry = TASKS[scale.tasks.get(name, {}).get("network", name)]
+    entry = TASKS[task_network(scale, name)]
     return check(entry.parameters, {**entry.defaults, **given}, where)
 
 
