@@ -238,7 +238,7 @@ class RunConfig(Strict):
     _layers: tuple[Layer, ...] = PrivateAttr(())
 
     scale: str = Field(
-        "mini", description="Name of a file in workflow/scales: smoke, mini, paper-check, paper."
+        "mini", description="Name of a file in workflow/scales: smoke, mini, photos, paper, ..."
     )
     studies: Names = Field(
         ["chamain2021"],
