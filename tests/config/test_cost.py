@@ -75,7 +75,7 @@ def test_no_job_codes_whole_sets_for_longer_than_six_hours(plan: Plan) -> None:
     """Of study photos; a job of a learned codec codes its share at all rates."""
     costs, study = plan_costs(plan)[0], plan.studies["photos"]
     for name, variant in study.variants.items():
-        rates = plan.rates("photos", variant)
+        rates = study.rates(variant)
         one_by_one = rates if CODECS[variant.codec].kind == "classical" else 1
         assert costs["photos", name].cpu_h / plan.chunks(variant) / one_by_one < 6, name
     assert costs["photos", "vtm-444/resnet50-crop224/baseline"].cpu_h > 100

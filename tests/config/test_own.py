@@ -61,7 +61,7 @@ def test_two_tasks_of_one_network_have_their_own_parameters(load: Any) -> None:
     plan = load()
     first, second = job(plan, "first"), job(plan, "second")
     assert (first.task.name, second.task.name) == ("first", "second")
-    assert first.task.registered == second.task.registered == "torchvision-detector"
+    assert first.task.network == second.task.network == "torchvision-detector"
     assert first.task.metrics == ["box_map", "box_map50", "box_map75"]
     assert second.task.metrics[0] == "agreement_box_map"
     assert first.task.needs.truth == "boxes" and first.task.needs.labels == "coco-91"
@@ -117,7 +117,7 @@ def test_a_network_of_a_shipped_study_is_replaced_in_the_configuration(
     )
     point = Point("photos", "jpeg/efficientnet/baseline", 0, 0)
     spec = evaluate_job(plan, point).task
-    assert spec.registered == "module" and spec.weights.source is None
+    assert spec.network == "module" and spec.weights.source is None
     assert spec.metrics[0] == "top1" and not spec.starts_pretrained
     assert not plan.unavailable  # weights of timm's are not needed
 

@@ -170,7 +170,7 @@ def test_learned_codecs_are_coded_in_chunks_of_all_rates(
         name = str(Path(state).parent.relative_to(plan.root / "encoded"))
         jobs = curves[name].jobs
         assert {(job.chunk, job.chunks) for job in jobs} == {(chunk, 3)}
-        assert len(jobs) == plan.rates(STUDY, plan.variant(point))
+        assert len(jobs) == plan.studies[STUDY].rates(plan.variant(point))
         # All rates of the share, this point's among them.
         assert coded.folders[chunk] in [job.output for job in jobs]
 

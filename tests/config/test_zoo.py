@@ -102,7 +102,7 @@ def test_pretrained_weights_are_those_that_scale_zoo_trained(trained: Plan, plan
             loaded.network.get_parameter(name), value, rtol=2**-11, atol=1e-7
         )
     loaded.prepare_coding()  # makes the tables that the file does not have
-    assert user.trains(Point(STUDY, MSE, 1, 0), "codec") is False
+    assert user.studies[STUDY].variants[MSE].trains("codec") is False
 
 
 def test_zoo_shares_bitstreams_of_variants_with_the_same_entry(trained: Plan, plan: Any) -> None:

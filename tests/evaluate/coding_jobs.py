@@ -65,6 +65,7 @@ def evaluate_job(folder: Path, scenes: DatasetSpec, coded: list[str] | None) -> 
         decoder=None,
         task=TaskSpec(
             name="reconstruction",
+            network="reconstruction",
             parameters={},
             weights=WeightsSpec(source=None, part="task"),
             starts_pretrained=False,

@@ -46,7 +46,12 @@ def codec_spec(name: str, path: Path, **weights: Any) -> CodecSpec:
 def task_spec(name: str, path: Path, parameters: dict[str, Any], **weights: Any) -> TaskSpec:
     spec = WeightsSpec(source=str(path), of=name, part="task", own=True, **weights)
     return TaskSpec(
-        name=name, parameters=parameters, weights=spec, starts_pretrained=True, metrics=["box_map"]
+        name=name,
+        network=name,
+        parameters=parameters,
+        weights=spec,
+        starts_pretrained=True,
+        metrics=["box_map"],
     )
 
 

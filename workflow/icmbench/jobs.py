@@ -197,22 +197,17 @@ class TaskSpec(Strict):
 
     Attributes:
         name: as the study calls it.
-        network: its name in the registry; empty: the same.
+        network: its name in the registry.
         files: that its parameters name.
     """
 
     name: str
-    network: str = ""
+    network: str
     parameters: dict[str, JsonValue]
     weights: WeightsSpec
     starts_pretrained: bool
     metrics: list[str]
-    files: list[str] = Field(default_factory=list)
-
-    @property
-    def registered(self) -> str:
-        """Its name in the registry."""
-        return self.network or self.name
+    files: list[str] = Field([])
 
     @property
     def needs(self) -> Needs:
@@ -309,7 +304,7 @@ class DataJob(DatasetSpec):
 
     mirror: str | None
     checks: list[RoleCheck]
-    networks: list[TaskSpec] = Field(default_factory=list)
+    networks: list[TaskSpec] = Field([])
     modules: list[str]
     threads: int = 1
 
@@ -372,28 +367,36 @@ class TrainJob(PointSpec):
         return self.runtime.threads
 
 
-class EncodeJob(Strict):
-    """Encode and decode a share of a split with a learned codec at one rate.
+class ShareSpec(Strict):
+    """A share of a split's images, to code at one rate.
 
     Attributes:
         output: folder of the share.
         chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
-        decodes: what decoding leaves: images, features' latents, or both.
-        quality: image metrics of decoded images, by name.
+        quality: image metrics of decoded images, by name; none where they are only trained on.
     """
 
     key: str
     output: str
-    codec: CodecSpec
     dataset: DatasetSpec
     split: str
     chunk: int
     chunks: int
-    decodes: list[DataKind]
     quality: list[str]
+    modules: list[str]
+
+
+class EncodeJob(ShareSpec):
+    """Encode and decode a share of a split with a learned codec at one rate.
+
+    Attributes:
+        decodes: what decoding leaves: images, features' latents, or both.
+    """
+
+    codec: CodecSpec
+    decodes: list[DataKind]
     threads: int
     gpu: int
-    modules: list[str]
 
 
 class CacheSpec(Strict):
@@ -403,27 +406,16 @@ class CacheSpec(Strict):
     limit_gb: float
 
 
-class ClassicalJob(Strict):
+class ClassicalJob(ShareSpec):
     """Code a share of a split with a classical codec at one rate.
 
     Attributes:
-        output: folder of the share.
-        chunk, chunks: images ``chunk``, ``chunk + chunks``, ... of the split are coded.
         keep_images: whether decoded images are kept beside the bitstreams.
-        quality: image metrics of decoded images, by name; none where they are only trained on.
     """
 
-    key: str
-    output: str
     codec: ClassicalSpec
-    dataset: DatasetSpec
-    split: str
-    chunk: int
-    chunks: int
     keep_images: bool = True
-    quality: list[str]
     cache: CacheSpec
-    modules: list[str]
     threads: int = 1
 
 

@@ -17,7 +17,7 @@ from icmbench.config.published import (
 )
 from icmbench.config.study import Study, Variant, Weights, WeightsFile
 from icmbench.config.summary import PlanSummary
-from icmbench.config.validate import task_parameters
+from icmbench.config.validate import task_network, task_parameters
 from icmbench.data.specs import DatasetSpec, FetchedImages, FolderImages
 from icmbench.metrics.catalogue import PIXEL_METRICS, find_metric
 from icmbench.registry import CODECS, TASKS
@@ -179,7 +179,7 @@ def _is_network(
     plan: PlanSummary, study: Study, variant: Variant, network: ProtocolNetwork, stated: bool
 ) -> bool:
     # A scale may give a network a name of its own.
-    name = plan.scale.tasks.get(variant.task, {}).get("network", variant.task)
+    name = task_network(plan.scale, variant.task)
     if stated and TASKS[name].files:  # a user's code or file, of which nothing else is known
         return True
     if name not in network.task:
@@ -189,7 +189,7 @@ def _is_network(
         return False
     if network.weights == "any" or (stated and isinstance(variant.task_from, WeightsFile)):
         return True
-    return not _trains_task(variant) and _published_weights(plan, study, variant)
+    return not variant.trains("task") and _published_weights(plan, study, variant)
 
 
 def _published_weights(plan: PlanSummary, study: Study, variant: Variant) -> bool:
@@ -198,14 +198,10 @@ def _published_weights(plan: PlanSummary, study: Study, variant: Variant) -> boo
     while isinstance(source, Weights):
         study = plan.studies[source.study or study.name]
         variant = study.variants[source.variant]
-        if _trains_task(variant):
+        if variant.trains("task"):
             return False
         source = variant.task_from
     return source == "pretrained" and plan.scale.pretrained == "published"
-
-
-def _trains_task(variant: Variant) -> bool:
-    return variant.train is not None and any(p.startswith("task") for p in variant.train.parts)
 
 
 def _uncoded(variant: Variant) -> bool:

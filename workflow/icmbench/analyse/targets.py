@@ -15,7 +15,7 @@ def target_rates(plan: PlanSummary) -> Targets:
     found: Targets = {}
     for point in plan.points:
         study = plan.studies[point.study]
-        target = study.target_rate(point.variant, point.rate_index, point.rate_value)
+        target = study.target_rate(point.variant, point.rate_index)
         if target is not None:
             found[point.study, point.variant, point.rate_index] = target
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from icmbench.config.job_settings import codec_spec, task_spec
 from icmbench.config.plan import Plan
-from icmbench.config.validate import codec_parameters, task_parameters
+from icmbench.config.validate import part_parameters
 from icmbench.config.weights import Point
 from icmbench.config.zoo import CATALOGUE, Zoo, ZooEntry, entry_name, read_zoo
 from icmbench.jobs import PARTS, Part
@@ -36,7 +36,7 @@ def make_zoo(plan: Plan, folder: Path) -> list[Path]:
         if plan.variant(point).mode == "start":
             continue
         for part in PARTS:
-            if not plan.trains(point, part) or not plan.weights_path(point).is_file():
+            if not plan.variant(point).trains(part) or not plan.weights_path(point).is_file():
                 continue
             file = f"{point.study}/{point.variant}/rate{point.rate_index}-{part}.safetensors"
             name = entry_name(point.study, point.variant, point.rate_index, part)
@@ -51,10 +51,8 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
     variant, origin = plan.variant(point), plan.final_weights(point, part)
     network: Any
     if part == "codec":
-        name, parameters = variant.codec, codec_parameters(plan.scale, variant.codec)
         network = build_codec(codec_spec(plan, point, origin))
     else:
-        name, parameters = variant.task, task_parameters(plan.scale, variant.task)
         network = build_task(task_spec(plan, point, origin))
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +67,8 @@ def _entry(plan: Plan, point: Point, part: Part, folder: Path, file: str) -> Zoo
         size=path.stat().st_size,
         part=part,
         holds=holds,
-        network=name,
-        parameters=parameters.model_dump(mode="json"),
+        network=getattr(variant, part),
+        parameters=part_parameters(plan.scale, variant, part).model_dump(mode="json"),
         steps=run["steps"],
         cpu_seconds=round(run["cpu_seconds"], 1),
         seed=point.seed,

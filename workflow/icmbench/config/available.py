@@ -104,15 +104,14 @@ def _weights(study: Study, variant: Variant, scale: Scale) -> Iterator[tuple[str
         from compressai.zoo.image_vbr import model_urls as variable_urls
 
         yield variant.codec, variable_urls[variant.codec][codec.metric]
-    elif (
-        isinstance(codec, LearnedParameters)
-        and CODECS[variant.codec].published_rates
-        and variant.ladder is not None
-    ):
+    elif isinstance(codec, LearnedParameters) and CODECS[variant.codec].published_rates:
         from compressai.zoo.image import model_urls
 
-        urls = model_urls.get(variant.codec, {}).get(codec.metric, {})
-        for value in study.ladders[variant.ladder].values:
+        urls, ladder = (
+            model_urls.get(variant.codec, {}).get(codec.metric, {}),
+            study.ladder(variant),
+        )
+        for value in ladder.values if ladder else ():
             if (url := urls.get(published_quality(codec, value))) is not None:
                 yield variant.codec, url
     task = task_parameters(scale, variant.task)

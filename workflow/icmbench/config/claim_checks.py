@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from icmbench.config.claims import (
     RATE,
-    AtRateEffect,
     BdEffect,
     Claim,
     CountEffect,
     DifferenceClaim,
+    Effect,
     OrderClaim,
     PointEffect,
     TrendClaim,
@@ -19,10 +19,11 @@ from icmbench.config.claims import (
 from icmbench.config.study import Study, Variant
 from icmbench.errors import unknown
 
+Metrics = Callable[[Variant], Iterable[str]]
+Fault = tuple[str, object, str]
 
-def claim_faults(
-    where: str, study: Study, metrics: Callable[[Variant], Iterable[str]]
-) -> list[str]:
+
+def claim_faults(where: str, study: Study, metrics: Metrics) -> list[str]:
     """Return the faults of a study's claims, one line each.
 
     Args:
@@ -50,12 +51,7 @@ def claim_faults(
     return lines
 
 
-Fault = tuple[str, object, str]
-
-
-def _faults(
-    claim: Claim, study: Study, metrics: Callable[[Variant], Iterable[str]]
-) -> Iterator[Fault]:
+def _faults(claim: Claim, study: Study, metrics: Metrics) -> Iterator[Fault]:
     if claim.expect == "equal" and claim.margin == 0:
         yield "margin", claim.margin, "with expect 'equal' can never be met; give more than 0"
     if isinstance(claim, DifferenceClaim):
@@ -76,9 +72,7 @@ def _faults(
         yield from _effect_faults(claim, study, metrics)
 
 
-def _order_faults(
-    claim: OrderClaim, study: Study, metrics: Callable[[Variant], Iterable[str]]
-) -> Iterator[Fault]:
+def _order_faults(claim: OrderClaim, study: Study, metrics: Metrics) -> Iterator[Fault]:
     for place, name in enumerate(claim.variants):
         yield from _variant_faults(f"variants.{place}", name, claim.metric, study, metrics)
         if claim.variants.count(name) > 1:
@@ -90,25 +84,18 @@ def _order_faults(
         yield "bpp", claim.bpp, f"with quantity {claim.quantity!r}; set it to null"
 
 
-def _effect_faults(
-    effect: BdEffect | AtRateEffect | PointEffect | CountEffect,
-    study: Study,
-    metrics: Callable[[Variant], Iterable[str]],
-) -> Iterator[Fault]:
+def _effect_faults(effect: Effect, study: Study, metrics: Metrics) -> Iterator[Fault]:
     metric = None if isinstance(effect, CountEffect) else effect.metric
     if isinstance(effect, PointEffect) and metric == RATE:
         metric = None
     names = [effect.variant] + ([effect.anchor] if effect.anchor is not None else [])
     for key, name in zip(("variant", "anchor"), names, strict=False):
         yield from _variant_faults(key, name, metric, study, metrics)
+    index = effect.anchor_rate_index if isinstance(effect, PointEffect) else None
     # A variant differs from itself only from one operating point to another.
-    elsewhere = isinstance(effect, PointEffect) and effect.anchor_rate_index not in (
-        None,
-        effect.rate_index,
-    )
+    elsewhere = isinstance(effect, PointEffect) and index not in (None, effect.rate_index)
     if effect.anchor == effect.variant and not elsewhere:
         yield "anchor", effect.anchor, "is the variant itself; name another one"
-    index = effect.anchor_rate_index if isinstance(effect, PointEffect) else None
     if index is not None and effect.anchor is None:
         yield "anchor_rate_index", index, "needs an anchor"
     if not isinstance(effect, CountEffect):
@@ -121,22 +108,15 @@ def _effect_faults(
 
 
 def _variant_faults(
-    key: str,
-    name: str,
-    metric: str | None,
-    study: Study,
-    metrics: Callable[[Variant], Iterable[str]],
+    key: str, name: str, metric: str | None, study: Study, metrics: Metrics
 ) -> Iterator[Fault]:
     if name not in study.variants:
         yield key, name, f"is not a variant; choose from {', '.join(sorted(study.variants))}"
         return
     known = sorted(metrics(study.variants[name]))
     if metric is not None and metric not in known:
-        yield (
-            "metric",
-            metric,
-            f"is not reported by variant {name!r}; choose from {', '.join(known)}",
-        )
+        problem = f"is not reported by variant {name!r}; choose from {', '.join(known)}"
+        yield "metric", metric, problem
 
 
 def _dataset_faults(key: str, names: list[str], study: Study) -> Iterator[Fault]:

@@ -191,7 +191,7 @@ Claim = Annotated[
 ]
 
 
-def effect_unit(effect: BdEffect | AtRateEffect | PointEffect | CountEffect) -> str:
+def effect_unit(effect: Effect) -> str:
     """Return the unit of an effect: ``%``, ``points``, ``dB``, ``bpp``, or empty for a count.
 
     An accuracy is in percent, a difference of accuracies in percentage points.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
 from icmbench.config.selection import without
-from icmbench.config.study import Ladder, Study, Variant, Weights
+from icmbench.config.study import Ladder, Study, Variant
 from icmbench.errors import UserError, unknown
 from icmbench.registry import CODECS, CodecEntry
 from icmbench.utils.programs import KNOWN_PROGRAMS, Program, find_program
@@ -43,8 +43,8 @@ def choose_classical(study: Study, run: RunConfig) -> Study:
         else:
             left.add(name)
     for name, variant in variants.items():
-        for source in (variant.codec_from, variant.task_from):
-            if isinstance(source, Weights) and source.variant in left and source.study is None:
+        for source in variant.from_variants():
+            if source.variant in left and source.study is None:
                 raise UserError(
                     f"{run.where('classical_codecs')} leaves out variant {source.variant!r} of "
                     f"study {study.name!r}, from which {name!r} starts; add its codec to the list"
@@ -80,10 +80,10 @@ def left_out(studies: dict[str, Study], run: RunConfig, scale: Scale) -> list[st
                 continue
             lost = [c for c in study.comparisons if codecs.get(c.anchor) in own]
             total = len(study.comparisons)
-            without = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
+            more = f"; so are {len(lost)} of its {total} comparisons" if lost else ""
             lines.append(
                 f"study {study.name!r}: curves of {', '.join(sorted(own))} are left out, "
-                f"{why}{without}; see `python -m icmbench codecs`"
+                f"{why}{more}; see `python -m icmbench codecs`"
             )
     return lines
 
@@ -113,7 +113,7 @@ def _stand_in(variant: Variant, run: RunConfig) -> Variant:
 
 def check_choice(run: RunConfig) -> list[str]:
     """Return the faults of the keys ``classical_codecs`` and ``substitutes``, one line each."""
-    known = [name for name in CODECS.names() if CODECS[name].kind == "classical"]
+    known = [entry.name for entry in CODECS if entry.kind == "classical"]
     faults = [
         f"{run.where(key)}: {unknown('classical codec', name, known)}"
         for key, names in (
@@ -124,19 +124,21 @@ def check_choice(run: RunConfig) -> list[str]:
         if name not in known
     ]
     for name, other in run.substitutes.items():
-        if name in known and other in known:
-            wanted, has = (CODECS[part].rate_parameter for part in (name, other))
-            lower, theirs = (CODECS[part].lower_rate for part in (name, other))
-            if wanted == has and None not in (lower, theirs) and lower != theirs:
-                faults.append(
-                    f"{run.where(f'substitutes.{name}')}: lower rates of {name!r} have {lower} "
-                    f"{wanted!r}, those of {other!r} {theirs}; choose another substitute"
-                )
-            if wanted != has:
-                faults.append(
-                    f"{run.where(f'substitutes.{name}')}: {other!r} takes {has!r}, but ladders "
-                    f"of {name!r} give {wanted!r}; choose another substitute"
-                )
+        if name not in known or other not in known:
+            continue
+        where = run.where(f"substitutes.{name}")
+        wanted, has = (CODECS[codec].rate_parameter for codec in (name, other))
+        lower, theirs = (CODECS[codec].lower_rate for codec in (name, other))
+        if wanted != has:
+            faults.append(
+                f"{where}: {other!r} takes {has!r}, but ladders of {name!r} give {wanted!r}; "
+                "choose another substitute"
+            )
+        elif None not in (lower, theirs) and lower != theirs:
+            faults.append(
+                f"{where}: lower rates of {name!r} have {lower} {wanted!r}, those of {other!r} "
+                f"{theirs}; choose another substitute"
+            )
     return faults
 
 

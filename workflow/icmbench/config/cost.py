@@ -152,9 +152,7 @@ class _Estimate:
             cost += self._training(point)
         if variant.evaluate and self._plan.result_point(point) == point:
             cost += self._evaluation(point)
-        splits: list[Literal["train", "test"]] = ["test"] if variant.evaluate else []
-        splits += ["train"] if self._plan.trains_on_decoded(point) else []
-        for split in splits:
+        for split in self._plan.coded_splits(point):
             cost += self._coding(point, split)
         return cost
 
@@ -189,7 +187,7 @@ class _Estimate:
         once = isinstance(dataset, FetchedImages) and dataset.resized_once
         read = self._megapixels(variant.dataset, "train") if once else own.megapixels
         loading = self._costs.speeds.load_s_per_megapixel * read * images
-        if self._decodes_in_loader(point):
+        if self._plan.decodes_in_loader(point):
             decoding = self._of(self._costs.decoding, variant.codec, 0.0)
             loading = decoding * self._megapixels(variant.dataset, "train") * images
         workers = max(1, self._plan.scale.runtime.workers) * schedule.devices
@@ -222,14 +220,11 @@ class _Estimate:
         if split == "test" and task_entry(self._plan.scale, variant.task).input_kind == "images":
             seconds += self._costs.speeds.quality_s_per_megapixel * megapixels
         images = self._images(variant.dataset, split)
-        streams_alone = split == "train" and self._decodes_in_loader(point)
+        streams_alone = split == "train" and self._plan.decodes_in_loader(point)
         disk = self._costs.disk
         size = disk.bitstream_bytes_per_pixel if streams_alone else disk.png_bytes_per_pixel
         gigabytes = size * megapixels * 1e6 * images / 1e9
         return Cost(cpu_h=seconds * images / 3600, disk_gb=gigabytes)
-
-    def _decodes_in_loader(self, point: Point) -> bool:
-        return self._plan.scale.runtime.decode_in_loader and self._plan.trains_on_decoded(point)
 
     def _decoder_macs(self, point: Point, megapixels: float) -> float:
         work = self._network(self._plan.variant(point).codec)

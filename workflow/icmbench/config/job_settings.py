@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.plan import Plan
@@ -26,8 +27,8 @@ from icmbench.jobs import (
     EvaluateCurve,
     EvaluateJob,
     PointSpec,
-    RateTarget,
     RoleCheck,
+    ShareSpec,
     TaskSpec,
     TrainJob,
     TrainRuntime,
@@ -40,22 +41,23 @@ from icmbench.utils.models import Strict
 
 def train_job(plan: Plan, point: Point) -> TrainJob:
     """Return the settings of a point's training run."""
-    training = plan.variant(point).train
-    assert training is not None
+    variant = plan.variant(point)
+    assert variant.train is not None
     runtime = plan.scale.runtime.model_dump(include=set(TrainRuntime.model_fields))
-    coded = plan.trains_on_decoded(point)
-    decodes = coded and plan.scale.runtime.decode_in_loader
     return TrainJob(
         **dict(point_spec(plan, point)),
         output=str(plan.run_folder(point)),
         codec=codec_spec(plan, point, plan.initial_weights(point, "codec")),
         task=task_spec(plan, point, plan.initial_weights(point, "task")),
-        parts=training.parts,
-        loss=_loss_weights(plan, point, training.loss),
+        parts=variant.train.parts,
+        loss={
+            term: plan.studies[point.study].loss_weight(variant, term, point.rate_index)
+            for term in variant.train.loss
+        },
         schedule=plan.schedule(point),
-        dataset=plan.dataset(plan.variant(point).dataset),
-        coded=coded_images(plan, point, "train") if coded else None,
-        decoder=classical_spec(plan, point) if decodes else None,
+        dataset=plan.dataset(variant.dataset),
+        coded=coded_images(plan, point, "train") if plan.trains_on_decoded(point) else None,
+        decoder=classical_spec(plan, point) if plan.decodes_in_loader(point) else None,
         runtime=TrainRuntime(**runtime),
         modules=plan.run.modules,
     )
@@ -86,16 +88,28 @@ def evaluate_job(plan: Plan, point: Point) -> EvaluateJob:
     )
 
 
-def _encoded_points(plan: Plan) -> Iterator[tuple[str, str, Point]]:
-    """Yield key, split and point of everything that is coded; a key may come several times."""
+def _shares(plan: Plan, kind: Literal["learned", "classical"]) -> Iterator[tuple[Point, ShareSpec]]:
+    """Yield every share that codecs of a kind code, once for each point that reads it."""
     for point in plan.points:
-        splits = ["test"] if plan.variant(point).evaluate else []
-        if plan.trains_on_decoded(point):
-            splits.append("train")
-        for split in splits:
-            key = plan.encode_key(point, split)
-            if key is not None:
-                yield key, split, point
+        variant = plan.variant(point)
+        if CODECS[variant.codec].kind != kind:
+            continue
+        for split in plan.coded_splits(point):
+            keys = plan.share_keys(point, split)
+            for chunk, key in enumerate(keys):
+                yield (
+                    point,
+                    ShareSpec(
+                        key=key,
+                        output=str(plan.encoded_folder(key)),
+                        dataset=plan.dataset(variant.dataset),
+                        split=split,
+                        chunk=chunk,
+                        chunks=len(keys),
+                        quality=quality_metrics(plan.run.perceptual) if split == "test" else [],
+                        modules=plan.run.modules,
+                    ),
+                )
 
 
 @cache
@@ -103,28 +117,17 @@ def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
     """Return the settings of every share of an encoding by a learned codec, by key."""
     jobs: dict[str, EncodeJob] = {}
     decodes: dict[str, set[str]] = {}
-    for _, split, point in _encoded_points(plan):
-        variant, runtime = plan.variant(point), plan.scale.runtime
-        if CODECS[variant.codec].kind != "learned":
-            continue
-        shares = plan.share_keys(point, split)
-        for chunk, key in enumerate(shares):
-            decodes.setdefault(key, set()).add(task_entry(plan.scale, variant.task).input_kind)
-            if key not in jobs:
-                jobs[key] = EncodeJob(
-                    key=key,
-                    output=str(plan.encoded_folder(key)),
-                    codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
-                    dataset=plan.dataset(variant.dataset),
-                    split=split,
-                    chunk=chunk,
-                    chunks=len(shares),
-                    decodes=[],
-                    quality=quality_metrics(plan.run.perceptual),
-                    threads=runtime.threads,
-                    gpu=runtime.gpu,
-                    modules=plan.run.modules,
-                )
+    for point, share in _shares(plan, "learned"):
+        task = task_entry(plan.scale, plan.variant(point).task)
+        decodes.setdefault(share.key, set()).add(task.input_kind)
+        if share.key not in jobs:
+            jobs[share.key] = EncodeJob(
+                **dict(share),
+                codec=codec_spec(plan, point, plan.final_weights(point, "codec")),
+                decodes=[],
+                threads=plan.scale.runtime.threads,
+                gpu=plan.scale.runtime.gpu,
+            )
     return {k: j.model_copy(update={"decodes": sorted(decodes[k])}) for k, j in jobs.items()}
 
 
@@ -149,26 +152,14 @@ def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
         limit_gb=plan.run.cache.limit_gb,
     )
     jobs: dict[str, ClassicalJob] = {}
-    for _, split, point in _encoded_points(plan):
-        variant = plan.variant(point)
-        if CODECS[variant.codec].kind != "classical":
-            continue
-        shares = plan.share_keys(point, split)
-        for chunk, key in enumerate(shares):
-            if key not in jobs:
-                jobs[key] = ClassicalJob(
-                    key=key,
-                    output=str(plan.encoded_folder(key)),
-                    codec=classical_spec(plan, point),
-                    dataset=plan.dataset(variant.dataset),
-                    split=split,
-                    chunk=chunk,
-                    chunks=len(shares),
-                    keep_images=split != "train" or not plan.scale.runtime.decode_in_loader,
-                    quality=quality_metrics(plan.run.perceptual) if split == "test" else [],
-                    cache=cache,
-                    modules=plan.run.modules,
-                )
+    for point, share in _shares(plan, "classical"):
+        if share.key not in jobs:
+            jobs[share.key] = ClassicalJob(
+                **dict(share),
+                codec=classical_spec(plan, point),
+                keep_images=share.split != "train" or not plan.decodes_in_loader(point),
+                cache=cache,
+            )
     return jobs
 
 
@@ -262,6 +253,7 @@ def classical_spec(plan: Plan, point: Point) -> ClassicalSpec:
 def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
     """Return the task of a point with its initial or final weights."""
     name = plan.variant(point).task
+    entry = task_entry(plan.scale, name)
     parameters = task_parameters(plan.scale, name).model_dump()
     codec = CODECS[plan.variant(point).codec]
     if parameters.get("feature_channels", 0) is None and codec.feature_channels is not None:
@@ -271,24 +263,21 @@ def task_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> TaskSpec:
         parameters["layered"] = codec_parameters(plan.scale, "layered").model_dump()
     return TaskSpec(
         name=name,
-        network=task_entry(plan.scale, name).name,
+        network=entry.name,
         parameters=parameters,
         weights=weights_spec(plan, weights),
         starts_pretrained=plan.starts_pretrained(point, "task"),
-        metrics=list(task_entry(plan.scale, name).metrics),
+        metrics=list(entry.metrics),
         files=task_files(plan.scale, name),
     )
 
 
 def point_spec(plan: Plan, point: Point) -> PointSpec:
     """Return what identifies an operating point."""
-    variant = plan.variant(point)
-    ladder = plan.studies[point.study].ladders.get(variant.ladder or "")
+    variant, ladder = plan.variant(point), plan.ladder(point)
     parameter, value = ladder.parameter if ladder else None, plan.rate_value(point)
-    if ladder and variant.train:
-        asked = ladder.loss_weight("bpp", point.rate_index)
-        if isinstance(asked, RateTarget) and isinstance(variant.train.loss.get("bpp"), str):
-            parameter, value = "bpp", float(asked.target)
+    if ladder and ladder.pilot and variant.train and isinstance(variant.train.loss.get("bpp"), str):
+        parameter, value = "bpp", ladder.pilot.bpp[point.rate_index]
     return PointSpec(
         key=point.key,
         study=point.study,
@@ -300,25 +289,6 @@ def point_spec(plan: Plan, point: Point) -> PointSpec:
         rate_value=value,
         scale=plan.scale.name,
     )
-
-
-def _loss_weights(
-    plan: Plan, point: Point, loss: dict[str, float | str | RateTarget]
-) -> dict[str, float | RateTarget]:
-    rate = plan.rate_value(point)
-    ladder = plan.studies[point.study].ladders.get(plan.variant(point).ladder or "")
-
-    def value(term: str, weight: float | str | RateTarget) -> float | RateTarget:
-        if isinstance(weight, RateTarget):
-            target = rate if isinstance(weight.target, str) else weight.target
-            assert target is not None
-            return weight.model_copy(update={"target": target})
-        if isinstance(weight, str):  # $<parameter of the ladder>, checked before
-            assert ladder is not None
-            return ladder.loss_weight(term, point.rate_index)
-        return float(weight)
-
-    return {term: value(term, weight) for term, weight in loss.items()}
 
 
 def summary(plan: Plan) -> PlanSummary:

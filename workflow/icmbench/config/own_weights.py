@@ -95,12 +95,11 @@ def _specs(plan: Plan) -> Iterator[tuple[str, CodecSpec | TaskSpec, bool]]:
     for point in plan.points:
         for part in PARTS:
             origin = plan.initial_weights(point, part)
-            make = codec_spec if part == "codec" else task_spec
-            spec = make(plan, point, origin)
             if isinstance(origin.place, WeightsFile):
                 file = plan.studies[point.study].file
                 where = f"{file}: key 'variants.{point.variant}.{part}_from'"
-                yield where, spec, origin.place.url is not None
+                make = codec_spec if part == "codec" else task_spec
+                yield where, make(plan, point, origin), origin.place.url is not None
 
 
 def _build(spec: CodecSpec | TaskSpec) -> None:

@@ -18,7 +18,7 @@ more than the work of a small point. Finished points of a curve are skipped when
 Classical codecs, whose encoders may take minutes an image, have one or several jobs per point.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
-the point that trained it, or ``classical/<name>/<parameter>-<value>``.
+the point that trained it, or begins with ``classical``, ``pretrained``, ``zoo`` or ``file``.
 """
 
 from __future__ import annotations
@@ -31,21 +31,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from icmbench.config import selection
+from icmbench.config import classical, selection
 from icmbench.config.available import is_local, missing, obtainable
-from icmbench.config.classical import (
-    choose_classical,
-    find_programs,
-    left_out,
-    unused,
-    with_found,
-)
 from icmbench.config.load import load_run, load_scale, load_study, study_folder
 from icmbench.config.prerequisites import with_supporting
 from icmbench.config.run import RunConfig
 from icmbench.config.scale import Scale
-from icmbench.config.selection import choose_available, choose_leading
-from icmbench.config.study import Study, Variant, Weights, WeightsFile
+from icmbench.config.study import Ladder, Study, Variant, Weights, WeightsFile
 from icmbench.config.summary import PlanSummary, read_summary
 from icmbench.config.validate import check_all, check_overrides, takes_from_zoo, task_entry
 from icmbench.config.weights import Point, WeightsOrigin, weights_key
@@ -56,7 +48,6 @@ from icmbench.jobs import PARTS, Part, Schedule
 from icmbench.plugins import load_modules
 from icmbench.registry import CODECS
 from icmbench.utils.places import here_or_shipped, workflow_folder
-from icmbench.utils.programs import Program
 
 _SHARE = re.compile(r"chunk\d+of\d+")
 _IMAGES = {
@@ -73,20 +64,17 @@ def share_roles(study: Study, scale: Scale) -> Study:
     What one study coded is then there for the others. The name is the scale's first. Labels contain
     ``{images}`` where the scale decides what the images are.
     """
-
-    def kind(variant: Variant) -> str:
-        return scale.datasets[variant.dataset].source
-
     first: dict[str, str] = {}
     for role, dataset in scale.datasets.items():
         same = (r for r in first.values() if scale.datasets[r] == dataset)
         alike = (r for r in same if scale.chunks.get(r) == scale.chunks.get(role))
         first[role] = next(alike, role)
+    images = {role: _IMAGES[dataset.source] for role, dataset in scale.datasets.items()}
     variants = {
         name: variant.model_copy(
             update={
                 "dataset": first[variant.dataset],
-                "label": variant.label.replace("{images}", _IMAGES[kind(variant)]),
+                "label": variant.label.replace("{images}", images[variant.dataset]),
             }
         )
         for name, variant in study.variants.items()
@@ -121,21 +109,21 @@ class Plan:
         check_all(run, scale, studies, self.zoo)
         self.scale = scale
         self.left_out = [*notes, *selection.left_out(studies, run)]
-        self.left_out += left_out(studies, run, scale)
-        leading = choose_leading(studies, run)
-        self.unused = unused(leading, run, scale)
-        chosen = {name: choose_classical(study, run) for name, study in leading.items()}
+        self.left_out += classical.left_out(studies, run, scale)
+        leading = selection.choose_leading(studies, run)
+        self.unused = classical.unused(leading, run, scale)
+        chosen = {name: classical.choose_classical(own, run) for name, own in leading.items()}
         if unavailable is None:
             lacking = missing(chosen, scale, run)
             self.left_out += [f"{w}; without {', '.join(c)}" for w, c in lacking.items()]
             unavailable = [curve for curves in lacking.values() for curve in curves]
-        self.unavailable = unavailable or []
-        chosen = choose_available(chosen, self.unavailable)
+        self.unavailable = unavailable
+        chosen = selection.choose_available(chosen, unavailable)
         self.run = run.model_copy(update={"studies": [n for n in run.studies if n in chosen]})
         if not self.run.studies:
             raise UserError(f"scale {scale.name!r} has nothing left: {'; '.join(self.left_out)}")
         self.studies = {name: share_roles(study, scale) for name, study in chosen.items()}
-        self.programs: dict[str, Program] = find_programs(run, self.studies) if programs else {}
+        self.programs = classical.find_programs(run, self.studies) if programs else {}
         self.root = Path(run.results) / scale.name
 
     # --- operating points ---------------------------------------------------------------------
@@ -148,7 +136,7 @@ class Plan:
             for study in self.studies.values()
             for name, variant in study.variants.items()
             for seed in self.run.seeds
-            for rate in range(self.rates(study.name, variant))
+            for rate in range(study.rates(variant))
         ]
 
     @cached_property
@@ -160,18 +148,14 @@ class Plan:
         """Return the variant of a point."""
         return self.studies[point.study].variants[point.variant]
 
-    def rates(self, study: str, variant: Variant) -> int:
-        """Return how many operating points a curve of ``variant`` has."""
-        if variant.ladder is None:
-            return 1
-        return len(self.studies[study].ladders[variant.ladder].values)
+    def ladder(self, point: Point) -> Ladder | None:
+        """Return the ladder that the point is on, if any."""
+        return self.studies[point.study].ladder(self.variant(point))
 
     def rate_value(self, point: Point) -> float | None:
         """Return the value on the ladder, or None without a ladder."""
-        ladder = self.variant(point).ladder
-        if ladder is None:
-            return None
-        return self.studies[point.study].ladders[ladder].values[point.rate_index]
+        ladder = self.ladder(point)
+        return None if ladder is None else ladder.values[point.rate_index]
 
     @property
     def roles(self) -> list[str]:
@@ -212,18 +196,12 @@ class Plan:
 
     # --- weights ------------------------------------------------------------------------------
 
-    def trains(self, point: Point, part: Part) -> bool:
-        """Return whether the point trains (a part of) ``part``."""
-        training = self.variant(point).train
-        return training is not None and any(p.split(".")[0] == part for p in training.parts)
-
     def initial_weights(self, point: Point, part: Part) -> WeightsOrigin:
         """Return where the point's initial weights of ``part`` come from."""
-        neighbour = self.chain_neighbour(point)
-        if neighbour is not None and self.trains(point, part):
+        neighbour, variant = self.chain_neighbour(point), self.variant(point)
+        if neighbour is not None and variant.trains(part):
             return WeightsOrigin(neighbour, part, point)
-        variant = self.variant(point)
-        source = variant.codec_from if part == "codec" else variant.task_from
+        source = variant.source(part)
         if part == "task" and source in (None, "pretrained"):
             entry = task_entry(self.scale, variant.task)
             if entry.one_size:  # a network of the user's has its own weights in any case
@@ -242,20 +220,18 @@ class Plan:
 
     def final_weights(self, point: Point, part: Part) -> WeightsOrigin:
         """Return the origin of the weights that ``point`` is evaluated with."""
-        if self.trains(point, part):
+        if self.variant(point).trains(part):
             return WeightsOrigin(point, part, point)
         return self.initial_weights(point, part)
 
     def chain_neighbour(self, point: Point) -> Point | None:
         """Return the point that a chain of warm starts trains before this one."""
-        training = self.variant(point).train
-        if training is None or training.chain is None:
+        variant = self.variant(point)
+        if variant.train is None or variant.train.chain is None:
             return None
-        step = 1 if training.chain.order == "high-to-low" else -1
-        rate = point.rate_index + step
-        if not 0 <= rate < self.rates(point.study, self.variant(point)):
-            return None
-        return Point(point.study, point.variant, rate, point.seed)
+        rate = point.rate_index + (1 if variant.train.chain.order == "high-to-low" else -1)
+        there = 0 <= rate < self.studies[point.study].rates(variant)
+        return replace(point, rate_index=rate) if there else None
 
     def schedule(self, point: Point) -> Schedule:
         """Return the schedule of a point's training run; chained points have their own."""
@@ -269,6 +245,15 @@ class Plan:
         """Return whether a point is trained on the images that a classical codec decodes."""
         variant = self.variant(point)
         return variant.train is not None and CODECS[variant.codec].kind == "classical"
+
+    def decodes_in_loader(self, point: Point) -> bool:
+        """Return whether the loader of a point's training run decodes these images."""
+        return self.scale.runtime.decode_in_loader and self.trains_on_decoded(point)
+
+    def coded_splits(self, point: Point) -> list[Literal["train", "test"]]:
+        """Return the splits whose coded images the point reads."""
+        splits: list[Literal["train", "test"]] = ["test"] if self.variant(point).evaluate else []
+        return [*splits, "train"] if self.trains_on_decoded(point) else splits
 
     def starts_pretrained(self, point: Point, part: Part) -> bool:
         """Return whether the weights descend from published ones or a file of the user's.
@@ -376,16 +361,16 @@ def with_own(scale: Scale, run: RunConfig) -> Scale:
     return scale.model_copy(update={"datasets": datasets, "tasks": tasks})
 
 
-def with_available_data(scale: Scale, run: RunConfig) -> Scale:
-    """Return the scale with data sets that are not available replaced by their ``otherwise``."""
-    datasets: dict[str, Dataset] = {}
-    for role, dataset in scale.datasets.items():
-        datasets[role] = dataset
-        if isinstance(dataset, FetchedImages) and dataset.otherwise is not None:
-            there = obtainable if scale.leave_out_missing else is_local
-            if not there(dataset, run):
-                datasets[role] = dataset.otherwise
-    return scale.model_copy(update={"datasets": datasets})
+def with_available_data(scale: Scale, run: RunConfig) -> tuple[Scale, list[str]]:
+    """Return the scale with the ``otherwise`` of data sets that are not available; their roles."""
+    there = obtainable if scale.leave_out_missing else is_local
+    replaced: dict[str, Dataset] = {
+        role: dataset.otherwise
+        for role, dataset in scale.datasets.items()
+        if isinstance(dataset, FetchedImages) and dataset.otherwise and not there(dataset, run)
+    }
+    datasets = {**scale.datasets, **replaced}
+    return scale.model_copy(update={"datasets": datasets}), list(replaced)
 
 
 def _written(scale: Scale, run: RunConfig) -> PlanSummary:
@@ -433,15 +418,13 @@ def load_plan(
         unavailable = written.unavailable
         run = run.model_copy(update={"classical_codecs": written.run.classical_codecs})
     else:
-        run = with_found(run, scale)
-        given, scale = scale.datasets, with_available_data(scale, run)
-        if scale.leave_out_missing:
-            replaced = [role for role in given if scale.datasets[role] != given[role]]
-            if replaced:
-                notes.append(
-                    f"not to be had: the data set of {', '.join(replaced)}; what the scale names "
-                    "under 'otherwise' is in its place"
-                )
+        run = classical.with_found(run, scale)
+        scale, replaced = with_available_data(scale, run)
+        if replaced and scale.leave_out_missing:
+            notes.append(
+                f"not to be had: the data set of {', '.join(replaced)}; what the scale names under "
+                "'otherwise' is in its place"
+            )
     if scale.runs is not None:
         left = [name for name in run.studies if name not in scale.runs]
         if left:

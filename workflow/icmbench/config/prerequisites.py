@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from icmbench.config.study import Study, Variant, Weights
+from icmbench.config.study import Study, Variant
 
 
 def with_supporting(
@@ -23,7 +23,7 @@ def with_supporting(
         (study.name, source)
         for study in studies.values()
         for variant in study.variants.values()
-        for source in _sources(variant)
+        for source in variant.from_variants()
     ]
     while open_sources:
         owner, source = open_sources.pop()
@@ -35,7 +35,7 @@ def with_supporting(
         if variant is None or source.variant in needed.setdefault(name, {}):
             continue
         needed[name][source.variant] = variant.model_copy(update={"evaluate": False})
-        open_sources += [(name, further) for further in _sources(variant)]
+        open_sources += [(name, further) for further in variant.from_variants()]
     for name, variants in needed.items():
         # Without variants of its own, an unknown one is still named by the consistency checks.
         loaded[name] = loaded[name].model_copy(
@@ -51,7 +51,3 @@ def with_supporting(
             }
         )
     return loaded
-
-
-def _sources(variant: Variant) -> list[Weights]:
-    return [s for s in (variant.codec_from, variant.task_from) if isinstance(s, Weights)]

@@ -120,10 +120,8 @@ def _section(
     for name, field in model.model_fields.items():
         if name in skip:
             continue
-        meaning = f"{field.description or ''}{_bounds(field)}".strip()
-        lines.append(
-            f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_cell(meaning)} |"
-        )
+        meaning = f"{field.description or ''}{_bounds(field)}".strip().replace("|", "\\|")
+        lines.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {meaning} |")
         outer = "" if title == "Top level" or title.startswith("form") else f"{title} → "
         inner += [(f"{outer}{name}", other) for other in _models(field.annotation)]
     lines.append("")
@@ -233,7 +231,3 @@ def _models(annotation: Any) -> list[type[Strict]]:
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models(argument)]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

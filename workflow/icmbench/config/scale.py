@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -93,7 +93,7 @@ class Scale(Strict):
         "torchvision publish, or those of this project's zoo, for networks of this scale's sizes.",
     )
     runtime: RuntimeSettings = RuntimeSettings()
-    chunks: dict[str, dict[str, int]] = Field(
+    chunks: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = Field(
         {},
         description="Jobs that share the images of a split at one rate, by data set role and "
         "codec; 1 by default. Slow codecs and large sets need more.",

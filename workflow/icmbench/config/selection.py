@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from icmbench.config.run import RunConfig
-from icmbench.config.study import Study, Variant, Weights
+from icmbench.config.study import Study, Variant
 
 
 def choose_leading(studies: dict[str, Study], run: RunConfig) -> dict[str, Study]:
@@ -25,9 +25,7 @@ def choose_leading(studies: dict[str, Study], run: RunConfig) -> dict[str, Study
         if variant is None or (name, variant_name) in kept:
             continue
         kept.add((name, variant_name))
-        for source in (variant.codec_from, variant.task_from):
-            if isinstance(source, Weights):
-                todo.add((source.study or name, source.variant))
+        todo |= {(source.study or name, source.variant) for source in variant.from_variants()}
     return {study.name: _only(study, kept, curves) for study in studies.values()}
 
 

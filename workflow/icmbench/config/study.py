@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from icmbench.config.claims import Claim
-from icmbench.jobs import RateTarget, Schedule
+from icmbench.jobs import PARTS, Part, RateTarget, Schedule
 from icmbench.utils.models import Origin, Strict
 from icmbench.utils.places import workflow_folder
 
@@ -49,14 +49,6 @@ class Ladder(Strict):
     origin: Origin = Field(description="Who chose the values.")
     note: str = ""
 
-    def loss_weight(self, term: str, index: int) -> float | RateTarget:
-        """Return the weight of a loss term that refers to the ladder, at a rate index."""
-        value = self.values[index]
-        if self.pilot is None or term != "bpp":
-            return value
-        pilot = self.pilot
-        return RateTarget(target=pilot.bpp[index], start=value, gain=pilot.gain, steps=pilot.steps)
-
 
 class Weights(Strict):
     """Weights that another variant trained."""
@@ -66,7 +58,7 @@ class Weights(Strict):
     rate: int | Literal["same"] = Field(
         "same", description="Its rate index, or the index of the point itself."
     )
-    of: Literal["codec", "task"] | None = Field(
+    of: Part | None = Field(
         None, description="Which of its networks; null means the one of the same kind."
     )
 
@@ -174,6 +166,18 @@ class Variant(Strict):
     train: Training | None = Field(None, description="null: everything is used as it comes.")
     evaluate: bool = Field(True, description="Whether it is a curve of the study.")
     note: str = ""
+
+    def trains(self, part: Part) -> bool:
+        """Return whether it trains its codec or task, or a part of it."""
+        return self.train is not None and any(p.split(".")[0] == part for p in self.train.parts)
+
+    def source(self, part: Part) -> WeightSource | None:
+        """Return what it names as initial or fixed weights of its codec or task."""
+        return self.codec_from if part == "codec" else self.task_from
+
+    def from_variants(self) -> list[Weights]:
+        """Return the weights of other variants that it names."""
+        return [own for own in map(self.source, PARTS) if isinstance(own, Weights)]
 
 
 class Comparison(Strict):
@@ -294,26 +298,48 @@ class Study(Strict):
         self._file = str(path)
         return self
 
-    def target_rate(self, variant: str, rate_index: int, rate_value: float | None) -> float | None:
+    def ladder(self, variant: Variant) -> Ladder | None:
+        """Return the ladder of one of its variants; None for a single operating point."""
+        return self.ladders.get(variant.ladder or "")
+
+    def rates(self, variant: Variant) -> int:
+        """Return how many operating points the curve of one of its variants has."""
+        ladder = self.ladder(variant)
+        return 1 if ladder is None else len(ladder.values)
+
+    def loss_weight(self, variant: Variant, term: str, rate_index: int) -> float | RateTarget:
+        """Return the weight of a loss term that a variant trains with, at a place on its ladder."""
+        assert variant.train is not None
+        weight, ladder = variant.train.loss[term], self.ladder(variant)
+        value = None if ladder is None else ladder.values[rate_index]
+        if isinstance(weight, RateTarget) and isinstance(weight.target, str):
+            return weight.model_copy(update={"target": value})
+        if not isinstance(weight, str):
+            return weight
+        assert ladder is not None and value is not None  # checked before
+        pilot = ladder.pilot
+        if pilot is None or term != "bpp":
+            return value
+        target = pilot.bpp[rate_index]
+        return RateTarget(target=target, start=value, gain=pilot.gain, steps=pilot.steps)
+
+    def target_rate(self, variant: str, rate_index: int) -> float | None:
         """Return the rate (bpp) that training steers a variant's codec to, None without one.
 
         Args:
             variant: name; a codec that starts from another variant's keeps that one's rate, on
                 images of the same role.
             rate_index: of the ladder.
-            rate_value: of the ladder at this index.
         """
         own = self.variants[variant]
-        weight = own.train.loss.get("bpp") if own.train else None
-        ladder = self.ladders.get(own.ladder or "")
-        if isinstance(weight, str) and ladder is not None:
-            weight = ladder.loss_weight("bpp", rate_index)
-        if isinstance(weight, RateTarget):
-            return rate_value if isinstance(weight.target, str) else weight.target
+        if own.train is not None and "bpp" in own.train.loss:
+            weight = self.loss_weight(own, "bpp", rate_index)
+            if isinstance(weight, RateTarget):
+                return float(weight.target)
         origin = own.codec_from
         if not isinstance(origin, Weights) or origin.study or origin.rate != "same":
             return None
         source = self.variants[origin.variant]
         if (source.codec, source.dataset) != (own.codec, own.dataset):
             return None  # another part of its bitstream, or images with a rate of their own
-        return self.target_rate(origin.variant, rate_index, rate_value)
+        return self.target_rate(origin.variant, rate_index)

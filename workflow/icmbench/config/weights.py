@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from icmbench.config.study import WeightsFile
-from icmbench.config.validate import codec_parameters, task_entry, task_parameters
+from icmbench.config.validate import part_entry, part_parameters
 from icmbench.config.zoo import ZooEntry
 from icmbench.jobs import PARTS, Part, WeightsJob, WeightsSpec
 from icmbench.registry import CODECS
@@ -78,9 +78,9 @@ def weights_key(plan: Plan, point: Point) -> str:
     if entry.published_rates is None:
         rate = origin.user.rate_index if entry.rate_parameter is None else 0
         return f"pretrained/{entry.name}/rate{rate}"
-    assert user.ladder is not None  # checked before
-    parameter = plan.studies[origin.user.study].ladders[user.ladder].parameter
-    return f"pretrained/{entry.name}/{parameter}-{plan.rate_value(origin.user):g}"
+    ladder = plan.ladder(origin.user)
+    assert ladder is not None  # checked before
+    return f"pretrained/{entry.name}/{ladder.parameter}-{plan.rate_value(origin.user):g}"
 
 
 def weights_file(plan: Plan, origin: WeightsOrigin) -> Path:
@@ -137,12 +137,8 @@ def weights_spec(plan: Plan, origin: WeightsOrigin) -> WeightsSpec:
 def _pretrained_files(plan: Plan, origin: WeightsOrigin) -> list[str]:
     """Return the files that a codec or task of the user's reads as its published weights."""
     variant = plan.variant(origin.user)
-    if origin.part == "codec":
-        files = CODECS[variant.codec].pretrained_files
-        own = codec_parameters(plan.scale, variant.codec)
-    else:
-        files = task_entry(plan.scale, variant.task).pretrained_files
-        own = task_parameters(plan.scale, variant.task)
+    files = part_entry(plan.scale, variant, origin.part).pretrained_files
+    own = part_parameters(plan.scale, variant, origin.part)
     return [] if files is None else list(map(str, files(own)))
 
 

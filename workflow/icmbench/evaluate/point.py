@@ -41,7 +41,7 @@ def evaluate(job: EvaluateJob) -> EvaluationSummary:
     records = _records(job, split)
     write_records(folder / "records.parquet", records)
 
-    outcome = implementation(TASKS[job.task.registered]).evaluate(job, split)
+    outcome = implementation(TASKS[job.task.network]).evaluate(job, split)
     for name, statistics in outcome.statistics.items():
         save_statistics(folder / f"statistics-{name}.npz", statistics)
     if outcome.predictions is not None:
@@ -115,7 +115,7 @@ def _original_rows(split: Split) -> pd.DataFrame:
 
 def _task_complexity(job: EvaluateJob, split: Split) -> NetworkComplexity | None:
     """Return parameters and operations per pixel of the task's network on the first image."""
-    if not TASKS[job.task.registered].trainable:
+    if not TASKS[job.task.network].trainable:
         return None
     import torch
 

@@ -40,7 +40,7 @@ def build_codec(settings: CodecSpec) -> Any:
 
 def build_task(settings: TaskSpec) -> Any:
     """Return the task network of a job, with its initial or final weights; see above."""
-    entry, weights = TASKS[settings.registered], settings.weights
+    entry, weights = TASKS[settings.network], settings.weights
     parameters = entry.parameters.model_validate(settings.parameters)
     state = _read(weights)
     kind = implementation(entry)
@@ -63,7 +63,7 @@ def check_network(settings: TaskSpec) -> None:
         UserError: for a name that its library does not have, a missing or damaged file, and answers
             of another form or in other classes than the parameters state.
     """
-    entry = TASKS[settings.registered]
+    entry = TASKS[settings.network]
     parameters = entry.parameters.model_validate(settings.parameters)
     network = implementation(entry)(parameters, pretrained=True)
     if entry.pretrained is None:
@@ -108,7 +108,7 @@ def _needed(settings: CodecSpec | TaskSpec, weights: WeightsSpec) -> Sequence[st
     if isinstance(settings, CodecSpec):
         entry = CODECS[settings.name]
     else:
-        entry = TASKS[settings.registered]
+        entry = TASKS[settings.network]
         if weights.part == "codec":
             return entry.starts_from_codec[str(weights.of)]
     names, held = entry.starts_from[str(weights.of)], tuple(weights.holds)

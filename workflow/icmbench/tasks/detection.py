@@ -36,7 +36,7 @@ def detect(
     predictor = Predictor(job, split)
     originals = judged_by_originals(job)
     # Features of several sizes do not fit in one batch, and padding would change published numbers.
-    single = job.decoder is not None or TASKS[job.task.registered].exact
+    single = job.decoder is not None or TASKS[job.task.network].exact
     step = 1 if single else _BATCH
     category = _as_it_is if originals else split.category
     predictions = predict_all(predictor, split, step, job.key, category)

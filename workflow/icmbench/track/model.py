@@ -57,7 +57,7 @@ class TrainedNetworks:
         load_modules(job.modules)
         weights = folder / "weights.pt"
         trained = load_tensors(weights, "import the run again")
-        entry = TASKS[job.task.registered]
+        entry = TASKS[job.task.network]
         self.reads_features = entry.input_kind == "features"
         self.outputs = CODECS[job.codec.name].outputs
         self.codec = self.task = None

@@ -128,7 +128,7 @@ def prepare(job: TrainJob, fingerprint: str) -> Training:
     compute = choose_compute(job.runtime, warn=distributed.is_rank_zero())
     torch.manual_seed(job.seed)
     codec = build_codec(job.codec) if job.codec.kind == "learned" else None
-    task = build_task(job.task) if TASKS[job.task.registered].trainable else None
+    task = build_task(job.task) if TASKS[job.task.network].trainable else None
     codec_trains = any(part.split(".")[0] == "codec" for part in job.parts)
     system = System(codec, task, codec_trains, first_loss_weights(job))
     set_modes(system, job.parts)
