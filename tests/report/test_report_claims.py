@@ -90,11 +90,11 @@ def test_claims_table_shows_verdict_effect_and_condition(stated: Path) -> None:
     expected = {name: row["Supported if"].text for name, row in rows.items()}
     assert (expected["helps"], expected["open"]) == ("above 0 points", "above 27 %")
     assert expected["fades"] == "within 0.5 points of 0"
-    claims = {name: row["Claim of the paper"] for name, row in rows.items()}
+    claims = {name: row["Claim"] for name, row in rows.items()}
     evidence = {name: claim.evidence for name, claim in claims.items()}
     assert evidence["helps"][0].startswith("Box mAP of JPEG, T-FT minus JPEG")
     assert "Something stands in." in evidence["helps"]
-    assert "Source in the paper: p. 3" in evidence["helps"]
+    assert "Source: p. 3" in evidence["helps"]
     assert claims["absent"].note and "vvc" in evidence["absent"][0]
     assert len(evidence["fades"]) == 1 + 3 + 1  # the difference and its two sides
     assert claims["order"].note.endswith("1.00 of 1 pairs")

@@ -295,6 +295,15 @@ def test_unfinished_training_runs_are_listed(root: Path) -> None:
     assert "j-ft/rate2-seed0" in sentence
 
 
+def test_training_that_no_evaluated_point_needs_is_not_missed(root: Path) -> None:
+    plan = read_json(root / "plan.json")
+    for point in plan["points"]:
+        point["evaluated"] &= "j-ft/rate2-seed0" not in point["key"]
+    write_json(root / "plan.json", plan)
+    next(root.rglob("j-ft/rate2-seed0/run.json")).unlink()
+    assert load_results(root).missing == []
+
+
 def test_damaged_inputs_are_named(tmp_path: Path, root: Path) -> None:
     with pytest.raises(UserError, match=r"plan\.json"):
         build_report(tmp_path / "nowhere")

@@ -158,7 +158,7 @@ def test_published_curves_of_other_data_are_not_drawn(results: Results) -> None:
     part = published_part(results, PHOTOGRAPHS, variant_styles(results.plan, PHOTOGRAPHS))
     assert part.drawn == [] and part.curves is None
     (sentence,) = part.notes
-    assert "kodak" in sentence and "generated scenes" in sentence
+    assert "kodak" in sentence and "generated images" in sentence
 
 
 def test_points_of_other_networks_are_drawn_as_losses(results: Results) -> None:

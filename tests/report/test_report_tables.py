@@ -238,10 +238,10 @@ def test_training_tables_show_settings_and_origins(results: Results) -> None:
     found = {(name, cell.text) for name, cell in cells}
     assert ("beta", "parameter: beta\nvalues: 3, 1, 0.3, 0.1") in found
     (j_ft,) = (text for name, text in found if name == "J-FT" and "loss" in text)
-    assert "parts: codec, task" in j_ft and "bpp ($beta)" in j_ft
+    assert "parts: codec, task" in j_ft and "bpp $beta" in j_ft
     assert "codec_from: random" in j_ft
     assert "bmshj2018-hyperprior, began with random weights, without a linear start" in j_ft
-    assert "task_from: variant (uncoded/faster-rcnn/pretrained), rate (0)" in j_ft
+    assert "task_from: variant uncoded/faster-rcnn/pretrained, rate 0" in j_ft
 
 
 def test_a_steered_loss_term_is_explained(results: Results) -> None:
@@ -252,7 +252,7 @@ def test_a_steered_loss_term_is_explained(results: Results) -> None:
     plan = with_study(results.plan, Study.model_validate(content))
     tables = training_tables(plan, STUDY, variant_styles(results.plan, STUDY))
     words = " ".join(text for table in tables for row in texts(table) for text in row)
-    for part in ("target ($beta)", "start (4)", "gain (0.01)", "crop: 224", "crop_area: 0.2, 1"):
+    for part in ("target $beta", "start 4", "gain 0.01", "crop: 224", "crop_area: 0.2, 1"):
         assert part in words
 
 

@@ -117,7 +117,7 @@ def set_obstacle(
     """
     fetched = dataset.fetched
     if fetched is None:
-        return "this run measured generated scenes"
+        return "this run measured generated images"
     if isinstance(fetched, FolderImages) and not stated:
         return "this run measured images of a folder"
     if isinstance(fetched, FetchedImages) and fetched.name != protocol.dataset:

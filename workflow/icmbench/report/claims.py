@@ -44,7 +44,7 @@ def study_claims(results: Results, study: str, styles: Styles) -> Table | None:
                     figure(_amount(claim.published, claim)),
                 ]
             )
-    columns = ["Verdict here", "Claim of the paper", "Measured here", "Supported if", "Published"]
+    columns = ["Verdict here", "Claim", "Measured here", "Supported if", "Published"]
     scopes = " ".join(dict.fromkeys(claims.loc[claims["verdict"] != "not run", "scope"]))
     # The data first, then what is the same for all.
     stated = sorted(dict.fromkeys(re.split(r"(?<=\.) ", scopes)), key=lambda s: s[:4] == "The ")
@@ -101,7 +101,10 @@ def _reason(row: Any, labels: Mapping[str, str]) -> str:
         f"{labels.get(variant, variant)} has {bpp} bpp, where training was to reach {target}"
         for variant, bpp, target in rates
     ]
-    return "; ".join(filter(None, (tau if pairs else "", row.reason, *missing)))
+    reason = row.reason
+    for name in sorted(labels, key=len, reverse=True):  # a name may begin with another one
+        reason = reason.replace(name, labels[name])
+    return "; ".join(filter(None, (tau if pairs else "", reason, *missing)))
 
 
 def _flags(row: Any) -> list[str]:
@@ -120,7 +123,7 @@ def _evidence(results: Results, study: str, claim: Any, labels: Mapping[str, str
         yield "; ".join(filter(None, [*words, part.reason, _remarks(part)]))
     if claim.preconditions:
         yield f"Preconditions: {claim.preconditions}"
-    yield f"Source in the paper: {claim.source}"
+    yield f"Source: {claim.source}"
     stated = results.studies[study].claims
     if claim.claim in stated and stated[claim.claim].note:
         yield stated[claim.claim].note

@@ -201,7 +201,8 @@ def _specification(
         return spec | panel
     header = {"title": None, "labelFontSize": 13, "labelFontWeight": "bold"}
     facet = {"field": "panel", "type": "nominal", "sort": titles, "header": header}
-    return spec | {"facet": facet, "columns": min(COLUMNS, len(titles)), "spec": panel}
+    spec |= {"facet": facet, "resolve": {"axis": {"x": "independent"}}}  # labels below each panel
+    return spec | {"columns": min(COLUMNS, len(titles)), "spec": panel}
 
 
 _LINES = {"gridColor": "#e3e3e3", "domainColor": "#888888", "tickColor": "#888888"}

@@ -66,8 +66,8 @@ def _sentence(
 ) -> str:
     """Return what the curves ``others`` gain over ``base``, the subject's first."""
     if base is None or not gains:
-        reason = f" No curve shares enough with “{base.label}” to be compared." if base else ""
-        return f"{metric.title} over rate.{reason}"
+        few = "Too few points, or too little overlap, to compare with"
+        return f"{metric.title} over rate." + (f" {few} “{base.label}”." if base else "")
     words: list[str] = []
     for style in others:
         shown_gain = "cannot be compared"

@@ -168,7 +168,7 @@ def _task_parts(results: Results, family: str, metrics: list[str], theirs: Parts
         plots = [rate_plot(results, page, m, role, styles, curves[m]) for m in metrics]
         # MS-SSIM is not defined for small images: then it has no plot.
         first = [plot for plot in plots if plot.rows][: 2 if family == IMAGE_QUALITY else 1]
-        title = f"Images of role {role}: {provenance.dataset_name(results.plan.datasets[role])}"
+        title = f"Test images “{role}”: {provenance.dataset_name(results.plan.datasets[role])}"
         leading = [(plot in (first or plots), plot) for plot in plots]
         part = _part(results, f"role-{role}", title, leading, metrics, styles)
         classes = tables.class_table(results, family, styles)

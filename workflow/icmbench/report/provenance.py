@@ -228,10 +228,11 @@ def _settings(
 
 
 def _words(value: Any) -> str:
-    """Return a setting as it is in the study's file; entries of a mapping are in brackets."""
+    """Return a setting as it is in the study's file; inner lists and mappings are in brackets."""
     if isinstance(value, dict):
-        inner = ((k, _words(v)) for k, v in value.items())
-        return ", ".join(f"{key} ({words})" for key, words in inner)
+        nested = {key for key, part in value.items() if isinstance(part, dict | list | tuple)}
+        parts = {key: words for key, part in value.items() if (words := _words(part))}
+        return ", ".join(f"{k} ({w})" if k in nested else f"{k} {w}" for k, w in parts.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return plain(value)

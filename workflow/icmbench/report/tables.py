@@ -302,7 +302,7 @@ def transfer_table(results: Results, family: str, styles: Styles) -> Table | Non
         curve = results.curve(style.study, style.name, metric.name)
         if curve.empty:
             continue
-        ends = curve.groupby("rate_index")[["bpp", "value"]].mean().iloc[[-1, 0]]
+        ends = curve.groupby("rate_index")[["bpp", "value"]].mean().sort_values("bpp").iloc[[-1, 0]]
         words = [
             shown(metric, value) + (f" at {number(bpp, 3)} bpp" if style.is_curve else "")
             for bpp, value in ends.values
