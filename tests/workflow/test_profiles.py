@@ -54,7 +54,7 @@ def test_profile_slurm_cluster_settings_reach_the_jobs(folder: Path) -> None:
     said = dry_run(folder, "--profile", "workflow/profiles/slurm", config=(site,))
     jobs = re.findall(r"(?s)rule (\w+):\n.*?resources: ([^\n]*)", said)
     trained = [resources for rule, resources in jobs if rule == "train"]
-    assert len(trained) == 20
+    assert len(trained) == 12
     # This scale uses no GPU, so no job goes to the GPU partition.
     assert all("slurm_partition=short" in r and "runtime=5" in r for r in trained)
     assert not any("fast," in resources for _, resources in jobs)

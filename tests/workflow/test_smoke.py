@@ -62,7 +62,7 @@ def test_smoke_run_is_complete(run: Path) -> None:
     counts = records.groupby(["study", "variant", "rate_index"]).size()
     photographs = counts.index.get_level_values("variant").str.endswith("/photographs")
     assert (counts[~photographs] == 12).all() and (counts[photographs] == 2).all()  # test images
-    assert len(counts.loc["chamain2021"]) == 34 + 2 and len(counts.loc["classical"]) == 9 * 2
+    assert len(counts.loc["chamain2021"]) == 36 + 2 and len(counts.loc["classical"]) == 9 * 2
     coded = records[records["codec"] != "uncoded"]
     assert coded["roundtrip_ok"].all() and (coded["bits"] > 0).all()
     logs = list((root / "logs").rglob("*.log"))
