@@ -1,4 +1,4 @@
-"""tang2025 and zhang2022 at scale smoke, every job in one process, which imports torch once."""
+"""All variants of three studies at scale smoke, in one process, which imports torch once."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from icmbench.config.plan import Point, load_plan
 def run(*arguments):
     assert main(list(map(str, arguments))) == 0, arguments
 
-plan = load_plan("config.yaml", {"scale": "smoke", "studies": ["tang2025", "zhang2022"],
-                                  "variants": "all"})
+studies = ["chamain2021", "tang2025", "zhang2022"]
+plan = load_plan("config.yaml", {"scale": "smoke", "studies": studies, "variants": "all"})
 write_files(plan)
 for role in plan.roles:
     run("data", plan.job_path("data", role))
@@ -67,7 +67,7 @@ def records(results: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_feature_studies_measure_every_curve(results: Path) -> None:
+def test_all_variants_are_measured(results: Path) -> None:
     curves = pd.read_csv(results / "tables/curves.csv")
     plan = json.loads((results / "plan.json").read_text())
     wanted = {(p["study"], p["variant"]) for p in plan["points"] if p["evaluated"]}
@@ -128,3 +128,13 @@ def test_feature_studies_record_complexity(results: Path) -> None:
     assert complexity["parameters"]["codec"] > complexity["parameters"]["task"] > 0
     assert complexity["macs_per_pixel"]["decode"] > 0
     assert complexity["macs_per_pixel"]["reconstruct"] is None
+
+
+@pytest.mark.slow
+def test_noise_and_rounded_latents_train_different_codecs(results: Path) -> None:
+    modes = ("j-ft", "j-ft-noise")
+    runs = [results / f"runs/chamain2021/hyperprior/faster-rcnn/{mode}" for mode in modes]
+    digests = {
+        json.loads((run / "rate0-seed0/run.json").read_text())["weights_sha256"] for run in runs
+    }
+    assert len(digests) == 2
