@@ -20,8 +20,8 @@ from checkout import HERE, copy_files
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BIN = Path(sys.executable).parent
-# zhu2024 has a test of its own below, for the part of it that differs from the others. Variants that
-# do not lead run in test_all_variants.py.
+# zhu2024 has a test of its own below, for the part of it that differs from the others. Variants
+# that do not lead run in test_all_variants.py.
 STUDIES = ["studies=[chamain2021,classical]"]
 
 
