@@ -59,18 +59,11 @@ def test_rates_far_from_their_target_have_a_warning(results: Results) -> None:
     rates = dict(zip(curve["rate_index"], curve["bpp"], strict=True))
     # Targets are the ladder: one 8 % and one 12 % below the measured rate, others as measured.
     ladder = [rates[0] / 1.08, rates[1] / 1.12, rates[2], rates[3] / 0.8]
+    content["ladders"]["beta"]["values"] = ladder
     loss = content["variants"][J_FT]["train"]["loss"]
     loss["bpp"] = RateTarget(target="$beta").model_dump()
     study = Study.model_validate(content)
-    points = [
-        point.model_copy(update={"rate_value": ladder[point.rate_index]})
-        if point.variant == J_FT
-        else point
-        for point in results.plan.points
-    ]
-    plan = results.plan.model_copy(
-        update={"points": points, "studies": {**results.plan.studies, STUDY: study}}
-    )
+    plan = results.plan.model_copy(update={"studies": {**results.plan.studies, STUDY: study}})
     changed = dataclasses.replace(results, plan=plan)
     styles = variant_styles(plan, STUDY)
     table = points_table(changed, ["box_map"], styles)

@@ -79,7 +79,7 @@ def test_smoke_run_is_complete(run: Path) -> None:
     assert set(curve["results"]) >= {"bpp", "box-map", "psnr-rgb"}
     for name in (
         "chamain2021-rate-box_map",
-        "chamain2021-rate-psnr-detection",
+        "chamain2021-rate-psnr",
         "classical-rate-psnr_ycbcr",
     ):
         for suffix in ("svg", "pdf", "png"):
