@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from parsed_page import ParsedPage
 from icmbench.analyse.run import analyse_run
 from icmbench.config.study import Study
 from icmbench.errors import UserError
-from icmbench.report.claims import VERDICTS, study_claims, verdict_matrix
+from icmbench.report.claims import VERDICTS, _reason, study_claims, verdict_matrix
 from icmbench.report.pages import build_report
 from icmbench.report.results import load_results
 from icmbench.report.style import variant_styles
@@ -151,3 +152,10 @@ def test_a_study_without_claims_has_no_section(built: Path) -> None:
     entry, study = (ParsedPage(built / f"report/{name}.html") for name in ("index", STUDY))
     assert not [name for name in study.ids if "claims" in name]
     assert not [address for _, address in entry.addresses if "#" in address and "claims" in address]
+
+
+def test_reasons_name_whole_variants_by_their_labels() -> None:
+    labels = {"a/b/j-ft": "J-FT", "a/b/j": "J"}
+    reason = "a/b/j-ft lacks a point; not run: a/b/j-ft-noise, a/b/j."
+    row = SimpleNamespace(reason=reason, notes="", tau=None)
+    assert _reason(row, labels) == "J-FT lacks a point; not run: a/b/j-ft-noise, J."

@@ -107,10 +107,8 @@ def _weights(study: Study, variant: Variant, scale: Scale) -> Iterator[tuple[str
     elif isinstance(codec, LearnedParameters) and CODECS[variant.codec].published_rates:
         from compressai.zoo.image import model_urls
 
-        urls, ladder = (
-            model_urls.get(variant.codec, {}).get(codec.metric, {}),
-            study.ladder(variant),
-        )
+        urls = model_urls.get(variant.codec, {}).get(codec.metric, {})
+        ladder = study.ladder(variant)
         for value in ladder.values if ladder else ():
             if (url := urls.get(published_quality(codec, value))) is not None:
                 yield variant.codec, url

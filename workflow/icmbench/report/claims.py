@@ -101,9 +101,8 @@ def _reason(row: Any, labels: Mapping[str, str]) -> str:
         f"{labels.get(variant, variant)} has {bpp} bpp, where training was to reach {target}"
         for variant, bpp, target in rates
     ]
-    reason = row.reason
-    for name in sorted(labels, key=len, reverse=True):  # a name may begin with another one
-        reason = reason.replace(name, labels[name])
+    # Whole names: one may begin with another one, or be of a variant that is not in this run.
+    reason = re.sub(r"[\w-]+(/[\w.-]*\w)+", lambda name: labels.get(name[0], name[0]), row.reason)
     return "; ".join(filter(None, (tau if pairs else "", reason, *missing)))
 
 

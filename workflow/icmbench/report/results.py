@@ -190,8 +190,8 @@ def load_results(root: Path) -> Results:
     for what, points, found in (("trained", trained, done), ("evaluated", evaluated, evaluations)):
         # A run leaves out training that no evaluated point needs.
         absent = [p.key for p in points if p.evaluated and p.key not in found]
-        counted = f"Operating points not {what} yet: {len(absent)}, first"
-        missing += [f"{counted} {key}." for key in absent[:1]]
+        if absent:
+            missing.append(f"Operating points not {what} yet: {len(absent)}, first {absent[0]}.")
     return Results(root, plan, **tables, records=records, runs=runs, evaluations=evaluations,
                    missing=missing)  # fmt: skip
 
