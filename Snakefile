@@ -27,7 +27,6 @@ wildcard_constraints:
     dataset="[^/]+",
     file="[^/]+",
     split="[^/]+",
-    share="[^/]+/[^/]+(/chunk[0-9]+of[0-9]+)?",
     curve=".+",
 
 

@@ -10,7 +10,12 @@ import pytest
 
 from icmbench.commands.cache import open_cache
 from icmbench.commands.listing import list_classical_codecs
-from icmbench.config.job_settings import classical_jobs, coded_images, coded_states
+from icmbench.config.job_settings import (
+    classical_curves,
+    classical_jobs,
+    coded_images,
+    coded_states,
+)
 from icmbench.config.load import load_run
 from icmbench.config.plan import Plan, load_plan
 from icmbench.errors import UserError
@@ -164,10 +169,13 @@ def test_classical_jobs_share_a_point_in_chunks(
     monkeypatch.setattr(plan, "scale", scale)
     point = plan.points[0]
     folders = coded_images(plan, point, "test").folders
-    assert coded_states(plan, point, "test") == [f"{folder}/decode.json" for folder in folders]
+    curves = folders if chunks > 1 else [str(Path(folders[0]).parent)]
+    assert coded_states(plan, point, "test") == [f"{curve}/decoded.json" for curve in curves]
     jobs = [classical_jobs(plan)[key] for key in plan.share_keys(point, "test")]
     assert [job.output for job in jobs] == folders
     assert [(job.chunk, job.chunks) for job in jobs] == [(i, chunks) for i in range(chunks)]
+    rates = [len(curve.jobs) for curve in classical_curves(plan).values()]
+    assert rates == ([1] * len(rates) if chunks > 1 else [len(plan.points)])
 
 
 def test_the_cache_is_shared_by_scales(make: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from icmbench.cli import main
-from icmbench.config.job_settings import classical_jobs, write_files
+from icmbench.config.job_settings import classical_curves, classical_jobs, write_files
 from icmbench.config.plan import Plan, load_plan
 from icmbench.data.prepare import prepare
 from icmbench.errors import UserError
@@ -92,8 +92,8 @@ def test_a_job_needs_no_configuration(make: Any, tmp_path: Path) -> None:
     load_modules([], {})
     assert "mine" not in CODECS  # as in the process of a job
     for repetition in (1, 2):
-        for key in classical_jobs(plan):
-            assert main(["code", str(plan.job_path("code", key))]) == 0
+        for curve in classical_curves(plan):
+            assert main(["code", str(plan.job_path("code", curve))]) == 0
         log = (tmp_path / "log").read_text().split()
         images = len(log) // 2
         assert log == ["10"] * images + ["500"] * images, repetition  # the second is all cached

@@ -24,7 +24,7 @@ ROOT = "results/smoke"
 CHAIN = "chamain2021/hyperprior/reconstruction/mse"
 TRAINED = f"{ROOT}/runs/{CHAIN}/rate1-seed0"
 CODED = f"{ROOT}/encoded/photographs-test/{CHAIN}"
-HEVC = f"{ROOT}/encoded/detection-test/classical/x265-444/qp-42"
+HEVC = f"{ROOT}/encoded/detection-test/classical/x265-444"
 EVALUATED = f"{ROOT}/runs/chamain2021/hevc/faster-rcnn/baseline"
 
 #: Verb, its argument, its output for Snakemake, and patterns of everything else that it writes.
@@ -33,8 +33,8 @@ STEPS = {
               ("data/toy", "data/toy.files.sha256", "data/toy.dvc", "data/.icmbench")),
     "generate": ("data", f"{ROOT}/plan/data/detection.json",
                  f"{ROOT}/data/detection/manifest.json", (f"{ROOT}/data/detection",)),
-    "classical": ("code", f"{ROOT}/plan/code/detection-test/classical/x265-444/qp-42.json",
-                  f"{HEVC}/decode.json", (HEVC, "results/cache")),
+    "classical": ("code", f"{ROOT}/plan/code/detection-test/classical/x265-444.json",
+                  f"{HEVC}/decoded.json", (HEVC, "results/cache")),
     "train": ("train", f"{ROOT}/plan/train/{CHAIN}/rate1-seed0.json", f"{TRAINED}/weights.pt",
               tuple(f"{TRAINED}/{x}" for x in ("checkpoint.pt", "run.json", "metrics.jsonl"))),
     "encode": ("encode", f"{ROOT}/plan/code/photographs-test/{CHAIN}.json",

@@ -15,7 +15,7 @@ import pytest
 # Training runs in the order of their weights, then coding, decoding and evaluation of curves.
 DRIVER = """
 from icmbench.cli import main
-from icmbench.config.job_settings import classical_jobs, encode_curves, write_files
+from icmbench.config.job_settings import classical_curves, encode_curves, write_files
 from icmbench.config.plan import Point, load_plan
 
 def run(*arguments):
@@ -36,8 +36,8 @@ def train(point):
         if isinstance(place, Point):
             train(place)
     run("train", plan.job_path("train", point.key))
-for key in classical_jobs(plan):
-    run("code", plan.job_path("code", key))
+for curve in classical_curves(plan):
+    run("code", plan.job_path("code", curve))
 for point in plan.trained:
     train(point)
 for curve in encode_curves(plan):

@@ -160,8 +160,8 @@ def test_smoke_ignores_a_dead_tracking_server(run: Path) -> None:
 # The images have 128 pixels a side; MS-SSIM, which needs torch, is defined from 161 on.
 TORCH_FREE = [
     ("data", "plan/data/detection.json"),
-    ("code", "plan/code/detection-test/classical/x265-444/qp-42.json"),
-    ("code", "plan/code/detection-test/classical/vvenc-ffmpeg-420/qp-42.json"),
+    ("code", "plan/code/detection-test/classical/x265-444.json"),
+    ("code", "plan/code/detection-test/classical/vvenc-ffmpeg-420.json"),
     ("analyse", "plan.json"),
     ("report", "plan.json"),
 ]

@@ -177,12 +177,12 @@ def _decode(arguments: argparse.Namespace) -> Result:
 
 
 def _code(arguments: argparse.Namespace) -> Result:
-    from icmbench.jobs import ClassicalJob
+    from icmbench.jobs import ClassicalCurve
 
-    job = _job(arguments, ClassicalJob)
-    from icmbench.evaluate.classical import code_share
+    curve = _job(arguments, ClassicalCurve)
+    from icmbench.evaluate.curve import code_curve
 
-    return code_share(job)
+    return code_curve(curve.jobs)
 
 
 def _codecs(arguments: argparse.Namespace) -> Result:

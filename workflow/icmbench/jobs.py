@@ -416,7 +416,6 @@ class ClassicalJob(ShareSpec):
     codec: ClassicalSpec
     keep_images: bool = True
     cache: CacheSpec
-    threads: int = 1
 
 
 class EvaluateJob(PointSpec):
@@ -453,6 +452,14 @@ class EncodeCurve(Strict):
     modules: list[str]
 
 
+class ClassicalCurve(Strict):
+    """Every rate of a classical codec on a split, or one rate on a share of it."""
+
+    jobs: list[ClassicalJob] = Field(min_length=1)
+    threads: int = 1
+    modules: list[str]
+
+
 class EvaluateCurve(Strict):
     """Every operating point of a variant, evaluated by one process."""
 
@@ -461,7 +468,7 @@ class EvaluateCurve(Strict):
     modules: list[str]
 
 
-Job = TypeVar("Job", DataJob, WeightsJob, TrainJob, EncodeCurve, ClassicalJob, EvaluateCurve)
+Job = TypeVar("Job", DataJob, WeightsJob, TrainJob, EncodeCurve, ClassicalCurve, EvaluateCurve)
 
 
 def read_job(path: Path, model: type[Job]) -> Job:

@@ -13,7 +13,7 @@ from typing import Any
 
 from icmbench.analyse.agreement import agreement, records
 from icmbench.commands.cost import cost_summary
-from icmbench.config.job_settings import classical_jobs, coded_states, encode_curves, summary
+from icmbench.config.job_settings import classical_curves, coded_states, encode_curves, summary
 from icmbench.config.load import combine, from_command_line, main_config, read_yaml
 from icmbench.config.own_weights import check_weights
 from icmbench.config.plan import Plan, load_plan
@@ -37,11 +37,6 @@ from icmbench.utils.slurm import report_refusals
 # Snakemake's resources of a job: numbers, names, or functions of its wildcards.
 Resources = dict[str, str | int | Callable[[Any], str | int]]
 
-# Jobs of classical codecs that a cluster gets as one and runs side by side, the most that fit; the
-# SLURM profile gives groups of these names their sizes.
-_TOGETHER = {"classical-4": 4, "classical-2": 2}
-# A classical codec's job that may take longer than this is submitted alone.
-_SHORT_MINUTES = 60
 # Jobs with glibc keep the memory that one training step frees for the next. By default large
 # tensors return to the kernel, which clears their pages again: a tenth of face analysis' CPU time.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
@@ -143,18 +138,13 @@ class Workflow:
         most = self._cluster.max_cores
         return count if most is None else min(count, most)
 
-    def mb(self, base: int, beside: int = 1) -> Callable[[Any, int], int]:
-        """Return the memory of a job in MB by attempt: half of ``base`` more for each retry.
-
-        Args:
-            base: of the first attempt.
-            beside: number of such jobs that run as one.
-        """
+    def mb(self, base: int) -> Callable[[Any, int], int]:
+        """Return the memory of a job in MB by attempt: half of ``base`` more for each retry."""
         most = self._cluster.max_memory_mb
 
         def memory(wildcards: Any, attempt: int) -> int:
             wanted = round(base * (1 + 0.5 * (attempt - 1)))
-            return wanted if most is None else min(wanted, most // beside)
+            return wanted if most is None else min(wanted, most)
 
         return memory
 
@@ -181,20 +171,6 @@ class Workflow:
         """
         most = self._cluster.max_minutes
         return group if most is None or 2 * minutes <= most else None
-
-    @property
-    def classical_group(self) -> str | None:
-        """Return the group that short jobs of classical codecs are submitted in."""
-        cores, memory = self._cluster.max_cores or sys.maxsize, self._cluster.max_memory_mb
-        room = cores if memory is None else min(cores, memory // self.runtime.classical_mb)
-        fitting = (name for name, size in _TOGETHER.items() if size <= room)
-        return next(fitting, None) if self.runtime.classical_min <= _SHORT_MINUTES else None
-
-    @property
-    def classical_memory(self) -> Callable[[Any, int], int]:
-        """Return the memory of a classical codec's job, of which a group has several."""
-        beside = _TOGETHER.get(self.classical_group or "", 1)
-        return self.mb(self.runtime.classical_mb, beside)
 
     @property
     def cpu(self) -> Resources:
@@ -306,8 +282,8 @@ class Workflow:
 
     def classical_inputs(self, wildcards: Any) -> list[str]:
         """Return the manifest of a classical codec's images."""
-        key = f"{wildcards.split}/classical/{wildcards.share}"
-        return [classical_jobs(self._plan)[key].dataset.manifest]
+        jobs = classical_curves(self._plan)[f"{wildcards.split}/{wildcards.curve}"].jobs
+        return [jobs[0].dataset.manifest]
 
     def evaluate_inputs(self, wildcards: Any) -> list[str]:
         """Return manifest, decoded images and task weights of a variant's points."""

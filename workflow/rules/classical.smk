@@ -1,23 +1,23 @@
-# Classical codecs: bitstreams and decoded images of a split, or a share of it, at one quality.
-# Jobs here import torch for MS-SSIM and perceptual metrics alone. A cluster gets several short
-# jobs as one. Finished images of a failed job stay in the cache.
+# Classical codecs: bitstreams and decoded images of a split at all qualities, or of a share of it at
+# one. Jobs here import torch for MS-SSIM and perceptual metrics alone. Finished images of a failed
+# job stay in the cache.
 
 
 rule code_classical:
     input:
         W.classical_inputs,
-        job=f"{ROOT}/plan/code/{{split}}/classical/{{share}}.json",
+        job=f"{ROOT}/plan/code/{{split}}/{{curve}}.json",
     output:
-        state=f"{ROOT}/encoded/{{split}}/classical/{{share}}/decode.json",
+        manifest=f"{ROOT}/encoded/{{split}}/{{curve}}/decoded.json",
     log:
-        f"{ROOT}/logs/code/{{split}}/classical/{{share}}.log",
-    group:
-        W.classical_group
+        f"{ROOT}/logs/code/{{split}}/{{curve}}.log",
+    wildcard_constraints:
+        curve="classical/.+",
     conda:
         "../../envs/icmbench.yaml"
     resources:
         **W.cpu,
-        mem_mb=W.classical_memory,
+        mem_mb=W.mb(W.runtime.classical_mb),
         runtime=W.minutes(W.runtime.classical_min),
     shell:
         "python -m icmbench code {input.job:q} --log {log:q}"

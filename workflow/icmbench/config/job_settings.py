@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from icmbench.codecs.classical.entries import CLASSICAL_VERSION
 from icmbench.config.plan import Plan
@@ -14,9 +14,9 @@ from icmbench.config.summary import PlanSummary, PointSummary
 from icmbench.config.validate import codec_parameters, task_entry, task_files, task_parameters
 from icmbench.config.weights import Point, WeightsOrigin, weights_jobs, weights_spec
 from icmbench.data.specs import Needs
-from icmbench.evaluate.coded import STATE
 from icmbench.jobs import (
     CacheSpec,
+    ClassicalCurve,
     ClassicalJob,
     ClassicalSpec,
     CodecSpec,
@@ -37,6 +37,8 @@ from icmbench.metrics.catalogue import quality_metrics
 from icmbench.registry import CODECS
 from icmbench.utils.files import write_text
 from icmbench.utils.models import Strict
+
+ShareJob = TypeVar("ShareJob", EncodeJob, ClassicalJob)
 
 
 def train_job(plan: Plan, point: Point) -> TrainJob:
@@ -134,13 +136,10 @@ def encode_jobs(plan: Plan) -> dict[str, EncodeJob]:
 @cache
 def encode_curves(plan: Plan) -> dict[str, EncodeCurve]:
     """Return :func:`encode_jobs` by curve: all rates of a codec on a split, or on a share of it."""
-    curves: dict[str, list[EncodeJob]] = {}
-    for key, job in encode_jobs(plan).items():
-        curves.setdefault(plan.coding_curve(key), []).append(job)
     threads, modules = plan.scale.runtime.threads, plan.run.modules
     return {
         curve: EncodeCurve(jobs=jobs, threads=threads, modules=modules)
-        for curve, jobs in curves.items()
+        for curve, jobs in _by_curve(plan, encode_jobs(plan)).items()
     }
 
 
@@ -161,6 +160,22 @@ def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
                 cache=cache,
             )
     return jobs
+
+
+@cache
+def classical_curves(plan: Plan) -> dict[str, ClassicalCurve]:
+    """Return :func:`classical_jobs` by curve: all rates of a split, or one of a share of it."""
+    return {
+        curve: ClassicalCurve(jobs=jobs, modules=plan.run.modules)
+        for curve, jobs in _by_curve(plan, classical_jobs(plan)).items()
+    }
+
+
+def _by_curve(plan: Plan, jobs: dict[str, ShareJob]) -> dict[str, list[ShareJob]]:
+    curves: dict[str, list[ShareJob]] = {}
+    for key, job in jobs.items():
+        curves.setdefault(plan.coding_curve(key), []).append(job)
+    return curves
 
 
 def evaluate_curve(plan: Plan, curve: str) -> EvaluateCurve:
@@ -215,11 +230,8 @@ def coded_images(plan: Plan, point: Point, split: str) -> CodedImages | None:
 
 def coded_states(plan: Plan, point: Point, split: str) -> list[str]:
     """Return the small files that change with a point's coded images, on which rules depend."""
-    shares = plan.share_keys(point, split)
-    if shares and CODECS[plan.variant(point).codec].kind == "learned":
-        # One job codes all rates of a share, and declares one file for them.
-        return [str(plan.coding_manifest(plan.coding_curve(share), "decoded")) for share in shares]
-    return [str(plan.encoded_folder(key) / STATE) for key in shares]
+    curves = map(plan.coding_curve, plan.share_keys(point, split))
+    return [str(plan.coding_manifest(curve, "decoded")) for curve in curves]
 
 
 def codec_spec(plan: Plan, point: Point, weights: WeightsOrigin) -> CodecSpec:
@@ -352,7 +364,7 @@ def _models(plan: Plan) -> Iterator[tuple[Path, Strict]]:
         yield plan.job_path("train", point.key), train_job(plan, point)
     for curve, encode in encode_curves(plan).items():
         yield plan.job_path("code", curve), encode
-    for key, classical in classical_jobs(plan).items():
-        yield plan.job_path("code", key), classical
+    for curve, classical in classical_curves(plan).items():
+        yield plan.job_path("code", curve), classical
     for curve in plan.evaluation_curves:
         yield plan.job_path("evaluate", curve), evaluate_curve(plan, curve)

@@ -7,7 +7,6 @@ made from it by the functions of ``config.job_settings``.
     <results>/<scale>/plan/train/<key>.json          one training run
     <results>/<scale>/plan/weights/<name>.json       weights to fetch from an address
     <results>/<scale>/plan/{code,evaluate}/<curve>.json      all points of a curve
-    <results>/<scale>/plan/code/<split>/classical/<codec>/<rate>[/<share>].json
     <results>/<scale>/data/<role>/                   generated data sets
     <results>/<scale>/runs/<key>/                    weights, logs, records of an operating point;
                                                      seeds that change nothing share the first's
@@ -15,7 +14,6 @@ made from it by the functions of ``config.job_settings``.
 
 One job trains one operating point, but codes or evaluates a whole curve: starting a process costs
 more than the work of a small point. Finished points of a curve are skipped when a job is repeated.
-Classical codecs, whose encoders may take minutes an image, have one or several jobs per point.
 
 An operating point's key is ``<study>/<variant>/rate<index>-seed<seed>``; a codec's key is that of
 the point that trained it, or begins with ``classical``, ``pretrained``, ``zoo`` or ``file``.
@@ -333,14 +331,18 @@ class Plan:
         return [key] if chunks == 1 else [f"{key}/chunk{i}of{chunks}" for i in range(chunks)]
 
     def coding_curve(self, share: str) -> str:
-        """Return the curve that a share of a learned codec's encoding is coded with, by one job.
+        """Return the curve that a share of an encoding is coded with, by one job.
 
-        A job codes a share at every rate: ``<curve>/<rate>/chunk0of8`` is of ``<curve>/chunk0of8``.
+        A job codes all images at every rate. Where several share the images, a learned codec's job
+        codes its share at every rate (``<curve>/<rate>/chunk0of8`` is of ``<curve>/chunk0of8``); a
+        classical codec's, whose encoder may take minutes an image, codes it at one.
         """
         path = Path(share)
-        if _SHARE.fullmatch(path.name):
-            return str(path.parent.parent / path.name)
-        return str(path.parent)
+        if not _SHARE.fullmatch(path.name):
+            return str(path.parent)
+        if path.parts[1] == "classical":
+            return share
+        return str(path.parent.parent / path.name)
 
     def encoded_folder(self, key: str) -> Path:
         """Return the folder of an encoding, or of a share of it."""

@@ -95,8 +95,9 @@ class Scale(Strict):
     runtime: RuntimeSettings = RuntimeSettings()
     chunks: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = Field(
         {},
-        description="Jobs that share the images of a split at one rate, by data set role and "
-        "codec; 1 by default. Slow codecs and large sets need more.",
+        description="Jobs that share the images of a split, by data set role and codec; 1 by "
+        "default. Slow codecs and large sets need more. A job codes its images at all rates, "
+        "but one of several jobs of a classical codec at one rate.",
     )
     studies: dict[str, dict[str, Any]] = Field(
         {},

@@ -1,4 +1,4 @@
-"""Encode, decode or evaluate every point of a curve in one process; finished points are skipped.
+"""Code or evaluate every point of a curve in one process; finished points are skipped.
 
 A point is finished if ``<verb>.json`` in its folder, which is written last, has the fingerprint of
 the job: a digest of its settings and inputs. The manifest of the curve, on which Snakemake's rules
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from icmbench.data.dataset import data_digest
 from icmbench.errors import UserError, missing_file
+from icmbench.evaluate.classical import code_share
 from icmbench.evaluate.coded import (
     BITSTREAMS,
     DECODED,
@@ -26,7 +27,7 @@ from icmbench.evaluate.coded import (
 from icmbench.evaluate.decode import decode
 from icmbench.evaluate.encode import encode
 from icmbench.evaluate.point import evaluate
-from icmbench.jobs import EncodeJob, EvaluateJob
+from icmbench.jobs import ClassicalJob, EncodeJob, EvaluateJob
 from icmbench.metrics.catalogue import PERCEPTUAL_METRICS
 from icmbench.utils.environment import version
 from icmbench.utils.files import digest_json, read_object, sha256_file, write_json, writing
@@ -37,6 +38,15 @@ EVALUATION_VERSION = 6
 
 Job = TypeVar("Job", EncodeJob, EvaluateJob)
 Inputs = dict[str, object]  # what a fingerprint is a digest of
+
+
+def code_curve(jobs: list[ClassicalJob]) -> Path:
+    """Code a split with a classical codec at every rate; return the curve's manifest.
+
+    Points are not skipped: what was coded is in the cache.
+    """
+    points = {job.key: read_object(code_share(job), "fingerprint")["fingerprint"] for job in jobs}
+    return _write_manifest(jobs[0], "decode", points)
 
 
 def encode_curve(jobs: list[EncodeJob]) -> Path:
@@ -104,7 +114,7 @@ def _each(
     outputs: tuple[str, ...],
 ) -> Path:
     """Do the work of every job that is not finished, and write the curve's manifest."""
-    points = {}
+    points: dict[str, object] = {}
     for job in jobs:
         folder = Path(job.output)
         state = folder / f"{verb}.json"
@@ -116,10 +126,18 @@ def _each(
             with writing(folder):
                 facts = work(job)
             write_json(state, {**facts.model_dump(mode="json"), "fingerprint": fingerprint})
-    first = Path(jobs[0].output)
-    shared = isinstance(jobs[0], EncodeJob) and jobs[0].chunks > 1
-    curve = first.parent.parent / first.name if shared else first.parent  # as Plan.coding_curve
-    manifest = curve / f"{verb}d.json"
+    return _write_manifest(jobs[0], verb, points)
+
+
+def _write_manifest(
+    job: ClassicalJob | EncodeJob | EvaluateJob, verb: str, points: dict[str, object]
+) -> Path:
+    folder = Path(job.output)  # of a point, or of a share of its images; see Plan.coding_curve
+    if isinstance(job, EvaluateJob) or job.chunks == 1:
+        folder = folder.parent
+    elif isinstance(job, EncodeJob):
+        folder = folder.parent.parent / folder.name
+    manifest = folder / f"{verb}d.json"
     write_json(manifest, {"points": points})
     return manifest
 
