@@ -154,6 +154,18 @@ def test_variants_with_the_same_files_share_bitstreams(make: Any, checkpoints: l
     assert job.task.weights.source == str(checkpoints[0].with_name("detector.pth"))
 
 
+def test_a_moved_study_finds_what_its_files_coded(
+    make: Any, checkpoints: list[Path], tmp_path: Path, repository: Path
+) -> None:
+    before = make(a={"codec_from": FILES})
+    moved = tmp_path / "moved/here"
+    shutil.copytree(tmp_path / "mine", moved / "mine")
+    folders = {"study_folders": [str(moved / "mine")], "results": str(moved / "results")}
+    overrides = {"scale": "smoke", "studies": ["own"], **folders}
+    after = load_plan(repository / "config.yaml", overrides)
+    assert list(encode_curves(after)) == list(encode_curves(before))
+
+
 @pytest.mark.parametrize(
     ("variant", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -69,10 +70,12 @@ def weights_key(plan: Plan, point: Point) -> str:
         other = "" if owner.network == entry.name else f"@{entry.name}"
         return f"zoo{other}/{owner.file.removesuffix('-codec.safetensors')}"
     if isinstance(owner, WeightsFile):
-        # Variants that name the same files share what was coded.
+        # Variants that name the same files share what was coded. Study and results may move
+        # together.
         listed = isinstance(user.codec_from, list)
         files = user.codec_from if isinstance(user.codec_from, list) else [owner]
-        curve = [str(_folder(plan, origin)), *(own.model_dump() for own in files)]
+        folder = os.path.relpath(_folder(plan, origin), plan.root)
+        curve = [folder, *(own.model_dump() for own in files)]
         rate = origin.user.rate_index if listed else 0
         return f"file/{entry.name}-{digest_json(curve)[:8]}/rate{rate}"
     if entry.published_rates is None:
