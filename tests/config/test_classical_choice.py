@@ -160,22 +160,25 @@ def test_every_stand_in_comes_from_packages() -> None:
             assert not substitute.programs and substitute.rate_parameter == entry.rate_parameter
 
 
-@pytest.mark.parametrize("chunks", [1, 3])
-def test_classical_jobs_share_a_point_in_chunks(
-    make: Any, monkeypatch: pytest.MonkeyPatch, chunks: int
+@pytest.mark.parametrize(("chunks", "together"), [(1, True), (1, False), (3, True)])
+def test_classical_jobs_code_a_curve_a_point_or_a_chunk(
+    make: Any, monkeypatch: pytest.MonkeyPatch, chunks: int, together: bool
 ) -> None:
     plan = make(classical_codecs=["jpeg"])
-    scale = plan.scale.model_copy(update={"chunks": {"photographs": {"jpeg": chunks}}})
+    runtime = plan.scale.runtime.model_copy(update={"classical_curves": together})
+    changes = {"chunks": {"photographs": {"jpeg": chunks}}, "runtime": runtime}
+    scale = plan.scale.model_copy(update=changes)
     monkeypatch.setattr(plan, "scale", scale)
     point = plan.points[0]
     folders = coded_images(plan, point, "test").folders
-    curves = folders if chunks > 1 else [str(Path(folders[0]).parent)]
+    one_curve = together and chunks == 1
+    curves = [str(Path(folders[0]).parent)] if one_curve else folders
     assert coded_states(plan, point, "test") == [f"{curve}/decoded.json" for curve in curves]
     jobs = [classical_jobs(plan)[key] for key in plan.share_keys(point, "test")]
     assert [job.output for job in jobs] == folders
     assert [(job.chunk, job.chunks) for job in jobs] == [(i, chunks) for i in range(chunks)]
     rates = [len(curve.jobs) for curve in classical_curves(plan).values()]
-    assert rates == ([1] * len(rates) if chunks > 1 else [len(plan.points)])
+    assert rates == ([len(plan.points)] if one_curve else [1] * chunks * len(plan.points))
 
 
 def test_the_cache_is_shared_by_scales(make: Any, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def _code(arguments: argparse.Namespace) -> Result:
     curve = _job(arguments, ClassicalCurve)
     from icmbench.evaluate.curve import code_curve
 
-    return code_curve(curve.jobs)
+    return code_curve(curve)
 
 
 def _codecs(arguments: argparse.Namespace) -> Result:

@@ -453,8 +453,13 @@ class EncodeCurve(Strict):
 
 
 class ClassicalCurve(Strict):
-    """Every rate of a classical codec on a split, or one rate on a share of it."""
+    """Every rate of a classical codec on a split, or one on a share of it, coded by one process.
 
+    Attributes:
+        output: folder of the manifest.
+    """
+
+    output: str
     jobs: list[ClassicalJob] = Field(min_length=1)
     threads: int = 1
     modules: list[str]

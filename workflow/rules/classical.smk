@@ -1,6 +1,6 @@
-# Classical codecs: bitstreams and decoded images of a split at all qualities, or of a share of it at
-# one. Jobs here import torch for MS-SSIM and perceptual metrics alone. Finished images of a failed
-# job stay in the cache.
+# Classical codecs: bitstreams and decoded images of a split, or a share of it, at one quality or all.
+# Jobs here import torch for MS-SSIM and perceptual metrics alone. Finished images of a failed job
+# stay in the cache.
 
 
 rule code_classical:

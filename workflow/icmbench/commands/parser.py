@@ -107,7 +107,7 @@ def _add_job_verbs(verb: AddVerb) -> None:
         ("data", "make or fetch the data set of a role"),
         ("weights", "fetch weights that a study names by address"),
         ("train", "train one operating point; resumes from its checkpoint"),
-        ("code", "code a split with a classical codec at every rate, through the cache"),
+        ("code", "code a split, or a share of it, with a classical codec, through the cache"),
         ("encode", "encode a split at every rate of a curve, to real bitstreams"),
         ("decode", "decode the bitstreams and check them against the encoder"),
         ("evaluate", "run a task on the decoded images of a curve"),

@@ -164,9 +164,11 @@ def classical_jobs(plan: Plan) -> dict[str, ClassicalJob]:
 
 @cache
 def classical_curves(plan: Plan) -> dict[str, ClassicalCurve]:
-    """Return :func:`classical_jobs` by curve: all rates of a split, or one of a share of it."""
+    """Return :func:`classical_jobs` by curve: all rates of a split, or one on a share of it."""
     return {
-        curve: ClassicalCurve(jobs=jobs, modules=plan.run.modules)
+        curve: ClassicalCurve(
+            output=str(plan.encoded_folder(curve)), jobs=jobs, modules=plan.run.modules
+        )
         for curve, jobs in _by_curve(plan, classical_jobs(plan)).items()
     }
 

@@ -333,16 +333,15 @@ class Plan:
     def coding_curve(self, share: str) -> str:
         """Return the curve that a share of an encoding is coded with, by one job.
 
-        A job codes all images at every rate. Where several share the images, a learned codec's job
-        codes its share at every rate (``<curve>/<rate>/chunk0of8`` is of ``<curve>/chunk0of8``); a
-        classical codec's, whose encoder may take minutes an image, codes it at one.
+        A job codes a share at every rate: ``<curve>/<rate>/chunk0of8`` is of ``<curve>/chunk0of8``.
+        A classical codec, whose encoder may take minutes an image, has a job for each share and
+        rate, unless the scale has ``classical_curves`` and no chunks.
         """
         path = Path(share)
-        if not _SHARE.fullmatch(path.name):
-            return str(path.parent)
-        if path.parts[1] == "classical":
+        chunked = _SHARE.fullmatch(path.name) is not None
+        if path.parts[1] == "classical" and (chunked or not self.scale.runtime.classical_curves):
             return share
-        return str(path.parent.parent / path.name)
+        return str(path.parent.parent / path.name if chunked else path.parent)
 
     def encoded_folder(self, key: str) -> Path:
         """Return the folder of an encoding, or of a share of it."""

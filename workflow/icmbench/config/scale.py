@@ -39,6 +39,11 @@ class RuntimeSettings(Strict):
     classical_min: int = Field(
         60, ge=1, description="Time limit of one job that codes with a classical codec, in minutes."
     )
+    classical_curves: bool = Field(
+        False,
+        description="Whether one job of a classical codec codes a split at all rates: for few or "
+        "small images, where starting a process costs more than coding. false has a job for each.",
+    )
     checkpoint_s: float = Field(30.0, gt=0, description="Seconds between side-car checkpoints.")
     workers: int = Field(
         0, ge=0, description="Loader processes of a training run; 0 loads in the job itself."
@@ -96,8 +101,8 @@ class Scale(Strict):
     chunks: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = Field(
         {},
         description="Jobs that share the images of a split, by data set role and codec; 1 by "
-        "default. Slow codecs and large sets need more. A job codes its images at all rates, "
-        "but one of several jobs of a classical codec at one rate.",
+        "default. Slow codecs and large sets need more. Such a job of a learned codec codes at all "
+        "rates, of a classical codec at one.",
     )
     studies: dict[str, dict[str, Any]] = Field(
         {},

@@ -7,7 +7,7 @@ depend, joins the fingerprints of its points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from icmbench.evaluate.coded import (
 from icmbench.evaluate.decode import decode
 from icmbench.evaluate.encode import encode
 from icmbench.evaluate.point import evaluate
-from icmbench.jobs import ClassicalJob, EncodeJob, EvaluateJob
+from icmbench.jobs import ClassicalCurve, EncodeJob, EvaluateJob
 from icmbench.metrics.catalogue import PERCEPTUAL_METRICS
 from icmbench.utils.environment import version
 from icmbench.utils.files import digest_json, read_object, sha256_file, write_json, writing
@@ -40,13 +40,13 @@ Job = TypeVar("Job", EncodeJob, EvaluateJob)
 Inputs = dict[str, object]  # what a fingerprint is a digest of
 
 
-def code_curve(jobs: list[ClassicalJob]) -> Path:
+def code_curve(curve: ClassicalCurve) -> Path:
     """Code a split with a classical codec at every rate; return the curve's manifest.
 
     Points are not skipped: what was coded is in the cache.
     """
-    points = {job.key: read_object(code_share(job), "fingerprint")["fingerprint"] for job in jobs}
-    return _write_manifest(jobs[0], "decode", points)
+    points = {job.key: _fingerprint(code_share(job)) for job in curve.jobs}
+    return _write_manifest(Path(curve.output), "decode", points)
 
 
 def encode_curve(jobs: list[EncodeJob]) -> Path:
@@ -126,17 +126,13 @@ def _each(
             with writing(folder):
                 facts = work(job)
             write_json(state, {**facts.model_dump(mode="json"), "fingerprint": fingerprint})
-    return _write_manifest(jobs[0], verb, points)
+    first = Path(jobs[0].output)
+    shared = isinstance(jobs[0], EncodeJob) and jobs[0].chunks > 1
+    curve = first.parent.parent / first.name if shared else first.parent  # as Plan.coding_curve
+    return _write_manifest(curve, verb, points)
 
 
-def _write_manifest(
-    job: ClassicalJob | EncodeJob | EvaluateJob, verb: str, points: dict[str, object]
-) -> Path:
-    folder = Path(job.output)  # of a point, or of a share of its images; see Plan.coding_curve
-    if isinstance(job, EvaluateJob) or job.chunks == 1:
-        folder = folder.parent
-    elif isinstance(job, EncodeJob):
-        folder = folder.parent.parent / folder.name
+def _write_manifest(folder: Path, verb: str, points: Mapping[str, str | None]) -> Path:
     manifest = folder / f"{verb}d.json"
     write_json(manifest, {"points": points})
     return manifest
