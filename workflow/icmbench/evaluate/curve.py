@@ -114,7 +114,7 @@ def _each(
     outputs: tuple[str, ...],
 ) -> Path:
     """Do the work of every job that is not finished, and write the curve's manifest."""
-    points: dict[str, object] = {}
+    points: dict[str, str | None] = {}
     for job in jobs:
         folder = Path(job.output)
         state = folder / f"{verb}.json"
