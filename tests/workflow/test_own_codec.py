@@ -140,7 +140,7 @@ def test_own_codec_runs_in_snakemake(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     listing = done.stdout + done.stderr
     assert "fresh/smoke/runs/own/tiny-autoencoder/edges/mse/rate1-seed0/weights.pt" in listing
-    assert "fresh/smoke/encoded/detection-test/classical/block-dct/step-64" in listing
+    assert "fresh/smoke/encoded/detection-test/classical/block-dct/decoded.json" in listing
     assert "rule report" in listing
 
 
