@@ -29,7 +29,9 @@ def prepare(folder: Path, repository: Path, steps: int = 6) -> Checkout:
 
     def save_often(scale: dict[str, Any]) -> None:
         scale["runtime"]["checkpoint_s"] = 0.01
-        for schedule in scale["studies"]["chamain2021"]["schedules"].values():
+        study = scale["studies"]["chamain2021"]
+        study["variants"] = {name: own for name, own in study["variants"].items() if name in KEPT}
+        for schedule in study["schedules"].values():
             schedule["steps"] = steps
 
     _edit(folder / "workflow/scales/smoke.yaml", save_often)
@@ -44,8 +46,12 @@ def cut(study: dict[str, Any]) -> None:
         for one in study["comparisons"]
         if one["anchor"] in KEPT and any(name in KEPT for name in one["variants"])
     ]
-    for images in study["visual_comparisons"]:
-        images["variants"] = [name for name in images["variants"] if name in KEPT]
+    study["leading"] = list(KEPT)
+    study["visual_comparisons"] = [
+        {**images, "variants": [name for name in images["variants"] if name in KEPT]}
+        for images in study["visual_comparisons"]
+        if any(name in KEPT for name in images["variants"])
+    ]
     study["published"] = [one for one in study["published"] if one["variant"] in KEPT]
     study.pop("preconditions", None)
     study["claims"] = {
