@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +49,31 @@ def copy_files(repository: Path, folder: Path, more: tuple[str, ...] = ()) -> No
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
+
+
+def edit_yaml(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the content of a YAML file."""
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def keep_variants(folder: Path, study: str, kept: tuple[str, ...]) -> None:
+    """Leave some variants of a study, and of what scale smoke says of it.
+
+    What refers to the others, such as claims, is the caller's.
+    """
+
+    def cut(content: dict[str, Any]) -> None:
+        own = content["variants"]
+        content["variants"] = {name: own[name] for name in kept if name in own}
+
+    def cut_study(content: dict[str, Any]) -> None:
+        cut(content)
+        content["leading"] = None
+
+    edit_yaml(folder / f"workflow/studies/{study}.yaml", cut_study)
+    edit_yaml(folder / "workflow/scales/smoke.yaml", lambda scale: cut(scale["studies"][study]))
 
 
 class Checkout:

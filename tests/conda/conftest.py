@@ -52,5 +52,6 @@ def conda_checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -
     if "cannot be moved" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    copy_files(repository, folder / "run", ("pyproject.toml", "README.md", "LICENSE"))
+    more = ("pyproject.toml", "README.md", "LICENSE", "data/photographs")
+    copy_files(repository, folder / "run", more)
     return CondaCheckout(folder / "run", base, channels, uv)

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conda_checkout import CondaCheckout
 from packaging.requirements import Requirement
 
+from checkout import edit_yaml, keep_variants
+
 pytestmark = [pytest.mark.conda, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-VARIANTS = ["uncoded/faster-rcnn/pretrained", "hyperprior/reconstruction/mse",
-            "hyperprior/faster-rcnn/baseline", "hevc/faster-rcnn/baseline"]  # fmt: skip
+VARIANTS = ("uncoded/faster-rcnn/pretrained", "hyperprior/reconstruction/mse",
+            "hyperprior/faster-rcnn/baseline", "hevc/faster-rcnn/baseline")  # fmt: skip
 # Appended to the copied package: every process that imports it records where it runs.
 WITNESS = """
 
@@ -34,23 +35,24 @@ _witness()
 """
 
 
-def shorten(path: Path) -> None:
-    """Leave a study few variants, which still need every verb and train codec and detector."""
-    study = yaml.safe_load(path.read_text())
+def shorten(study: dict[str, Any]) -> None:
+    """Leave a study nothing but one comparison of its ``VARIANTS``.
+
+    They still need every verb, and train codec and detector.
+    """
     for key in ("claims", "preconditions", "visual_comparisons", "published"):
         del study[key]
-    study["variants"] = {name: study["variants"][name] for name in VARIANTS}
     study["comparisons"] = [
         {"anchor": VARIANTS[3], "variants": [VARIANTS[2]], "metrics": ["box_map"]}
     ]
-    path.write_text(yaml.safe_dump(study, sort_keys=False))
 
 
 @pytest.fixture(scope="module")
 def run(conda_checkout: CondaCheckout) -> Iterator[CondaCheckout]:
     """The checkout after one run; PYTHONPATH names a folder of the user's own."""
     folder = conda_checkout.folder
-    shorten(folder / "workflow/studies/chamain2021.yaml")
+    keep_variants(folder, "chamain2021", VARIANTS)
+    edit_yaml(folder / "workflow/studies/chamain2021.yaml", shorten)
     with (folder / "workflow/icmbench/__init__.py").open("a") as file:
         file.write(WITNESS)
     (folder / "own").mkdir()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from checkout import Checkout, add_fetched_data
+from checkout import Checkout, add_fetched_data, edit_yaml, keep_variants
 
 CONFIG = ("studies=[chamain2021]", "classical_codecs=[x265-444]")
 # A training run of a task, two of codecs, fetched and generated images, a learned and a
@@ -25,28 +23,25 @@ def prepare(folder: Path, repository: Path, steps: int = 6) -> Checkout:
     """Return a checkout of the cut study whose training runs save at each of their ``steps``."""
     checkout = Checkout(folder, repository, CONFIG)
     add_fetched_data(checkout, repository)
-    _edit(folder / "workflow/studies/chamain2021.yaml", cut)
+    keep_variants(folder, "chamain2021", KEPT)
+    edit_yaml(folder / "workflow/studies/chamain2021.yaml", cut)
 
     def save_often(scale: dict[str, Any]) -> None:
         scale["runtime"]["checkpoint_s"] = 0.01
-        study = scale["studies"]["chamain2021"]
-        study["variants"] = {name: own for name, own in study["variants"].items() if name in KEPT}
-        for schedule in study["schedules"].values():
+        for schedule in scale["studies"]["chamain2021"]["schedules"].values():
             schedule["steps"] = steps
 
-    _edit(folder / "workflow/scales/smoke.yaml", save_often)
+    edit_yaml(folder / "workflow/scales/smoke.yaml", save_often)
     return checkout
 
 
 def cut(study: dict[str, Any]) -> None:
-    """Remove all variants of a study but ``KEPT``, and all references to them."""
-    study["variants"] = {name: study["variants"][name] for name in KEPT}
+    """Remove all references of a study to variants but ``KEPT``."""
     study["comparisons"] = [
         {**one, "variants": [name for name in one["variants"] if name in KEPT]}
         for one in study["comparisons"]
         if one["anchor"] in KEPT and any(name in KEPT for name in one["variants"])
     ]
-    study["leading"] = list(KEPT)
     study["visual_comparisons"] = [
         {**images, "variants": [name for name in images["variants"] if name in KEPT]}
         for images in study["visual_comparisons"]
@@ -67,12 +62,6 @@ def _variants(claim: dict[str, Any]) -> set[str]:
     for key in {"first", "second"} & set(claim):
         named |= _variants(claim[key])
     return named
-
-
-def _edit(path: Path, change: Any) -> None:
-    content = yaml.safe_load(path.read_text())
-    change(content)
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def prepare_short(folder: Path, repository: Path) -> Checkout:
