@@ -64,16 +64,16 @@ def keep_variants(folder: Path, study: str, kept: tuple[str, ...]) -> None:
     What refers to the others, such as claims, is the caller's.
     """
 
-    def cut(content: dict[str, Any]) -> None:
-        own = content["variants"]
-        content["variants"] = {name: own[name] for name in kept if name in own}
-
     def cut_study(content: dict[str, Any]) -> None:
-        cut(content)
+        content["variants"] = {name: content["variants"][name] for name in kept}
         content["leading"] = None
 
+    def cut_scale(content: dict[str, Any]) -> None:
+        own = content["studies"][study]
+        own["variants"] = {name: it for name, it in own["variants"].items() if name in kept}
+
     edit_yaml(folder / f"workflow/studies/{study}.yaml", cut_study)
-    edit_yaml(folder / "workflow/scales/smoke.yaml", lambda scale: cut(scale["studies"][study]))
+    edit_yaml(folder / "workflow/scales/smoke.yaml", cut_scale)
 
 
 class Checkout:

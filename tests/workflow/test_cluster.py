@@ -124,6 +124,8 @@ def test_no_request_exceeds_the_cluster(
             together = 2 if w.pair("coding", base) else 1
             assert together * w.minutes(base, pair=True)(None, attempt) <= minutes
     assert w.threads(w.runtime.threads) <= cores
+    if scale == "smoke":  # jobs of seconds
+        assert w.minutes(coded)(None, 1) <= 30
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ depend, joins the fingerprints of its points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,9 +43,10 @@ Inputs = dict[str, object]  # what a fingerprint is a digest of
 def code_curve(curve: ClassicalCurve) -> Path:
     """Code a split with a classical codec at every rate; return the curve's manifest.
 
-    Points are not skipped: what was coded is in the cache.
+    Points are not skipped: what was coded is in the cache. A point's fingerprint is here the digest
+    of its ``decode.json``, which is the same if bitstreams and images are.
     """
-    points = {job.key: _fingerprint(code_share(job)) for job in curve.jobs}
+    points = {job.key: sha256_file(code_share(job)) for job in curve.jobs}
     return _write_manifest(Path(curve.output), "decode", points)
 
 
@@ -114,7 +115,7 @@ def _each(
     outputs: tuple[str, ...],
 ) -> Path:
     """Do the work of every job that is not finished, and write the curve's manifest."""
-    points: dict[str, str | None] = {}
+    points = {}
     for job in jobs:
         folder = Path(job.output)
         state = folder / f"{verb}.json"
@@ -132,7 +133,7 @@ def _each(
     return _write_manifest(curve, verb, points)
 
 
-def _write_manifest(folder: Path, verb: str, points: Mapping[str, str | None]) -> Path:
+def _write_manifest(folder: Path, verb: str, points: dict[str, str]) -> Path:
     manifest = folder / f"{verb}d.json"
     write_json(manifest, {"points": points})
     return manifest
